@@ -1,0 +1,52 @@
+"""ARC-Challenge, mini set: 60 science questions, 0-shot, accuracy normalised by the option's length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.choice import argmax, option_logps
+from benchmarks.common import ChoiceOptions, mini, mini_hash
+from harness.benchmark import Benchmark, EvalContext, Row, metric
+from harness.results import Columns, Metric
+
+
+class ARCChallenge(Benchmark):
+    """Grade-school science (arXiv 1803.05457), scored by the likelihood of the option's text."""
+
+    name = "arc_challenge"
+    title = "ARC-Challenge"
+    summary = "grade-school science, acc_norm and acc (mini: 60 items, 0-shot)"
+    Options = ChoiceOptions
+    options: ChoiceOptions
+
+    def protocol(self) -> dict[str, Any]:
+        """Adds the item set and the prompt form."""
+        sets = mini_hash("arc_challenge", "test")
+        return {**super().protocol(), "set": sets, "shots": 0, "prompt": "lm-eval arc_challenge v1, acc_norm"}
+
+    def answer(self, context: EvalContext) -> list[Row]:
+        """Log-likelihoods of the options' texts."""
+        rows = mini("arc_challenge", "test", self.options.limit)
+        asked = [(f"Question: {r['question']}\nAnswer:", [f" {t}" for t in r["choices"]["text"]]) for r in rows]
+        return [
+            {"id": r["id"], "answer": r["choices"]["label"].index(r["answerKey"]), "logps": values} | _picks(r, values)
+            for r, values in zip(rows, option_logps(context, asked), strict=True)
+        ]
+
+    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+        """Accuracies in percent."""
+        columns: Columns = {
+            "id": [r["id"] for r in rows],
+            "correct_norm": [int(r["picked_norm"] == r["answer"]) for r in rows],
+            "correct": [int(r["picked"] == r["answer"]) for r in rows],
+        }
+        return {"items": columns}, [
+            metric("acc_norm", "ARC-C", "acc_norm %", 1, "percent", "correct_norm", primary=True),
+            metric("acc", "ARC-C acc", "acc %", 1, "percent", "correct"),
+        ]
+
+
+def _picks(row: Row, values: list[float]) -> dict[str, int]:
+    lengths = [len(text) for text in row["choices"]["text"]]
+    normed = [v / n for v, n in zip(values, lengths, strict=True)]
+    return {"picked": argmax(values), "picked_norm": argmax(normed)}

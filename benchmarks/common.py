@@ -1,0 +1,60 @@
+"""What the benchmarks share: reading a mini set, and asking a policy for greedy chat answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from pydantic import Field
+
+from harness.benchmark import BenchmarkOptions, EvalContext, Row
+from sail.types import Request
+
+Messages = list[dict[str, str]]
+
+
+class ChatOptions(BenchmarkOptions):
+    """``limit``: first items only (0: all). ``max_new_tokens``: longest answer."""
+
+    max_new_tokens: int = Field(default=96, gt=0)
+    limit: int = Field(default=0, ge=0)
+
+
+class ChoiceOptions(BenchmarkOptions):
+    """``limit``: first items only (0: all)."""
+
+    limit: int = Field(default=0, ge=0)
+
+
+def mini(package: str, name: str, limit: int = 0) -> list[Row]:
+    """Rows of a mini set (``benchmarks/<package>/mini/<name>.jsonl``)."""
+    text = _text(package, name)
+    rows = [json.loads(line) for line in text.split("\n") if line]
+    return rows[:limit] if limit else rows
+
+
+def mini_hash(package: str, *names: str) -> str:
+    """sha256 (16 hex digits) of the mini set's files, part of a protocol."""
+    return hashlib.sha256("".join(_text(package, name) for name in names).encode()).hexdigest()[:16]
+
+
+def _text(package: str, name: str) -> str:
+    return (files("benchmarks") / package / "mini" / f"{name}.jsonl").read_text(encoding="utf-8")
+
+
+def greedy(context: EvalContext, conversations: Sequence[Messages], max_new_tokens: int) -> list[Request]:
+    """Requests for greedy answers to conversations, by the policy's chat template."""
+    from harness.policy import render
+
+    return [Request(tuple(render(context.policy.tokenizer, turns)), max_new_tokens, 0.0) for turns in conversations]
+
+
+def answers(context: EvalContext, requests: Sequence[Request], policy: Any = None) -> list[Row]:
+    """Answers to requests: ``text``, ``tokens`` and ``truncated``."""
+    policy = policy or context.policy
+    with policy.meter.phase("eval"):
+        completions = policy.sample(requests, context.progress)
+    return [{"text": policy.text(c), "tokens": len(c.ids), "truncated": not c.stopped} for c in completions]

@@ -1,0 +1,49 @@
+"""MMLU, mini set: 57 items, one a subject, 0-shot, accuracy by log-likelihood of the letter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.choice import argmax, option_logps
+from benchmarks.common import ChoiceOptions, mini, mini_hash
+from harness.benchmark import Benchmark, EvalContext, Row, metric
+from harness.results import Columns, Metric
+
+LETTERS = ("A", "B", "C", "D")
+
+
+def prompt(row: Row) -> str:
+    """lm-eval's 0-shot prompt of an item (spec/evals 4)."""
+    subject = row["subject"].replace("_", " ")
+    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=True))
+    head = f"The following are multiple choice questions (with answers) about {subject}."
+    return f"{head}\n\n{row['question'].strip()}\n{options}\nAnswer:"
+
+
+class MMLU(Benchmark):
+    """Knowledge over 57 subjects (arXiv 2009.03300): what alignment may have cost."""
+
+    name = "mmlu"
+    title = "MMLU"
+    summary = "multiple choice over 57 subjects, accuracy (mini: one item a subject, 0-shot)"
+    Options = ChoiceOptions
+    options: ChoiceOptions
+
+    def protocol(self) -> dict[str, Any]:
+        """Adds the item set and the prompt form."""
+        return {**super().protocol(), "set": mini_hash("mmlu", "test"), "shots": 0, "prompt": "lm-eval mmlu v1, acc"}
+
+    def answer(self, context: EvalContext) -> list[Row]:
+        """Log-likelihoods of the four letters."""
+        rows = mini("mmlu", "test", self.options.limit)
+        logps = option_logps(context, [(prompt(r), [f" {letter}" for letter in LETTERS]) for r in rows])
+        return [
+            {"id": r["subject"], "answer": r["answer"], "logps": values, "picked": argmax(values)}
+            for r, values in zip(rows, logps, strict=True)
+        ]
+
+    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+        """Accuracy in percent."""
+        correct = [int(r["picked"] == r["answer"]) for r in rows]
+        columns: Columns = {"id": [r["id"] for r in rows], "correct": correct}
+        return {"items": columns}, [metric("acc", "MMLU", "acc %", 1, "percent", "correct", primary=True)]

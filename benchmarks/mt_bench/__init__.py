@@ -1,0 +1,94 @@
+"""MT-Bench, mini set: two-turn questions over the eight categories, graded answer by answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.common import ChatOptions, answers, greedy, mini, mini_hash
+from harness.benchmark import Benchmark, EvalContext, Row, metric
+from harness.results import Columns, Metric
+from sail.types import Request
+
+REFERENCED = ("math", "reasoning", "coding")
+
+
+class MTBench(Benchmark):
+    """Single-answer grading of both turns (arXiv 2306.05685), with references for math, reasoning and coding."""
+
+    name = "mt_bench"
+    title = "MT-Bench"
+    summary = "two-turn questions, graded answer by answer (mini: 16 questions, ratings 1-9 by the local judge)"
+    judged = True
+    Options = ChatOptions
+    options: ChatOptions
+
+    def protocol(self) -> dict[str, Any]:
+        """Adds the question set, the decoding and the scale."""
+        sets = mini_hash("mt_bench", "question", "reference_answer")
+        return {**super().protocol(), "set": sets, "decoding": "greedy", "scale": "expected rating 1-9"}
+
+    def _questions(self) -> list[Row]:
+        return mini("mt_bench", "question", self.options.limit)
+
+    def count(self) -> int:
+        """Two answers a question."""
+        return 2 * len(self._questions())
+
+    def requests(self, context: EvalContext) -> list[Request]:
+        """First turns."""
+        turns = [[{"role": "user", "content": q["turns"][0]}] for q in self._questions()]
+        return greedy(context, turns, self.options.max_new_tokens)
+
+    def answer(self, context: EvalContext) -> list[Row]:
+        """Both turns; the second sees the policy's own first answer."""
+        questions = self._questions()
+        first = answers(context, self.requests(context))
+        dialogues = [_dialogue(q["turns"], a["text"]) for q, a in zip(questions, first, strict=True)]
+        second = answers(context, greedy(context, dialogues, self.options.max_new_tokens))
+        return [
+            {"question_id": q["question_id"], "category": q["category"], "turns": [a, b]}
+            for q, a, b in zip(questions, first, second, strict=True)
+        ]
+
+    def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
+        """Rates each turn; the second is shown with the whole dialogue."""
+        questions = {q["question_id"]: q for q in self._questions()}
+        references = {r["question_id"]: r["choices"][0]["turns"] for r in mini("mt_bench", "reference_answer")}
+        asked = []
+        for row in rows:
+            turns = questions[row["question_id"]]["turns"]
+            reference = references.get(row["question_id"], ["", ""]) if row["category"] in REFERENCED else ["", ""]
+            first, second = (turn["text"] for turn in row["turns"])
+            asked.append((turns[0], first, reference[0]))
+            asked.append((f"{turns[0]}\n\n(Earlier answer: {first})\n\n{turns[1]}", second, reference[1]))
+        verdicts = context.judge.rate(asked)
+        return [{**row, "ratings": verdicts[2 * i : 2 * i + 2]} for i, row in enumerate(rows)]
+
+    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+        """Mean rating over both turns, and by turn; prompts are resampled as questions."""
+        columns: Columns = {
+            "id": [r["question_id"] for r in rows],
+            "category": [r["category"] for r in rows],
+            "rating": [sum(v["rating"] for v in r["ratings"]) / 2 for r in rows],
+            "turn_1": [r["ratings"][0]["rating"] for r in rows],
+            "turn_2": [r["ratings"][1]["rating"] for r in rows],
+            "mass": [sum(v["mass"] for v in r["ratings"]) / 2 for r in rows],
+        }
+        return {"items": _rounded(columns)}, [
+            metric("rating", "MT-Bench", "rating 1-9", 1, "mean", "rating", primary=True),
+            metric("turn_1", "MT-Bench turn 1", "rating 1-9", 1, "mean", "turn_1"),
+            metric("turn_2", "MT-Bench turn 2", "rating 1-9", 1, "mean", "turn_2"),
+            metric("judge_mass", "judge answers with a rating", "probability", 0, "mean", "mass"),
+        ]
+
+
+def _dialogue(turns: list[str], answer: str) -> list[dict[str, str]]:
+    return [
+        {"role": "user", "content": turns[0]},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": turns[1]},
+    ]
+
+
+def _rounded(columns: Columns) -> Columns:
+    return {k: [round(v, 6) if isinstance(v, float) else v for v in values] for k, values in columns.items()}

@@ -1,0 +1,143 @@
+"""The contract of a benchmark: answer, judge, score, with a file after each; score is pure and deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from harness.results import BenchmarkResult, Columns, Estimator, Metric
+from harness.stats.bootstrap import POWER_FACTOR, interval, replicates
+from harness.store import digest
+from sail.types import Request
+
+if TYPE_CHECKING:
+    from harness.budget import MeteredOracle
+    from harness.judge.local import LocalJudge
+    from harness.policy import Policy
+
+Row = dict[str, Any]
+
+
+class BenchmarkOptions(BaseModel):
+    """Options of a benchmark that a recipe may set. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass
+class EvalContext:
+    """What a benchmark may use: the policy under test, the start policy, the judge, the oracle, and unseen data."""
+
+    policy: Policy
+    start: Policy
+    judge: LocalJudge
+    oracle: MeteredOracle
+    prompts: Sequence[Row]
+    heldout_pairs: Sequence[Row]
+    seed: int
+    scoring_batch_size: int
+    progress: Callable[[int], None] = lambda done: None
+
+
+class Benchmark:
+    """Base class of benchmarks. ``judged``: whether a judge's identity belongs to its protocol."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    label: ClassVar[str] = "mini"
+    version: ClassVar[int] = 1
+    judged: ClassVar[bool] = False
+    Options: ClassVar[type[BenchmarkOptions]] = BenchmarkOptions
+
+    def __init__(self, options: BenchmarkOptions | None = None) -> None:
+        self.options = options or self.Options()
+
+    def protocol(self) -> dict[str, Any]:
+        """Everything beside the policy, the start policy and the judge that can change the score."""
+        return {
+            "benchmark": self.name,
+            "label": self.label,
+            "version": self.version,
+            **self.options.model_dump(mode="json"),
+        }
+
+    def requests(self, context: EvalContext) -> list[Request]:
+        """First answers to sample, so that all benchmarks share their batches. May be empty."""
+        return []
+
+    def count(self) -> int:
+        """Rough number of answers, for predictions."""
+        return 0
+
+    def answer(self, context: EvalContext) -> list[Row]:
+        """What the policy does: one row an item."""
+        raise NotImplementedError
+
+    def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
+        """Rows with verdicts. The default needs no judge."""
+        return rows
+
+    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+        """Per-prompt columns by group (each with ``id``) and the metrics to compute from them. Pure."""
+        raise NotImplementedError
+
+
+def metric(
+    name: str,
+    title: str,
+    unit: str,
+    better: int,
+    kind: str,
+    column: str = "",
+    *,
+    group: str = "items",
+    primary: bool = False,
+) -> Metric:
+    """A metric still without its value."""
+    estimator = Estimator(kind=kind, group=group, column=column)
+    return Metric(name=name, title=title, unit=unit, better=better, primary=primary, estimator=estimator)  # type: ignore[arg-type]
+
+
+def _number(value: float) -> float | None:
+    return round(value, 6) if np.isfinite(value) else None
+
+
+def evaluate(metric: Metric, items: dict[str, Columns]) -> Metric:
+    """The metric with value, interval, minimum detectable difference and counts."""
+    columns = items[metric.estimator.group]
+    value, samples = replicates(metric.estimator.kind, columns, metric.estimator.column)
+    found = interval(value, samples)
+    total = len(columns["id"])
+    valid = sum(v is not None for v in columns[metric.estimator.column]) if metric.estimator.column else total
+    return metric.model_copy(
+        update={
+            "value": _number(value),
+            "low": _number(found.low),
+            "high": _number(found.high),
+            "mdd": _number(POWER_FACTOR * 2**0.5 * found.error),
+            "n_valid": valid,
+            "n_total": total,
+        }
+    )
+
+
+def score(
+    benchmark: Benchmark, rows: list[Row], protocol: dict[str, Any], judge: dict[str, Any] | None
+) -> BenchmarkResult:
+    """Score the judged rows of a benchmark. Pure; needs no model."""
+    items, metrics = benchmark.score(rows)
+    return BenchmarkResult(
+        benchmark=benchmark.name,
+        title=benchmark.title,
+        label=benchmark.label,
+        protocol=protocol,
+        protocol_hash=digest(protocol),
+        judge=judge,
+        metrics=[evaluate(m, items) for m in metrics],
+        items=items,
+    )

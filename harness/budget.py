@@ -1,0 +1,147 @@
+"""Budgets (what a run may spend), ledgers (what it spent, by phase), and the meter that fills a ledger.
+
+The meter sits on the model's backbone and on the oracle, not in the method, so that a method cannot spend unseen.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.recipe import BudgetSpec
+
+PHASES = ("data", "train", "reference", "generate", "oracle", "eval", "judge")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A named limit on one axis."""
+
+    name: str
+    axis: str
+    limit: int
+
+    @classmethod
+    def of(cls, name: str, spec: BudgetSpec) -> Budget:
+        """From a recipe's entry."""
+        return cls(name, spec.axis, spec.limit)
+
+    def steps(self, pairs_per_step: int) -> int:
+        """Optimiser steps that fit. 0 means that the budget cannot buy one step."""
+        return self.limit // pairs_per_step if self.axis == "pairs" else self.limit
+
+
+@dataclass
+class Ledger:
+    """Spending by phase and quantity.
+
+    Quantities: ``tokens`` (positions through the model), ``generated`` (tokens sampled), ``calls`` (oracle or judge),
+    ``pairs``, ``steps``, ``seconds``.
+    """
+
+    entries: dict[str, dict[str, float]] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+
+    def add(self, phase: str, quantity: str, amount: float) -> None:
+        """Charge an amount."""
+        row = self.entries.setdefault(phase, {})
+        row[quantity] = row.get(quantity, 0) + amount
+
+    def get(self, phase: str, quantity: str) -> float:
+        """What was spent so far."""
+        return self.entries.get(phase, {}).get(quantity, 0)
+
+    def merge(self, other: Ledger) -> Ledger:
+        """A new ledger with both spendings."""
+        out = Ledger({p: dict(q) for p, q in self.entries.items()})
+        out.peak_memory_bytes = max(self.peak_memory_bytes, other.peak_memory_bytes)
+        for phase, row in other.entries.items():
+            for quantity, amount in row.items():
+                out.add(phase, quantity, amount)
+        return out
+
+    def dump(self) -> dict[str, Any]:
+        """JSON form; whole numbers as integers, seconds to the millisecond."""
+        tidy = {
+            phase: {q: round(v, 3) if q == "seconds" else int(v) for q, v in sorted(row.items())}
+            for phase, row in sorted(self.entries.items())
+        }
+        return {"phases": tidy, "peak_memory_bytes": self.peak_memory_bytes}
+
+    @classmethod
+    def load(cls, value: dict[str, Any]) -> Ledger:
+        """From its JSON form."""
+        return cls({p: dict(q) for p, q in value["phases"].items()}, value["peak_memory_bytes"])
+
+    def note_memory(self) -> None:
+        """Record the peak resident memory of this process so far."""
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
+
+
+class Meter:
+    """Counts what passes through a model into a ledger, by a hook on its backbone.
+
+    A forward with gradient is training; one that fills a key-value cache is generation; any other is the reference
+    (or what ``phase`` says, in evaluation).
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._phase: str | None = None
+
+    def attach(self, model: Any) -> Any:
+        """Meter a transformers model and return it."""
+        base = getattr(model, model.base_model_prefix, model)
+        base.register_forward_pre_hook(self._count, with_kwargs=True)
+        return model
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Charge the time, and all forwards inside, to one phase."""
+        before, self._phase = self._phase, name
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._phase = before
+            self.ledger.add(name, "seconds", time.perf_counter() - start)
+
+    def _count(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        import torch
+
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        if ids is None:
+            ids = kwargs["inputs_embeds"][..., 0]
+        mask = kwargs.get("attention_mask")
+        real = ids.numel() if mask is None else int(mask[:, -ids.shape[1] :].sum())
+        cached = kwargs.get("past_key_values") is not None
+        if self._phase is not None:
+            phase = self._phase
+        elif torch.is_grad_enabled() and module.training:
+            phase = "train"
+        else:
+            phase = "generate" if cached else "reference"
+        self.ledger.add(phase, "tokens", real)
+        if cached and kwargs.get("use_cache"):
+            self.ledger.add(phase, "generated", ids.shape[0])
+
+
+class MeteredOracle:
+    """An oracle whose calls are charged: one for each scored response."""
+
+    def __init__(self, oracle: Any, ledger: Ledger) -> None:
+        self._oracle = oracle
+        self._ledger = ledger
+
+    def score(self, rows: list[dict[str, Any]], texts: list[str]) -> list[float]:
+        """Scores of the texts as answers to the prompts ``rows``."""
+        scores: list[float] = self._oracle.score(rows, texts)
+        self._ledger.add("oracle", "calls", len(texts))
+        return scores

@@ -1,0 +1,41 @@
+"""Row cache: one SQLite file (WAL) of answers and judgments, keyed by everything that can change them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class RowCache:
+    """Maps a hash of a request to its JSON result. Safe for several processes; each ``put`` is durable."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+
+    def get(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Stored results by key; absent keys are left out."""
+        found: dict[str, Any] = {}
+        for start in range(0, len(keys), 500):
+            part = list(keys[start : start + 500])
+            marks = ",".join("?" * len(part))
+            query = f"SELECT key, value FROM rows WHERE key IN ({marks})"
+            found.update({k: json.loads(v) for k, v in self._db.execute(query, part)})
+        return found
+
+    def put(self, rows: Iterable[tuple[str, Any]]) -> None:
+        """Store results in one transaction; an existing key keeps its first value."""
+        values = [(key, json.dumps(value, ensure_ascii=False)) for key, value in rows]
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", values)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

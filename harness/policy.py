@@ -1,0 +1,175 @@
+"""A policy in memory: chat rendering, cached batched sampling, and log-probabilities of given answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.budget import Meter
+from harness.cache import RowCache
+from harness.errors import UserError
+from harness.store import digest
+from sail.sampling import left_pad, positions, sample
+from sail.types import Completion, Request
+
+Progress = Callable[[int], None]
+Messages = list[dict[str, str]]
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Tokenizer of a saved policy."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def load_model(start: Path, adapter: Path | None = None) -> Any:
+    """The model saved in ``start``, with a saved LoRA adapter merged in; or a fully fine-tuned model if ``adapter``
+    holds one. float32 without an accelerator, else bfloat16."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    accelerated = torch.cuda.is_available()
+    full = adapter is not None and not (adapter / "adapter_config.json").is_file()
+    source = adapter if full else start
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16 if accelerated else torch.float32)
+    if adapter is not None and not full:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return model.to("cuda" if accelerated else "cpu").eval()
+
+
+def check_template(tokenizer: Any) -> None:
+    """Fail before the first token if the chat template doubles BOS, or does not open the assistant's turn.
+
+    Raises:
+        UserError: names the fault and shows the ids.
+    """
+    if not tokenizer.chat_template:
+        raise UserError("The start policy's tokenizer has no chat template: save one with the model")
+    turn = [{"role": "user", "content": "Hi"}]
+    ids = render(tokenizer, turn)
+    if tokenizer.bos_token_id is not None and ids[:2] == [tokenizer.bos_token_id] * 2:
+        raise UserError(f"The chat template writes BOS twice (ids {ids[:4]}): remove it from the template")
+    closed = tokenizer.apply_chat_template(turn, add_generation_prompt=False, return_dict=True)["input_ids"]
+    if len(ids) <= len(closed):
+        raise UserError(f"The chat template ignores add_generation_prompt (ids {ids[-4:]}): it must open the answer")
+
+
+def render(tokenizer: Any, messages: Messages) -> list[int]:
+    """Token ids of a conversation with the assistant's turn opened, by the model's own chat template."""
+    ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+    return ids
+
+
+class Policy:
+    """A model with its tokenizer; ``identity`` (a stage key) names its weights in caches."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, identity: str, *, meter: Meter, cache: RowCache | None, batch_size: int = 64
+    ) -> None:
+        self.model = meter.attach(model)
+        self.tokenizer = tokenizer
+        self.identity = identity
+        self.meter = meter
+        self._cache = cache
+        self._batch_size = batch_size
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Ids that end an answer."""
+        configured = self.model.generation_config.eos_token_id
+        if configured is None:
+            configured = self.tokenizer.eos_token_id
+        return list(configured) if isinstance(configured, list) else [configured]
+
+    def text(self, completion: Completion) -> str:
+        """Decoded answer, special tokens left out."""
+        decoded: str = self.tokenizer.decode(list(completion.ids), skip_special_tokens=True)
+        return decoded.strip()
+
+    def sample(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Completion]:
+        """Answers in request order; those already in the cache cost nothing, new ones are stored batch by batch."""
+        keys = [digest(["sample", 1, self.identity, r.prompt, r.max_new_tokens, r.temperature, r.key]) for r in requests]
+        found = self._cache.get(keys) if self._cache else {}
+        missing = [i for i, key in enumerate(keys) if key not in found]
+        done: dict[int, Completion] = {i: _restore(found[k]) for i, k in enumerate(keys) if k in found}
+        if progress is not None and done:
+            progress(len(done))
+
+        def keep(rows: list[int], batch: list[Completion]) -> None:
+            if self._cache:
+                self._cache.put([(keys[missing[r]], [c.ids, c.logps, c.stopped]) for r, c in zip(rows, batch, strict=True)])
+            if progress is not None:
+                progress(len(rows))
+
+        answers = sample(
+            self.model,
+            [requests[i] for i in missing],
+            eos_ids=self.eos_ids,
+            pad_id=self.tokenizer.pad_token_id,
+            batch_size=self._batch_size,
+            on_rows=keep,
+        )
+        done.update(zip(missing, answers, strict=True))
+        return [done[i] for i in range(len(requests))]
+
+    def token_logps(
+        self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int = 16, progress: Progress | None = None
+    ) -> list[list[float]]:
+        """Log-probabilities (nats) of each completion token given (prompt ids, completion ids). Cached."""
+        import torch
+
+        keys = [digest(["logps", 1, self.identity, list(prompt), list(answer)]) for prompt, answer in rows]
+        found: dict[str, list[float]] = self._cache.get(keys) if self._cache else {}
+        order = [i for i, key in enumerate(keys) if key not in found]
+        order.sort(key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            sequences = [[*rows[i][0], *rows[i][1]] for i in part]
+            keep = max(len(rows[i][1]) for i in part) + 1
+            ids, mask = left_pad(sequences, self.tokenizer.pad_token_id, self.model.device)
+            with torch.no_grad():
+                logits = self.model(
+                    input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, logits_to_keep=keep
+                ).logits.float()
+                logps = torch.log_softmax(logits[:, :-1], -1)
+                chosen = logps.gather(-1, ids[:, -logits.shape[1] + 1 :, None])[..., 0].tolist()
+            fresh = {keys[i]: v[len(v) - len(rows[i][1]) :] for i, v in zip(part, chosen, strict=True)}
+            found.update(fresh)
+            if self._cache:
+                self._cache.put(fresh.items())
+            if progress is not None:
+                progress(len(part))
+        return [found[key] for key in keys]
+
+    def next_token_logps(
+        self, contexts: Sequence[Sequence[int]], candidates: Sequence[int], batch_size: int = 16
+    ) -> list[list[float]]:
+        """Log-probabilities (nats) of each candidate id as the next token of each context. Cached."""
+        import torch
+
+        keys = [digest(["next", 1, self.identity, list(c), list(candidates)]) for c in contexts]
+        found = self._cache.get(keys) if self._cache else {}
+        missing = [i for i, key in enumerate(keys) if key not in found]
+        missing.sort(key=lambda i: len(contexts[i]))
+        for start in range(0, len(missing), batch_size):
+            part = missing[start : start + batch_size]
+            ids, mask = left_pad([contexts[i] for i in part], self.tokenizer.pad_token_id, self.model.device)
+            with torch.no_grad():
+                logits = self.model(
+                    input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, logits_to_keep=1
+                ).logits[:, -1]
+                values = torch.log_softmax(logits.float(), -1)[:, list(candidates)].tolist()
+            fresh = {keys[i]: v for i, v in zip(part, values, strict=True)}
+            found.update(fresh)
+            if self._cache:
+                self._cache.put(fresh.items())
+        return [found[key] for key in keys]
+
+
+def _restore(value: Any) -> Completion:
+    ids, logps, stopped = value
+    return Completion(tuple(ids), tuple(logps), bool(stopped))

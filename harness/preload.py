@@ -1,0 +1,11 @@
+"""What the fork server imports once for all run processes. Imports only: no model, no thread."""
+
+import accelerate  # noqa: F401
+import datasets  # noqa: F401
+import peft  # noqa: F401
+import torch  # noqa: F401
+import transformers  # noqa: F401
+import trl  # noqa: F401
+
+import harness.run
+import sail.trainer  # noqa: F401

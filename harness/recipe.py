@@ -1,0 +1,150 @@
+"""Recipes: a YAML file that says what is compared, from which start, under which budget, and how it is scored."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import UserError, unknown
+from harness.store import digest
+
+Axis = Literal["pairs", "steps"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BudgetSpec(_Strict):
+    """A limit on one axis; every method of a comparison stops at the first step boundary that reaches it."""
+
+    axis: Axis = "pairs"
+    limit: int = Field(gt=0)
+
+
+class DataSpec(_Strict):
+    """Which of the task's prompts are used, and how the preference pairs are sampled from the start policy."""
+
+    task: Literal["constraints"] = "constraints"
+    train_prompts: int = Field(gt=0)
+    tune_prompts: int = Field(gt=0)
+    eval_prompts: int = Field(gt=0)
+    heldout_prompts: int = Field(gt=0)
+    samples: int = Field(default=4, ge=2)
+    max_new_tokens: int = Field(default=48, gt=0)
+    seed: int = 0
+
+
+class LoraSpec(_Strict):
+    """Low-rank adapter on the linear layers of the top ``layers`` blocks (all blocks if 0)."""
+
+    r: int = Field(default=16, gt=0)
+    alpha: int = Field(default=32, gt=0)
+    layers: int = Field(default=0, ge=0)
+
+
+class TrainSpec(_Strict):
+    """Settings that every method shares. ``lora: null`` trains all weights."""
+
+    batch_size: int = Field(default=8, gt=0)
+    gradient_accumulation: int = Field(default=1, gt=0)
+    beta: float = Field(default=0.1, gt=0)
+    max_length: int = Field(default=512, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    lora: LoraSpec | None = LoraSpec()
+    checkpoints: int = Field(default=4, gt=0, description="checkpoints written over one run")
+
+
+class TuneSpec(_Strict):
+    """The recorded search: each method gets one trial a learning rate and keeps the best by gold reward.
+
+    A trial whose answers have more than ``max_perplexity_ratio`` times the perplexity (under the start policy) of the
+    start policy's own answers is not eligible, unless no trial is.
+    """
+
+    learning_rates: list[float] = Field(min_length=1)
+    max_perplexity_ratio: float = Field(default=2.0, gt=1)
+
+
+class Recipe(_Strict):
+    """One comparison. Unknown keys are errors."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    model: str
+    data: DataSpec
+    oracle: str = "constraints"
+    budgets: dict[str, BudgetSpec] = Field(min_length=1)
+    budget: str
+    train: TrainSpec = TrainSpec()
+    tune: TuneSpec
+    methods: list[str] = Field(min_length=1)
+    method_options: dict[str, dict[str, Any]] = {}
+    seeds: int = Field(default=1, gt=0)
+    benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)
+    judge: Literal["local"] = "local"
+    generation_batch_size: int = Field(default=64, gt=0)
+    scoring_batch_size: int = Field(default=16, gt=0)
+
+    @model_validator(mode="after")
+    def _budget_exists(self) -> Recipe:
+        if self.budget not in self.budgets:
+            raise ValueError(f"budget {self.budget!r} is not one of budgets: {', '.join(self.budgets)}")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """Hash of everything in the recipe but its name and description."""
+        return digest(self.model_dump(mode="json", exclude={"name", "description"}))
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """Names and files of the recipes that ship with the package."""
+    folder = Path(str(files("harness") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name: str) -> Recipe:
+    """A built-in recipe by name, or the recipe in a YAML file.
+
+    Raises:
+        UserError: no such name or file, not YAML, or a key or value that is not allowed (named, with the nearest).
+    """
+    known = builtin_recipes()
+    path = known.get(name, Path(name))
+    if name not in known and path.suffix not in (".yaml", ".yml"):
+        raise unknown("recipe", name, known)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"The recipe file {name} does not exist: give a path to a YAML file or a name") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"The recipe file {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"The recipe file {path} must hold a mapping of keys, such as 'name: my-recipe'")
+    return _validated(raw, path)
+
+
+def _validated(raw: dict[str, Any], path: Path) -> Recipe:
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        if first["type"] == "extra_forbidden":
+            raise unknown(f"key in {path.name}:", where, _keys(Recipe)) from None
+        raise UserError(f"In {path.name}, key '{where}': {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    names = []
+    for name, info in model.model_fields.items():
+        names.append(prefix + name)
+        for candidate in (info.annotation, *getattr(info.annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                names += _keys(candidate, f"{prefix}{name}.")
+    return names

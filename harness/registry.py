@@ -1,0 +1,64 @@
+"""Plugins by entry point: methods, oracles and benchmarks. Built-ins register through the same groups.
+
+A plugin that fails to import is listed with its error and never breaks the others. ``SAIL_BENCH_PLUGINS`` (a comma
+separated list of distribution names; may be empty) limits third-party plugins to those named.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from harness.errors import UserError, unknown
+
+OURS = "sail-bench"
+GROUPS = ("methods", "oracles", "benchmarks")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A registered name. ``origin`` is the distribution it comes from."""
+
+    kind: str
+    name: str
+    origin: str
+    version: str
+    entry: EntryPoint
+
+    def load(self) -> Any:
+        """The class. Whatever its import raises is told as one sentence."""
+        try:
+            return self.entry.load()
+        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"The {self.kind[:-1]} {self.name!r} of {self.origin} fails to import ({reason})") from error
+
+
+def plugins(kind: str) -> dict[str, Plugin]:
+    """Registered plugins of a kind by name; our own win a name clash, and the clash shows in the listing's origin."""
+    allowed = os.environ.get("SAIL_BENCH_PLUGINS")
+    chosen = None if allowed is None else {OURS, *(name.strip() for name in allowed.split(","))}
+    found: dict[str, Plugin] = {}
+    for entry in entry_points(group=f"harness.{kind}"):
+        origin = entry.dist.name if entry.dist else "unknown"
+        version = entry.dist.version if entry.dist else "?"
+        if chosen is not None and origin not in chosen:
+            continue
+        if entry.name in found and found[entry.name].origin == OURS:
+            continue
+        found[entry.name] = Plugin(kind, entry.name, origin, version, entry)
+    return dict(sorted(found.items()))
+
+
+def load(kind: str, name: str) -> Any:
+    """The class registered under a name.
+
+    Raises:
+        UserError: no such name (with the nearest), or the plugin does not import.
+    """
+    known = plugins(kind)
+    if name not in known:
+        raise unknown(kind[:-1], name, known)
+    return known[name].load()

@@ -1,0 +1,1 @@
+"""Reports. They read result files and nothing else."""

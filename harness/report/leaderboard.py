@@ -1,0 +1,331 @@
+"""``LEADERBOARD.md`` and its pictures, from the result files alone. The same files give the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.report.svg import Point, scatter, table
+from harness.report.table import Board, Column
+from harness.results import RunResult, read_results
+from harness.stats.bootstrap import Interval, verdict
+from harness.store import digest, write_text
+
+PAGE, CHART, PICTURE = "LEADERBOARD.md", "reward-kl.svg", "leaderboard.svg"
+REFERENCE = "dpo"
+DIAGNOSTICS = ("win_rate", "kl", "start_perplexity", "length", "truncated", "margin")
+SHADES = {"better": "#dcfce7", "worse": "#fee2e2"}
+
+
+def render(results: Sequence[RunResult]) -> dict[str, str]:
+    """File names and contents of a leaderboard."""
+    board = Board(results)
+    parts = [_head(board), _scores(board)]
+    if REFERENCE in board.methods:
+        parts.append(_differences(board, REFERENCE))
+    if "start" in board.methods:
+        parts.append(_differences(board, "start"))
+    parts += [_distance(board), _secondary(board), _costs(board), _search(board), _protocols(board), _failures(board)]
+    files = {PAGE: "\n\n".join(p for p in parts if p) + "\n"}
+    chart = _chart(board)
+    if chart:
+        files[CHART] = chart
+    if board.methods:
+        files[PICTURE] = _picture(board)
+    return files
+
+
+def write_leaderboard(folder: Path) -> None:
+    """Write the leaderboard of ``results/<recipe>/<budget>``."""
+    for name, text in render(read_results(folder)).items():
+        write_text(folder / name, text)
+
+
+def stale(folder: Path) -> list[str]:
+    """Files of a leaderboard that differ from what its results give."""
+    return [
+        name
+        for name, text in render(read_results(folder)).items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
+    ]
+
+
+def number(value: float | None, unit: str, *, sign: bool = False) -> str:
+    """A number with the digits that its unit deserves; ``n/a`` if it is none."""
+    if value is None or value != value:
+        return "n/a"
+    digits = 1 if "%" in unit else 3 if unit == "share met" else 2
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def spread(found: Interval, unit: str, *, sign: bool = False) -> str:
+    """``value [low, high]``."""
+    low, high = number(found.low, unit, sign=sign), number(found.high, unit, sign=sign)
+    return f"{number(found.value, unit, sign=sign)} [{low}, {high}]"
+
+
+def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _head(board: Board) -> str:
+    run = board.results[0]
+    axis, limit = run.budget["axis"], run.budget["limit"]
+    seeds = max((len(board.of(m)) for m in board.methods), default=0)
+    lines = [
+        f"# {run.recipe}: matched on {axis} ({limit} {axis}, budget `{run.budget['name']}`)",
+        run.description,
+        f"Every method starts from the same policy (`{run.start['key']}`) and trains on the same stored token ids "
+        f"(`{run.data['pairs']}`, {run.data.get('train', {}).get('pairs', '?')} pairs). Seeds: {seeds}. "
+        "Square brackets: 95% intervals, bootstrap over prompts (1,000 resamples, one joint draw for all methods, fits "
+        "repeated in each)" + (" and over seeds." if seeds > 1 else "; one seed, so the spread over seeds is not in them."),
+    ]
+    judges = {digest(b.judge): b.judge for r in board.ok for b in r.benchmarks if b.judge}
+    for key, judge in sorted(judges.items()):
+        lines.append(
+            f"**Judge** `{key}`: {judge['kind']} by `{judge['model']}`, orders: {judge['orders']}. A weak judge, the start "
+            "policy itself: its numbers are not comparable with GPT-4 judged scores, nor with any other judge's."
+        )
+    if any(b.label == "mini" for r in board.ok for b in r.benchmarks):
+        lines.append(
+            "**mini**: a small set written for this project in the benchmark's official schema. It is not the real "
+            "benchmark, and its scores are not comparable with published ones."
+        )
+    if any(p == CHART for p in ([CHART] if _chart(board) else [])):
+        lines.append(f"![Gold reward against KL to the start policy]({CHART})")
+    return "\n\n".join(line for line in lines if line)
+
+
+def _heading(column: Column) -> str:
+    return f"{column.title}, {column.metric.unit}"
+
+
+def _scores(board: Board) -> str:
+    columns = board.columns(primary=True)
+    if not columns:
+        return ""
+    rows = []
+    for method in board.methods:
+        row = [f"`{method}`"]
+        for column in columns:
+            cell = board.cell(method, column)
+            counted = f" ({cell.n_valid}/{cell.n_total})" if cell and cell.n_valid < cell.n_total else ""
+            row.append(spread(cell.interval, column.metric.unit) + counted if cell else "not measured")
+        rows.append(row)
+    counts = ["*valid / total, each*"]
+    for column in columns:
+        cells = [c for m in board.methods if (c := board.cell(m, column))]
+        counts.append(" ".join(sorted({f"{c.n_valid} / {c.n_total}" for c in cells})))
+    rows.append(counts)
+    return "## Scores\n\n" + _grid(["method", *map(_heading, columns)], rows)
+
+
+def _differences(board: Board, other: str) -> str:
+    columns = [c for c in board.columns(primary=True) if c.metric.better]
+    rows = []
+    for method in board.methods:
+        if method == other:
+            continue
+        row = [f"`{method}`"]
+        for column in columns:
+            found = board.difference(method, other, column)
+            if found is None:
+                row.append("not paired")
+            else:
+                words = verdict(found, column.metric.better)
+                row.append(f"{spread(found, column.metric.unit, sign=True)} **{words}**")
+        rows.append(row)
+    smallest = ["*smallest difference this set can show*"]
+    for column in columns:
+        size = board.detectable(column, other)
+        smallest.append(number(size, column.metric.unit) if size is not None else "n/a")
+    rows.append(smallest)
+    note = (
+        "Paired on the same prompts. A verdict is about one comparison (no correction for the number of comparisons). "
+        "Last row: the true difference that would be found with power 80% (median over the trained methods)."
+    )
+    return f"## Differences to `{other}`\n\n{_grid(['method', *map(_heading, columns)], rows)}\n\n{note}"
+
+
+def _rows(board: Board, columns: Sequence[Column]) -> list[list[str]]:
+    rows = []
+    for method in board.methods:
+        cells = [board.cell(method, column) for column in columns]
+        shown = [spread(c.interval, k.metric.unit) if c else "not measured" for c, k in zip(cells, columns, strict=True)]
+        rows.append([f"`{method}`", *shown])
+    return rows
+
+
+def _distance(board: Board) -> str:
+    columns = [c for c in board.columns(benchmark="preference") if c.metric.name in DIAGNOSTICS]
+    if not columns:
+        return ""
+    note = (
+        "A reward bought by leaving the language shows here: perplexity of the answers under the start policy, KL "
+        "(Monte Carlo, one sample a prompt), length and truncation. The held-out margin is never ranked: self-labelled "
+        "methods widen it by construction."
+    )
+    return "## Distance from the start policy\n\n" + _grid(
+        ["method", *[f"{c.metric.title}, {c.metric.unit}" for c in columns]], _rows(board, columns)
+    ) + f"\n\n{note}"
+
+
+def _secondary(board: Board) -> str:
+    columns = [c for c in board.columns(primary=False) if c.benchmark != "preference"]
+    if not columns:
+        return ""
+    columns = [c for c in columns if "judge" not in c.metric.title or c.metric.name in ("shown_first", "judge_mass")]
+    titles = [f"{c.benchmark}: {c.metric.title} ({c.label}), {c.metric.unit}" for c in columns]
+    rows = _rows(board, columns)
+    body = _grid(["metric", *[f"`{m}`" for m in board.methods]], [[t, *[r[i + 1] for r in rows]] for i, t in enumerate(titles)])
+    return f"## Secondary metrics and the judge's habits\n\n{body}"
+
+
+Spent = Callable[[RunResult], float | None]
+
+
+def _phase(phase: str, quantity: str) -> Spent:
+    def read(run: RunResult) -> float:
+        return float(run.ledger["phases"].get(phase, {}).get(quantity, 0))
+
+    return read
+
+
+def _trained_tokens(run: RunResult) -> float:
+    return _phase("train", "tokens")(run)
+
+
+def _generated(run: RunResult) -> float:
+    return _phase("generate", "generated")(run) + _phase("data", "generated")(run)
+
+
+def _calls(run: RunResult) -> float:
+    return _phase("oracle", "calls")(run) + _phase("data", "calls")(run)
+
+
+def _tuning(run: RunResult) -> float:
+    phases = run.tuning_ledger.get("phases", {})
+    return float(phases.get("train", {}).get("seconds", 0) + phases.get("eval", {}).get("seconds", 0))
+
+
+def _memory(run: RunResult) -> float:
+    return float(run.ledger["peak_memory_bytes"]) / 2**30
+
+
+COSTS: tuple[tuple[str, Spent, int], ...] = (
+    ("pairs", _phase("train", "pairs"), 0),
+    ("steps", _phase("train", "steps"), 0),
+    ("trained tokens", _trained_tokens, 0),
+    ("reference tokens", _phase("reference", "tokens"), 0),
+    ("generated tokens, data + training", _generated, 0),
+    ("oracle calls, data + training", _calls, 0),
+    ("training seconds", _phase("train", "seconds"), 0),
+    ("search seconds", _tuning, 0),
+    ("evaluation seconds", _phase("eval", "seconds"), 0),
+    ("judge calls", _phase("judge", "calls"), 0),
+    ("judge seconds", _phase("judge", "seconds"), 0),
+    ("peak memory GiB", _memory, 1),
+)
+
+
+def _costs(board: Board) -> str:
+    if not board.methods:
+        return ""
+    axis = board.results[0].budget["axis"]
+    header = ["method", *[f"**{name}** (matched)" if name == axis else name for name, _, _ in COSTS], "overshoot"]
+    rows = []
+    for method in board.methods:
+        runs = board.of(method)
+        row = [f"`{method}`"]
+        for _, read, digits in COSTS:
+            values = [v for r in runs if (v := read(r)) is not None]
+            row.append(f"{sum(values) / len(values):,.{digits}f}" if values else "n/a")
+        rows.append([*row, f"{max(r.overshoot for r in runs):,.0f} {axis}"])
+    note = (
+        "Mean over seeds, from the ledger. *data*: sampling and labelling the shared pairs, charged to every method that "
+        "uses them. Seconds are of one machine and include waiting; only the matched axis is equal."
+    )
+    return f"## Cost\n\n{_grid(header, rows)}\n\n{note}"
+
+
+def _search(board: Board) -> str:
+    rows = []
+    for method in board.methods:
+        first = next((r for r in board.of(method) if r.trials), None)
+        for trial in first.trials if first else []:
+            kept = "kept" if first and trial.learning_rate == first.learning_rate else ""
+            ratio = f"{trial.perplexity_ratio:.2f}" + ("" if trial.eligible else " (too high: not eligible)")
+            rows.append([f"`{method}`", f"{trial.learning_rate:g}", f"{trial.gold_reward:.3f}", ratio, kept])
+    if not rows:
+        return ""
+    note = (
+        "The same number of trials for each method, scored on tuning prompts that are neither trained nor evaluated on; "
+        "the highest gold reward among eligible trials is kept."
+    )
+    header = ["method", "learning rate", "gold reward (tuning)", "perplexity ratio to start", ""]
+    return f"## Learning-rate search\n\n{_grid(header, rows)}\n\n{note}"
+
+
+def _protocols(board: Board) -> str:
+    found = {}
+    for run in board.ok:
+        for b in run.benchmarks:
+            judge = f"`{digest(b.judge)}`" if b.judge else "none"
+            found[b.benchmark, b.protocol_hash] = [b.benchmark, b.label, f"`{b.protocol_hash}`", judge]
+    environments = {digest(r.environment): r.environment for r in board.ok}
+    lines = []
+    for env in environments.values():
+        libraries = ", ".join(f"{k} {v}" for k, v in sorted(env["libraries"].items()))
+        lines.append(f"- sail-bench {env['sail_bench']}, Python {env['python']}, {env['cores']} cores; {libraries}")
+    run = board.results[0]
+    command = f"`sail-bench compare {run.recipe} --budget {run.budget['name']}`"
+    again = f"Made by {command}; this page: `sail-bench leaderboard {run.recipe}`."
+    body = _grid(["benchmark", "label", "protocol", "judge"], list(found.values()))
+    return f"## Protocols and environment\n\n{body}\n\n" + "\n".join(lines) + f"\n\n{again}"
+
+
+def _failures(board: Board) -> str:
+    bad = [r for r in board.results if r.status != "ok"]
+    if not bad:
+        return ""
+    rows = [[f"`{r.method}`", str(r.seed), r.error.replace("|", "\\|")] for r in bad]
+    return "## Failed runs\n\n" + _grid(["method", "seed", "why"], rows)
+
+
+def _chart(board: Board) -> str | None:
+    columns = {c.metric.name: c for c in board.columns(benchmark="preference")}
+    if "kl" not in columns or "gold_reward" not in columns:
+        return None
+    points = []
+    for method in board.methods:
+        x, y = board.cell(method, columns["kl"]), board.cell(method, columns["gold_reward"])
+        if x and y:
+            points.append(Point(method, x.interval, y.interval))
+    run = board.results[0]
+    title = f"{run.recipe}, {run.budget['limit']} {run.budget['axis']}: gold reward against KL"
+    return scatter(title, "KL to the start policy (nats per answer)", "gold reward (share of constraints met)", points)
+
+
+def _picture(board: Board) -> str:
+    columns = board.columns(primary=True)
+    against = REFERENCE if REFERENCE in board.methods else "start"
+    rows = []
+    for method in board.methods:
+        row: list[tuple[str, str, str | None]] = [(method, "", None)]
+        for column in columns:
+            cell = board.cell(method, column)
+            if cell is None:
+                row.append(("n/a", "", None))
+                continue
+            unit = column.metric.unit
+            span = f"{number(cell.interval.low, unit)} to {number(cell.interval.high, unit)}"
+            found = board.difference(method, against, column) if method != against else None
+            shade = SHADES.get(verdict(found, column.metric.better)) if found else None
+            row.append((number(cell.interval.value, unit), span, shade))
+        rows.append(row)
+    run = board.results[0]
+    title = f"{run.recipe}: matched on {run.budget['limit']} {run.budget['axis']}"
+    note = f"95% intervals. Green / red: better / worse than {against} on the same prompts; white: no difference shown."
+    return table(title, note, ["method", *[c.title for c in columns]], rows)

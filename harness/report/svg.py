@@ -1,0 +1,104 @@
+"""Small SVG pictures, byte-stable, with no dependency: a chart of gold reward against KL, and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from math import ceil, floor, log10
+
+from harness.stats.bootstrap import Interval
+
+COLOURS = ("#6b7280", "#2563eb", "#d97706", "#059669", "#c026d3", "#dc2626", "#0891b2", "#65a30d")
+FONT = "font-family='ui-sans-serif,system-ui,Segoe UI,Helvetica,Arial,sans-serif'"
+INK, FAINT, LINE = "#111827", "#6b7280", "#e5e7eb"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method in the chart: ``x`` and ``y`` with their intervals."""
+
+    name: str
+    x: Interval
+    y: Interval
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers that cover an interval."""
+    step = 10 ** floor(log10(max(high - low, 1e-9) / count))
+    step *= min((m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= count), default=10)
+    return [round(step * i, 10) for i in range(floor(low / step), ceil(high / step) + 1)]
+
+
+def _text(x: float, y: float, text: str, *, size: int = 13, fill: str = INK, anchor: str = "start", more: str = "") -> str:
+    return f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' fill='{fill}' text-anchor='{anchor}' {more}>{escape(text)}</text>"
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> str:
+    return f"<line x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}' stroke='{colour}' stroke-width='{width}'/>"
+
+
+def _page(width: int, height: int, label: str, body: Sequence[str]) -> str:
+    head = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}'"
+    card = f"<rect width='{width}' height='{height}' rx='10' fill='#ffffff'/>"
+    return "\n".join([f"{head} role='img' aria-label='{escape(label, quote=True)}' {FONT}>", card, *body, "</svg>"]) + "\n"
+
+
+def scatter(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> str:
+    """Points with 95% intervals on both axes."""
+    width, height, left, right, top, bottom = 720, 440, 70, 150, 56, 60
+    xs = ticks(min(0.0, *(p.x.low for p in points)), max(p.x.high for p in points) or 1)
+    ys = ticks(min(p.y.low for p in points), max(p.y.high for p in points))
+
+    def px(value: float) -> float:
+        return left + (value - xs[0]) / (xs[-1] - xs[0]) * (width - left - right)
+
+    def py(value: float) -> float:
+        return height - bottom - (value - ys[0]) / (ys[-1] - ys[0]) * (height - top - bottom)
+
+    body = [_text(left, 30, title, size=16, more="font-weight='600'")]
+    for v in xs:
+        body.append(_line(px(v), top, px(v), height - bottom, LINE))
+        body.append(_text(px(v), height - bottom + 18, f"{v:g}", size=11, fill=FAINT, anchor="middle"))
+    for v in ys:
+        body.append(_line(left, py(v), width - right, py(v), LINE))
+        body.append(_text(left - 8, py(v) + 4, f"{v:g}", size=11, fill=FAINT, anchor="end"))
+    body.append(_text((left + width - right) / 2, height - 16, x_title, size=12, fill=FAINT, anchor="middle"))
+    turned = f"transform='rotate(-90 20 {height / 2:.0f})'"
+    body.append(_text(20, height / 2, y_title, size=12, fill=FAINT, anchor="middle", more=turned))
+    for index, p in enumerate(points):
+        colour = COLOURS[index % len(COLOURS)]
+        body.append(_line(px(p.x.low), py(p.y.value), px(p.x.high), py(p.y.value), colour, 1.5))
+        body.append(_line(px(p.x.value), py(p.y.low), px(p.x.value), py(p.y.high), colour, 1.5))
+        body.append(f"<circle cx='{px(p.x.value):.1f}' cy='{py(p.y.value):.1f}' r='5' fill='{colour}'/>")
+        row = top + 12 + 22 * index
+        body.append(f"<circle cx='{width - right + 18}' cy='{row - 4}' r='5' fill='{colour}'/>")
+        body.append(_text(width - right + 30, row, p.name, size=13))
+    return _page(width, height, title, body)
+
+
+Shade = str | None
+
+
+def table(title: str, note: str, header: Sequence[str], rows: Sequence[Sequence[tuple[str, str, Shade]]]) -> str:
+    """A table picture. Each cell is (value, smaller second line, background colour or None)."""
+    first, other, line, top = 110, 122, 46, 84
+    width, height = first + other * (len(header) - 1) + 32, top + line * len(rows) + 40
+    body = [_text(16, 32, title, size=16, more="font-weight='600'")]
+    edges = [16 + (0 if i == 0 else first + other * (i - 1)) for i in range(len(header))]
+    for x, name in zip(edges, header, strict=True):
+        head, _, tail = name.partition(" (")
+        body.append(_text(x, 58, head, size=12, fill=FAINT, more="font-weight='600'"))
+        if tail:
+            body.append(_text(x, 73, f"({tail}", size=10, fill=FAINT))
+    for index, row in enumerate(rows):
+        y = top + line * index
+        body.append(_line(16, y, width - 16, y, LINE))
+        for x, (value, second, shade) in zip(edges, row, strict=True):
+            if shade:
+                body.append(f"<rect x='{x - 6}' y='{y + 4}' width='{other - 8}' height='{line - 8}' rx='5' fill='{shade}'/>")
+            body.append(_text(x, y + 20, value, size=14, more="font-weight='600'" if x == edges[0] else ""))
+            if second:
+                body.append(_text(x, y + 36, second, size=10, fill=FAINT))
+    body.append(_text(16, height - 14, note, size=11, fill=FAINT))
+    return _page(width, height, title, body)

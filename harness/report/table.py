@@ -1,0 +1,109 @@
+"""From result files to the numbers of a table: columns by protocol, values over seeds, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.results import Metric, RunResult
+from harness.stats.bootstrap import Interval, interval, mean_over_seeds, replicates
+from harness.stats.estimators import Array
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric under one protocol: two protocol hashes never share a column."""
+
+    benchmark: str
+    protocol_hash: str
+    label: str
+    metric: Metric
+
+    @property
+    def title(self) -> str:
+        """Heading, with the label of a reduced set."""
+        return f"{self.metric.title} ({self.label})" if self.label else self.metric.title
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method's value in a column, over its seeds."""
+
+    interval: Interval
+    samples: Array
+    ids: tuple[object, ...]
+    n_valid: int
+    n_total: int
+
+
+class Board:
+    """All results of one recipe under one budget."""
+
+    def __init__(self, results: Sequence[RunResult]) -> None:
+        self.results = list(results)
+        self.ok = [r for r in results if r.status == "ok"]
+        order = {"start": 0, "dpo": 1}
+        names = dict.fromkeys(r.method for r in self.ok)
+        self.methods = sorted(names, key=lambda m: (order.get(m, 2), m))
+        self._cells: dict[tuple[str, str, str, str], Cell | None] = {}
+
+    def of(self, method: str) -> list[RunResult]:
+        """Finished runs of a method, by seed."""
+        return sorted((r for r in self.ok if r.method == method), key=lambda r: r.seed)
+
+    def columns(self, *, primary: bool | None = None, benchmark: str | None = None) -> list[Column]:
+        """Columns in the order in which the runs list them."""
+        found: dict[tuple[str, str, str], Column] = {}
+        for run in self.ok:
+            for b in run.benchmarks:
+                if benchmark is not None and b.benchmark != benchmark:
+                    continue
+                for m in b.metrics:
+                    if primary is None or m.primary == primary:
+                        bare = m.model_copy(update=_EMPTY)
+                        column = Column(b.benchmark, b.protocol_hash, b.label, bare)
+                        found.setdefault((b.benchmark, b.protocol_hash, m.name), column)
+        return list(found.values())
+
+    def cell(self, method: str, column: Column) -> Cell | None:
+        """A method's value in a column; None where it was not measured under that protocol."""
+        key = (method, column.benchmark, column.protocol_hash, column.metric.name)
+        if key not in self._cells:
+            self._cells[key] = self._cell(method, column)
+        return self._cells[key]
+
+    def _cell(self, method: str, column: Column) -> Cell | None:
+        parts, ids, valid, total = [], None, 0, 0
+        for run in self.of(method):
+            scored = run.benchmark(column.benchmark)
+            if scored is None or scored.protocol_hash != column.protocol_hash:
+                continue
+            metric = scored.metric(column.metric.name)
+            own = tuple(scored.items[metric.estimator.group]["id"])
+            if ids is not None and own != ids:
+                continue
+            ids, valid, total = own, valid + metric.n_valid, total + metric.n_total
+            how = metric.estimator
+            parts.append(replicates(how.kind, scored.items[how.group], how.column))
+        if ids is None:
+            return None
+        value, samples = mean_over_seeds(parts)
+        return Cell(interval(value, samples), samples, ids, valid, total)
+
+    def difference(self, method: str, other: str, column: Column) -> Interval | None:
+        """Method minus other on the same prompts, in one joint draw; None where they cannot be paired."""
+        a, b = self.cell(method, column), self.cell(other, column)
+        if a is None or b is None or a.ids != b.ids:
+            return None
+        return interval(a.interval.value - b.interval.value, a.samples - b.samples)
+
+    def detectable(self, column: Column, other: str) -> float | None:
+        """Median over methods of the paired minimum detectable difference to ``other``."""
+        found = [self.difference(m, other, column) for m in self.methods if m not in (other, "start")]
+        sizes = [d.mdd for d in found if d is not None and np.isfinite(d.error) and d.error > 0]
+        return float(np.median(sizes)) if sizes else None
+
+
+_EMPTY: dict[str, object] = {"value": None, "low": None, "high": None, "mdd": None, "n_valid": 0, "n_total": 0}

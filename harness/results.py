@@ -1,0 +1,148 @@
+"""The result file: one typed, versioned schema that the reports read. ``results/<recipe>/<budget>/<method>/seed-k.json``.
+
+A score never stands alone: value, interval, n_valid / n_total, protocol hash, judge identity and ledger are one
+record. The per-prompt columns are stored with it, so that differences between methods can be computed on paired
+prompts, and a score can be recomputed, from the files alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import UserError
+from harness.store import read_json, write_json
+
+SCHEMA_VERSION = 1
+Columns = dict[str, list[Any]]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Estimator(_Record):
+    """How a value follows from per-prompt columns: a name of :mod:`harness.stats.estimators`, a group of columns, and
+    the column it uses (if it uses one)."""
+
+    kind: str
+    group: str = "items"
+    column: str = ""
+
+
+class Metric(_Record):
+    """One number with its 95% interval (bootstrap over prompts) and its minimum detectable difference.
+
+    ``better``: 1 if higher is better, -1 if lower is, 0 if neither (a cost or a diagnostic). ``mdd``: smallest true
+    difference between two independent models that a set of this size finds with power 80% at the 5% level.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Literal[-1, 0, 1]
+    primary: bool = False
+    estimator: Estimator
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    mdd: float | None = None
+    n_valid: int = 0
+    n_total: int = 0
+
+
+class BenchmarkResult(_Record):
+    """Scores of one benchmark under one protocol."""
+
+    benchmark: str
+    title: str
+    label: str
+    protocol: dict[str, Any]
+    protocol_hash: str
+    judge: dict[str, Any] | None
+    metrics: list[Metric]
+    items: dict[str, Columns]
+
+    def metric(self, name: str) -> Metric:
+        """A metric by name."""
+        return next(m for m in self.metrics if m.name == name)
+
+
+class Trial(_Record):
+    """One point of the recorded search."""
+
+    learning_rate: float
+    gold_reward: float
+    perplexity_ratio: float
+    eligible: bool
+    seed: int
+
+
+class RunResult(_Record):
+    """One run: recipe x method x seed."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_key: str
+    recipe: str
+    recipe_hash: str
+    description: str
+    method: str
+    method_summary: str
+    method_paper: str
+    method_origin: str
+    method_options: dict[str, Any]
+    seed: int
+    budget: dict[str, Any]
+    status: Literal["ok", "failed"]
+    error: str = ""
+    start: dict[str, Any]
+    data: dict[str, Any]
+    learning_rate: float | None = None
+    trials: list[Trial] = []
+    ledger: dict[str, Any] = Field(default_factory=dict)
+    tuning_ledger: dict[str, Any] = Field(default_factory=dict)
+    overshoot: float = 0
+    benchmarks: list[BenchmarkResult] = []
+    train_log: list[dict[str, float]] = []
+    environment: dict[str, Any] = Field(default_factory=dict)
+
+    def benchmark(self, name: str) -> BenchmarkResult | None:
+        """A benchmark's scores by name."""
+        return next((b for b in self.benchmarks if b.benchmark == name), None)
+
+
+def result_path(results: Path, recipe: str, budget: str, method: str, seed: int) -> Path:
+    """Where a run's result lives."""
+    return results / recipe / budget / method / f"seed-{seed}.json"
+
+
+def write_result(path: Path, result: RunResult) -> None:
+    """Write a result; the folder appears if it can.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        write_json(path, result.model_dump(mode="json"))
+    except OSError as error:
+        raise UserError(f"The results folder {path.parent} cannot be written ({error.strerror}): set --results") from None
+
+
+def read_result(path: Path) -> RunResult:
+    """Read a result.
+
+    Raises:
+        UserError: the file is not a result of this schema version.
+    """
+    try:
+        return RunResult.model_validate(read_json(path))
+    except (ValidationError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path} is no result of schema version {SCHEMA_VERSION} ({reason}): remove it") from None
+
+
+def read_results(folder: Path) -> list[RunResult]:
+    """All results of a recipe under one budget, in order of method folder and seed."""
+    return [read_result(path) for path in sorted(folder.glob("*/seed-*.json"))]

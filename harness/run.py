@@ -1,0 +1,316 @@
+"""One run in a process of its own: prepare, search, train, answer and judge. Each finished stage stays finished."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from harness import registry
+from harness.benchmark import Benchmark, EvalContext
+from harness.budget import Ledger, Meter, MeteredOracle
+from harness.cache import RowCache
+from harness.errors import UserError
+from harness.methods.base import TrainContext
+from harness.plan import RunPlan, make_runs
+from harness.prompts import splits
+from harness.recipe import Recipe
+from harness.store import Stage, Store, read_rows, write_json, write_rows
+from sail.types import Request
+
+Event = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run process is told (all of it can be pickled)."""
+
+    recipe: Recipe
+    budget: str
+    method: str
+    seed: int
+    benchmarks: tuple[str, ...]
+    store: Path
+    log: Path
+
+
+class Run:
+    """Works through the open stages of a :class:`RunPlan`; models are loaded when first needed, and once."""
+
+    def __init__(self, plan: RunPlan, emit: Callable[[str, Any], None]) -> None:
+        self.plan, self.recipe, self.store = plan, plan.recipe, plan.store
+        self.emit = emit
+        self.cache = RowCache(self.store.root / "rows.sqlite")
+        self.ledger = Ledger()
+        self.meter = Meter(self.ledger)
+
+    @cached_property
+    def start_dir(self) -> Path:
+        """Directory of the start policy."""
+        from harness.models import build_start
+
+        self.emit("stage", ("start policy", None))
+        return build_start(self.recipe.model, self.store)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Tokenizer of the start policy, its chat template checked."""
+        from harness.policy import check_template, load_tokenizer
+
+        tokenizer = load_tokenizer(self.start_dir)
+        check_template(tokenizer)
+        return tokenizer
+
+    @cached_property
+    def start(self) -> Any:
+        """The start policy in memory: sampler, reference, baseline and judge."""
+        from harness.policy import load_model
+
+        return self._policy(load_model(self.start_dir), self.plan.start.key)
+
+    @property
+    def oracle(self) -> MeteredOracle:
+        """The recipe's oracle, metered into the current ledger."""
+        return MeteredOracle(registry.load("oracles", self.recipe.oracle)(), self.ledger)
+
+    def _policy(self, model: Any, identity: str) -> Any:
+        from harness.policy import Policy
+
+        size = self.recipe.generation_batch_size
+        return Policy(model, self.tokenizer, identity, meter=self.meter, cache=self.cache, batch_size=size)
+
+    def _fresh_ledger(self) -> Ledger:
+        """A new ledger for a stage; the meters on loaded models charge it from now on."""
+        self.ledger = self.meter.ledger = Ledger()
+        return self.ledger
+
+    def _spent(self) -> dict[str, Any]:
+        self.ledger.note_memory()
+        return {"ledger": self.ledger.dump()}
+
+    def pairs(self) -> Path:
+        """The folder of the preference pairs."""
+
+        def build(work: Path) -> dict[str, Any]:
+            from harness.pairs import sample_pairs
+
+            ledger = self._fresh_ledger()
+            chosen = splits(self.recipe.data)
+            asked = (len(chosen["train"]) + len(chosen["heldout"])) * self.recipe.data.samples
+            policy = self.start
+            self.emit("stage", ("preference pairs", asked))
+            counts = {}
+            with self.meter.phase("data"):
+                for name in ("train", "heldout"):
+                    rows, ties = sample_pairs(policy, self.oracle, chosen[name], self.recipe.data, self._tick)
+                    write_rows(work / f"{name}.jsonl", rows)
+                    counts[name] = {"pairs": len(rows), "ties": ties}
+            ledger.add("data", "calls", ledger.entries.pop("oracle", {}).get("calls", 0))
+            write_json(work / "counts.json", counts)
+            if not counts["train"]["pairs"]:
+                raise UserError("Sampling gave no preference pair (all answers score alike): raise data.train_prompts")
+            return self._spent()
+
+        return self.store.get(self.plan.pairs, build)
+
+    def train(self, learning_rate: float, seed: int) -> Path:
+        """The folder of a trained policy."""
+        stage = self.plan.train(learning_rate, seed)
+        return self.store.get(stage, lambda work: self._train(work, learning_rate, seed))
+
+    def _train(self, work: Path, learning_rate: float, seed: int) -> dict[str, Any]:
+        from harness.policy import load_model
+        from harness.training import planned_steps
+
+        rows = read_rows(self.pairs() / "train.jsonl")
+        ledger = self._fresh_ledger()
+        context = TrainContext(
+            start=self.start_dir,
+            tokenizer=self.tokenizer,
+            pairs=rows,
+            prompts={p["id"]: p for p in splits(self.recipe.data)["train"]},
+            oracle=self.oracle,
+            meter=self.meter,
+            ledger=ledger,
+            budget=self.plan.budget,
+            seed=seed,
+            learning_rate=learning_rate,
+            max_new_tokens=self.recipe.data.max_new_tokens,
+            train=self.recipe.train,
+            directory=work,
+            load_model=lambda: load_model(self.start_dir),
+            on_step=lambda step: self.emit("at", step),
+        )
+        self.emit("stage", (f"train lr={learning_rate:g}", planned_steps(context)))
+        folder = self.plan.method.train(context)
+        if folder is None:
+            raise UserError(f"Method {self.plan.method.name!r} returned no policy: train() must return its folder")
+        if folder != work / "policy":
+            folder.rename(work / "policy")
+        write_json(work / "log.json", context.log)
+        return self._spent()
+
+    def tune(self, learning_rate: float) -> None:
+        """Score one trial on the tuning prompts."""
+
+        def build(work: Path) -> dict[str, Any]:
+            folder = self.train(learning_rate, 0)
+            policy = self._trained(folder, self.plan.train(learning_rate, 0))
+            self._fresh_ledger()
+            write_json(work / "scores.json", self._tuning_scores(policy))
+            return self._spent()
+
+        self.store.get(self.plan.tune(learning_rate), build)
+
+    def _tuning_scores(self, policy: Any) -> dict[str, float]:
+        from harness.policy import render
+
+        prompts = splits(self.recipe.data)["tune"]
+        encoded = [render(self.tokenizer, [{"role": "user", "content": p["prompt"]}]) for p in prompts]
+        asked = [
+            Request(tuple(ids), self.recipe.data.max_new_tokens, 1.0, ("tune", p["id"]))
+            for p, ids in zip(prompts, encoded, strict=True)
+        ]
+        self.emit("stage", ("score trial", len(asked)))
+        with self.meter.phase("eval"):
+            ours = policy.sample(asked, self._tick)
+            base = self.start.sample(asked)
+            rows = [(ids, c.ids) for ids, c in zip(encoded, ours, strict=True)]
+            logps = self.start.token_logps(rows, self.recipe.scoring_batch_size)
+        nll = -sum(map(sum, logps)) / sum(map(len, logps))
+        own = -sum(c.logp for c in base) / sum(len(c.ids) for c in base)
+        reward = self.oracle.score(prompts, [policy.text(c) for c in ours])
+        return {
+            "gold_reward": round(sum(reward) / len(reward), 6),
+            "perplexity_ratio": round(2.718281828459045 ** (nll - own), 6),
+        }
+
+    def _trained(self, folder: Path, stage: Stage) -> Any:
+        from harness.policy import load_model
+
+        return self._policy(load_model(self.start_dir, folder / "policy"), stage.key)
+
+    def evaluate(self) -> None:
+        """Answer and judge every benchmark that is still open."""
+        todo = [b for b in self.plan.benchmarks if not self.store.done(_known(self.plan.judgments(b)))]
+        if not todo:
+            return
+        stage = _known(self.plan.policy())
+        policy = self._trained(self.store.path(stage), stage) if self.plan.method.trains else self.start
+        context = self._context(policy)
+        self._answer_together(todo, context)
+        for benchmark in todo:
+            self._benchmark(benchmark, context)
+
+    def _context(self, policy: Any) -> EvalContext:
+        from harness.judge.local import LocalJudge
+
+        return EvalContext(
+            policy=policy,
+            start=self.start,
+            judge=LocalJudge(self.start, self.recipe.scoring_batch_size),
+            oracle=self.oracle,
+            prompts=splits(self.recipe.data)["eval"],
+            heldout_pairs=read_rows(self.pairs() / "heldout.jsonl"),
+            seed=self.plan.seed,
+            scoring_batch_size=self.recipe.scoring_batch_size,
+        )
+
+    def _answer_together(self, todo: list[Benchmark], context: EvalContext) -> None:
+        """Sample the first answers of all benchmarks in shared batches; the answer stages then find them cached."""
+        unanswered = [b for b in todo if not self.store.done(_known(self.plan.answers(b)))]
+        requests = [q for b in unanswered for q in b.requests(context)]
+        self._fresh_ledger()
+        if requests:
+            self.emit("stage", ("answers", len(requests)))
+            with self.meter.phase("eval"):
+                context.policy.sample(requests, self._tick)
+        self._shared = self.ledger
+
+    def _benchmark(self, benchmark: Benchmark, context: EvalContext) -> None:
+        context.progress = self._tick
+
+        def answer(work: Path) -> dict[str, Any]:
+            self.emit("stage", (f"{benchmark.name}: answers", None))
+            self.ledger = self.meter.ledger = self._shared
+            self._shared = Ledger()
+            context.oracle = MeteredOracle(registry.load("oracles", self.recipe.oracle)(), Ledger())
+            write_rows(work / "rows.jsonl", benchmark.answer(context))
+            return self._spent()
+
+        answers = self.store.get(_known(self.plan.answers(benchmark)), answer)
+
+        def judge(work: Path) -> dict[str, Any]:
+            self.emit("stage", (f"{benchmark.name}: judging" if benchmark.judged else f"{benchmark.name}: rows", None))
+            self._fresh_ledger()
+            write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))
+            return self._spent()
+
+        self.store.get(_known(self.plan.judgments(benchmark)), judge)
+
+    def _tick(self, done: int) -> None:
+        self.emit("advance", done)
+
+    def work(self) -> None:
+        """Do everything that is open, in order."""
+        if not self.store.done(self.plan.start):
+            _ = self.start_dir
+        self.pairs()
+        for rate in self.plan.learning_rates:
+            if not self.store.done(self.plan.tune(rate)):
+                self.tune(rate)
+        best = self.plan.best()
+        if best is not None:
+            self.train(best.learning_rate, self.plan.seed)
+        self.evaluate()
+
+
+def _known(stage: Stage | None) -> Stage:
+    assert stage is not None
+    return stage
+
+
+def main(job: Job, events: Connection) -> None:
+    """Body of a run process: redirect output to the log, work, report. Ends when the parent does."""
+    _die_with_parent()
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    log = job.log.open("a", encoding="utf-8", buffering=1)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    try:
+        began = time.perf_counter()
+        plan = make_runs(job.recipe, job.budget, [job.method], job.seed + 1, list(job.benchmarks), Store(job.store))[-1]
+        Run(plan, lambda kind, value: events.send((kind, value))).work()
+        print(f"done in {time.perf_counter() - began:.1f} s", flush=True)
+        events.send(("done", None))
+    except UserError as error:
+        events.send(("user error", str(error)))
+    except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs in its row
+        traceback.print_exc()
+        events.send(("failed", f"{type(error).__name__}: {error}".split("\n")[0]))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _die_with_parent() -> None:
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(137)
+
+    threading.Thread(target=watch, daemon=True).start()

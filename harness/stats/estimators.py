@@ -1,0 +1,114 @@
+"""Estimators: a value from per-prompt columns, under any weights of the prompts.
+
+Each takes columns of length n and resampling weights of shape (R, n) (counts of a bootstrap draw; a row of ones is the
+data itself) and returns R values. Everything that is estimated from the data is estimated again in each resample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Columns = Mapping[str, Sequence[Any]]
+
+
+def column(columns: Columns, name: str) -> Array:
+    """A column as floats; missing values (None) are NaN."""
+    return np.array([np.nan if v is None else float(v) for v in columns[name]], dtype=np.float64)
+
+
+def mean(columns: Columns, name: str, weights: Array) -> Array:
+    """Weighted mean of the valid rows of a column."""
+    values = column(columns, name)
+    valid = ~np.isnan(values)
+    total = weights[:, valid].sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(weights[:, valid] @ values[valid] / total)
+
+
+def percent(columns: Columns, name: str, weights: Array) -> Array:
+    """100 times the mean."""
+    return 100 * mean(columns, name, weights)
+
+
+def perplexity(columns: Columns, name: str, weights: Array) -> Array:
+    """exp of the token-weighted mean negative log-likelihood: columns ``name`` (nats, summed) and ``tokens``."""
+    return np.asarray(np.exp((weights @ column(columns, name)) / (weights @ column(columns, "tokens"))))
+
+
+def logistic(features: Array, y: Array, weights: Array, ridge: float, steps: int = 50) -> Array:
+    """Weighted logistic regression with soft labels and no intercept, one fit for each row of weights, by Newton.
+
+    Args:
+        features: (R, n, k) or (n, k). y: (n,) in [0, 1]. weights: (R, n). ridge: L2 penalty, as 1/C of scikit-learn.
+
+    Returns:
+        coefficients (R, k).
+    """
+    x = np.broadcast_to(features, (len(weights), *features.shape[-2:]))
+    beta = np.zeros((len(weights), x.shape[-1]))
+    eye = np.eye(x.shape[-1])
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-np.clip(np.einsum("rnk,rk->rn", x, beta), -30, 30)))
+        gradient = np.einsum("rnk,rn->rk", x, weights * (y - p)) - ridge * beta
+        hessian = np.einsum("rnk,rn,rnl->rkl", x, weights * p * (1 - p), x) + (ridge + 1e-9) * eye
+        move = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        beta += np.clip(move, -2, 2)
+        if np.abs(move).max() < 1e-10:
+            break
+    return beta
+
+
+def length_controlled(columns: Columns, name: str, weights: Array) -> Array:
+    """Win rate (percent) at equal length: logit p = w1 * tanh(delta / sd(delta)) + w3, with w1 set to 0.
+
+    The form of AlpacaEval 2 (spec/evals 1.3) without instruction difficulty and without the anchoring rows, which exist
+    for the official 805 instructions only. Columns: ``name`` (preference in [0, 1]), ``length`` and
+    ``baseline_length`` (characters). sd is taken anew in each resample.
+    """
+    y = column(columns, name)
+    delta = column(columns, "baseline_length") - column(columns, "length")
+    total = weights.sum(1, keepdims=True)
+    centre = weights @ delta / total[:, 0]
+    spread = np.sqrt((weights * (delta - centre[:, None]) ** 2).sum(1) / np.maximum(total[:, 0] - 1, 1))
+    x1 = np.tanh(delta / np.where(spread > 0, spread, 1)[:, None])
+    features = np.stack([x1, np.ones_like(x1)], -1)
+    return 100 / (1 + np.exp(-logistic(features, y, weights, ridge=1e-6)[:, 1]))
+
+
+STYLE = ("tokens", "headers", "lists", "bolds")
+
+
+def style_controlled(columns: Columns, name: str, weights: Array) -> Array:
+    """Win rate (percent) at the mean style difference: Bradley-Terry against one baseline with four style features.
+
+    The form of Arena-Hard v0.1 (spec/evals 2.2) for a pool of this model alone: d = (a - b) / (a + b + 1) for token
+    length, headers, lists and bold, standardised over the battles of the resample; logistic regression with L2, C = 1.
+    Columns: ``name`` (win in [0, 1]), and ``<feature>`` / ``baseline_<feature>``.
+    """
+    y = column(columns, name)
+    raw = []
+    for feature in STYLE:
+        ours, theirs = column(columns, feature), column(columns, f"baseline_{feature}")
+        raw.append((ours - theirs) / (ours + theirs + 1))
+    d = np.stack(raw, -1)
+    share = weights / weights.sum(1, keepdims=True)
+    centre = share @ d
+    spread = np.sqrt(np.einsum("rn,rnk->rk", share, (d - centre[:, None]) ** 2))
+    standard = (d - centre[:, None]) / np.where(spread > 0, spread, 1)[:, None]
+    strength = np.full((*standard.shape[:2], 1), np.log(10))
+    beta = logistic(np.concatenate([strength, standard], -1), y, 2 * weights, ridge=1.0)
+    return 100 / (1 + np.exp(-np.log(10) * beta[:, 0]))
+
+
+ESTIMATORS: dict[str, Callable[[Columns, str, Array], Array]] = {
+    "mean": mean,
+    "percent": percent,
+    "perplexity": perplexity,
+    "length_controlled": length_controlled,
+    "style_controlled": style_controlled,
+}

@@ -1,0 +1,128 @@
+"""Content-addressed stages on disk: the same command again resumes.
+
+A stage is a folder named by the hash of everything that decides its content. It is written in a work folder that
+survives a kill (checkpoints, partial rows), and appears under its final name by one atomic rename, together with a
+manifest. A failed stage never appears. Two processes may share a store: a lock per stage makes the second one wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+
+
+def digest(value: Any) -> str:
+    """sha256 (first 16 hex digits) of the canonical JSON of a value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    part.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Parsed content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write JSON lines atomically."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """JSON lines of a file (split on newlines only: U+2028 may stand inside a string)."""
+    with path.open(encoding="utf-8") as handle:
+        return [json.loads(line) for line in handle if line.strip()]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Name of a stage and everything that decides its content (JSON values)."""
+
+    kind: str
+    inputs: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Folder name: the kind and a hash of the inputs."""
+        return f"{self.kind}-{digest(self.inputs)}"
+
+
+class Store:
+    """A folder of finished stages, with ``work/`` beside them for those under way."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, stage: Stage) -> Path:
+        """Folder of a stage, finished or not."""
+        return self.root / "stages" / stage.key
+
+    def done(self, stage: Stage) -> bool:
+        """Whether the stage is finished."""
+        return (self.path(stage) / MANIFEST).is_file()
+
+    def work(self, stage: Stage) -> Path:
+        """Work folder of a stage; what it holds survives a kill."""
+        path = self.root / "work" / stage.key
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def get(self, stage: Stage, build: Callable[[Path], dict[str, Any] | None]) -> Path:
+        """Folder of the finished stage; ``build(work_folder)`` runs if it is not there yet.
+
+        ``build`` leaves its files in the work folder and may return extra manifest entries (its ledger, say).
+        """
+        if self.done(stage):
+            return self.path(stage)
+        with self._lock(stage):
+            if not self.done(stage):
+                work = self.work(stage)
+                extra = build(work) or {}
+                write_json(work / MANIFEST, {"kind": stage.kind, "inputs": stage.inputs, **extra})
+                final = self.path(stage)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                if final.exists():
+                    shutil.rmtree(final)
+                work.rename(final)
+        return self.path(stage)
+
+    def manifest(self, stage: Stage) -> dict[str, Any]:
+        """Manifest of a finished stage."""
+        value: dict[str, Any] = read_json(self.path(stage) / MANIFEST)
+        return value
+
+    @contextmanager
+    def _lock(self, stage: Stage) -> Iterator[None]:
+        from filelock import FileLock
+
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{stage.key}.lock"):
+            yield

@@ -1,0 +1,137 @@
+"""Batched sampling from a causal language model with keyed noise, keeping token ids and their log-probabilities.
+
+One uniform per generated token picks the token by inverting the cumulative distribution, which is exact sampling at
+temperature 1 without truncation. The uniform is keyed by the request, so a row does not depend on its batch.
+Finished rows leave the batch, so that short answers cost little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sail.noise import uniforms
+from sail.types import Completion, Request
+
+
+def left_pad(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask of shape (B, L), prompts flush right."""
+    width = max(len(p) for p in prompts)
+    ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Position ids of a left-padded batch: 0 at the first real token. Shape of ``mask``."""
+    return (mask.cumsum(1) - 1).clamp_min(0)
+
+
+@torch.no_grad()
+def sample(
+    model: Any,
+    requests: Sequence[Request],
+    *,
+    eos_ids: Sequence[int],
+    pad_id: int,
+    batch_size: int = 64,
+    on_rows: Callable[[list[int], list[Completion]], None] | None = None,
+) -> list[Completion]:
+    """Sample one completion for each request, in request order.
+
+    Args:
+        model: a transformers causal language model (also wrapped by PEFT); it is used in eval mode and put back.
+        eos_ids: ids that end an answer; the one generated is kept as the last id.
+        on_rows: called after each batch with the indices and completions that are finished (for caching, progress).
+    """
+    if not eos_ids:
+        raise ValueError("sampling needs at least one end-of-sequence id: the model has none")
+    was_training = model.training
+    model.eval()
+    done: list[Completion | None] = [None] * len(requests)
+    order = sorted(range(len(requests)), key=lambda i: (requests[i].max_new_tokens, len(requests[i].prompt)))
+    try:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = _sample_batch(model, [requests[i] for i in rows], set(eos_ids), pad_id)
+            for index, completion in zip(rows, batch, strict=True):
+                done[index] = completion
+            if on_rows is not None:
+                on_rows(rows, batch)
+    finally:
+        model.train(was_training)
+    return [c for c in done if c is not None]
+
+
+def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: int) -> list[Completion]:
+    from transformers import DynamicCache
+
+    device = next(model.parameters()).device
+    noise = torch.tensor(
+        [uniforms(r.key, r.max_new_tokens).tolist() + [0.0] * (_longest(requests) - r.max_new_tokens) for r in requests],
+        dtype=torch.float64,
+    ).to(device)
+    temperature = torch.tensor([r.temperature for r in requests], dtype=torch.float32, device=device)
+    ids: list[list[int]] = [[] for _ in requests]
+    logps: list[list[float]] = [[] for _ in requests]
+    stopped = [False] * len(requests)
+    alive = list(range(len(requests)))
+    cache = DynamicCache()
+    tokens, mask = left_pad([r.prompt for r in requests], pad_id, device)
+    place = positions(mask)
+    for step in range(_longest(requests)):
+        logits = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=place,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        chosen, logp = pick(logits.float(), noise[alive, step], temperature[alive])
+        keep = []
+        for slot, (row, token, value) in enumerate(zip(alive, chosen.tolist(), logp.tolist(), strict=True)):
+            ids[row].append(token)
+            logps[row].append(value)
+            stopped[row] = token in eos
+            if not stopped[row] and len(ids[row]) < requests[row].max_new_tokens:
+                keep.append(slot)
+        if not keep:
+            break
+        place = place[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
+        tokens = chosen[:, None]
+        if len(keep) < len(alive):
+            index = torch.tensor(keep, device=device)
+            cache.batch_select_indices(index)
+            tokens, mask, place = tokens[index], mask[index], place[index]
+            alive = [alive[slot] for slot in keep]
+    return [Completion(tuple(i), tuple(p), s) for i, p, s in zip(ids, logps, stopped, strict=True)]
+
+
+def _longest(requests: Sequence[Request]) -> int:
+    return max(r.max_new_tokens for r in requests)
+
+
+def pick(logits: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """Choose a token a row and report its log-probability under the *untempered* distribution.
+
+    Args:
+        logits: (B, V) float32. noise: (B,) uniforms, float64. temperature: (B,), 0 for greedy.
+
+    Returns:
+        ids (B,) and log-probabilities (B,), nats.
+    """
+    log_probs = torch.log_softmax(logits, -1)
+    scaled = log_probs / temperature.clamp_min(1e-6)[:, None]
+    cumulative = torch.softmax(scaled, -1).double().cumsum(-1)
+    drawn = torch.searchsorted(cumulative, noise[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    greedy = log_probs.argmax(-1)
+    chosen = torch.where(temperature > 0, drawn.clamp_max(logits.shape[-1] - 1), greedy)
+    return chosen, log_probs.gather(-1, chosen[:, None])[:, 0]
