@@ -86,20 +86,23 @@ class Ledger:
 
 
 class Meter:
-    """Counts what passes through a model into a ledger, by a hook on its backbone.
+    """Counts what passes through a model into a ledger, by hooks on its backbone and its LM head.
 
     A forward with gradient is training; one that fills a key-value cache is generation; any other is the reference
-    (or what ``phase`` says, in evaluation).
+    (or what ``phase`` says, in evaluation). A token counts as generated when the LM head scores a position of a
+    forward that used a cache.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self._phase: str | None = None
+        self._last: tuple[str, bool] = ("reference", False)
 
     def attach(self, model: Any) -> Any:
         """Meter a transformers model and return it."""
         base = getattr(model, model.base_model_prefix, model)
         base.register_forward_pre_hook(self._count, with_kwargs=True)
+        model.get_output_embeddings().register_forward_pre_hook(self._count_generated)
         return model
 
     @contextmanager
@@ -129,8 +132,12 @@ class Meter:
         else:
             phase = "generate" if cached else "reference"
         self.ledger.add(phase, "tokens", real)
-        if cached and kwargs.get("use_cache"):
-            self.ledger.add(phase, "generated", ids.shape[0])
+        self._last = (phase, cached)
+
+    def _count_generated(self, module: Any, args: tuple[Any, ...]) -> None:
+        phase, cached = self._last
+        if cached:
+            self.ledger.add(phase, "generated", args[0].shape[0])
 
 
 class MeteredOracle:

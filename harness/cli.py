@@ -131,7 +131,9 @@ def plan(**options: Any) -> None:
         for name, amount in predicted.items():
             totals[name] = totals.get(name, 0) + amount
         spend = ", ".join(f"{amount:,} {name}" for name, amount in predicted.items() if amount)
-        click.echo(f"  {run.method.name} seed {run.seed}: " + (f"open: {', '.join(todo)} ({spend})" if todo else "done"))
+        click.echo(
+            f"  {run.method.name} seed {run.seed}: " + (f"open: {', '.join(todo)} ({spend})" if todo else "done")
+        )
     click.echo("Predicted at most: " + ", ".join(f"{amount:,} {name}" for name, amount in totals.items()))
 
 
@@ -143,7 +145,9 @@ def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
     """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
     from harness.report.leaderboard import stale, write_leaderboard
 
-    folders = sorted({p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")} - {results / "studies"})
+    folders = sorted(
+        {p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")} - {results / "studies"}
+    )
     folders = [f for f in folders if f.parent.parent == results and f.parent.name not in ("studies", "bench")]
     if not folders:
         known = sorted({p.parts[-4] for p in results.glob("*/*/*/seed-*.json")})

@@ -57,7 +57,9 @@ def check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"The folder {folder} cannot be written ({error.strerror}): choose another with --results") from None
+        raise UserError(
+            f"The folder {folder} cannot be written ({error.strerror}): choose another with --results"
+        ) from None
 
 
 def compare(request: Request, display: Display | None = None) -> list[str]:

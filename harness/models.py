@@ -144,4 +144,6 @@ def _load(model: str) -> tuple[Any, Any]:
         return AutoModelForCausalLM.from_pretrained(name, revision=revision or None, dtype="auto"), tokenizer
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"The model {model!r} cannot be loaded ({reason}): set 'model:' to a directory or Hub id") from None
+        raise UserError(
+            f"The model {model!r} cannot be loaded ({reason}): set 'model:' to a directory or Hub id"
+        ) from None

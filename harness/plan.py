@@ -179,9 +179,8 @@ class RunPlan:
             if not self.store.done(self.tune(rate)):
                 todo.append(f"trial lr={rate:g}")
         policy = self.policy()
-        if policy is None or not self.store.done(policy):
-            if self.seed > 0 and self.method.trains:
-                todo.append("train")
+        if self.method.trains and self.seed > 0 and (policy is None or not self.store.done(policy)):
+            todo.append("train")
         for benchmark in self.benchmarks:
             stage = self.judgments(benchmark)
             if stage is None or not self.store.done(stage):

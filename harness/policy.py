@@ -10,7 +10,7 @@ from harness.budget import Meter
 from harness.cache import RowCache
 from harness.errors import UserError
 from harness.store import digest
-from sail.sampling import left_pad, positions, sample
+from sail.sampling import left_pad, positions, prefill, sample
 from sail.types import Completion, Request
 
 Progress = Callable[[int], None]
@@ -92,7 +92,9 @@ class Policy:
 
     def sample(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Completion]:
         """Answers in request order; those already in the cache cost nothing, new ones are stored batch by batch."""
-        keys = [digest(["sample", 1, self.identity, r.prompt, r.max_new_tokens, r.temperature, r.key]) for r in requests]
+        keys = [
+            digest(["sample", 1, self.identity, r.prompt, r.max_new_tokens, r.temperature, r.key]) for r in requests
+        ]
         found = self._cache.get(keys) if self._cache else {}
         missing = [i for i, key in enumerate(keys) if key not in found]
         done: dict[int, Completion] = {i: _restore(found[k]) for i, k in enumerate(keys) if k in found}
@@ -101,7 +103,9 @@ class Policy:
 
         def keep(rows: list[int], batch: list[Completion]) -> None:
             if self._cache:
-                self._cache.put([(keys[missing[r]], [c.ids, c.logps, c.stopped]) for r, c in zip(rows, batch, strict=True)])
+                self._cache.put(
+                    [(keys[missing[r]], [c.ids, c.logps, c.stopped]) for r, c in zip(rows, batch, strict=True)]
+                )
             if progress is not None:
                 progress(len(rows))
 
@@ -117,7 +121,10 @@ class Policy:
         return [done[i] for i in range(len(requests))]
 
     def token_logps(
-        self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], batch_size: int = 16, progress: Progress | None = None
+        self,
+        rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+        batch_size: int = 16,
+        progress: Progress | None = None,
     ) -> list[list[float]]:
         """Log-probabilities (nats) of each completion token given (prompt ids, completion ids). Cached."""
         import torch
@@ -133,7 +140,11 @@ class Policy:
             ids, mask = left_pad(sequences, self.tokenizer.pad_token_id, self.model.device)
             with torch.no_grad():
                 logits = self.model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, logits_to_keep=keep
+                    input_ids=ids,
+                    attention_mask=mask,
+                    position_ids=positions(mask),
+                    use_cache=False,
+                    logits_to_keep=keep,
                 ).logits.float()
                 logps = torch.log_softmax(logits[:, :-1], -1)
                 chosen = logps.gather(-1, ids[:, -logits.shape[1] + 1 :, None])[..., 0].tolist()
@@ -157,10 +168,12 @@ class Policy:
         missing.sort(key=lambda i: len(contexts[i]))
         for start in range(0, len(missing), batch_size):
             part = missing[start : start + batch_size]
-            ids, mask = left_pad([contexts[i] for i in part], self.tokenizer.pad_token_id, self.model.device)
+            cache, tokens, mask, place = prefill(
+                self.model, [tuple(contexts[i]) for i in part], self.tokenizer.pad_token_id
+            )
             with torch.no_grad():
                 logits = self.model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, logits_to_keep=1
+                    input_ids=tokens, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
                 ).logits[:, -1]
                 values = torch.log_softmax(logits.float(), -1)[:, list(candidates)].tolist()
             fresh = {keys[i]: v for i, v in zip(part, values, strict=True)}

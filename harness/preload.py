@@ -7,5 +7,4 @@ import torch  # noqa: F401
 import transformers  # noqa: F401
 import trl  # noqa: F401
 
-import harness.run
 import sail.trainer  # noqa: F401

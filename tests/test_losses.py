@@ -1,0 +1,221 @@
+"""The surrogate's expected gradient equals the gradient of the exact objective, by enumeration (spec section 4)."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sail.losses import LossKind, PairLoss, leave_one_out, margin, self_label, surrogate
+
+Setting = Literal["off", "dp", "pp", "pr"]
+SETTINGS: tuple[Setting, ...] = ("off", "dp", "pp", "pr")
+LOSSES: tuple[LossKind, ...] = ("bt", "cdpo", "hinge", "ipo")
+PROMPTS, ANSWERS = 2, 4
+
+
+class World:
+    """A tabular policy over a few answers a prompt, with a reference, a data distribution and an oracle."""
+
+    def __init__(self, seed: int = 0, at_reference: bool = False) -> None:
+        g = torch.Generator().manual_seed(seed)
+        self.ref = torch.log_softmax(torch.randn(PROMPTS, ANSWERS, generator=g, dtype=torch.float64), -1)
+        start = self.ref if at_reference else torch.randn(PROMPTS, ANSWERS, generator=g, dtype=torch.float64)
+        self.theta = start.clone().requires_grad_(True)
+        raw = torch.rand(PROMPTS, ANSWERS, ANSWERS, generator=g, dtype=torch.float64)
+        self.data = raw / raw.sum((1, 2), keepdim=True)
+        score = torch.randn(PROMPTS, ANSWERS, generator=g, dtype=torch.float64)
+        self.oracle = torch.sigmoid(score[:, :, None] - score[:, None, :])
+
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Log-probabilities and references of all (prompt, i, j), each of shape (PROMPTS * ANSWERS**2,)."""
+        lp = torch.log_softmax(self.theta, -1)
+        first = lp[:, :, None].expand(PROMPTS, ANSWERS, ANSWERS).reshape(-1)
+        second = lp[:, None, :].expand(PROMPTS, ANSWERS, ANSWERS).reshape(-1)
+        ref_1 = self.ref[:, :, None].expand(PROMPTS, ANSWERS, ANSWERS).reshape(-1)
+        ref_2 = self.ref[:, None, :].expand(PROMPTS, ANSWERS, ANSWERS).reshape(-1)
+        return first, second, ref_1, ref_2
+
+    def response_law(self, setting: Setting) -> Tensor:
+        """q(i, j | x) with gradient, flattened; prompts are equally likely."""
+        if setting in ("pp", "pr"):
+            first, second, _, _ = self.pairs()
+            return (first + second).exp() / PROMPTS
+        return self.data.reshape(-1) / PROMPTS
+
+    def objective(self, setting: Setting, loss: PairLoss) -> Tensor:
+        """Exact L(theta) of spec section 4, every dependence on theta kept."""
+        first, second, ref_1, ref_2 = self.pairs()
+        h = margin(first, second, ref_1, ref_2)
+        own = setting in ("pp", "dp")
+        # normalised over the two orders by construction for bt, cdpo, hinge; and for ipo while unclipped
+        p = loss.log_preference(h).exp() if own else self.oracle.reshape(-1)
+        return (self.response_law(setting) * (p * loss.phi(h) + (1 - p) * loss.phi(-h))).sum()
+
+    def surrogate_gradient(self, setting: Setting, loss: PairLoss, c: float, baseline: float = 0.0) -> Tensor:
+        """Expected gradient of the surrogate, by enumerating responses and labels with frozen probabilities."""
+        own, online = setting in ("pp", "dp"), setting in ("pp", "pr")
+        total = torch.zeros((), dtype=torch.float64)
+        weights = self.response_law(setting).detach()
+        for label in (0.0, 1.0):
+            first, second, ref_1, ref_2 = self.pairs()
+            h = margin(first, second, ref_1, ref_2).detach()
+            p = loss.log_preference(h).exp() if own else self.oracle.reshape(-1)
+            ones = torch.ones_like(first)
+            terms = surrogate(
+                loss, first, second, ref_1, ref_2,
+                p_first=ones * label, online=ones * online, self_labelled=ones * own,
+                coefficient=ones * c, baseline=ones * baseline,
+            )  # fmt: skip
+            total = total + (weights * (p if label else 1 - p) * terms.loss).sum()
+        return torch.autograd.grad(total, self.theta)[0]
+
+    def exact_gradient(self, setting: Setting, loss: PairLoss) -> Tensor:
+        """Gradient of the objective by automatic differentiation."""
+        return torch.autograd.grad(self.objective(setting, loss), self.theta)[0]
+
+
+def loss_of(kind: LossKind) -> PairLoss:
+    return PairLoss(kind, beta=0.1 if kind == "ipo" else 0.7, smoothing=0.1 if kind == "cdpo" else 0.0)
+
+
+@pytest.mark.parametrize(("setting", "kind"), itertools.product(SETTINGS, LOSSES))
+def test_expected_gradient_is_exact(setting: Setting, kind: LossKind) -> None:
+    world = World(3)
+    loss = loss_of(kind)
+    torch.testing.assert_close(
+        world.surrogate_gradient(setting, loss, c=1.0), world.exact_gradient(setting, loss), rtol=0, atol=1e-9
+    )
+
+
+def test_objective_gradient_by_central_differences() -> None:
+    world, loss = World(4), loss_of("bt")
+    analytic = world.exact_gradient("pr", loss)
+    for x, a in ((0, 1), (1, 3)):
+        values = []
+        for sign in (1, -1):
+            moved = World(4)
+            with torch.no_grad():
+                moved.theta[x, a] += sign * 1e-5
+            values.append(moved.objective("pr", loss).item())
+        assert analytic[x, a].item() == pytest.approx((values[0] - values[1]) / 2e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_constant_baseline_leaves_the_expectation(setting: Setting) -> None:
+    world, loss = World(5), loss_of("bt")
+    plain = world.surrogate_gradient(setting, loss, c=1.0)
+    torch.testing.assert_close(world.surrogate_gradient(setting, loss, c=1.0, baseline=0.9), plain, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("setting", ["dp", "pp"])
+def test_self_labelled_update_is_c_times_the_gradient(setting: Setting) -> None:
+    world, loss = World(6), loss_of("bt")
+    exact = world.exact_gradient(setting, loss)
+    torch.testing.assert_close(world.surrogate_gradient(setting, loss, c=0.2), 0.2 * exact, rtol=0, atol=1e-10)
+    assert world.surrogate_gradient(setting, loss, c=0.0).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("setting", ["dp", "pp"])
+def test_the_reference_is_stationary_for_self_labels(setting: Setting) -> None:
+    world, loss = World(7, at_reference=True), loss_of("bt")
+    assert world.surrogate_gradient(setting, loss, c=1.0).abs().max() < 1e-10
+
+
+def test_the_hook_form_is_not_the_gradient() -> None:
+    """Negative control: the released code's correction, divided by the log-probability (spec 1.7b)."""
+    world, loss = World(8), loss_of("bt")
+    exact = world.exact_gradient("pr", loss) - world.surrogate_gradient("pr", loss, c=0.0)
+    first, second, ref_1, ref_2 = world.pairs()
+    h = margin(first, second, ref_1, ref_2)
+    p = world.oracle.reshape(-1)
+    ell = -(p * loss.phi(h) + (1 - p) * loss.phi(-h)).detach()
+    hooked = (
+        world.response_law("pr").detach() * -(ell / first.detach() * first + ell / second.detach() * second)
+    ).sum()
+    wrong = torch.autograd.grad(hooked, world.theta)[0]
+    assert (wrong - exact).norm() > exact.norm()
+    assert (-ell / first.detach() < 0).all()  # it pushes the other way: exact weights are -ell > 0
+
+
+def test_dp_slope_in_u() -> None:
+    """dJ_DP/du = u s (1 - s), largest at |u| = 1.5434 (spec 1.3)."""
+    u = torch.linspace(0.01, 6, 60000, dtype=torch.float64, requires_grad=True)
+    s = torch.sigmoid(u)
+    entropy = -(s * torch.log(s) + (1 - s) * torch.log(1 - s))
+    slope = torch.autograd.grad((-entropy).sum(), u)[0]
+    torch.testing.assert_close(slope, (u * s * (1 - s)).detach())
+    assert u[slope.argmax()].item() == pytest.approx(1.5434, abs=2e-4)
+
+
+@pytest.mark.parametrize(("smoothing", "stable"), [(0.05, 4.36), (0.1, 3.26), (0.2, 1.62)])
+def test_smoothing_stops_the_margin(smoothing: float, stable: float) -> None:
+    """The expected self-labelled cDPO loss falls below the stable margin and rises above it (spec 1.6)."""
+    loss = PairLoss("cdpo", beta=1.0, smoothing=smoothing)
+
+    def slope(at: float) -> float:
+        h = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+        p = torch.sigmoid(h)
+        value = p * loss.phi(h) + (1 - p) * loss.phi(-h)
+        return float(torch.autograd.grad(value, h)[0])
+
+    assert slope(stable - 0.02) < 0 < slope(stable + 0.02)
+
+
+def test_leave_one_out_against_a_loop() -> None:
+    values = torch.randn(7, dtype=torch.float64)
+    expected = [np.mean([values[j].item() for j in range(7) if j != i]) for i in range(7)]
+    np.testing.assert_allclose(leave_one_out(values).numpy(), expected)
+
+
+def test_leave_one_out_cuts_the_variance_and_keeps_the_mean() -> None:
+    world, loss = World(9, at_reference=True), PairLoss("bt", beta=0.1)
+    with torch.no_grad():
+        world.theta += 0.05 * torch.randn(PROMPTS, ANSWERS, generator=torch.Generator().manual_seed(1))
+    first, second, ref_1, ref_2 = (t.detach() for t in world.pairs())
+    rng = torch.Generator().manual_seed(2)
+    batch, rounds = 16, 4000
+    index = torch.multinomial(world.response_law("pr").detach(), batch * rounds, True, generator=rng).view(
+        rounds, batch
+    )
+    h = margin(first, second, ref_1, ref_2)[index]
+    label = (torch.rand(index.shape, generator=rng) < world.oracle.reshape(-1)[index]).double()
+    phi = label * loss.phi(h) + (1 - label) * loss.phi(-h)
+    score = torch.zeros(len(first), ANSWERS * PROMPTS, dtype=torch.float64)
+    for k in range(len(first)):
+        value = world.pairs()[0][k] + world.pairs()[1][k]
+        score[k] = torch.autograd.grad(value, world.theta)[0].flatten()
+    loo = (phi.sum(1, keepdim=True) - phi) / (batch - 1)
+    plain = torch.einsum("rb,rbd->rd", phi, score[index]) / batch
+    cut = torch.einsum("rb,rbd->rd", phi - loo, score[index]) / batch
+    exact = world.exact_gradient("pr", loss) - world.surrogate_gradient("pr", loss, c=0.0)
+    error = cut.std(0) / rounds**0.5
+    assert ((cut.mean(0) - exact.flatten()).abs() < 4 * error).all()
+    assert plain.var(0).mean() > 10 * cut.var(0).mean()
+
+
+def test_swapping_the_pair_with_its_label_changes_nothing() -> None:
+    lp_1, lp_2, r_1, r_2 = torch.randn(4, 5, dtype=torch.float64)
+    label = torch.tensor([0.0, 1.0, 0.3, 1.0, 0.0], dtype=torch.float64)
+    ones = torch.ones(5, dtype=torch.float64)
+    rest = {"online": ones, "self_labelled": ones, "coefficient": 0.3 * ones, "baseline": 0.5 * ones}
+    here = surrogate(loss_of("cdpo"), lp_1, lp_2, r_1, r_2, p_first=label, **rest)
+    there = surrogate(loss_of("cdpo"), lp_2, lp_1, r_2, r_1, p_first=1 - label, **rest)
+    torch.testing.assert_close(here.loss, there.loss)
+
+
+def test_self_labels_follow_the_preference() -> None:
+    h = torch.full((20000,), 1.2, dtype=torch.float64)
+    draws = torch.rand(20000, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    share = self_label(PairLoss("bt", beta=0.5), h, draws).mean().item()
+    assert share == pytest.approx(float(torch.sigmoid(torch.tensor(0.6))), abs=4 * 0.0034)
+
+
+def test_bt_is_the_closed_form() -> None:
+    h = torch.randn(9)
+    torch.testing.assert_close(PairLoss("bt", beta=0.3).phi(h), F.softplus(-0.3 * h))

@@ -1,0 +1,128 @@
+"""Policies: cached answers, log-probabilities against plain forwards, metering, template checks, adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.budget import Ledger, Meter
+from harness.cache import RowCache
+from harness.errors import UserError
+from harness.policy import Policy, check_template, load_model, render
+from harness.recipe import LoraSpec
+from harness.training import lora_config
+from sail.types import Request
+
+
+def policy(model: Any, tokenizer: Any, cache: RowCache | None = None, identity: str = "p") -> Policy:
+    return Policy(model, tokenizer, identity, meter=Meter(Ledger()), cache=cache, batch_size=3)
+
+
+def asked(count: int = 5) -> list[Request]:
+    return [Request(tuple(range(20, 30 + i)), 6, 1.0, ("x", i)) for i in range(count)]
+
+
+def test_token_logps_equal_plain_forwards(load: Callable[[], Any], tokenizer: Any) -> None:
+    model = load()
+    rows = [([1, 2, 3], [4, 5]), ([9] * 12, [7]), ([3, 3], [8, 9, 10, 11])]
+    for (prompt, answer), found in zip(rows, policy(model, tokenizer).token_logps(rows, batch_size=2), strict=True):
+        with torch.no_grad():
+            logps = torch.log_softmax(model(torch.tensor([prompt + answer])).logits[0], -1)
+        expected = [logps[len(prompt) - 1 + t, token].item() for t, token in enumerate(answer)]
+        np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_next_token_logps_equal_plain_forwards(load: Callable[[], Any], tokenizer: Any) -> None:
+    """With a long shared prefix, without one, and with equal contexts."""
+    model = load()
+    shared = list(range(40, 60))
+    contexts = [[*shared, 1, 2], [*shared, 3], [*shared, 1, 2], [5, 6, 7]]
+    for group in (contexts[:3], contexts):
+        found = policy(model, tokenizer).next_token_logps(group, [10, 20, 30], batch_size=8)
+        for context, values in zip(group, found, strict=True):
+            with torch.no_grad():
+                expected = torch.log_softmax(model(torch.tensor([context])).logits[0, -1], -1)[[10, 20, 30]]
+            np.testing.assert_allclose(values, expected.numpy(), atol=2e-4)
+
+
+def test_cached_answers_cost_nothing(load: Callable[[], Any], tokenizer: Any, tmp_path: Path) -> None:
+    cache = RowCache(tmp_path / "rows.sqlite")
+    first = policy(load(), tokenizer, cache)
+    answers = first.sample(asked(3))
+    assert first.meter.ledger.get("generate", "generated") == sum(len(a.ids) for a in answers)
+    second = policy(load(), tokenizer, cache)
+    progress: list[int] = []
+    both = second.sample(asked(5), progress.append)
+    assert both[:3] == answers
+    assert second.meter.ledger.get("generate", "generated") == sum(len(a.ids) for a in both[3:])
+    assert sum(progress) == 5
+    other = policy(load(), tokenizer, cache, identity="q")
+    other.sample(asked(1))
+    assert other.meter.ledger.get("generate", "generated") > 0
+
+
+def test_meter_counts_tokens_by_kind_of_forward(load: Callable[[], Any], tokenizer: Any) -> None:
+    model, ledger = load(), Ledger()
+    meter = Meter(ledger)
+    meter.attach(model)
+    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 1]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    model.train()
+    model(input_ids=ids, attention_mask=mask, use_cache=False)
+    with torch.no_grad():
+        model.eval()(input_ids=ids, attention_mask=mask, use_cache=False)
+        model.generate(
+            ids[:, :3], attention_mask=mask[:, :3], max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=1
+        )
+        with meter.phase("judge"):
+            model(input_ids=ids, attention_mask=mask, use_cache=False)
+    assert ledger.get("train", "tokens") == ledger.get("reference", "tokens") == ledger.get("judge", "tokens") == 7
+    assert ledger.get("generate", "generated") == 2 * 5
+    assert ledger.get("generate", "tokens") == 2 * 3 + 2 * 4
+    assert ledger.get("judge", "seconds") > 0
+
+
+def test_template_check(tokenizer: Any) -> None:
+    import copy
+
+    check_template(tokenizer)
+    ids = render(tokenizer, [{"role": "user", "content": "Hi"}])
+    assert tokenizer.decode(ids) == "<|user|>Hi<|end|><|assistant|>"
+    deaf = copy.deepcopy(tokenizer)
+    deaf.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(UserError, match="add_generation_prompt"):
+        check_template(deaf)
+    mute = copy.deepcopy(tokenizer)
+    mute.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        check_template(mute)
+    double = copy.deepcopy(tokenizer)
+    double.bos_token = "<|user|>"
+    double.chat_template = (
+        "<|user|><|user|>{{ messages[0]['content'] }}{% if add_generation_prompt %}<|end|>{% endif %}"
+    )
+    with pytest.raises(UserError, match="BOS twice"):
+        check_template(double)
+
+
+def test_a_saved_adapter_is_merged(load: Callable[[], Any], tiny_dir: Path, tmp_path: Path) -> None:
+    from peft import get_peft_model
+    from training_kit import perturb
+
+    model = get_peft_model(load(), lora_config(LoraSpec(r=4, layers=2), load()))
+    names = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert names
+    assert all(".layers.1." in n or ".layers.2." in n for n in names)
+    perturb(model, scale=0.05)
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        expected = model.eval()(ids).logits
+        model.save_pretrained(tmp_path)
+        merged = load_model(tiny_dir, tmp_path)
+        torch.testing.assert_close(merged(ids).logits, expected, rtol=1e-3, atol=1e-4)
+        assert (load()(ids).logits - expected).abs().max() > 1e-3

@@ -1,0 +1,64 @@
+"""Recipes: the built-in ones load, and each mistake is one sentence that names the key and the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.errors import UserError
+from harness.recipe import builtin_recipes, load_recipe
+
+
+def tiny() -> dict[str, object]:
+    loaded: dict[str, object] = yaml.safe_load(builtin_recipes()["tiny"].read_text())
+    return loaded
+
+
+def written(folder: Path, recipe: dict[str, object]) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", sorted(builtin_recipes()))
+def test_built_in_recipes_load(name: str) -> None:
+    assert load_recipe(name).name == name
+
+
+def test_hash_ignores_names_only(tmp_path: Path) -> None:
+    base = load_recipe("tiny")
+    assert load_recipe(written(tmp_path, tiny() | {"name": "other", "description": "x"})).hash == base.hash
+    assert load_recipe(written(tmp_path, tiny() | {"seeds": 2})).hash != base.hash
+
+
+def test_unknown_name_gives_the_nearest() -> None:
+    with pytest.raises(UserError, match="Unknown recipe 'smolm2': did you mean 'smollm2'"):
+        load_recipe("smolm2")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"budgt": "x"}, "Unknown key in mine.yaml: 'budgt': did you mean 'budget'"),
+        ({"data": {"train_prompt": 3}}, "'data.train_prompts'"),
+        ({"budget": "huge"}, "budget 'huge' is not one of budgets: pairs-16"),
+        ({"seeds": 0}, "key 'seeds': Input should be greater than 0"),
+        ({"budgets": {"a": {"axis": "money", "limit": 3}}}, "key 'budgets.a.axis'"),
+    ],
+)
+def test_mistakes(tmp_path: Path, change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe(written(tmp_path, tiny() | change))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    for name, content in {"a.yaml": b"- 1", "b.yaml": b"{", "c.yaml": b"\xff\xfe\xfa"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            load_recipe(str(tmp_path / name))
+    with pytest.raises(UserError, match="does not exist"):
+        load_recipe(str(tmp_path / "none.yaml"))

@@ -1,0 +1,146 @@
+"""The leaderboard reads result files alone, is byte-stable, and never mixes protocols."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.benchmark import evaluate, metric
+from harness.errors import UserError
+from harness.report.leaderboard import number, render, stale, write_leaderboard
+from harness.report.svg import ticks
+from harness.report.table import Board
+from harness.results import BenchmarkResult, RunResult, read_result, read_results, result_path, write_result
+
+PEOPLE = 60
+
+
+def preference(rewards: np.ndarray, kls: np.ndarray, protocol: str = "a" * 16) -> BenchmarkResult:
+    items: dict[str, Any] = {"items": {"id": list(range(PEOPLE)), "reward": rewards.tolist(), "kl": kls.tolist()}}
+    metrics = [
+        metric("gold_reward", "gold reward", "share met", 1, "mean", "reward", primary=True),
+        metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
+    ]
+    return BenchmarkResult(
+        benchmark="preference", title="Preference", label="mini", protocol={"p": protocol}, protocol_hash=protocol,
+        judge=None, metrics=[evaluate(m, items) for m in metrics], items=items,
+    )  # fmt: skip
+
+
+def run(method: str, benchmarks: list[BenchmarkResult], seed: int = 0, **changes: Any) -> RunResult:
+    phases = {"train": {"pairs": 96, "steps": 12, "tokens": 1000, "seconds": 2.5}}
+    base: dict[str, Any] = {
+        "run_key": "k", "recipe": "demo", "recipe_hash": "h", "description": "A demo.", "method": method,
+        "method_summary": "s", "method_paper": "", "method_origin": "sail-bench 0", "method_options": {}, "seed": seed,
+        "budget": {"name": "pairs-96", "axis": "pairs", "limit": 96}, "status": "ok",
+        "start": {"model": "tiny", "key": "start-1"}, "data": {"pairs": "pairs-1"}, "benchmarks": benchmarks,
+        "ledger": {"phases": phases, "peak_memory_bytes": 2**30},
+        "tuning_ledger": {"phases": {}, "peak_memory_bytes": 0},
+        "environment": {"sail_bench": "0", "python": "3", "cores": 2, "libraries": {}},
+    }  # fmt: skip
+    return RunResult(**(base | changes))
+
+
+def three(seed: int = 0) -> list[RunResult]:
+    rng = np.random.default_rng(seed)
+    base = rng.binomial(2, 0.3, PEOPLE) / 2
+    better = np.clip(base + rng.binomial(1, 0.6, PEOPLE) / 2, 0, 1)
+    noise = np.clip(better + rng.choice([-0.5, 0, 0.5], PEOPLE, p=[0.1, 0.8, 0.1]), 0, 1)
+    kl = rng.uniform(1, 3, PEOPLE)
+    return [
+        run("start", [preference(base, 0 * kl)]),
+        run("dpo", [preference(better, kl)]),
+        run("sail-pr", [preference(noise, kl + 1)]),
+    ]
+
+
+def test_verdicts_follow_the_paired_data() -> None:
+    page = render(three())["LEADERBOARD.md"]
+    against_dpo = page.split("## Differences to `dpo`")[1].split("##")[0]
+    assert "**worse**" in next(line for line in against_dpo.split("\n") if line.startswith("| `start`"))
+    assert "**no difference shown**" in next(line for line in against_dpo.split("\n") if "`sail-pr`" in line)
+    assert page.startswith("# demo: matched on pairs (96 pairs, budget `pairs-96`)")
+    assert "60 / 60" in page
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    for result in three():
+        write_result(result_path(tmp_path, "demo", "pairs-96", result.method, result.seed), result)
+    folder = tmp_path / "demo" / "pairs-96"
+    write_leaderboard(folder)
+    assert stale(folder) == []
+    assert render(read_results(folder)) == render(read_results(folder))
+    page = folder / "LEADERBOARD.md"
+    page.write_text(page.read_text().replace("worse", "better", 1))
+    assert stale(folder) == ["LEADERBOARD.md"]
+
+
+def test_protocols_never_share_a_column() -> None:
+    results = three()
+    changed = results[2].benchmarks[0].model_copy(update={"protocol_hash": "b" * 16})
+    results[2] = results[2].model_copy(update={"benchmarks": [changed]})
+    board = Board(results)
+    assert len(board.columns(primary=True)) == 2
+    first, second = board.columns(primary=True)
+    assert board.cell("sail-pr", first) is None
+    assert board.cell("dpo", second) is None
+    assert board.difference("sail-pr", "dpo", first) is None
+    assert "not measured" in render(results)["LEADERBOARD.md"]
+
+
+def test_difference_equals_the_difference_of_means() -> None:
+    results = three()
+    board = Board(results)
+    column = board.columns(primary=True)[0]
+    found = board.difference("sail-pr", "start", column)
+    rewards = [np.array(r.benchmarks[0].items["items"]["reward"]) for r in results]
+    assert found is not None
+    assert found.value == pytest.approx(rewards[2].mean() - rewards[0].mean())
+    assert found.error == pytest.approx((rewards[2] - rewards[0]).std(ddof=1) / PEOPLE**0.5, rel=0.12)
+
+
+def test_failures_and_missing_values_are_shown() -> None:
+    results = [*three(), run("orpo", [], status="failed", error="the loss is nan | at step 3")]
+    page = render(results)["LEADERBOARD.md"]
+    assert "## Failed runs" in page
+    assert "the loss is nan \\| at step 3" in page
+    rewards = results[1].benchmarks[0].items["items"]["reward"]
+    part = {"items": {"id": list(range(PEOPLE)), "y": [None, *rewards[1:]]}}
+    scored = evaluate(metric("m", "m", "u", 1, "mean", "y"), part)
+    assert (scored.n_valid, scored.n_total) == (59, 60)
+
+
+def test_pictures_are_well_formed_and_name_every_method() -> None:
+    files = render(three())
+    for name in ("reward-kl.svg", "leaderboard.svg"):
+        text = "".join(ET.fromstring(files[name]).itertext())
+        assert all(method in text for method in ("start", "dpo", "sail-pr"))
+
+
+def test_seeds_are_averaged() -> None:
+    results = three() + [r.model_copy(update={"seed": 1}) for r in three(1)]
+    board = Board(results)
+    column = board.columns(primary=True)[0]
+    cell = board.cell("dpo", column)
+    assert cell is not None
+    means = [np.mean(r.benchmarks[0].items["items"]["reward"]) for r in results if r.method == "dpo"]
+    assert cell.interval.value == pytest.approx(np.mean(means))
+    assert cell.n_total == 120
+
+
+def test_numbers() -> None:
+    assert number(None, "x") == number(float("nan"), "x") == "n/a"
+    assert (number(0.1234, "share met"), number(-3.21, "win %", sign=True)) == ("0.123", "−3.2")
+    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(0.0, 0.0)[0] == 0
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "seed-0.json"
+    path.write_text('{"schema_version": 99}')
+    with pytest.raises(UserError, match="seed-0.json is no result of schema version 1"):
+        read_result(path)

@@ -1,0 +1,190 @@
+"""The real trainer: equal to TRL where it must be, equal tokens, and the surrogate where it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+from training_kit import EOS, dpo_trainer, perturb, record_ids, rows, sail_trainer
+
+from sail.config import SAILConfig
+from sail.losses import PairLoss, margin
+from sail.rollout import Pair
+
+Load = Callable[[], Any]
+
+
+def losses(trainer: Any) -> list[float]:
+    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
+
+
+def step_gradients(trainer: Any, count: int = 4) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of the first optimiser step's batch, by the trainer's own path."""
+    iterator = iter(trainer.get_train_dataloader())
+    trainer.current_gradient_accumulation_steps = 1
+    batches, items = trainer.get_batch_samples(iterator, 1, trainer.args.device)
+    loss = trainer.training_step(trainer.model, batches[0], items)
+    return float(loss), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_no_shares_is_trl_dpo(tmp_path: Path, load: Load, tokenizer: Any, lora: bool) -> None:
+    """Loss and gradients at a perturbed policy, relative 1e-5 in float32."""
+    changes = {"peft_config": LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")} if lora else {}
+    results = []
+    for build in (dpo_trainer, sail_trainer):
+        trainer = build(tmp_path, load, tokenizer, rows(), **changes)
+        perturb(trainer.model)
+        results.append(step_gradients(trainer))
+    (loss_a, grads_a), (loss_b, grads_b) = results
+    assert loss_b == pytest.approx(loss_a, rel=1e-5)
+    assert abs(loss_a - 0.6931) > 1e-3  # the policy really is away from the reference
+    assert grads_a.keys() == grads_b.keys()
+    for name, value in grads_a.items():
+        torch.testing.assert_close(grads_b[name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
+
+
+def test_dpo_and_sail_dp_consume_the_same_ids(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    """At coefficient 0 with the data set's labels, SAIL-DP is DPO: same ids in the same order, same losses."""
+    data = rows()
+    one = dpo_trainer(tmp_path / "a", load, tokenizer, data)
+    two = sail_trainer(tmp_path / "b", load, tokenizer, data, dp_share=0.4, dp_coef=0.0, dp_labels="dataset")
+    ids_one, ids_two = record_ids(one), record_ids(two)
+    one.train()
+    two.train()
+    assert ids_one == ids_two
+    assert len(ids_one) == 3
+    assert losses(one) == pytest.approx(losses(two), rel=1e-4)
+    given = sorted(r["prompt_ids"] + r[k] for r in data for k in ("chosen_ids", "rejected_ids"))
+    assert sorted(x for batch in ids_two for x in batch) == given
+
+
+def test_truncated_answers_get_no_eos(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    data = rows()
+    trainer = sail_trainer(tmp_path, load, tokenizer, data)
+    seen = record_ids(trainer)
+    trainer.train()
+    ended = sum(ids[-1] == EOS for batch in seen for ids in batch)
+    assert ended == sum(r[k][-1] == EOS for r in data for k in ("chosen_ids", "rejected_ids"))
+    assert 0 < ended < 24
+    assert all(ids.count(EOS) <= 1 for batch in seen for ids in batch)
+
+
+def longest(pairs: Sequence[Pair]) -> list[float]:
+    return [0.5 + 0.5 * ((len(p.first) > len(p.second)) - (len(p.first) < len(p.second))) for p in pairs]
+
+
+@pytest.mark.parametrize("route", ["pp", "pr", "dp"])
+def test_generated_ids_are_the_scored_ids(tmp_path: Path, load: Load, tokenizer: Any, route: str) -> None:
+    """What the rollout sampled is what the loss sees; log-probabilities agree with the sampler's."""
+    asked: list[Pair] = []
+
+    def prefer(pairs: Sequence[Pair]) -> list[float]:
+        asked.extend(pairs)
+        return longest(pairs)
+
+    shares = {f"{route}_share": 1.0}
+    trainer = sail_trainer(tmp_path, load, tokenizer, rows(), max_new_tokens=7, preference=prefer, **shares)
+    perturb(trainer.model)
+    batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
+    batch = batches[0]
+    completions = [
+        tuple(ids[mask.bool()].tolist()) for ids, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)
+    ]
+    by_prompt = {tuple(r["prompt_ids"]): r for r in rows()}
+    for i in range(4):
+        prompt = tuple(
+            batch["input_ids"][i][(batch["attention_mask"][i] > 0) & (batch["completion_mask"][i] == 0)].tolist()
+        )
+        row = by_prompt[prompt]
+        assert row["example_id"] == int(batch["example_id"][i])
+        if route == "dp":
+            assert completions[i] == tuple(row["chosen_ids"])
+            assert completions[4 + i] == tuple(row["rejected_ids"])
+        else:
+            assert completions[i] != tuple(row["chosen_ids"])
+            assert len(completions[i]) == 7 or completions[i][-1] == EOS
+    if route == "pr":
+        assert [(p.first, p.second) for p in asked] == list(zip(completions[:4], completions[4:], strict=True))
+
+
+def test_surrogate_of_a_step_by_hand(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    """The trainer's loss equals the formula of spec 1.5 on log-probabilities from plain forwards."""
+    trainer = sail_trainer(
+        tmp_path, load, tokenizer, rows(), pr_share=1.0, pr_coef=0.3, max_new_tokens=6, preference=longest
+    )
+    perturb(trainer.model)
+    trainer.current_gradient_accumulation_steps = 1
+    batches, items = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
+    batch = batches[0]
+    reported = float(trainer.training_step(trainer.model, dict(batch), items))
+
+    def logps(model: Any) -> torch.Tensor:
+        with torch.no_grad():
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        token = torch.log_softmax(logits[:, :-1].float(), -1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+        return (token * batch["completion_mask"][:, 1:]).sum(1)
+
+    lp_1, lp_2 = logps(trainer.model.eval()).chunk(2)
+    ref_1, ref_2 = logps(trainer.ref_model).chunk(2)
+    torch.testing.assert_close(ref_1, batch["ref_chosen_logps"], rtol=0, atol=1e-3)
+    loss = PairLoss("bt", 0.3)
+    h = margin(lp_1, lp_2, ref_1, ref_2)
+    z = batch["label"]
+    assert set(z.tolist()) <= {0.0, 1.0}
+    phi = z * loss.phi(h) + (1 - z) * loss.phi(-h)
+    b = (phi.sum() - phi) / 3
+    torch.testing.assert_close(b, batch["baseline"], rtol=0, atol=1e-4)
+    expected = (phi + 0.3 * (phi - b) * (lp_1 + lp_2)).mean()
+    assert reported == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_resume_gives_the_same_weights(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    """Stop after two of four steps and resume from the checkpoint: bitwise the same policy on a CPU."""
+    settings = {"pr_share": 0.5, "pp_share": 0.25, "dp_share": 0.25, "preference": longest, "max_new_tokens": 5}
+    whole = sail_trainer(tmp_path / "whole", load, tokenizer, rows(16), max_steps=4, **settings)
+    whole.train()
+    first = sail_trainer(
+        tmp_path / "cut", load, tokenizer, rows(16), max_steps=2, save_strategy="steps", save_steps=2, **settings
+    )
+    first.train()
+    second = sail_trainer(tmp_path / "cut", load, tokenizer, rows(16), max_steps=4, **settings)
+    second.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-2"))
+    for (name, a), (_, b) in zip(whole.model.named_parameters(), second.model.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+    assert whole.lagged.means == second.lagged.means
+
+
+def test_routes_take_their_shares(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    trainer = sail_trainer(
+        tmp_path,
+        load,
+        tokenizer,
+        rows(16),
+        pr_share=0.5,
+        dp_share=0.25,
+        preference=longest,
+        max_new_tokens=2,
+        max_steps=12,
+    )
+    trainer.train()
+    shares = {
+        r: sum(row[f"share/{r}"] for row in trainer.state.log_history if "loss" in row) / 12
+        for r in ("off", "dp", "pp", "pr")
+    }
+    assert shares["pp"] == 0
+    assert shares["pr"] == pytest.approx(0.5, abs=3 * (0.25 / 48) ** 0.5)
+    assert shares["dp"] == pytest.approx(0.25, abs=3 * (0.1875 / 48) ** 0.5)
+
+
+def test_bad_settings(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match="preference"):
+        sail_trainer(tmp_path, load, tokenizer, rows(), pr_share=0.3)
+    with pytest.raises(ValueError, match="sum to at most 1"):
+        SAILConfig(output_dir=str(tmp_path), pr_share=0.8, pp_share=0.4, bf16=False)
+    with pytest.raises(ValueError, match="baseline"):
+        SAILConfig(output_dir=str(tmp_path), baseline="mean", bf16=False)
