@@ -7,7 +7,8 @@ Finished rows leave the batch, so that short answers cost little.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -61,8 +62,7 @@ def sample(
         range(len(requests)), key=lambda i: (requests[i].max_new_tokens, len(requests[i].prompt), requests[i].prompt)
     )
     try:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for rows in batches(order, requests, batch_size):
             batch = _sample_batch(model, [requests[i] for i in rows], set(eos_ids), pad_id)
             for index, completion in zip(rows, batch, strict=True):
                 done[index] = completion
@@ -71,6 +71,14 @@ def sample(
     finally:
         model.train(was_training)
     return [c for c in done if c is not None]
+
+
+def batches(order: Sequence[int], requests: Sequence[Request], size: int) -> Iterator[list[int]]:
+    """Consecutive rows of ``order``, at most ``size``, never mixing different ``max_new_tokens``."""
+    for _, group in groupby(order, key=lambda i: requests[i].max_new_tokens):
+        rows = list(group)
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
 
 
 @torch.no_grad()

@@ -40,12 +40,34 @@ from sail.sampling import sample
 _EXTRA = ("route", "draw", "label", "online", "coefficient", "baseline", "weight", "example_id")
 
 
+def score_completions_only() -> None:
+    """Let TRL's fused LM head project completion tokens only on a CPU too.
+
+    TRL 1.16 leaves the masked positions out on Triton devices and projects all of them elsewhere, for compilers that
+    want constant shapes. On a CPU that is over half of a step. The values are the same; the kernel choice is untouched.
+    """
+    from trl.trainer import utils
+
+    original = utils._use_triton
+    if not getattr(original, "compacts_on_cpu", False):
+
+        def compact(device: torch.device) -> bool:
+            return device.type == "cpu" or bool(original(device))
+
+        compact.compacts_on_cpu = True  # type: ignore[attr-defined]
+        utils._use_triton = compact
+
+
 class TokenisedDPOTrainer(DPOTrainer):
     """TRL's DPOTrainer that trains on exactly the token ids it is given.
 
     A dataset with columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` passes through untouched (the stock trainer
     would render and tokenise text again), and reference log-probabilities that are already there are not recomputed.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        score_completions_only()
+        super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         if "prompt_ids" in (dataset.column_names or []):
@@ -86,6 +108,12 @@ class LaggedBaseline(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.means.update({NAMES[r]: sum(v) / len(v) for r, v in self.sums.items()})
         self.sums = {}
         return {r: self.means[n] for r, n in NAMES.items() if n in self.means}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """On a resume, take up the means that the checkpoint holds."""
+        saved = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
+        if saved:
+            self.means = dict(saved["args"]["means"])
 
     def state(self) -> dict[str, Any]:
         """What transformers writes into ``trainer_state.json``."""

@@ -21,5 +21,12 @@ def test_signatures() -> None:
         assert list(inspect.signature(getattr(DPOTrainer, name)).parameters) == expected, name
 
 
+def test_the_switch_for_masked_positions_exists() -> None:
+    """``score_completions_only`` replaces this function in the module that reads it."""
+    from trl.trainer import utils
+
+    assert "compact = _use_triton(hidden_states.device)" in inspect.getsource(utils.add_fused_lm_head)
+
+
 def test_loss_scaling_flag_exists() -> None:
     assert DPOTrainer.loss_is_scaled_for_ga is False

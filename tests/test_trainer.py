@@ -48,6 +48,24 @@ def test_no_shares_is_trl_dpo(tmp_path: Path, load: Load, tokenizer: Any, lora: 
         torch.testing.assert_close(grads_b[name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
 
 
+def test_leaving_prompt_positions_out_of_the_head_changes_nothing(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    from trl.trainer import utils
+
+    results = []
+    for compact in (False, True):
+        trainer = dpo_trainer(tmp_path, load, tokenizer, rows())
+        original = utils._use_triton
+        utils._use_triton = lambda device, compact=compact: compact
+        try:
+            perturb(trainer.model)
+            results.append(step_gradients(trainer))
+        finally:
+            utils._use_triton = original
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    for name, value in results[0][1].items():
+        torch.testing.assert_close(results[1][1][name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
+
+
 def test_dpo_and_sail_dp_consume_the_same_ids(tmp_path: Path, load: Load, tokenizer: Any) -> None:
     """At coefficient 0 with the data set's labels, SAIL-DP is DPO: same ids in the same order, same losses."""
     data = rows()
