@@ -29,9 +29,10 @@ class Pairwise(Benchmark):
     def _prompts(self) -> list[Row]:
         return mini(self.name, self.file, self.options.limit)
 
-    def count(self) -> int:
-        """One answer a prompt."""
-        return len(self._prompts())
+    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+        """One answer a prompt, compared in both orders unless it is the baseline itself."""
+        answers = len(self._prompts())
+        return answers * self.options.max_new_tokens, 2 * answers * trained
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One greedy answer a prompt."""

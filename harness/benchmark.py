@@ -44,7 +44,11 @@ class EvalContext:
 
 
 class Benchmark:
-    """Base class of benchmarks. ``judged``: whether a judge's identity belongs to its protocol."""
+    """Base class of benchmarks.
+
+    ``judged``: a judge's identity belongs to its protocol. ``on_task``: it uses the recipe's own evaluation prompts,
+    held-out pairs and oracle, and they belong to its protocol.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -52,6 +56,7 @@ class Benchmark:
     label: ClassVar[str] = "mini"
     version: ClassVar[int] = 1
     judged: ClassVar[bool] = False
+    on_task: ClassVar[bool] = False
     Options: ClassVar[type[BenchmarkOptions]] = BenchmarkOptions
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
@@ -70,9 +75,10 @@ class Benchmark:
         """First answers to sample, so that all benchmarks share their batches. May be empty."""
         return []
 
-    def count(self) -> int:
-        """Rough number of answers, for predictions."""
-        return 0
+    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+        """Most tokens it can generate and judge calls it can make, for ``prompts`` task prompts and a policy that is
+        ``trained`` (or the start policy itself)."""
+        return 0, 0
 
     def answer(self, context: EvalContext) -> list[Row]:
         """What the policy does: one row an item."""

@@ -80,8 +80,10 @@ def _request(options: dict[str, Any]) -> Request:
     from harness.recipe import load_recipe
 
     folder = options["data_dir"]
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"--data-dir {folder} is no folder: give one that exists")
+    if folder is not None:
+        if not folder.is_dir():
+            raise UserError(f"--data-dir {folder} is no folder: give one that exists")
+        click.echo("--data-dir: not needed, all benchmarks of this version ship their mini sets", err=True)
     return Request(
         recipe=load_recipe(options["recipe"]),
         budget=options["budget"],
@@ -103,6 +105,11 @@ def compare(**options: Any) -> None:
     problems = run(request)
     page = request.results / request.recipe.name / (request.budget or request.recipe.budget) / "LEADERBOARD.md"
     if page.is_file():
+        from rich.console import Console
+
+        from harness.report.terminal import show
+
+        show(page.parent, Console(width=None if sys.stdout.isatty() else 140))
         click.echo(f"Leaderboard: {page}")
     if problems:
         click.echo("Failed runs:\n" + "\n".join(f"- {p}" for p in problems), err=True)
@@ -119,15 +126,10 @@ def plan(**options: Any) -> None:
     totals: dict[str, int] = {}
     shared_seen = False
     for run in runs:
-        todo = run.open_stages()
-        predicted = run.predicted()
-        if "pairs" in todo:
-            if shared_seen:
-                data = run.recipe.data
-                predicted["generated tokens"] -= (
-                    (data.train_prompts + data.heldout_prompts) * data.samples * data.max_new_tokens
-                )
-            shared_seen = True
+        shared = [name for name in ("start", "pairs") if name in run.open_stages()]
+        todo = [name for name in run.open_stages() if name not in shared or not shared_seen]
+        predicted = run.predicted(pairs=not shared_seen)
+        shared_seen = True
         for name, amount in predicted.items():
             totals[name] = totals.get(name, 0) + amount
         spend = ", ".join(f"{amount:,} {name}" for name, amount in predicted.items() if amount)

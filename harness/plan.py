@@ -13,7 +13,7 @@ from harness import registry
 from harness.benchmark import Benchmark
 from harness.budget import Budget
 from harness.errors import UserError
-from harness.judge import LOCAL_VERSION
+from harness.judge.prompts import identity
 from harness.methods.base import Method
 from harness.models import start_stage
 from harness.prompts import splits
@@ -142,7 +142,7 @@ class RunPlan:
         protocol = benchmark.protocol()
         if benchmark.judged:
             protocol |= {"judge": self.judge, "baseline_policy": self.start.key}
-        if benchmark.name == "preference":
+        if benchmark.on_task:
             chosen = splits(self.recipe.data)
             protocol |= {
                 "prompts": digest([p["prompt"] for p in chosen["eval"]]),
@@ -155,7 +155,7 @@ class RunPlan:
     @cached_property
     def judge(self) -> dict[str, Any]:
         """Identity of the judge."""
-        return {"kind": "local log-probability", "model": self.start.key, "orders": "both", "version": LOCAL_VERSION}
+        return identity(self.start.key)
 
     def answers(self, benchmark: Benchmark) -> Stage | None:
         """Answers of the policy to a benchmark."""
@@ -193,27 +193,25 @@ class RunPlan:
         keys = [stage.key for b in self.benchmarks if (stage := self.judgments(b))]
         return digest([SCORE_VERSION, self.recipe.hash, self.budget.name, self.method.name, self.seed, keys])
 
-    def predicted(self) -> dict[str, int]:
-        """Rough spending of what is open: tokens generated, tokens trained, judge calls."""
+    def predicted(self, *, pairs: bool = True) -> dict[str, int]:
+        """Upper bounds on the spending of what is open: tokens generated, pairs trained, judge calls.
+
+        ``pairs=False`` leaves out sampling the shared pairs (another run of the comparison does it).
+        """
         todo = set(self.open_stages())
         data, per_answer = self.recipe.data, self.recipe.data.max_new_tokens
-        pairs = self.budget.limit if self.budget.axis == "pairs" else self.budget.limit * self.recipe.train.batch_size
+        spent = self.budget.limit if self.budget.axis == "pairs" else self.budget.limit * self.recipe.train.batch_size
         trainings = sum(name.startswith("trial") or name == "train" for name in todo)
         generated = 0
-        if "pairs" in todo:
+        if pairs and "pairs" in todo:
             generated += (data.train_prompts + data.heldout_prompts) * data.samples * per_answer
-        generated += trainings * int(2 * self.method.samples_online() * pairs + data.tune_prompts) * per_answer
+        generated += trainings * int(2 * self.method.samples_online() * spent + data.tune_prompts) * per_answer
         calls = 0
         for benchmark in self.benchmarks:
-            if benchmark.name not in todo:
-                continue
-            if benchmark.name == "preference":
-                generated += data.eval_prompts * per_answer
-            else:
-                generated += benchmark.count() * getattr(benchmark.options, "max_new_tokens", 0)
-            if benchmark.judged and (self.method.trains or benchmark.name == "mt_bench"):
-                calls += benchmark.count() * (1 if benchmark.name == "mt_bench" else 2)
-        return {"generated tokens": generated, "trained pairs": trainings * pairs, "judge calls": calls}
+            if benchmark.name in todo:
+                tokens, asked = benchmark.predicted(data.eval_prompts, self.method.trains)
+                generated, calls = generated + tokens, calls + asked
+        return {"generated tokens": generated, "trained pairs": trainings * spent, "judge calls": calls}
 
 
 _PAIRED = ("train", "heldout")

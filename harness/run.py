@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -128,7 +129,6 @@ class Run:
 
     def _train(self, work: Path, learning_rate: float, seed: int) -> dict[str, Any]:
         from harness.policy import load_model
-        from harness.training import planned_steps
 
         rows = read_rows(self.pairs() / "train.jsonl")
         ledger = self._fresh_ledger()
@@ -147,9 +147,9 @@ class Run:
             train=self.recipe.train,
             directory=work,
             load_model=lambda: load_model(self.start_dir),
-            on_step=lambda step: self.emit("at", step),
+            on_step=lambda step: self.emit("at", int(ledger.get("train", self.plan.budget.axis))),
         )
-        self.emit("stage", (f"train lr={learning_rate:g}", planned_steps(context)))
+        self.emit("stage", (f"train lr={learning_rate:g}, {self.plan.budget.axis} spent", self.plan.budget.limit))
         folder = self.plan.method.train(context)
         if folder is None:
             raise UserError(f"Method {self.plan.method.name!r} returned no policy: train() must return its folder")
@@ -281,6 +281,7 @@ def _known(stage: Stage | None) -> Stage:
 def main(job: Job, events: Connection) -> None:
     """Body of a run process: redirect output to the log, work, report. Ends when the parent does."""
     _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process
     job.log.parent.mkdir(parents=True, exist_ok=True)
     log = job.log.open("a", encoding="utf-8", buffering=1)
     os.dup2(log.fileno(), 1)

@@ -30,9 +30,10 @@ class MTBench(Benchmark):
     def _questions(self) -> list[Row]:
         return mini("mt_bench", "question", self.options.limit)
 
-    def count(self) -> int:
-        """Two answers a question."""
-        return 2 * len(self._questions())
+    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+        """Two answers a question, each rated once."""
+        answers = 2 * len(self._questions())
+        return answers * self.options.max_new_tokens, answers
 
     def requests(self, context: EvalContext) -> list[Request]:
         """First turns."""

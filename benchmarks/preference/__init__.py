@@ -27,13 +27,17 @@ class Preference(Benchmark):
     name = "preference"
     title = "Preference"
     summary = "gold reward on unseen prompts, win rate against start, KL, length, perplexity (the project's own task)"
-    version = 1
+    on_task = True
     Options = PreferenceOptions
     options: PreferenceOptions
 
     def protocol(self) -> dict[str, Any]:
         """Adds the decoding."""
         return {**super().protocol(), "decoding": "T=1, one sample", "oracle": "gold reward"}
+
+    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+        """One answer a prompt, no judge."""
+        return prompts * self.options.max_new_tokens, 0
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One sampled answer a prompt."""

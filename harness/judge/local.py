@@ -9,21 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness.judge.prompts import COMPARE, COMPARE_OPENING, RATE, RATE_OPENING, REFERENCE, SCALE, SYSTEM
 from harness.policy import Policy, render
-
-COMPARE = (
-    "You are given a request and two answers. Decide which answer is better.\n\n"
-    "Request:\n{question}\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}\n\n"
-    "Which answer follows the request better and is more helpful, A or B?"
-)
-RATE = (
-    "You are given a request and an answer. Rate the answer from 1 (useless) to 9 (excellent).\n\n"
-    "Request:\n{question}\n\n{reference}Answer:\n{answer}\n\nHow good is the answer, from 1 to 9?"
-)
-REFERENCE = "A correct answer:\n{reference}\n\n"
-SYSTEM = "You are a fair and careful judge."
-COMPARE_OPENING, RATE_OPENING = "Answer", "Rating: "
-SCALE = tuple(range(1, 10))
 
 
 class LocalJudge:

@@ -94,7 +94,7 @@ def _head(board: Board) -> str:
             "**mini**: a small set written for this project in the benchmark's official schema. It is not the real "
             "benchmark, and its scores are not comparable with published ones."
         )
-    if any(p == CHART for p in ([CHART] if _chart(board) else [])):
+    if _chart(board):
         lines.append(f"![Gold reward against KL to the start policy]({CHART})")
     return "\n\n".join(line for line in lines if line)
 
@@ -138,16 +138,16 @@ def _differences(board: Board, other: str) -> str:
                 words = verdict(found, column.metric.better)
                 row.append(f"{spread(found, column.metric.unit, sign=True)} **{words}**")
         rows.append(row)
-    smallest = ["*smallest difference this set can show*"]
-    for column in columns:
-        size = board.detectable(column, other)
-        smallest.append(number(size, column.metric.unit) if size is not None else "n/a")
-    rows.append(smallest)
+    rows.append(["*smallest difference this set can show*", *_detectable(board, columns, other)])
     note = (
         "Paired on the same prompts. A verdict is about one comparison (no correction for the number of comparisons). "
         "Last row: the true difference that would be found with power 80% (median over the trained methods)."
     )
     return f"## Differences to `{other}`\n\n{_grid(['method', *map(_heading, columns)], rows)}\n\n{note}"
+
+
+def _detectable(board: Board, columns: Sequence[Column], other: str) -> list[str]:
+    return [number(board.detectable(column, other), column.metric.unit) for column in columns]
 
 
 def _rows(board: Board, columns: Sequence[Column]) -> list[list[str]]:
@@ -170,24 +170,22 @@ def _distance(board: Board) -> str:
         "(Monte Carlo, one sample a prompt), length and truncation. The held-out margin is never ranked: self-labelled "
         "methods widen it by construction."
     )
-    return (
-        "## Distance from the start policy\n\n"
-        + _grid(["method", *[f"{c.metric.title}, {c.metric.unit}" for c in columns]], _rows(board, columns))
-        + f"\n\n{note}"
-    )
+    smallest = ["*smallest difference to `start` this set can show*", *_detectable(board, columns, "start")]
+    header = ["method", *[f"{c.metric.title}, {c.metric.unit}" for c in columns]]
+    table = _grid(header, [*_rows(board, columns), smallest])
+    return f"## Distance from the start policy\n\n{table}\n\n{note}"
 
 
 def _secondary(board: Board) -> str:
     columns = [c for c in board.columns(primary=False) if c.benchmark != "preference"]
     if not columns:
         return ""
-    columns = [c for c in columns if "judge" not in c.metric.title or c.metric.name in ("shown_first", "judge_mass")]
     titles = [f"{c.benchmark}: {c.metric.title} ({c.label}), {c.metric.unit}" for c in columns]
-    rows = _rows(board, columns)
-    body = _grid(
-        ["metric", *[f"`{m}`" for m in board.methods]], [[t, *[r[i + 1] for r in rows]] for i, t in enumerate(titles)]
-    )
-    return f"## Secondary metrics and the judge's habits\n\n{body}"
+    by_method = [row[1:] for row in _rows(board, columns)]
+    sizes = _detectable(board, columns, "start")
+    rows = [[title, *[row[i] for row in by_method], sizes[i]] for i, title in enumerate(titles)]
+    header = ["metric", *[f"`{m}`" for m in board.methods], "smallest difference to `start`"]
+    return f"## Secondary metrics and the judge's habits\n\n{_grid(header, rows)}"
 
 
 Spent = Callable[[RunResult], float | None]
@@ -335,4 +333,5 @@ def _picture(board: Board) -> str:
     run = board.results[0]
     title = f"{run.recipe}: matched on {run.budget['limit']} {run.budget['axis']}"
     note = f"95% intervals. Green / red: better / worse than {against} on the same prompts; white: no difference shown."
-    return table(title, note, ["method", *[c.title for c in columns]], rows)
+    header = [("method", "")] + [(c.metric.title, f"{c.label}, {c.metric.unit}".removeprefix(", ")) for c in columns]
+    return table(title, note, header, rows)

@@ -85,17 +85,17 @@ def scatter(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> 
 Shade = str | None
 
 
-def table(title: str, note: str, header: Sequence[str], rows: Sequence[Sequence[tuple[str, str, Shade]]]) -> str:
-    """A table picture. Each cell is (value, smaller second line, background colour or None)."""
+def table(
+    title: str, note: str, header: Sequence[tuple[str, str]], rows: Sequence[Sequence[tuple[str, str, Shade]]]
+) -> str:
+    """A table picture. A heading is (title, smaller second line); a cell (value, second line, background or None)."""
     first, other, line, top = 110, 122, 46, 84
     width, height = first + other * (len(header) - 1) + 32, top + line * len(rows) + 40
     body = [_text(16, 32, title, size=16, more="font-weight='600'")]
     edges = [16 + (0 if i == 0 else first + other * (i - 1)) for i in range(len(header))]
-    for x, name in zip(edges, header, strict=True):
-        head, _, tail = name.partition(" (")
+    for x, (head, tail) in zip(edges, header, strict=True):
         body.append(_text(x, 58, head, size=12, fill=FAINT, more="font-weight='600'"))
-        if tail:
-            body.append(_text(x, 73, f"({tail}", size=10, fill=FAINT))
+        body.append(_text(x, 73, tail, size=10, fill=FAINT))
     for index, row in enumerate(rows):
         y = top + line * index
         body.append(_line(16, y, width - 16, y, LINE))

@@ -1,0 +1,39 @@
+"""The scores on the terminal, when a comparison ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.report.leaderboard import REFERENCE, number
+from harness.report.table import Board
+from harness.results import read_results
+from harness.stats.bootstrap import verdict
+
+COLOURS = {"better": "green", "worse": "red"}
+
+
+def show(folder: Path, console: Console) -> None:
+    """Print the primary scores of a leaderboard folder, coloured where they differ from the reference method."""
+    board = Board(read_results(folder))
+    columns = board.columns(primary=True)
+    against = REFERENCE if REFERENCE in board.methods else "start"
+    table = Table(caption=f"95% intervals; green / red: better / worse than {against}, plain: no difference shown")
+    table.add_column("method")
+    for column in columns:
+        table.add_column(f"{column.title}\n{column.metric.unit}")
+    for method in board.methods:
+        cells = []
+        for column in columns:
+            cell = board.cell(method, column)
+            if cell is None:
+                cells.append("n/a")
+                continue
+            unit, found = column.metric.unit, board.difference(method, against, column)
+            colour = COLOURS.get(verdict(found, column.metric.better), "") if found and method != against else ""
+            value, low, high = (number(v, unit) for v in (cell.interval.value, cell.interval.low, cell.interval.high))
+            cells.append(f"[{colour or 'default'}]{value}[/]\n[dim]{low} to {high}[/]")
+        table.add_row(method, *cells)
+    console.print(table)

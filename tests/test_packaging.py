@@ -1,0 +1,49 @@
+"""What is shipped: three top-level packages with their data, built by the real build backend."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_three_packages_and_their_data(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert top == {"harness", "sail", "benchmarks"}
+    for wanted in (
+        "harness/recipes/smollm2.yaml",
+        "harness/data/constraints/train.jsonl",
+        "benchmarks/mmlu/mini/test.jsonl",
+        "sail/py.typed",
+    ):
+        assert wanted in names
+
+
+def test_sail_does_not_know_the_harness() -> None:
+    for path in (ROOT / "sail").glob("*.py"):
+        text = path.read_text()
+        assert "import harness" not in text, path
+        assert "from harness" not in text, path
+
+
+def test_reports_read_only_the_schema() -> None:
+    for path in (ROOT / "harness" / "report").glob("*.py"):
+        for line in path.read_text().split("\n"):
+            if line.startswith(("from harness.", "from benchmarks", "import harness")):
+                module = line.split()[1]
+                allowed = ("harness.report", "harness.results", "harness.stats", "harness.store")
+                assert module.startswith(allowed), f"{path.name}: {line}"
