@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harness import __version__, registry
+from harness import registry
 from harness.benchmark import score
 from harness.budget import Ledger
+from harness.environment import environment
+from harness.errors import UserError
 from harness.plan import RunPlan
 from harness.results import RunResult, read_result, result_path, write_result
 from harness.store import Stage, read_json, read_rows
-
-LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware, without names of users, hosts or folders."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return {
-        "sail_bench": __version__,
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "libraries": found,
-    }
 
 
 def _ledger(plan: RunPlan, *stages: Stage | None) -> Ledger:
@@ -52,6 +31,7 @@ def _base(plan: RunPlan) -> dict[str, Any]:
     if plan.store.done(plan.pairs):
         counts = read_json(plan.store.path(plan.pairs) / "counts.json")
     return {
+        "comparison_key": plan.comparison_key,
         "recipe": plan.recipe.name,
         "recipe_hash": plan.recipe.hash,
         "description": plan.recipe.description,
@@ -64,8 +44,18 @@ def _base(plan: RunPlan) -> dict[str, Any]:
         "budget": {"name": plan.budget.name, "axis": plan.budget.axis, "limit": plan.budget.limit},
         "start": {"model": plan.recipe.model if "/" not in plan.recipe.model else "custom", "key": plan.start.key},
         "data": {"pairs": plan.pairs.key, **counts},
-        "environment": environment(),
+        "environment": _environment(plan),
     }
+
+
+def _environment(plan: RunPlan) -> dict[str, Any]:
+    """Where the policy was made (the pairs, for the start policy)."""
+    stage = plan.policy() if plan.method.trains else plan.pairs
+    if stage is not None and plan.store.done(stage):
+        found: dict[str, Any] = plan.store.manifest(stage).get("environment", {})
+        if found:
+            return found
+    return environment()
 
 
 def failed(plan: RunPlan, reason: str) -> RunResult:
@@ -73,32 +63,36 @@ def failed(plan: RunPlan, reason: str) -> RunResult:
     return RunResult(run_key="failed", status="failed", error=reason, trials=plan.read_trials(), **_base(plan))
 
 
+def _search_ledger(plan: RunPlan, kept: float | None) -> Ledger:
+    """What the search cost beyond the run itself: the trials not kept, and scoring all of them."""
+    others = [plan.train(rate, 0) for rate in plan.learning_rates if rate != kept or plan.seed > 0]
+    return _ledger(plan, *others, *(plan.tune(rate) for rate in plan.learning_rates))
+
+
 def assemble(plan: RunPlan) -> RunResult:
     """The record of a finished run, scored from its stored judgments."""
+    judged = [b for b in plan.benchmarks if plan.judged(b)]
     scored = []
-    for benchmark in plan.benchmarks:
-        stage = plan.judgments(benchmark)
-        assert stage is not None
-        rows = read_rows(plan.store.path(stage) / "rows.jsonl")
+    for benchmark in judged:
+        rows = read_rows(plan.store.path(_known(plan.judgments(benchmark))) / "rows.jsonl")
         judge = plan.judge if benchmark.judged else None
         scored.append(score(benchmark, rows, plan.protocol(benchmark), judge))
-    best = plan.best()
+    best = plan.best() if plan.method.trains else None
     spent, log = Ledger(), []
-    if plan.method.trains and best is not None:
+    if best is not None:
         policy = plan.train(best.learning_rate, plan.seed)
         log = read_json(plan.store.path(policy) / "log.json")
         spent = _ledger(plan, plan.pairs, policy)
     over = spent.get("train", plan.budget.axis) - plan.budget.limit if plan.method.trains else 0
-    for benchmark in plan.benchmarks:
+    for benchmark in judged:
         spent = spent.merge(_ledger(plan, plan.answers(benchmark), plan.judgments(benchmark)))
-    trials = [stage for rate in plan.learning_rates for stage in (plan.train(rate, 0), plan.tune(rate))]
     return RunResult(
         run_key=plan.run_key,
         status="ok",
         learning_rate=best.learning_rate if best else None,
         trials=plan.read_trials(),
         ledger=spent.dump(),
-        tuning_ledger=_ledger(plan, *trials).dump(),
+        tuning_ledger=_search_ledger(plan, best.learning_rate if best else None).dump(),
         overshoot=max(0, over),
         benchmarks=scored,
         train_log=[{k: round(float(v), 6) for k, v in row.items()} for row in log],
@@ -106,16 +100,44 @@ def assemble(plan: RunPlan) -> RunResult:
     )
 
 
+def _known(stage: Stage | None) -> Stage:
+    assert stage is not None
+    return stage
+
+
 def publish(plan: RunPlan, results: Path) -> RunResult:
     """Write the result of a finished run, unless the file already holds exactly it."""
     path = path_of(plan, results)
+    key = plan.run_key
     if path.is_file():
         existing = read_result(path)
-        if existing.run_key == plan.run_key:
+        if existing.run_key == key:
             return existing
     result = assemble(plan)
     write_result(path, result)
     return result
+
+
+def publish_failure(plan: RunPlan, results: Path, reason: str) -> None:
+    """Write why a run failed, unless an earlier result of the same settings stands there: that one is kept."""
+    path = path_of(plan, results)
+    if path.is_file() and read_result(path).status == "ok" and read_result(path).comparison_key == plan.comparison_key:
+        return
+    write_result(path, failed(plan, reason))
+
+
+def check_folder(runs: list[RunPlan], results: Path) -> None:
+    """Refuse a results folder that holds runs made under other settings.
+
+    Raises:
+        UserError: names the file and the mends.
+    """
+    for path in sorted(path_of(runs[0], results).parent.parent.glob("*/seed-*.json")):
+        if read_result(path).comparison_key != runs[0].comparison_key:
+            raise UserError(
+                f"{path} was made under other settings (start, pairs, budget, training or search) and cannot share a "
+                "table with this comparison: rename the recipe, remove that folder, or set --results"
+            )
 
 
 def path_of(plan: RunPlan, results: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -38,7 +38,6 @@ class EvalContext:
     oracle: MeteredOracle
     prompts: Sequence[Row]
     heldout_pairs: Sequence[Row]
-    seed: int
     scoring_batch_size: int
     progress: Callable[[int], None] = lambda done: None
 
@@ -97,7 +96,7 @@ def metric(
     name: str,
     title: str,
     unit: str,
-    better: int,
+    better: Literal[-1, 0, 1],
     kind: str,
     column: str = "",
     *,
@@ -106,7 +105,7 @@ def metric(
 ) -> Metric:
     """A metric still without its value."""
     estimator = Estimator(kind=kind, group=group, column=column)
-    return Metric(name=name, title=title, unit=unit, better=better, primary=primary, estimator=estimator)  # type: ignore[arg-type]
+    return Metric(name=name, title=title, unit=unit, better=better, primary=primary, estimator=estimator)
 
 
 def _number(value: float) -> float | None:

@@ -15,8 +15,6 @@ from typing import Any
 
 from harness.recipe import BudgetSpec
 
-PHASES = ("data", "train", "reference", "generate", "oracle", "eval", "judge")
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -96,6 +94,7 @@ class Meter:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self._phase: str | None = None
+        self._since = time.perf_counter()
         self._last: tuple[str, bool] = ("reference", False)
 
     def attach(self, model: Any) -> Any:
@@ -108,13 +107,20 @@ class Meter:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Charge the time, and all forwards inside, to one phase."""
+        self.flush()
         before, self._phase = self._phase, name
-        start = time.perf_counter()
         try:
             yield
         finally:
+            self.flush()
             self._phase = before
-            self.ledger.add(name, "seconds", time.perf_counter() - start)
+
+    def flush(self) -> None:
+        """Charge the seconds of the current phase so far."""
+        now = time.perf_counter()
+        if self._phase is not None:
+            self.ledger.add(self._phase, "seconds", now - self._since)
+        self._since = now
 
     def _count(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         import torch

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 
 class RowCache:
-    """Maps a hash of a request to its JSON result. Safe for several processes; each ``put`` is durable."""
+    """Maps a hash of a request to its JSON result. Safe for several processes; each ``put`` is durable.
 
-    def __init__(self, path: Path) -> None:
+    ``on_put`` is called after each, so that a ledger can follow what is kept.
+    """
+
+    def __init__(self, path: Path, on_put: Callable[[], None] = lambda: None) -> None:
+        self._on_put = on_put
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -35,6 +39,7 @@ class RowCache:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", values)
+        self._on_put()
 
     def close(self) -> None:
         """Close the file."""

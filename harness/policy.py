@@ -11,7 +11,7 @@ from harness.cache import RowCache
 from harness.errors import UserError
 from harness.store import digest
 from sail.sampling import left_pad, positions, prefill, sample
-from sail.types import Completion, Request
+from sail.types import SAMPLER_VERSION, Completion, Request
 
 Progress = Callable[[int], None]
 Messages = list[dict[str, str]]
@@ -24,21 +24,20 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def load_model(start: Path, adapter: Path | None = None) -> Any:
+def load_model(start: Path, adapter: Path | None = None, dtype: str = "float32") -> Any:
     """The model saved in ``start``, with a saved LoRA adapter merged in; or a fully fine-tuned model if ``adapter``
-    holds one. float32 without an accelerator, else bfloat16."""
+    holds one. On the accelerator if there is one."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    accelerated = torch.cuda.is_available()
     full = adapter is not None and not (adapter / "adapter_config.json").is_file()
     source = adapter if full else start
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16 if accelerated else torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
     if adapter is not None and not full:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    return model.to("cuda" if accelerated else "cpu").eval()
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def check_template(tokenizer: Any) -> None:
@@ -62,6 +61,15 @@ def render(tokenizer: Any, messages: Messages) -> list[int]:
     """Token ids of a conversation with the assistant's turn opened, by the model's own chat template."""
     ids: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
     return ids
+
+
+def takes_system(tokenizer: Any) -> bool:
+    """Whether the chat template accepts a system turn (some raise)."""
+    try:
+        render(tokenizer, [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}])
+    except Exception:  # noqa: BLE001 - templates raise what they like
+        return False
+    return True
 
 
 class Policy:
@@ -93,7 +101,8 @@ class Policy:
     def sample(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Completion]:
         """Answers in request order; those already in the cache cost nothing, new ones are stored batch by batch."""
         keys = [
-            digest(["sample", 1, self.identity, r.prompt, r.max_new_tokens, r.temperature, r.key]) for r in requests
+            digest(["sample", SAMPLER_VERSION, self.identity, r.prompt, r.max_new_tokens, r.temperature, r.key])
+            for r in requests
         ]
         found = self._cache.get(keys) if self._cache else {}
         missing = [i for i, key in enumerate(keys) if key not in found]

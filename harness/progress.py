@@ -19,7 +19,8 @@ class Display:
         self.console = console or Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
         self._runs, self._done = runs, 0
-        self._name, self._stage, self._total, self._at = "", "", None, 0
+        self._name, self._stage, self._at = "", "", 0
+        self._total: int | None = None
         self._began = self._stage_began = self._last = time.monotonic()
         self._bar: Progress | None = None
         self._overall: Any = None

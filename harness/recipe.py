@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,6 +13,7 @@ from harness.errors import UserError, unknown
 from harness.store import digest
 
 Axis = Literal["pairs", "steps"]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class _Strict(BaseModel):
@@ -66,19 +67,20 @@ class TuneSpec(_Strict):
     start policy's own answers is not eligible, unless no trial is.
     """
 
-    learning_rates: list[float] = Field(min_length=1)
+    learning_rates: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
     max_perplexity_ratio: float = Field(default=2.0, gt=1)
 
 
 class Recipe(_Strict):
     """One comparison. Unknown keys are errors."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=NAME)
     description: str = ""
     model: str
+    dtype: Literal["float32", "bfloat16"] = "float32"
     data: DataSpec
     oracle: str = "constraints"
-    budgets: dict[str, BudgetSpec] = Field(min_length=1)
+    budgets: dict[Annotated[str, Field(pattern=NAME)], BudgetSpec] = Field(min_length=1)
     budget: str
     train: TrainSpec = TrainSpec()
     tune: TuneSpec
@@ -94,6 +96,11 @@ class Recipe(_Strict):
     def _budget_exists(self) -> Recipe:
         if self.budget not in self.budgets:
             raise ValueError(f"budget {self.budget!r} is not one of budgets: {', '.join(self.budgets)}")
+        for name in self.method_options:
+            if name not in self.methods:
+                raise ValueError(
+                    f"method_options names {name!r}, which is not one of methods: {', '.join(self.methods)}"
+                )
         return self
 
     @property

@@ -74,17 +74,19 @@ class Trial(_Record):
     """One point of the recorded search."""
 
     learning_rate: float
-    gold_reward: float
-    perplexity_ratio: float
+    gold_reward: float | None = None
+    perplexity_ratio: float | None = None
     eligible: bool
     seed: int
+    error: str = ""
 
 
 class RunResult(_Record):
     """One run: recipe x method x seed."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     run_key: str
+    comparison_key: str
     recipe: str
     recipe_hash: str
     description: str
@@ -146,5 +148,13 @@ def read_result(path: Path) -> RunResult:
 
 
 def read_results(folder: Path) -> list[RunResult]:
-    """All results of a recipe under one budget, in order of method folder and seed."""
-    return [read_result(path) for path in sorted(folder.glob("*/seed-*.json"))]
+    """All results of a recipe under one budget, in order of method folder and seed.
+
+    Raises:
+        UserError: they were made under different settings and cannot share a table.
+    """
+    found = [(path, read_result(path)) for path in sorted(folder.glob("*/seed-*.json"))]
+    for path, result in found[1:]:
+        if result.comparison_key != found[0][1].comparison_key:
+            raise UserError(f"{path} and {found[0][0]} were made under different settings: remove or move one of them")
+    return [result for _, result in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -19,12 +20,13 @@ from harness import registry
 from harness.benchmark import Benchmark, EvalContext
 from harness.budget import Ledger, Meter, MeteredOracle
 from harness.cache import RowCache
+from harness.environment import environment
 from harness.errors import UserError
 from harness.methods.base import TrainContext
 from harness.plan import RunPlan, make_runs
 from harness.prompts import splits
 from harness.recipe import Recipe
-from harness.store import Stage, Store, read_rows, write_json, write_rows
+from harness.store import Stage, Store, read_json, read_rows, write_json, write_rows
 from sail.types import Request
 
 Event = tuple[str, Any]
@@ -49,9 +51,10 @@ class Run:
     def __init__(self, plan: RunPlan, emit: Callable[[str, Any], None]) -> None:
         self.plan, self.recipe, self.store = plan, plan.recipe, plan.store
         self.emit = emit
-        self.cache = RowCache(self.store.root / "rows.sqlite")
+        self.cache = RowCache(self.store.root / "rows.sqlite", self._keep_ledger)
         self.ledger = Ledger()
         self.meter = Meter(self.ledger)
+        self._ledger_file: Path | None = None
 
     @cached_property
     def start_dir(self) -> Path:
@@ -75,7 +78,7 @@ class Run:
         """The start policy in memory: sampler, reference, baseline and judge."""
         from harness.policy import load_model
 
-        return self._policy(load_model(self.start_dir), self.plan.start.key)
+        return self._policy(load_model(self.start_dir, dtype=self.recipe.dtype), self.plan.start.key)
 
     @property
     def oracle(self) -> MeteredOracle:
@@ -88,14 +91,29 @@ class Run:
         size = self.recipe.generation_batch_size
         return Policy(model, self.tokenizer, identity, meter=self.meter, cache=self.cache, batch_size=size)
 
-    def _fresh_ledger(self) -> Ledger:
-        """A new ledger for a stage; the meters on loaded models charge it from now on."""
-        self.ledger = self.meter.ledger = Ledger()
+    def _open_ledger(self, work: Path | None) -> Ledger:
+        """The ledger of a stage, charged from now on by the meters of all loaded models.
+
+        With a work folder it goes on from what an interrupted attempt had spent on the rows that were kept.
+        """
+        self._ledger_file = work / "ledger.json" if work else None
+        kept = self._ledger_file is not None and self._ledger_file.is_file()
+        self.ledger = self.meter.ledger = Ledger.load(read_json(self._ledger_file)) if kept else Ledger()  # type: ignore[arg-type]
         return self.ledger
 
+    def _keep_ledger(self) -> None:
+        """Write the ledger down whenever rows became durable."""
+        if self._ledger_file is not None:
+            self.meter.flush()
+            write_json(self._ledger_file, self.ledger.dump())
+
     def _spent(self) -> dict[str, Any]:
+        """Manifest entries of a finished stage."""
         self.ledger.note_memory()
-        return {"ledger": self.ledger.dump()}
+        if self._ledger_file is not None:
+            self._ledger_file.unlink(missing_ok=True)
+        self._ledger_file = None
+        return {"ledger": self.ledger.dump(), "environment": environment()}
 
     def pairs(self) -> Path:
         """The folder of the preference pairs."""
@@ -103,7 +121,7 @@ class Run:
         def build(work: Path) -> dict[str, Any]:
             from harness.pairs import sample_pairs
 
-            ledger = self._fresh_ledger()
+            ledger = self._open_ledger(work)
             chosen = splits(self.recipe.data)
             asked = (len(chosen["train"]) + len(chosen["heldout"])) * self.recipe.data.samples
             policy = self.start
@@ -116,8 +134,9 @@ class Run:
                     counts[name] = {"pairs": len(rows), "ties": ties}
             ledger.add("data", "calls", ledger.entries.pop("oracle", {}).get("calls", 0))
             write_json(work / "counts.json", counts)
-            if not counts["train"]["pairs"]:
-                raise UserError("Sampling gave no preference pair (all answers score alike): raise data.train_prompts")
+            for name, key in (("train", "train_prompts"), ("heldout", "heldout_prompts")):
+                if not counts[name]["pairs"]:
+                    raise UserError(f"Sampling gave no {name} pair (all answers score alike): raise data.{key}")
             return self._spent()
 
         return self.store.get(self.plan.pairs, build)
@@ -131,7 +150,7 @@ class Run:
         from harness.policy import load_model
 
         rows = read_rows(self.pairs() / "train.jsonl")
-        ledger = self._fresh_ledger()
+        ledger = self._open_ledger(None)  # checkpoints carry it
         context = TrainContext(
             start=self.start_dir,
             tokenizer=self.tokenizer,
@@ -146,7 +165,7 @@ class Run:
             max_new_tokens=self.recipe.data.max_new_tokens,
             train=self.recipe.train,
             directory=work,
-            load_model=lambda: load_model(self.start_dir),
+            load_model=lambda: self.meter.attach(load_model(self.start_dir, dtype=self.recipe.dtype)),
             on_step=lambda step: self.emit("at", int(ledger.get("train", self.plan.budget.axis))),
         )
         self.emit("stage", (f"train lr={learning_rate:g}, {self.plan.budget.axis} spent", self.plan.budget.limit))
@@ -162,9 +181,13 @@ class Run:
         """Score one trial on the tuning prompts."""
 
         def build(work: Path) -> dict[str, Any]:
-            folder = self.train(learning_rate, 0)
+            try:
+                folder = self.train(learning_rate, 0)
+            except FloatingPointError as error:
+                write_json(work / "scores.json", {"error": str(error)})
+                return self._spent()
             policy = self._trained(folder, self.plan.train(learning_rate, 0))
-            self._fresh_ledger()
+            self._open_ledger(work)
             write_json(work / "scores.json", self._tuning_scores(policy))
             return self._spent()
 
@@ -190,17 +213,17 @@ class Run:
         reward = self.oracle.score(prompts, [policy.text(c) for c in ours])
         return {
             "gold_reward": round(sum(reward) / len(reward), 6),
-            "perplexity_ratio": round(2.718281828459045 ** (nll - own), 6),
+            "perplexity_ratio": round(math.exp(nll - own), 6),
         }
 
     def _trained(self, folder: Path, stage: Stage) -> Any:
         from harness.policy import load_model
 
-        return self._policy(load_model(self.start_dir, folder / "policy"), stage.key)
+        return self._policy(load_model(self.start_dir, folder / "policy", self.recipe.dtype), stage.key)
 
     def evaluate(self) -> None:
         """Answer and judge every benchmark that is still open."""
-        todo = [b for b in self.plan.benchmarks if not self.store.done(_known(self.plan.judgments(b)))]
+        todo = [b for b in self.plan.benchmarks if b.name in self.plan.wanted and not self.plan.judged(b)]
         if not todo:
             return
         stage = _known(self.plan.policy())
@@ -217,10 +240,11 @@ class Run:
             policy=policy,
             start=self.start,
             judge=LocalJudge(self.start, self.recipe.scoring_batch_size),
-            oracle=self.oracle,
+            oracle=MeteredOracle(
+                registry.load("oracles", self.recipe.oracle)(), Ledger()
+            ),  # gold reward of scoring is free
             prompts=splits(self.recipe.data)["eval"],
             heldout_pairs=read_rows(self.pairs() / "heldout.jsonl"),
-            seed=self.plan.seed,
             scoring_batch_size=self.recipe.scoring_batch_size,
         )
 
@@ -228,21 +252,20 @@ class Run:
         """Sample the first answers of all benchmarks in shared batches; the answer stages then find them cached."""
         unanswered = [b for b in todo if not self.store.done(_known(self.plan.answers(b)))]
         requests = [q for b in unanswered for q in b.requests(context)]
-        self._fresh_ledger()
-        if requests:
-            self.emit("stage", ("answers", len(requests)))
-            with self.meter.phase("eval"):
-                context.policy.sample(requests, self._tick)
-        self._shared = self.ledger
+        if not requests:
+            return
+        self._open_ledger(self.store.work(_known(self.plan.answers(unanswered[0]))))  # the first one pays for all
+        self.emit("stage", ("answers", len(requests)))
+        with self.meter.phase("eval"):
+            context.policy.sample(requests, self._tick)
+        self._keep_ledger()
 
     def _benchmark(self, benchmark: Benchmark, context: EvalContext) -> None:
         context.progress = self._tick
 
         def answer(work: Path) -> dict[str, Any]:
             self.emit("stage", (f"{benchmark.name}: answers", None))
-            self.ledger = self.meter.ledger = self._shared
-            self._shared = Ledger()
-            context.oracle = MeteredOracle(registry.load("oracles", self.recipe.oracle)(), Ledger())
+            self._open_ledger(work)
             write_rows(work / "rows.jsonl", benchmark.answer(context))
             return self._spent()
 
@@ -250,7 +273,7 @@ class Run:
 
         def judge(work: Path) -> dict[str, Any]:
             self.emit("stage", (f"{benchmark.name}: judging" if benchmark.judged else f"{benchmark.name}: rows", None))
-            self._fresh_ledger()
+            self._open_ledger(work)
             write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))
             return self._spent()
 
@@ -267,8 +290,12 @@ class Run:
         for rate in self.plan.learning_rates:
             if not self.store.done(self.plan.tune(rate)):
                 self.tune(rate)
-        best = self.plan.best()
-        if best is not None:
+        if self.plan.method.trains:
+            best = self.plan.best()
+            if best is None:
+                raise FloatingPointError(
+                    "; ".join(f"lr {t.learning_rate:g}: {t.error}" for t in self.plan.read_trials())
+                )
             self.train(best.learning_rate, self.plan.seed)
         self.evaluate()
 
@@ -286,6 +313,7 @@ def main(job: Job, events: Connection) -> None:
     log = job.log.open("a", encoding="utf-8", buffering=1)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
+    plan = None
     try:
         began = time.perf_counter()
         plan = make_runs(job.recipe, job.budget, [job.method], job.seed + 1, list(job.benchmarks), Store(job.store))[-1]
@@ -293,7 +321,8 @@ def main(job: Job, events: Connection) -> None:
         print(f"done in {time.perf_counter() - began:.1f} s", flush=True)
         events.send(("done", None))
     except UserError as error:
-        events.send(("user error", str(error)))
+        shared = plan is None or not plan.store.done(plan.pairs)  # such an error would meet every run
+        events.send(("user error" if shared else "failed", str(error)))
     except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs in its row
         traceback.print_exc()
         events.send(("failed", f"{type(error).__name__}: {error}".split("\n")[0]))

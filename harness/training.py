@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from harness.budget import Ledger
 from harness.errors import UserError
@@ -41,12 +40,14 @@ def arguments(context: TrainContext) -> dict[str, Any]:
         "data_seed": context.seed,
         "save_strategy": "steps",
         "save_steps": max(1, math.ceil(steps / context.train.checkpoints)),
-        "save_total_limit": 1,
+        "save_total_limit": 2,
+        "dataloader_drop_last": True,
         "logging_steps": 1,
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
         **cpu_arguments(),
+        "bf16": False,  # the weights have the recipe's dtype already
     }
 
 
@@ -79,14 +80,18 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
         self.context = context
         self._started = time.perf_counter()
 
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Charge a micro-batch; all are full, since the last one of an epoch is dropped if it is not."""
+        self.context.ledger.add("train", "pairs", args.per_device_train_batch_size)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Charge the step."""
+        """Charge the step with its last micro-batch."""
         context = self.context
+        self.on_substep_end(args, state, control)
         now = time.perf_counter()
         context.ledger.add("train", "seconds", now - self._started)
         self._started = now
         context.ledger.add("train", "steps", 1)
-        context.ledger.add("train", "pairs", args.per_device_train_batch_size * args.gradient_accumulation_steps)
         context.on_step(state.global_step)
         if context.ledger.get("train", context.budget.axis) >= context.budget.limit:
             control.should_training_stop = True
@@ -110,6 +115,16 @@ def dataset(context: TrainContext) -> Any:
     return Dataset.from_list([{"example_id": i, **{c: r[c] for c in columns}} for i, r in enumerate(context.pairs)])
 
 
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint: its ledger is written last."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / "ledger.json").is_file()]
+    return max(found, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
 def run_trainer(context: TrainContext, trainer_class: Any, args: Any, **options: Any) -> Path:
     """Build the trainer on a fresh copy of the start policy, train or resume, and save the policy.
 
@@ -121,7 +136,12 @@ def run_trainer(context: TrainContext, trainer_class: Any, args: Any, **options:
             f"Budget {context.budget.name!r} ({context.budget.limit} {context.budget.axis}) cannot buy one step of "
             f"{context.train.batch_size * context.train.gradient_accumulation} pairs: raise its limit"
         )
-    model = context.meter.attach(context.load_model())
+    if len(context.pairs) < context.train.batch_size:
+        raise UserError(
+            f"{len(context.pairs)} preference pairs do not fill one batch of {context.train.batch_size}: "
+            "raise data.train_prompts or lower train.batch_size"
+        )
+    model = context.load_model()
     lora = context.train.lora
     peft_config = lora_config(lora, model) if lora else None
     trainer = trainer_class(
@@ -134,16 +154,19 @@ def run_trainer(context: TrainContext, trainer_class: Any, args: Any, **options:
         callbacks=[BudgetCallback(context)],
         **options,
     )
-    last = get_last_checkpoint(args.output_dir) if Path(args.output_dir).is_dir() else None
-    if last is not None and (Path(last) / "ledger.json").is_file():
-        restored = Ledger.load(read_json(Path(last) / "ledger.json"))
+    last = newest_checkpoint(Path(args.output_dir))
+    if last is not None:
+        restored = Ledger.load(read_json(last / "ledger.json"))
         context.ledger.entries = restored.entries
         context.ledger.peak_memory_bytes = restored.peak_memory_bytes
-        context.on_step(int(last.rsplit("-", 1)[1]))
+        context.on_step(_step(last))
+    if last is not None and _step(last) >= planned_steps(context):
+        trainer._load_from_checkpoint(str(last))
+        history = read_json(last / "trainer_state.json")["log_history"]
     else:
-        last = None
-    trainer.train(resume_from_checkpoint=last)
-    context.log.extend(row for row in trainer.state.log_history if "loss" in row)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        history = trainer.state.log_history
+    context.log.extend(row for row in history if "loss" in row)
     if not all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad):
         raise FloatingPointError("the trained weights are not finite numbers")
     context.ledger.note_memory()

@@ -7,6 +7,7 @@ configuration or the losses' documentation needs no torch.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from sail.trainer import SAILTrainer
 
 __all__ = ["SAILConfig", "SAILTrainer"]
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL trainers ping home otherwise; the user's word wins
 
 _HOMES = {"SAILConfig": "sail.config", "SAILTrainer": "sail.trainer"}
 

@@ -13,7 +13,7 @@ ROUTES = ("dp", "pp", "pr")
 
 
 @dataclass
-class SAILConfig(DPOConfig):
+class SAILConfig(DPOConfig):  # type: ignore[misc]
     """TRL's ``DPOConfig`` plus the knobs of SAIL (arXiv 2406.15567; spec 2.1 lists the published settings).
 
     Each example takes one route by a categorical draw: ``dp`` (dataset responses, self-label), ``pp`` (policy
@@ -43,6 +43,10 @@ class SAILConfig(DPOConfig):
             raise ValueError(f"baseline must be 'loo' or 'none'; got {self.baseline!r}")
         if self.dp_labels not in ("self", "dataset"):
             raise ValueError(f"dp_labels must be 'self' or 'dataset'; got {self.dp_labels!r}")
+        if self.loss_type != ["sigmoid"] or self.ld_alpha is not None or self.use_weighting:
+            raise ValueError("loss_type, ld_alpha and use_weighting are DPOTrainer's: choose SAIL's loss by pair_loss")
+        if self.f_divergence_type != "reverse_kl":
+            raise ValueError("SAIL's implicit reward is that of the reverse KL: leave f_divergence_type as it is")
         if self.noise_seed is None:
             self.noise_seed = self.seed
 

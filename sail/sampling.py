@@ -182,10 +182,36 @@ def pick(logits: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Te
     Returns:
         ids (B,) and log-probabilities (B,), nats.
     """
-    log_probs = torch.log_softmax(logits, -1)
-    scaled = log_probs / temperature.clamp_min(1e-6)[:, None]
-    cumulative = torch.softmax(scaled, -1).double().cumsum(-1)
-    drawn = torch.searchsorted(cumulative, noise[:, None] * cumulative[:, -1:], right=True)[:, 0]
-    greedy = log_probs.argmax(-1)
-    chosen = torch.where(temperature > 0, drawn.clamp_max(logits.shape[-1] - 1), greedy)
-    return chosen, log_probs.gather(-1, chosen[:, None])[:, 0]
+    peak, greedy = logits.max(-1)
+    weights = _blocks((logits - peak[:, None]).exp_())
+    logp_total = weights.sum((1, 2)).log()
+    chosen = greedy
+    if bool((temperature > 0).any()):
+        if bool((temperature != 1).any()):
+            weights = weights.pow_(1 / temperature.clamp_min(1e-6)[:, None, None])
+        drawn = _invert(weights, noise).clamp_max(logits.shape[-1] - 1)
+        chosen = torch.where(temperature > 0, drawn, greedy)
+    return chosen, logits.gather(-1, chosen[:, None])[:, 0] - peak - logp_total
+
+
+BLOCK = 128
+
+
+def _blocks(weights: Tensor) -> Tensor:
+    """(B, V) as (B, ceil(V / BLOCK), BLOCK), zeros at the end."""
+    short = -weights.shape[-1] % BLOCK
+    padded = torch.nn.functional.pad(weights, (0, short)) if short else weights
+    return padded.view(len(weights), -1, BLOCK)
+
+
+def _invert(weights: Tensor, noise: Tensor) -> Tensor:
+    """Index where the cumulative weight passes the share ``noise`` of the total: first the block, then inside it."""
+    rows = torch.arange(len(weights), device=weights.device)
+    edges = weights.sum(-1).double().cumsum(-1)
+    target = noise[:, None] * edges[:, -1:]
+    block = torch.searchsorted(edges, target, right=True).clamp_max(edges.shape[1] - 1)[:, 0]
+    inside = weights[rows, block].double().cumsum(-1)
+    before = edges[rows, block] - inside[:, -1]
+    place = torch.searchsorted(inside, target - before[:, None], right=True)[:, 0]
+    last = (weights[rows, block] > 0).int().mul(torch.arange(1, BLOCK + 1, device=weights.device)).argmax(-1)
+    return block * BLOCK + torch.minimum(place, last)

@@ -58,7 +58,7 @@ def score_completions_only() -> None:
         utils._use_triton = compact
 
 
-class TokenisedDPOTrainer(DPOTrainer):
+class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
     """TRL's DPOTrainer that trains on exactly the token ids it is given.
 
     A dataset with columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` passes through untouched (the stock trainer
@@ -134,6 +134,8 @@ class SAILTrainer(TokenisedDPOTrainer):
         ValueError: if the PR route has a share but there is no ``preference``.
     """
 
+    data_collator: Any
+    _signature_columns: Any
     loss_is_scaled_for_ga = True
     _tag_names = ["trl", "sail"]
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from sail.noise import Key
 
+SAMPLER_VERSION = 1
+"""Raise it whenever the same request would give another answer: it is part of every key that depends on samples."""
+
 
 @dataclass(frozen=True)
 class Request:

@@ -99,7 +99,7 @@ def context(load: Callable[[], Any], tokenizer: Any, tmp_path: Path) -> EvalCont
     logps = [sum(v) for v in start.token_logps([(ids, [5, 6, 7]), (ids, [8, 9])])]
     pair |= {"ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1]}
     oracle = MeteredOracle(ConstraintOracle(), meter.ledger)
-    return EvalContext(policy, start, LocalJudge(start), oracle, prompts, [pair], 0, 8)
+    return EvalContext(policy, start, LocalJudge(start), oracle, prompts, [pair], 8)
 
 
 OPTIONS: dict[str, dict[str, int]] = {

@@ -69,7 +69,7 @@ def test_listings_name_what_is_built_in(cli: Cli) -> None:
     ("arguments", "sentence"),
     [
         (["compare", "tinny"], "Unknown recipe 'tinny': did you mean 'tiny'?"),
-        (["compare", "tiny", "--methods", "dpo,sail-p"], "Unknown method 'sail-p': did you mean 'sail-pp'?"),
+        (["compare", "tiny", "--methods", "dpo,sail-p"], "Unknown method 'sail-p': did you mean 'sail-pr'?"),
         (["compare", "tiny", "--benchmarks", "mtbench"], "Unknown benchmark 'mtbench': did you mean 'mt_bench'?"),
         (["compare", "tiny", "--budget", "pairs-17"], "Unknown budget 'pairs-17': did you mean 'pairs-16'?"),
         (["compare", "tiny", "--data-dir", "nowhere"], "--data-dir nowhere is no folder"),

@@ -35,11 +35,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cli: Cli) -> Path:
 
 
 def results(folder: Path) -> dict[str, dict[str, object]]:
+    """Result files without what a clock or the operating system decides: seconds, peak memory, the hash over them."""
     found = {}
     for method in METHODS:
         value = json.loads((folder / f"results/tiny/pairs-16/{method}/seed-0.json").read_text())
-        for key in ("ledger", "tuning_ledger", "train_log"):
-            value.pop(key)  # these hold seconds
+        value.pop("run_key")
+        for name in ("ledger", "tuning_ledger"):
+            value[name].pop("peak_memory_bytes")
+            for phase in value[name]["phases"].values():
+                phase.pop("seconds", None)
+        for row in value["train_log"]:
+            for name in [n for n in row if n.startswith("seconds/") or n == "num_tokens"]:
+                row.pop(name)  # TRL counts tokens from the resume on; the ledger does not
         found[method] = value
     return found
 
@@ -142,9 +149,89 @@ def test_killed_anywhere_the_same_command_ends_in_the_same_results(whole: Path, 
     assert done.returncode == 0, done.stderr
     for path, when in built.items():
         assert (path / "manifest.json").stat().st_mtime_ns == when, "finished work was done again"
-    assert results(tmp_path) == results(whole)
-    resumed = list(store.glob("logs/*.log"))
-    assert resumed
+    again, first = results(tmp_path), results(whole)
+    for method in METHODS:
+        # work of the interrupted batch is done (and paid) again: at most one batch of each kind
+        spent, expected = again[method].pop("ledger"), first[method].pop("ledger")
+        for phase, row in expected["phases"].items():
+            for name, amount in row.items():
+                exact = phase in ("train", "data", "reference", "generate", "oracle")
+                assert spent["phases"][phase][name] >= amount * 0.999, (method, phase, name)
+                assert not exact or spent["phases"][phase][name] == amount, (method, phase, name)
+        again[method].pop("tuning_ledger"), first[method].pop("tuning_ledger")
+        assert again[method] == first[method], method
+
+
+def test_killed_after_the_last_checkpoint_it_trains_no_step_more(cli: Cli, whole: Path, tmp_path: Path) -> None:
+    """The work folder of a finished training comes back with all its checkpoints, as if the rename had not happened."""
+    import shutil
+
+    shutil.copytree(whole / ".sail-bench", tmp_path / ".sail-bench")
+    stages = tmp_path / ".sail-bench" / "stages"
+    victims = [
+        p for p in stages.glob("train-*") if json.loads((p / "manifest.json").read_text())["inputs"]["seed"] == 0
+    ]
+    before = {}
+    for path in victims:
+        manifest = json.loads((path / "manifest.json").read_text())
+        before[path.name] = manifest["ledger"]["phases"]["train"] | {"log": (path / "log.json").read_text()}
+        for name in ("manifest.json", "log.json"):
+            (path / name).unlink()
+        shutil.rmtree(path / "policy")
+        path.rename(tmp_path / ".sail-bench" / "work" / path.name)
+    for path in [*stages.glob("tune-*"), *stages.glob("answers-*"), *stages.glob("judgments-*")]:
+        shutil.rmtree(path)
+    assert cli("compare", "tiny", cwd=tmp_path).returncode == 0
+    for name, expected in before.items():
+        manifest = json.loads((stages / name / "manifest.json").read_text())
+        found = manifest["ledger"]["phases"]["train"]
+        assert {k: found[k] for k in ("steps", "pairs", "tokens")} == {
+            k: expected[k] for k in ("steps", "pairs", "tokens")
+        }
+    again, first = results(tmp_path), results(whole)
+    for method in METHODS:
+        assert again[method]["benchmarks"] == first[method]["benchmarks"], method
+
+
+def test_results_of_another_store_are_replaced(cli: Cli, whole: Path, tmp_path: Path) -> None:
+    """A clone's committed results give way to what this machine measured; other settings are refused."""
+    import shutil
+
+    shutil.copytree(whole / "results", tmp_path / "results")
+    path = tmp_path / "results/tiny/pairs-16/start/seed-0.json"
+    poisoned = json.loads(path.read_text())
+    poisoned["environment"]["python"] = "9.9"
+    path.write_text(json.dumps(poisoned | {"run_key": "theirs"}))
+    assert cli("compare", "tiny", "--methods", "start", cwd=tmp_path).returncode == 0
+    fresh = json.loads(path.read_text())
+    assert fresh["environment"]["python"] != "9.9"
+    path.write_text(json.dumps(fresh | {"comparison_key": "other"}))
+    done = cli("compare", "tiny", "--methods", "start", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "made under other settings" in done.stderr
+
+
+def test_a_subset_of_benchmarks_keeps_the_others(cli: Cli, whole: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(whole, tmp_path / "copy")
+    before = results(tmp_path / "copy")
+    done = cli("compare", "tiny", "--benchmarks", "mmlu", cwd=tmp_path / "copy")
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path / "copy") == before
+
+
+def test_one_diverging_trial_does_not_end_the_method(cli: Cli, tmp_path: Path) -> None:
+    recipe = yaml.safe_load(builtin_recipes()["tiny"].read_text())
+    recipe |= {"name": "half", "tune": {"learning_rates": [1.0e-3, 1.0e30]}, "methods": ["dpo"]}
+    recipe |= {"benchmarks": {"mmlu": {"limit": 4}}}
+    (tmp_path / "half.yaml").write_text(yaml.safe_dump(recipe))
+    assert cli("compare", "half.yaml", cwd=tmp_path).returncode == 0
+    result = read_result(tmp_path / "results/half/pairs-16/dpo/seed-0.json")
+    assert result.learning_rate == 1.0e-3
+    assert result.trials[1].gold_reward is None
+    assert result.trials[1].error
+    assert "diverged" in (tmp_path / "results/half/pairs-16/LEADERBOARD.md").read_text()
 
 
 def test_a_failing_run_gets_a_row_and_the_others_finish(cli: Cli, tmp_path: Path) -> None:
@@ -169,8 +256,11 @@ def test_a_failing_run_gets_a_row_and_the_others_finish(cli: Cli, tmp_path: Path
 
 def test_a_model_directory_is_a_start_policy(cli: Cli, tiny_dir: Path, tmp_path: Path) -> None:
     recipe = yaml.safe_load(builtin_recipes()["tiny"].read_text())
-    recipe |= {"name": "mine", "model": str(tiny_dir), "methods": ["start"], "benchmarks": {"mmlu": {"limit": 4}}}
+    recipe |= {"name": "mine", "model": str(tiny_dir), "methods": ["start", "sail-pr"]}
+    recipe |= {"train": {"batch_size": 4, "lora": None}, "benchmarks": {"mmlu": {"limit": 4}}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
     assert cli("compare", "mine.yaml", cwd=tmp_path).returncode == 0
     page = (tmp_path / "results/mine/pairs-16/LEADERBOARD.md").read_text()
     assert str(tiny_dir) not in page
+    spent = read_result(tmp_path / "results/mine/pairs-16/sail-pr/seed-0.json").ledger["phases"]
+    assert spent["reference"]["tokens"] > 0  # the separate reference of full fine-tuning is metered too

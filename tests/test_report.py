@@ -34,7 +34,8 @@ def preference(rewards: np.ndarray, kls: np.ndarray, protocol: str = "a" * 16) -
 def run(method: str, benchmarks: list[BenchmarkResult], seed: int = 0, **changes: Any) -> RunResult:
     phases = {"train": {"pairs": 96, "steps": 12, "tokens": 1000, "seconds": 2.5}}
     base: dict[str, Any] = {
-        "run_key": "k", "recipe": "demo", "recipe_hash": "h", "description": "A demo.", "method": method,
+        "run_key": "k", "comparison_key": "c",
+        "recipe": "demo", "recipe_hash": "h", "description": "A demo.", "method": method,
         "method_summary": "s", "method_paper": "", "method_origin": "sail-bench 0", "method_options": {}, "seed": seed,
         "budget": {"name": "pairs-96", "axis": "pairs", "limit": 96}, "status": "ok",
         "start": {"model": "tiny", "key": "start-1"}, "data": {"pairs": "pairs-1"}, "benchmarks": benchmarks,
@@ -136,7 +137,8 @@ def test_numbers() -> None:
     assert number(None, "x") == number(float("nan"), "x") == "n/a"
     assert (number(0.1234, "share met"), number(-3.21, "win %", sign=True)) == ("0.123", "−3.2")
     assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert ticks(0.0, 0.0)[0] == 0
+    flat = ticks(0.3, 0.3)
+    assert flat[0] < 0.3 < flat[-1]
 
 
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class ArenaHard(Pairwise):
 
     def protocol(self) -> dict[str, object]:
         """Adds the pool that the style coefficients come from."""
-        return {**super().protocol(), "style_pool": "this model against the baseline"}
+        return {**super().protocol(), "style": "at equal style, pool: this model against the baseline"}
 
     def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
         """Style coefficients and their centring are estimated again inside every resample."""

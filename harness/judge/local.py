@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from harness.judge.prompts import COMPARE, COMPARE_OPENING, RATE, RATE_OPENING, REFERENCE, SCALE, SYSTEM
-from harness.policy import Policy, render
+from harness.policy import Policy, render, takes_system
 
 
 class LocalJudge:
@@ -19,10 +19,14 @@ class LocalJudge:
     def __init__(self, policy: Policy, batch_size: int = 16) -> None:
         self._policy = policy
         self._batch = batch_size
+        self._has_system = takes_system(policy.tokenizer)
 
     def _context(self, text: str, opening: str) -> list[int]:
         tokenizer = self._policy.tokenizer
-        turns = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+        if self._has_system:
+            turns = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+        else:
+            turns = [{"role": "user", "content": f"{SYSTEM}\n\n{text}"}]
         return [*render(tokenizer, turns), *tokenizer.encode(opening, add_special_tokens=False)]
 
     def _ids(self, opening: str, options: Sequence[str]) -> list[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -43,13 +43,14 @@ class SAIL(Method):
 
         options = self.config
         assert isinstance(options, SAILOptions)
+        shares: dict[str, Any] = {f"{self.route}_share": options.share, f"{self.route}_coef": options.coefficient}
         args = SAILConfig(
             **arguments(context),
             precompute_ref_log_probs=True,
             baseline=options.baseline,
             dp_labels=options.labels,
             max_new_tokens=context.max_new_tokens,
-            **{f"{self.route}_share": options.share, f"{self.route}_coef": options.coefficient},
+            **shares,
         )
         return run_trainer(context, SAILTrainer, args, preference=_preference(context))
 

@@ -43,27 +43,17 @@ def _letters(text: str) -> str:
     return "".join(c for c in text if c.isalpha())
 
 
-def _bullets(text: str) -> int:
-    lines = [line for line in text.strip().split("\n") if line.strip()]
-    return len(lines) if lines and all(line.startswith("- ") for line in lines) else 0
-
-
 KINDS: dict[str, Kind] = {
-    "max_words": Kind("length", "Answer in at most {} words.", lambda t, n: len(words(t)) <= n, (8, 12, 15)),
+    "max_words": Kind("length", "Answer in at most {} words.", lambda t, n: len(words(t)) <= n, (10, 15, 20)),
+    "max_characters": Kind("length", "Use at most {} characters.", lambda t, n: len(t.strip()) <= n, (80, 120)),
     "one_sentence": Kind("length", "Write exactly one sentence.", lambda t, _: sentences(t) == 1),
-    "two_sentences": Kind("length", "Write exactly two sentences.", lambda t, _: sentences(t) == 2),
-    "bullets": Kind("length", 'Answer with two lines that each start with "- ".', lambda t, _: _bullets(t) == 2),
+    "one_line": Kind("shape", "Write everything on one line.", lambda t, _: "\n" not in t.strip()),
     "lowercase": Kind("case", "Use only lowercase letters.", lambda t, _: _letters(t).islower()),
-    "uppercase": Kind("case", "Use only capital letters.", lambda t, _: _letters(t).isupper()),
+    "end_stop": Kind("ending", "End with a full stop.", lambda t, _: t.rstrip().endswith(".")),
     "end_question": Kind("ending", "End with a question mark.", lambda t, _: t.rstrip().endswith("?")),
-    "end_exclamation": Kind("ending", "End with an exclamation mark.", lambda t, _: t.rstrip().endswith("!")),
     "no_commas": Kind("marks", "Do not use any commas.", lambda t, _: "," not in t),
-    "number": Kind("marks", "Include a number written in digits.", lambda t, _: bool(re.search(r"\d", t))),
-    "quoted": Kind(
-        "ending",
-        "Put the whole answer in double quotes.",
-        lambda t, _: len(t.strip()) > 2 and t.strip()[0] == '"' and t.strip()[-1] == '"',
-    ),
+    "no_colons": Kind("marks", "Do not use any colons.", lambda t, _: ":" not in t),
+    "no_digits": Kind("marks", "Do not use any digits.", lambda t, _: not re.search(r"\d", t)),
     "include": Kind(
         "wording",
         'Include the word "{}".',
@@ -71,9 +61,6 @@ KINDS: dict[str, Kind] = {
         ("today", "simple", "friend", "always", "small", "morning"),
     ),
     "avoid": Kind("wording", 'Do not use the word "{}".', lambda t, w: w not in words(t), ("the", "and", "is")),
-    "begin": Kind(
-        "wording", 'Begin with the word "{}".', lambda t, w: words(t)[:1] == [w.lower()], ("Well", "Sure", "Often")
-    ),
 }
 
 
@@ -87,7 +74,7 @@ def constraints_for(prompt_id: str) -> list[dict[str, Any]]:
     draws = uniforms(("constraints", prompt_id), 4)
     names = sorted(KINDS)
     first = names[int(draws[0] * len(names))]
-    rest = [n for n in names if KINDS[n].family != KINDS[first].family and {n, first} != {"bullets", "quoted"}]
+    rest = [n for n in names if KINDS[n].family != KINDS[first].family]
     second = rest[int(draws[1] * len(rest))]
     pick = [KINDS[n].values[int(d * len(KINDS[n].values))] for n, d in ((first, draws[2]), (second, draws[3]))]
     return [{"kind": first, "value": pick[0]}, {"kind": second, "value": pick[1]}]

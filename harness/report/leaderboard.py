@@ -109,7 +109,8 @@ def _scores(board: Board) -> str:
         return ""
     rows = []
     for method in board.methods:
-        row = [f"`{method}`"]
+        seeds = len(board.of(method))
+        row = [f"`{method}`" + (f" ({seeds} seeds)" if seeds > 1 else "")]
         for column in columns:
             cell = board.cell(method, column)
             counted = f" ({cell.n_valid}/{cell.n_total})" if cell and cell.n_valid < cell.n_total else ""
@@ -188,7 +189,7 @@ def _secondary(board: Board) -> str:
     return f"## Secondary metrics and the judge's habits\n\n{_grid(header, rows)}"
 
 
-Spent = Callable[[RunResult], float | None]
+Spent = Callable[[RunResult], float]
 
 
 def _phase(phase: str, quantity: str) -> Spent:
@@ -210,9 +211,12 @@ def _calls(run: RunResult) -> float:
     return _phase("oracle", "calls")(run) + _phase("data", "calls")(run)
 
 
-def _tuning(run: RunResult) -> float:
-    phases = run.tuning_ledger.get("phases", {})
-    return float(phases.get("train", {}).get("seconds", 0) + phases.get("eval", {}).get("seconds", 0))
+def _search_sum(quantity: str, *phases: str) -> Spent:
+    def read(run: RunResult) -> float:
+        spent = run.tuning_ledger.get("phases", {})
+        return float(sum(spent.get(phase, {}).get(quantity, 0) for phase in phases))
+
+    return read
 
 
 def _memory(run: RunResult) -> float:
@@ -227,7 +231,10 @@ COSTS: tuple[tuple[str, Spent, int], ...] = (
     ("generated tokens, data + training", _generated, 0),
     ("oracle calls, data + training", _calls, 0),
     ("training seconds", _phase("train", "seconds"), 0),
-    ("search seconds", _tuning, 0),
+    ("search: trained tokens", _search_sum("tokens", "train"), 0),
+    ("search: generated tokens", _search_sum("generated", "generate", "eval"), 0),
+    ("search: oracle calls", _search_sum("calls", "oracle"), 0),
+    ("search: seconds", _search_sum("seconds", "train", "eval"), 0),
     ("evaluation seconds", _phase("eval", "seconds"), 0),
     ("judge calls", _phase("judge", "calls"), 0),
     ("judge seconds", _phase("judge", "seconds"), 0),
@@ -245,12 +252,14 @@ def _costs(board: Board) -> str:
         runs = board.of(method)
         row = [f"`{method}`"]
         for _, read, digits in COSTS:
-            values = [v for r in runs if (v := read(r)) is not None]
+            values = [read(r) for r in runs]
             row.append(f"{sum(values) / len(values):,.{digits}f}" if values else "n/a")
         rows.append([*row, f"{max(r.overshoot for r in runs):,.0f} {axis}"])
     note = (
         "Mean over seeds, from the ledger. *data*: sampling and labelling the shared pairs, charged to every method "
-        "that uses them. Seconds are of one machine and include waiting; only the matched axis is equal."
+        "that uses them. *search*: the trials not kept, and scoring all trials. The start policy's answers as a "
+        "baseline are charged to the run that needs them first. Seconds are of one machine and include waiting; only "
+        "the matched axis is equal."
     )
     return f"## Cost\n\n{_grid(header, rows)}\n\n{note}"
 
@@ -261,6 +270,9 @@ def _search(board: Board) -> str:
         first = next((r for r in board.of(method) if r.trials), None)
         for trial in first.trials if first else []:
             kept = "kept" if first and trial.learning_rate == first.learning_rate else ""
+            if trial.gold_reward is None or trial.perplexity_ratio is None:
+                rows.append([f"`{method}`", f"{trial.learning_rate:g}", "n/a", f"diverged: {trial.error}", ""])
+                continue
             ratio = f"{trial.perplexity_ratio:.2f}" + ("" if trial.eligible else " (too high: not eligible)")
             rows.append([f"`{method}`", f"{trial.learning_rate:g}", f"{trial.gold_reward:.3f}", ratio, kept])
     if not rows:

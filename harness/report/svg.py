@@ -25,6 +25,8 @@ class Point:
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers that cover an interval."""
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
     step = 10 ** floor(log10(max(high - low, 1e-9) / count))
     step *= min((m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= count), default=10)
     return [round(step * i, 10) for i in range(floor(low / step), ceil(high / step) + 1)]

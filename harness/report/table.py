@@ -100,9 +100,12 @@ class Board:
         return interval(a.interval.value - b.interval.value, a.samples - b.samples)
 
     def detectable(self, column: Column, other: str) -> float | None:
-        """Median over methods of the paired minimum detectable difference to ``other``."""
+        """Minimum detectable difference to ``other``: paired, the median over methods; unpaired while there is none."""
         found = [self.difference(m, other, column) for m in self.methods if m not in (other, "start")]
         sizes = [d.mdd for d in found if d is not None and np.isfinite(d.error) and d.error > 0]
+        if not sizes:  # nothing to pair with yet: as if the two models were independent
+            alone = [c.interval.mdd * 2**0.5 for m in self.methods if (c := self.cell(m, column))]
+            sizes = [size for size in alone if np.isfinite(size) and size > 0]
         return float(np.median(sizes)) if sizes else None
 
 

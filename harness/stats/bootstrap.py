@@ -25,6 +25,8 @@ def draws(count: int, resamples: int = RESAMPLES) -> Array:
 def replicates(kind: str, columns: Mapping[str, Sequence[Any]], column: str) -> tuple[float, Array]:
     """The estimate on the data, and its bootstrap replicates (shape (RESAMPLES,))."""
     count = len(columns["id"])
+    if count == 0:
+        return float("nan"), np.full(RESAMPLES, np.nan)
     estimate = ESTIMATORS[kind]
     value = float(estimate(columns, column, np.ones((1, count)))[0])
     return value, estimate(columns, column, draws(count))
@@ -57,7 +59,8 @@ def interval(value: float, samples: Array) -> Interval:
 def mean_over_seeds(parts: Sequence[tuple[float, Array]]) -> tuple[float, Array]:
     """Mean of one method's seeds on the same prompts and the same draws.
 
-    With several seeds each replicate also draws seeds with replacement, so that the interval carries both variances.
+    With several seeds each replicate also draws seeds with replacement, so that the interval carries both variances;
+    the draw's deviation is scaled by sqrt(K / (K - 1)), since K drawn seeds vary less than K new ones would.
     """
     values = np.array([value for value, _ in parts])
     samples = np.stack([s for _, s in parts])
@@ -65,7 +68,9 @@ def mean_over_seeds(parts: Sequence[tuple[float, Array]]) -> tuple[float, Array]
         return float(values[0]), samples[0]
     rng = generator(("seeds", len(parts), samples.shape[1]))
     picked = rng.integers(len(parts), size=samples.shape[::-1])
-    return float(values.mean()), np.take_along_axis(samples.T, picked, 1).mean(1)
+    drawn, centre = np.take_along_axis(samples.T, picked, 1).mean(1), samples.mean(0)
+    scale = np.sqrt(len(parts) / (len(parts) - 1))
+    return float(values.mean()), centre + scale * (drawn - centre)
 
 
 def verdict(difference: Interval, better: int) -> str:

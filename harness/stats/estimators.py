@@ -77,17 +77,19 @@ def length_controlled(columns: Columns, name: str, weights: Array) -> Array:
     spread = np.sqrt((weights * (delta - centre[:, None]) ** 2).sum(1) / np.maximum(total[:, 0] - 1, 1))
     x1 = np.tanh(delta / np.where(spread > 0, spread, 1)[:, None])
     features = np.stack([x1, np.ones_like(x1)], -1)
-    return 100 / (1 + np.exp(-logistic(features, y, weights, ridge=1e-6)[:, 1]))
+    return np.asarray(100 / (1 + np.exp(-logistic(features, y, weights, ridge=1e-6)[:, 1])))
 
 
 STYLE = ("tokens", "headers", "lists", "bolds")
 
 
 def style_controlled(columns: Columns, name: str, weights: Array) -> Array:
-    """Win rate (percent) at the mean style difference: Bradley-Terry against one baseline with four style features.
+    """Win rate (percent) at equal style: Bradley-Terry against one baseline with four style features.
 
     The form of Arena-Hard v0.1 (spec/evals 2.2) for a pool of this model alone: d = (a - b) / (a + b + 1) for token
-    length, headers, lists and bold, standardised over the battles of the resample; logistic regression with L2, C = 1.
+    length, headers, lists and bold; logistic regression with L2, C = 1. Each d is scaled by its standard deviation over
+    the battles of the resample but not centred: the official mean is over a pool of models, and centring on the model's
+    own mean would control nothing.
     Columns: ``name`` (win in [0, 1]), and ``<feature>`` / ``baseline_<feature>``.
     """
     y = column(columns, name)
@@ -99,10 +101,10 @@ def style_controlled(columns: Columns, name: str, weights: Array) -> Array:
     share = weights / weights.sum(1, keepdims=True)
     centre = share @ d
     spread = np.sqrt(np.einsum("rn,rnk->rk", share, (d - centre[:, None]) ** 2))
-    standard = (d - centre[:, None]) / np.where(spread > 0, spread, 1)[:, None]
-    strength = np.full((*standard.shape[:2], 1), np.log(10))
-    beta = logistic(np.concatenate([strength, standard], -1), y, 2 * weights, ridge=1.0)
-    return 100 / (1 + np.exp(-np.log(10) * beta[:, 0]))
+    scaled = d / np.where(spread > 1e-9, spread, 1)[:, None]
+    strength = np.full((*scaled.shape[:2], 1), np.log(10))
+    beta = logistic(np.concatenate([strength, scaled], -1), y, 2 * weights, ridge=1.0)
+    return np.asarray(100 / (1 + np.exp(-np.log(10) * beta[:, 0])))
 
 
 ESTIMATORS: dict[str, Callable[[Columns, str, Array], Array]] = {
