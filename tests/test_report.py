@@ -146,3 +146,12 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     path.write_text('{"schema_version": 99}')
     with pytest.raises(UserError, match="seed-0.json is no result of schema version 1"):
         read_result(path)
+
+
+def test_committed_leaderboards_are_those_of_their_results() -> None:
+    from conftest import ROOT
+
+    folders = {p.parent.parent for p in (ROOT / "results").glob("*/*/*/seed-*.json")}
+    assert folders, "the repository commits at least one comparison"
+    for folder in folders:
+        assert stale(folder) == [], folder
