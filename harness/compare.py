@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ def _processes() -> Any:
     """A fork server that has the heavy libraries imported, so that each run starts quickly; spawn elsewhere."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    # a run that is ended by Ctrl-C leaves a semaphore behind; the tracker frees it and need not talk about it
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["harness.preload"])
     return context

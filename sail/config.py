@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import torch
 from trl import DPOConfig
 
-from sail.losses import LossKind
+from sail.losses import Estimator, LossKind
 
 ROUTES = ("dp", "pp", "pr")
+ESTIMATORS = ("score", "rao-blackwell", "official")
 
 
 @dataclass
@@ -27,9 +29,41 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
     dp_coef: float = field(default=0.2, metadata={"help": "Added-gradient coefficient of DP (rho)."})
     pp_coef: float = field(default=0.2, metadata={"help": "Added-gradient coefficient of PP (pi)."})
     pr_coef: float = field(default=0.3, metadata={"help": "Added-gradient coefficient of PR (gamma)."})
-    pair_loss: LossKind = field(default="bt", metadata={"help": "phi: bt, cdpo, hinge or ipo (spec 1.6)."})
+    pair_loss: LossKind = field(default="bt", metadata={"help": "phi: bt, cdpo, hinge, ipo or simpo (spec 1.6)."})
+    simpo_gamma: float = field(default=0.0, metadata={"help": "SimPO's target margin gamma (not divided by beta)."})
+    estimator: Estimator = field(
+        default="score", metadata={"help": "'score', 'rao-blackwell' or 'official' (control)."}
+    )
+    labels: str = field(
+        default="hard", metadata={"help": "PR labels from the preference p: 'hard', 'sampled', 'soft'."}
+    )
+    kl_penalty: float = field(
+        default=0.0, metadata={"help": "Weight of the reverse KL to the reference (true gradient)."}
+    )
+    u_penalty: float = field(default=0.0, metadata={"help": "Weight of E|u| on all routes but the offline one."})
+    flip_rate: float = field(
+        default=0.0, metadata={"help": "Share of given and oracle labels turned round (noise study)."}
+    )
     dp_labels: str = field(default="self", metadata={"help": "'self', or 'dataset' to keep the given label (control)."})
     baseline: str = field(default="loo", metadata={"help": "'loo' (leave one out; lagged for DP) or 'none'."})
+    num_samples: int = field(
+        default=2, metadata={"help": "Responses sampled a prompt; phi is averaged over all pairs."}
+    )
+    start_generator: float = field(default=0.0, metadata={"help": "Share of online pairs sampled from the reference."})
+    lagged_generator: float = field(default=0.0, metadata={"help": "Share of online pairs sampled from older weights."})
+    lag_steps: int = field(default=10, metadata={"help": "Steps between copies of the weights for lagged_generator."})
+    other_generator: float = field(
+        default=0.0, metadata={"help": "Share sampled from the trainer's `generator` model."}
+    )
+    curriculum: str = field(
+        default="none", metadata={"help": "'wide-to-narrow' or 'narrow-to-wide' in the data's `strength` column."}
+    )
+    min_strength: float = field(
+        default=0.0, metadata={"help": "Drop pairs whose |strength| is below this (near-ties)."}
+    )
+    label_fraction: float = field(
+        default=1.0, metadata={"help": "Share of examples whose given label may be used; the rest go online or to DP."}
+    )
     max_new_tokens: int = field(default=64, metadata={"help": "Longest sampled response, in tokens."})
     generation_batch_size: int = field(default=64, metadata={"help": "Responses sampled at once."})
     noise_seed: int | None = field(default=None, metadata={"help": "Seed of the keyed noise; `seed` if not given."})
@@ -39,6 +73,27 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
         shares = {route: getattr(self, f"{route}_share") for route in ROUTES}
         if min(shares.values()) < 0 or sum(shares.values()) > 1:
             raise ValueError(f"the route shares must lie in [0, 1] and sum to at most 1; got {shares}")
+        if self.pair_loss == "cdpo" and self.dp_share > 0 and self.label_smoothing >= 0.25:
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing} leaves SAIL-DP no stable margin but 0: choose less than 0.25"
+            )
+        if sum(self.shares) == self.dp_share + self.pp_share == 1:
+            warnings.warn(
+                "without an offline or PR share the start policy is a stationary point of DP and PP: nothing will be "
+                "learned; leave some probability to the offline route",
+                stacklevel=2,
+            )
+        if self.num_samples < 2:
+            raise ValueError(f"num_samples must be at least 2; got {self.num_samples}")
+        if self.curriculum not in ("none", "wide-to-narrow", "narrow-to-wide"):
+            raise ValueError(f"curriculum must be none, wide-to-narrow or narrow-to-wide; got {self.curriculum!r}")
+        if self.curriculum != "none":
+            self.train_sampling_strategy = "sequential"
+        if not 0 <= self.flip_rate < 0.5:
+            raise ValueError(f"flip_rate must lie in [0, 0.5); got {self.flip_rate}")
+        for name, allowed in (("estimator", ESTIMATORS), ("labels", ("hard", "sampled", "soft"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
         if self.baseline not in ("loo", "none"):
             raise ValueError(f"baseline must be 'loo' or 'none'; got {self.baseline!r}")
         if self.dp_labels not in ("self", "dataset"):
@@ -54,6 +109,11 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
     def shares(self) -> tuple[float, float, float]:
         """Probabilities of the routes dp, pp, pr, in this order."""
         return (self.dp_share, self.pp_share, self.pr_share)
+
+    @property
+    def generators(self) -> tuple[float, float, float]:
+        """Shares of the generators start, lagged and other; the current policy takes the rest."""
+        return (self.start_generator, self.lagged_generator, self.other_generator)
 
     @property
     def coefs(self) -> tuple[float, float, float]:

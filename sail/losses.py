@@ -18,23 +18,51 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LossKind = Literal["bt", "cdpo", "hinge", "ipo"]
+LossKind = Literal["bt", "cdpo", "hinge", "ipo", "simpo"]
+Estimator = Literal["score", "rao-blackwell", "official"]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Log-probabilities of the two responses of each pair, all of shape (B,), sums in nats.
+
+    ``lp_*`` carry gradient, ``ref_*`` do not; ``len_*`` are lengths in tokens (a generated EOS counts).
+    """
+
+    lp_1: Tensor
+    lp_2: Tensor
+    ref_1: Tensor
+    ref_2: Tensor
+    len_1: Tensor
+    len_2: Tensor
 
 
 @dataclass(frozen=True)
 class PairLoss:
-    """A pairwise loss ``phi`` (spec 1.6).
+    """A pairwise loss ``phi`` with its implicit margin and its self-preference (spec 1.6).
 
-    ``beta`` scales the margin inside the link (for ``ipo`` it is tau, and the margin is the plain difference ``h``);
-    ``smoothing`` is the label smoothing epsilon of cDPO (arXiv 2310.12036 for IPO, 2305.18290 for BT).
+    ``beta`` scales the margin inside the link (for ``ipo`` it is tau, and ``h`` is length-averaged as in TRL);
+    ``smoothing`` is cDPO's label smoothing epsilon; ``margin_gap`` is SimPO's target margin gamma (arXiv 2405.14734).
+    SimPO has no reference: as a reward it solves no KL-regularised lower level, so SAIL with it is a heuristic.
     """
 
     kind: LossKind = "bt"
     beta: float = 0.1
     smoothing: float = 0.0
+    margin_gap: float = 0.0
+
+    def margin(self, sides: Sides) -> Tensor:
+        """Implicit reward margin ``h`` of response 1 over response 2, without beta. Shape (B,), nats (per token for
+        ``simpo`` and ``ipo``)."""
+        if self.kind == "simpo":
+            return sides.lp_1 / sides.len_1 - sides.lp_2 / sides.len_2
+        first, second = sides.lp_1 - sides.ref_1, sides.lp_2 - sides.ref_2
+        if self.kind == "ipo":
+            return first / sides.len_1 - second / sides.len_2
+        return first - second
 
     def phi(self, h: Tensor) -> Tensor:
-        """Loss of preferring the first response, given the margin ``h`` of any shape (nats)."""
+        """Loss of preferring the first response, given the margin ``h`` of any shape."""
         u = self.beta * h
         if self.kind == "bt":
             return -F.logsigmoid(u)
@@ -44,18 +72,18 @@ class PairLoss:
             return torch.relu(1 - u)
         if self.kind == "ipo":
             return (h - 1 / (2 * self.beta)) ** 2
+        if self.kind == "simpo":
+            return -F.logsigmoid(u - self.margin_gap)
         raise ValueError(f"unknown pair loss {self.kind!r}")
 
     def log_preference(self, h: Tensor) -> Tensor:
-        """``log p_theta(1 > 2)``, the law that self-labels are drawn from (spec 1.6, last column)."""
+        """``log p_theta(1 > 2)``, the law that self-labels are drawn from (spec 1.6, last column).
+
+        For SimPO without the target margin: with it the two orders would not add up to one.
+        """
         if self.kind == "ipo":
             return torch.log((0.5 + self.beta * h).clamp(1e-6, 1 - 1e-6))
         return F.logsigmoid(self.beta * h)
-
-
-def margin(lp_1: Tensor, lp_2: Tensor, ref_1: Tensor, ref_2: Tensor) -> Tensor:
-    """Implicit reward margin ``h`` without beta. All of shape (B,), nats."""
-    return (lp_1 - ref_1) - (lp_2 - ref_2)
 
 
 def labelled(first: Tensor, second: Tensor, p_first: Tensor) -> Tensor:
@@ -68,49 +96,100 @@ def leave_one_out(values: Tensor) -> Tensor:
     return (values.sum() - values) / (len(values) - 1)
 
 
-@dataclass(frozen=True)
-class SurrogateTerms:
-    """What the surrogate is made of, each of shape (B,)."""
-
-    loss: Tensor
-    phi: Tensor
-    advantage: Tensor
-    score: Tensor
-
-
-def surrogate(
-    pair_loss: PairLoss,
-    lp_1: Tensor,
-    lp_2: Tensor,
-    ref_1: Tensor,
-    ref_2: Tensor,
-    *,
-    p_first: Tensor,
-    online: Tensor,
-    self_labelled: Tensor,
-    coefficient: Tensor,
-    baseline: Tensor,
-) -> SurrogateTerms:
-    """The SAIL surrogate of spec 1.5 for a batch of pairs; minimise the weighted sum of ``loss``.
-
-    Args:
-        lp_1, lp_2: log-probabilities of the two responses under the policy, with gradient. Shape (B,), nats.
-        ref_1, ref_2: the same under the reference, without gradient.
-        p_first: label, the probability that response 1 is preferred: 0 or 1 if hard. No gradient flows through it.
-        online: 1 where the responses were drawn from the current policy (PP, PR).
-        self_labelled: 1 where the label was drawn from ``p_theta`` (PP, DP).
-        coefficient: added-gradient coefficient c of the pair's route; 0 gives plain (online) DPO.
-        baseline: b, any value independent of the pair's own responses and label.
-    """
-    h = margin(lp_1, lp_2, ref_1, ref_2)
-    p = p_first.detach()
-    phi = labelled(pair_loss.phi(h), pair_loss.phi(-h), p)
-    log_label = labelled(pair_loss.log_preference(h), pair_loss.log_preference(-h), p)
-    score = online * (lp_1 + lp_2) + self_labelled * log_label
-    advantage = phi.detach() - baseline
-    return SurrogateTerms(phi + coefficient * advantage * score, phi, advantage, score)
-
-
 def self_label(pair_loss: PairLoss, h: Tensor, draw: Tensor) -> Tensor:
     """Hard label drawn from the self-preference: 1 if ``draw < p_theta(1 > 2)``, else 0. Shape (B,), no gradient."""
     return (draw < pair_loss.log_preference(h.detach()).exp()).to(h.dtype)
+
+
+@dataclass(frozen=True)
+class Routes:
+    """What the surrogate needs to know of each pair beside its log-probabilities, each of shape (B,).
+
+    Args:
+        p_first: label, the probability that response 1 is preferred: 0 or 1 if hard. No gradient flows through it.
+        online: 1 where the responses were drawn from the current policy (PP, PR).
+        self_labelled: 1 where the label is drawn from ``p_theta`` (PP, DP).
+        coefficient: added-gradient coefficient c of the pair's route; 0 gives plain (online) DPO.
+        baseline: b, any value independent of the pair's own responses and label.
+        baseline_1, baseline_2: b of each response, any value independent of that response; ``baseline`` if not given
+            (they differ with more than two samples a prompt, spec 1.5).
+    """
+
+    p_first: Tensor
+    online: Tensor
+    self_labelled: Tensor
+    coefficient: Tensor
+    baseline: Tensor
+    baseline_1: Tensor | None = None
+    baseline_2: Tensor | None = None
+
+    def response_term(self, phi: Tensor, sides: Sides) -> Tensor:
+        """T1 in surrogate form: ``(sg(phi) - b_1) lp_1 + (sg(phi) - b_2) lp_2`` on responses of the current policy."""
+        b_1 = self.baseline if self.baseline_1 is None else self.baseline_1
+        b_2 = self.baseline if self.baseline_2 is None else self.baseline_2
+        return self.online * ((phi.detach() - b_1) * sides.lp_1 + (phi.detach() - b_2) * sides.lp_2)
+
+
+@dataclass(frozen=True)
+class SurrogateTerms:
+    """What the surrogate is made of, each of shape (B,): ``loss = phi + c * (response + label)``."""
+
+    loss: Tensor
+    phi: Tensor
+    response: Tensor
+    label: Tensor
+
+
+def _terms(routes: Routes, phi: Tensor, response: Tensor, label: Tensor) -> SurrogateTerms:
+    return SurrogateTerms(phi + routes.coefficient * (response + label), phi, response, label)
+
+
+def surrogate(pair_loss: PairLoss, sides: Sides, routes: Routes) -> SurrogateTerms:
+    """The SAIL surrogate of spec 1.5 for a batch of pairs; minimise the weighted sum of ``loss``."""
+    h = pair_loss.margin(sides)
+    p = routes.p_first.detach()
+    phi = labelled(pair_loss.phi(h), pair_loss.phi(-h), p)
+    log_label = labelled(pair_loss.log_preference(h), pair_loss.log_preference(-h), p)
+    label = routes.self_labelled * (phi.detach() - routes.baseline) * log_label
+    return _terms(routes, phi, routes.response_term(phi, sides), label)
+
+
+def rao_blackwell(pair_loss: PairLoss, sides: Sides, routes: Routes) -> SurrogateTerms:
+    """The surrogate with self-labels summed out instead of drawn: same expectation, no label noise (spec 1.5).
+
+    For a self-labelled pair ``sum_z [sg(p_z) phi_z + c sg(phi_z) p_z]`` replaces ``phi + c A log p(z)``; a baseline on
+    the label term would cancel, since the probabilities sum to one.
+    """
+    h = pair_loss.margin(sides)
+    up, down = pair_loss.phi(h), pair_loss.phi(-h)
+    own = pair_loss.log_preference(h).exp()
+    frozen = torch.where(routes.self_labelled > 0, own, routes.p_first).detach()
+    phi = labelled(up, down, frozen)
+    label = routes.self_labelled * labelled(up.detach(), down.detach(), own)
+    return _terms(routes, phi, routes.response_term(phi, sides), label)
+
+
+def official(pair_loss: PairLoss, sides: Sides, routes: Routes, pairs_per_step: int) -> SurrogateTerms:
+    """The released code's form, as a control (spec 1.7): not the gradient of the objective.
+
+    Its label term ``-(c / 2) ell^2`` is right. Its response term is added by hooks to the gradient of each sequence
+    log-probability as ``-c ell / logp``: of the opposite sign, divided by the log-probability, and added after the mean
+    over the step (hence the factor ``pairs_per_step``).
+    """
+    h = pair_loss.margin(sides)
+    p = routes.p_first.detach()
+    phi = labelled(pair_loss.phi(h), pair_loss.phi(-h), p)
+    hooked = sides.lp_1 / sides.lp_1.detach() + sides.lp_2 / sides.lp_2.detach()
+    response = routes.online * phi.detach() * hooked * pairs_per_step
+    return _terms(routes, phi, response, -0.5 * routes.self_labelled * phi**2)
+
+
+def reverse_kl(sides: Sides, online: Tensor, baseline: Tensor) -> Tensor:
+    """Penalty whose gradient is that of ``E_{y ~ pi}[log pi(y) / ref(y)]``, per pair (mean of its two responses).
+
+    The score-function form ``sg(log-ratio - b) log pi``, on responses of the current policy only; 0 elsewhere. The
+    pathwise part has expectation 0 and is left out. Shape (B,).
+    """
+    ratios = (sides.lp_1 - sides.ref_1, sides.lp_2 - sides.ref_2)
+    parts = [(r.detach() - baseline) * lp for r, lp in zip(ratios, (sides.lp_1, sides.lp_2), strict=True)]
+    return online * (parts[0] + parts[1]) / 2

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sail.losses import PairLoss, labelled, leave_one_out, margin, self_label
+from sail.losses import PairLoss, Sides, labelled, leave_one_out, self_label
 from sail.noise import categorical, uniform
 from sail.types import Completion, Request
 
 OFF, DP, PP, PR = 3, 0, 1, 2
+START, LAGGED, OTHER, CURRENT = 0, 1, 2, 3
 NAMES = {OFF: "off", DP: "dp", PP: "pp", PR: "pr"}
 
 
@@ -44,13 +46,21 @@ class Row:
     label: float = 1.0
     refs: tuple[float, float] | None = None
     logps: tuple[float, float] | None = None
+    source: int = CURRENT
     baseline: float = 0.0
-    truncated: int = 0
+    baselines: tuple[float, float] = (0.0, 0.0)
+    kl_baseline: float = 0.0
+    weight: float = 1.0
 
     @property
     def online(self) -> bool:
-        """Whether the responses come from the current policy."""
+        """Whether the responses are sampled during training."""
         return self.route in (PP, PR)
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether they were sampled from the current policy: only then is there a score term."""
+        return self.online and self.source == CURRENT
 
 
 def unpack(batch: dict[str, Tensor]) -> list[tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
@@ -71,43 +81,89 @@ def unpack(batch: dict[str, Tensor]) -> list[tuple[int, tuple[int, ...], tuple[i
     return rows
 
 
-def route_of(seed: int, example: int, step: int, shares: tuple[float, ...]) -> int:
-    """Route of an example at a step: DP, PP or PR by their shares, else OFF (spec 1.4)."""
-    return categorical(shares, uniform((seed, example, step, "route")))
+def route_of(seed: int, example: int, step: int, shares: tuple[float, ...], labelled: bool = True) -> int:
+    """Route of an example at a step: DP, PP or PR by their shares, else OFF (spec 1.4).
+
+    An example whose label may not be used never takes OFF: the other routes share its probability.
+    """
+    total = 1.0 if labelled else sum(shares)
+    route = categorical(shares, total * uniform((seed, example, step, "route")))
+    return route if labelled or route != OFF else max(range(len(shares)), key=lambda r: shares[r])
 
 
-def requests_for(row: Row, seed: int, step: int, max_new_tokens: int) -> list[Request]:
-    """The two samples of an online row, at temperature 1 without truncation of the distribution (spec 1.5)."""
-    return [Request(row.prompt, max_new_tokens, 1.0, (seed, row.example, step, "token", k)) for k in (0, 1)]
+def source_of(seed: int, example: int, step: int, shares: tuple[float, ...]) -> int:
+    """Which generator samples an online row: START, LAGGED or OTHER by their shares, else CURRENT."""
+    return categorical(shares, uniform((seed, example, step, "source")))
 
 
-def answered(row: Row, answers: tuple[Completion, Completion]) -> Row:
-    """The row with its responses replaced by what the policy sampled."""
-    return replace(
-        row,
-        first=answers[0].ids,
-        second=answers[1].ids,
-        refs=None,
-        logps=(answers[0].logp, answers[1].logp),
-        truncated=sum(not a.stopped for a in answers),
-    )
+def requests_for(row: Row, seed: int, step: int, count: int, max_new_tokens: int) -> list[Request]:
+    """The samples of an online row, at temperature 1 without truncation of the distribution (spec 1.5)."""
+    return [Request(row.prompt, max_new_tokens, 1.0, (seed, row.example, step, "token", k)) for k in range(count)]
+
+
+def answered(row: Row, answers: Sequence[Completion], seed: int, step: int) -> list[Row]:
+    """One row for each pair of the K samples: together they weigh what the row did, each with its own label noise."""
+    pairs = list(combinations(range(len(answers)), 2))
+    rows = []
+    for i, j in pairs:
+        draw = row.draw if len(pairs) == 1 else uniform((seed, row.example, step, "label", i, j))
+        rows.append(
+            replace(
+                row,
+                first=answers[i].ids,
+                second=answers[j].ids,
+                refs=None,
+                logps=(answers[i].logp, answers[j].logp),
+                draw=draw,
+                weight=row.weight / len(pairs),
+            )
+        )
+    return rows
+
+
+def within_prompt(phi: Sequence[float], samples: int) -> list[tuple[float, float]]:
+    """Baselines of the two responses of each pair of one prompt's K > 2 samples: for a response, the mean phi of the
+    pairs that do not contain it (spec 1.5)."""
+    pairs = list(combinations(range(samples), 2))
+
+    def without(k: int) -> float:
+        others = [value for value, pair in zip(phi, pairs, strict=True) if k not in pair]
+        return sum(others) / len(others)
+
+    return [(without(i), without(j)) for i, j in pairs]
+
+
+def hard_label(p: float, draw: float, kind: str) -> float:
+    """The label that a preference probability ``p`` becomes: ``hard`` (a tie is settled by the draw), ``sampled`` or
+    ``soft``."""
+    if kind == "soft":
+        return p
+    threshold = 0.5 if kind == "hard" and p == 0.5 else p
+    return float(draw < threshold) if kind == "sampled" or p == 0.5 else float(p > 0.5)
+
+
+def flipped(label: float, draw: float, rate: float) -> float:
+    """The label, turned round where ``draw < rate`` (symmetric label noise)."""
+    return 1 - label if draw < rate else label
 
 
 def row_phi(pair_loss: PairLoss, rows: Sequence[Row]) -> Tensor:
     """phi of rows whose log-probabilities are known, at the labels they will be trained with. Shape (n,)."""
     lp = torch.tensor([r.logps for r in rows], dtype=torch.float64)
     ref = torch.tensor([r.refs for r in rows], dtype=torch.float64)
-    h = margin(lp[:, 0], lp[:, 1], ref[:, 0], ref[:, 1])
+    length = torch.tensor([[len(r.first), len(r.second)] for r in rows], dtype=torch.float64)
+    h = pair_loss.margin(Sides(lp[:, 0], lp[:, 1], ref[:, 0], ref[:, 1], length[:, 0], length[:, 1]))
     drawn = self_label(pair_loss, h, torch.tensor([r.draw for r in rows], dtype=torch.float64))
     given = torch.tensor([r.label for r in rows], dtype=torch.float64)
     own = torch.tensor([r.route == PP for r in rows])
     return labelled(pair_loss.phi(h), pair_loss.phi(-h), torch.where(own, drawn, given))
 
 
-def baselines(phi: Tensor, routes: Sequence[int], lagged: dict[int, float]) -> list[float]:
-    """b of each online row: leave-one-out mean of its route in the step; lagged if it is alone; 0 at first."""
+def baselines(values: Sequence[float], routes: Sequence[int], lagged: dict[int, float]) -> list[float]:
+    """b of each row: leave-one-out mean of its route in the step (all ranks); lagged if it is alone; 0 at first."""
+    phi = torch.tensor(values, dtype=torch.float64)
     out = [0.0] * len(routes)
-    for route in set(routes):
+    for route in sorted(set(routes)):
         where = [i for i, r in enumerate(routes) if r == route]
         if len(where) == 1:
             out[where[0]] = lagged.get(route, 0.0)
@@ -117,7 +173,7 @@ def baselines(phi: Tensor, routes: Sequence[int], lagged: dict[int, float]) -> l
     return out
 
 
-def extras(rows: Sequence[Row], coefs: tuple[float, ...], weight: float, device: torch.device) -> dict[str, Any]:
+def extras(rows: Sequence[Row], coefs: tuple[float, ...], device: torch.device) -> dict[str, Any]:
     """The columns that the surrogate needs beside the collated ids, each of shape (n,)."""
 
     def column(values: Sequence[float]) -> Tensor:
@@ -127,8 +183,11 @@ def extras(rows: Sequence[Row], coefs: tuple[float, ...], weight: float, device:
         "route": torch.tensor([r.route for r in rows], device=device),
         "draw": column([r.draw for r in rows]),
         "label": column([r.label for r in rows]),
-        "online": column([float(r.online) for r in rows]),
+        "online": column([float(r.on_policy) for r in rows]),
         "coefficient": column([coefs[r.route] if r.route != OFF else 0.0 for r in rows]),
         "baseline": column([r.baseline for r in rows]),
-        "weight": column([weight] * len(rows)),
+        "baseline_1": column([r.baselines[0] for r in rows]),
+        "baseline_2": column([r.baselines[1] for r in rows]),
+        "kl_baseline": column([r.kl_baseline for r in rows]),
+        "weight": column([r.weight for r in rows]),
     }

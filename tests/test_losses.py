@@ -11,11 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sail.losses import LossKind, PairLoss, leave_one_out, margin, self_label, surrogate
+from sail.losses import (
+    LossKind,
+    PairLoss,
+    Routes,
+    Sides,
+    leave_one_out,
+    official,
+    rao_blackwell,
+    reverse_kl,
+    self_label,
+    surrogate,
+)
 
 Setting = Literal["off", "dp", "pp", "pr"]
 SETTINGS: tuple[Setting, ...] = ("off", "dp", "pp", "pr")
-LOSSES: tuple[LossKind, ...] = ("bt", "cdpo", "hinge", "ipo")
+LOSSES: tuple[LossKind, ...] = ("bt", "cdpo", "hinge", "ipo", "simpo")
 PROMPTS, ANSWERS = 2, 4
 
 
@@ -41,6 +52,13 @@ class World:
         ref_2 = self.ref[:, None, :].expand(PROMPTS, ANSWERS, ANSWERS).reshape(-1)
         return first, second, ref_1, ref_2
 
+    def sides(self) -> Sides:
+        """The same, with lengths that differ by answer (they matter to SimPO and IPO)."""
+        lengths = torch.arange(1, ANSWERS + 1, dtype=torch.float64)
+        grid = torch.ones(PROMPTS, ANSWERS, ANSWERS, dtype=torch.float64)
+        len_1, len_2 = (grid * lengths[:, None]).reshape(-1), (grid * lengths[None, :]).reshape(-1)
+        return Sides(*self.pairs(), len_1, len_2)
+
     def response_law(self, setting: Setting) -> Tensor:
         """q(i, j | x) with gradient, flattened; prompts are equally likely."""
         if setting in ("pp", "pr"):
@@ -50,30 +68,34 @@ class World:
 
     def objective(self, setting: Setting, loss: PairLoss) -> Tensor:
         """Exact L(theta) of spec section 4, every dependence on theta kept."""
-        first, second, ref_1, ref_2 = self.pairs()
-        h = margin(first, second, ref_1, ref_2)
+        h = loss.margin(self.sides())
         own = setting in ("pp", "dp")
-        # normalised over the two orders by construction for bt, cdpo, hinge; and for ipo while unclipped
         p = loss.log_preference(h).exp() if own else self.oracle.reshape(-1)
         return (self.response_law(setting) * (p * loss.phi(h) + (1 - p) * loss.phi(-h))).sum()
 
+    def routes(self, setting: Setting, label: Tensor, c: float, baseline: float = 0.0) -> Routes:
+        """The route columns of a setting."""
+        ones = torch.ones_like(label)
+        own, online = float(setting in ("pp", "dp")), float(setting in ("pp", "pr"))
+        return Routes(label, ones * online, ones * own, ones * c, ones * baseline)
+
     def surrogate_gradient(self, setting: Setting, loss: PairLoss, c: float, baseline: float = 0.0) -> Tensor:
         """Expected gradient of the surrogate, by enumerating responses and labels with frozen probabilities."""
-        own, online = setting in ("pp", "dp"), setting in ("pp", "pr")
         total = torch.zeros((), dtype=torch.float64)
         weights = self.response_law(setting).detach()
         for label in (0.0, 1.0):
-            first, second, ref_1, ref_2 = self.pairs()
-            h = margin(first, second, ref_1, ref_2).detach()
-            p = loss.log_preference(h).exp() if own else self.oracle.reshape(-1)
-            ones = torch.ones_like(first)
-            terms = surrogate(
-                loss, first, second, ref_1, ref_2,
-                p_first=ones * label, online=ones * online, self_labelled=ones * own,
-                coefficient=ones * c, baseline=ones * baseline,
-            )  # fmt: skip
+            sides = self.sides()
+            own = loss.log_preference(loss.margin(sides).detach()).exp()
+            p = own if setting in ("pp", "dp") else self.oracle.reshape(-1)
+            terms = surrogate(loss, sides, self.routes(setting, torch.full_like(p, label), c, baseline))
             total = total + (weights * (p if label else 1 - p) * terms.loss).sum()
         return torch.autograd.grad(total, self.theta)[0]
+
+    def summed_gradient(self, setting: Setting, loss: PairLoss, c: float, baseline: float = 0.0) -> Tensor:
+        """Expected gradient of the Rao-Blackwellised surrogate, by enumerating responses."""
+        routes = self.routes(setting, self.oracle.reshape(-1), c, baseline)
+        terms = rao_blackwell(loss, self.sides(), routes)
+        return torch.autograd.grad((self.response_law(setting).detach() * terms.loss).sum(), self.theta)[0]
 
     def exact_gradient(self, setting: Setting, loss: PairLoss) -> Tensor:
         """Gradient of the objective by automatic differentiation."""
@@ -81,7 +103,8 @@ class World:
 
 
 def loss_of(kind: LossKind) -> PairLoss:
-    return PairLoss(kind, beta=0.1 if kind == "ipo" else 0.7, smoothing=0.1 if kind == "cdpo" else 0.0)
+    beta = {"ipo": 0.1, "simpo": 2.0}.get(kind, 0.7)
+    return PairLoss(kind, beta, smoothing=0.1 if kind == "cdpo" else 0.0, margin_gap=0.4 if kind == "simpo" else 0.0)
 
 
 @pytest.mark.parametrize(("setting", "kind"), itertools.product(SETTINGS, LOSSES))
@@ -91,6 +114,53 @@ def test_expected_gradient_is_exact(setting: Setting, kind: LossKind) -> None:
     torch.testing.assert_close(
         world.surrogate_gradient(setting, loss, c=1.0), world.exact_gradient(setting, loss), rtol=0, atol=1e-9
     )
+
+
+@pytest.mark.parametrize(("setting", "kind", "c"), itertools.product(SETTINGS, LOSSES, [0.0, 0.3, 1.0]))
+def test_summed_labels_have_the_same_expectation(setting: Setting, kind: LossKind, c: float) -> None:
+    world, loss = World(11), loss_of(kind)
+    drawn, summed = world.surrogate_gradient(setting, loss, c), world.summed_gradient(setting, loss, c, baseline=0.4)
+    torch.testing.assert_close(summed, drawn, rtol=0, atol=1e-9)
+
+
+def test_summed_dp_is_entropy_minimisation() -> None:
+    """Spec 1.5: with BT the Rao-Blackwellised DP gradient is c times that of the binary entropy of sigmoid(u)."""
+    world, loss = World(12), loss_of("bt")
+    s = torch.sigmoid(loss.beta * loss.margin(world.sides()))
+    entropy = -(s * s.log() + (1 - s) * (1 - s).log())
+    expected = torch.autograd.grad((world.response_law("dp") * entropy).sum(), world.theta)[0]
+    torch.testing.assert_close(world.summed_gradient("dp", loss, 0.3), 0.3 * expected, rtol=0, atol=1e-10)
+
+
+def test_reverse_kl_has_its_true_gradient() -> None:
+    world = World(13)
+    sides = world.sides()
+    weights = world.response_law("pp").detach()
+    penalty = (weights * reverse_kl(sides, torch.ones_like(weights), torch.full_like(weights, 0.3))).sum()
+    found = torch.autograd.grad(penalty, world.theta)[0]
+    lp = torch.log_softmax(world.theta, -1)
+    exact = torch.autograd.grad((lp.exp() * (lp - world.ref)).sum() / PROMPTS, world.theta)[0]
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-10)
+
+
+def test_official_form_by_hand() -> None:
+    """Spec section 4, item 12: c = .3, ell = -.6, logp = -300 adds -6e-4 to the gradient of a mean over 8 pairs."""
+    lp = torch.tensor([-300.0], dtype=torch.float64, requires_grad=True)
+    other = torch.tensor([-200.0], dtype=torch.float64)
+    beta, one = 0.1, torch.ones(1, dtype=torch.float64)
+    u = -np.log(np.expm1(0.6))  # -log sigmoid(u) = .6
+    ref = torch.tensor([-300.0 - u / beta], dtype=torch.float64)
+    sides = Sides(lp, other, ref, other, one, one)
+    loss = PairLoss("bt", beta)
+    for form, added in (
+        (lambda r: official(loss, sides, r, 8), -6e-4),
+        (lambda r: surrogate(loss, sides, r), 0.18 / 8),
+    ):
+        gradients = []
+        for c in (0.3, 0.0):
+            terms = form(Routes(one, one, 0 * one, c * one, 0 * one))
+            gradients.append(torch.autograd.grad(terms.loss.sum() / 8, lp)[0].item())
+        assert gradients[0] - gradients[1] == pytest.approx(added, rel=1e-6)
 
 
 def test_objective_gradient_by_central_differences() -> None:
@@ -128,19 +198,47 @@ def test_the_reference_is_stationary_for_self_labels(setting: Setting) -> None:
 
 
 def test_the_hook_form_is_not_the_gradient() -> None:
-    """Negative control: the released code's correction, divided by the log-probability (spec 1.7b)."""
+    """Negative control: the released code's correction pushes the other way and is not the gradient (spec 1.7b)."""
     world, loss = World(8), loss_of("bt")
-    exact = world.exact_gradient("pr", loss) - world.surrogate_gradient("pr", loss, c=0.0)
-    first, second, ref_1, ref_2 = world.pairs()
-    h = margin(first, second, ref_1, ref_2)
-    p = world.oracle.reshape(-1)
-    ell = -(p * loss.phi(h) + (1 - p) * loss.phi(-h)).detach()
-    hooked = (
-        world.response_law("pr").detach() * -(ell / first.detach() * first + ell / second.detach() * second)
-    ).sum()
-    wrong = torch.autograd.grad(hooked, world.theta)[0]
-    assert (wrong - exact).norm() > exact.norm()
-    assert (-ell / first.detach() < 0).all()  # it pushes the other way: exact weights are -ell > 0
+    exact = world.exact_gradient("pr", loss)
+    routes = world.routes("pr", world.oracle.reshape(-1), 1.0)
+    terms = official(loss, world.sides(), routes, 1)
+    wrong = torch.autograd.grad((world.response_law("pr").detach() * terms.loss).sum(), world.theta)[0]
+    plain = world.surrogate_gradient("pr", loss, c=0.0)
+    assert (wrong - exact).norm() > (exact - plain).norm()
+
+
+def test_gradient_through_the_advantage_is_not_the_gradient() -> None:
+    """Negative control: without the stop-gradient on A the expectation is off."""
+    world, loss = World(8), loss_of("bt")
+    sides, p = world.sides(), world.oracle.reshape(-1)
+    h = loss.margin(sides)
+    phi = p * loss.phi(h) + (1 - p) * loss.phi(-h)
+    leaky = (world.response_law("pr").detach() * (phi + phi * (sides.lp_1 + sides.lp_2))).sum()
+    wrong = torch.autograd.grad(leaky, world.theta)[0]
+    assert (wrong - world.exact_gradient("pr", loss)).abs().max() > 1e-2
+
+
+def test_stale_labels_are_not_the_gradient() -> None:
+    """Negative control: labels drawn from an older policy's preference."""
+    world, old, loss = World(8), World(9), loss_of("bt")
+    stale = loss.log_preference(loss.margin(old.sides())).exp().detach()
+    total = torch.zeros((), dtype=torch.float64)
+    for label in (0.0, 1.0):
+        terms = surrogate(loss, world.sides(), world.routes("dp", torch.full_like(stale, label), 1.0))
+        total = total + (world.response_law("dp") * (stale if label else 1 - stale) * terms.loss).sum()
+    wrong = torch.autograd.grad(total, world.theta)[0]
+    assert (wrong - world.exact_gradient("dp", loss)).abs().max() > 1e-3
+
+
+def test_tempered_samples_are_not_the_gradient() -> None:
+    """Negative control: responses drawn at temperature 0.7, scored without it."""
+    world, loss = World(8), loss_of("bt")
+    tempered = torch.softmax(world.theta.detach() / 0.7, -1)
+    law = (tempered[:, :, None] * tempered[:, None, :]).reshape(-1) / PROMPTS
+    terms = rao_blackwell(loss, world.sides(), world.routes("pr", world.oracle.reshape(-1), 1.0))
+    wrong = torch.autograd.grad((law * terms.loss).sum(), world.theta)[0]
+    assert (wrong - world.exact_gradient("pr", loss)).abs().max() > 1e-3
 
 
 def test_dp_slope_in_u() -> None:
@@ -183,7 +281,7 @@ def test_leave_one_out_cuts_the_variance_and_keeps_the_mean() -> None:
     index = torch.multinomial(world.response_law("pr").detach(), batch * rounds, True, generator=rng).view(
         rounds, batch
     )
-    h = margin(first, second, ref_1, ref_2)[index]
+    h = ((first - ref_1) - (second - ref_2))[index]
     label = (torch.rand(index.shape, generator=rng) < world.oracle.reshape(-1)[index]).double()
     phi = label * loss.phi(h) + (1 - label) * loss.phi(-h)
     score = torch.zeros(len(first), ANSWERS * PROMPTS, dtype=torch.float64)
@@ -199,13 +297,15 @@ def test_leave_one_out_cuts_the_variance_and_keeps_the_mean() -> None:
     assert plain.var(0).mean() > 10 * cut.var(0).mean()
 
 
-def test_swapping_the_pair_with_its_label_changes_nothing() -> None:
+@pytest.mark.parametrize("kind", LOSSES)
+def test_swapping_the_pair_with_its_label_changes_nothing(kind: LossKind) -> None:
     lp_1, lp_2, r_1, r_2 = torch.randn(4, 5, dtype=torch.float64)
+    n_1, n_2 = torch.randint(1, 9, (2, 5)).double()
     label = torch.tensor([0.0, 1.0, 0.3, 1.0, 0.0], dtype=torch.float64)
     ones = torch.ones(5, dtype=torch.float64)
-    rest = {"online": ones, "self_labelled": ones, "coefficient": 0.3 * ones, "baseline": 0.5 * ones}
-    here = surrogate(loss_of("cdpo"), lp_1, lp_2, r_1, r_2, p_first=label, **rest)
-    there = surrogate(loss_of("cdpo"), lp_2, lp_1, r_2, r_1, p_first=1 - label, **rest)
+    here = surrogate(loss_of(kind), Sides(lp_1, lp_2, r_1, r_2, n_1, n_2), Routes(label, ones, ones, 0.3 * ones, ones))
+    swapped = Sides(lp_2, lp_1, r_2, r_1, n_2, n_1)
+    there = surrogate(loss_of(kind), swapped, Routes(1 - label, ones, ones, 0.3 * ones, ones))
     torch.testing.assert_close(here.loss, there.loss)
 
 

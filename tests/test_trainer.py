@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from training_kit import EOS, dpo_trainer, perturb, record_ids, rows, sail_trainer
+from training_kit import EOS, dpo_trainer, longest, perturb, record_ids, rows, sail_trainer
 
 from sail.config import SAILConfig
-from sail.losses import PairLoss, margin
+from sail.losses import PairLoss
 from sail.rollout import Pair
 
 Load = Callable[[], Any]
@@ -92,10 +92,6 @@ def test_truncated_answers_get_no_eos(tmp_path: Path, load: Load, tokenizer: Any
     assert all(ids.count(EOS) <= 1 for batch in seen for ids in batch)
 
 
-def longest(pairs: Sequence[Pair]) -> list[float]:
-    return [0.5 + 0.5 * ((len(p.first) > len(p.second)) - (len(p.first) < len(p.second))) for p in pairs]
-
-
 @pytest.mark.parametrize("route", ["pp", "pr", "dp"])
 def test_generated_ids_are_the_scored_ids(tmp_path: Path, load: Load, tokenizer: Any, route: str) -> None:
     """What the rollout sampled is what the loss sees; log-probabilities agree with the sampler's."""
@@ -151,7 +147,7 @@ def test_surrogate_of_a_step_by_hand(tmp_path: Path, load: Load, tokenizer: Any)
     ref_1, ref_2 = logps(trainer.ref_model).chunk(2)
     torch.testing.assert_close(ref_1, batch["ref_chosen_logps"], rtol=0, atol=1e-3)
     loss = PairLoss("bt", 0.3)
-    h = margin(lp_1, lp_2, ref_1, ref_2)
+    h = (lp_1 - ref_1) - (lp_2 - ref_2)
     z = batch["label"]
     assert set(z.tolist()) <= {0.0, 1.0}
     phi = z * loss.phi(h) + (1 - z) * loss.phi(-h)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 
 from sail.config import SAILConfig, cpu_arguments
+from sail.rollout import Pair
 from sail.trainer import SAILTrainer, TokenisedDPOTrainer
 
 EOS = 260
@@ -67,11 +68,16 @@ def arguments(folder: Path, **changes: Any) -> dict[str, Any]:
     return settings | changes
 
 
+def longest(pairs: Sequence[Pair]) -> list[float]:
+    """A preference for the longer response."""
+    return [0.5 + 0.5 * ((len(p.first) > len(p.second)) - (len(p.first) < len(p.second))) for p in pairs]
+
+
 def sail_trainer(
     folder: Path, load: Callable[[], Any], tokenizer: Any, data: list[dict[str, Any]], **changes: Any
 ) -> SAILTrainer:
     """A SAILTrainer on the tiny model with an explicit reference and full fine-tuning (or a peft_config)."""
-    options = {k: changes.pop(k) for k in ("preference", "peft_config") if k in changes}
+    options = {k: changes.pop(k) for k in ("preference", "peft_config", "generator") if k in changes}
     return SAILTrainer(
         model=load(),
         ref_model=None if "peft_config" in options else load(),

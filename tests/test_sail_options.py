@@ -1,0 +1,285 @@
+"""Every option of SAILConfig has an effect that can be seen, on the tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from training_kit import EOS, longest, perturb, rows, sail_trainer
+
+from sail.config import SAILConfig, cpu_arguments
+from sail.data import by_strength, drop_near_ties, may_use_label
+from sail.rollout import Pair, baselines, flipped, hard_label, route_of, source_of, within_prompt
+
+Load = Callable[[], Any]
+LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def first_step(trainer: Any, batches: int = 1) -> list[dict[str, torch.Tensor]]:
+    """The collated micro-batches of the first optimiser step."""
+    trainer.current_gradient_accumulation_steps = batches
+    found, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), batches, trainer.args.device)
+    return found
+
+
+def test_labels_hard_sampled_soft() -> None:
+    assert [hard_label(p, 0.4, "hard") for p in (0.9, 0.1, 0.5)] == [1, 0, 1]
+    assert hard_label(0.5, 0.6, "hard") == 0
+    assert [hard_label(0.7, d, "sampled") for d in (0.6, 0.8)] == [1, 0]
+    assert hard_label(0.7, 0.9, "soft") == 0.7
+    assert [flipped(1.0, d, 0.3) for d in (0.2, 0.4)] == [0, 1]
+
+
+def test_baselines_by_route_against_loops() -> None:
+    phi, routes = [1.0, 5.0, 2.0, 9.0], [1, 2, 1, 1]
+    expected = [(2 + 9) / 2, 7.5, (1 + 9) / 2, (1 + 2) / 2]
+    assert baselines(phi, routes, {2: 7.5}) == pytest.approx(expected)
+    assert baselines([3.0], [2], {}) == [0.0]
+
+
+def test_within_prompt_baselines_leave_the_response_out() -> None:
+    phi = {(0, 1): 1.0, (0, 2): 2.0, (0, 3): 4.0, (1, 2): 8.0, (1, 3): 16.0, (2, 3): 32.0}
+    found = dict(zip(phi, within_prompt(list(phi.values()), 4), strict=True))
+    for (i, j), pair in found.items():
+        for k, value in zip((i, j), pair, strict=True):
+            assert value == pytest.approx(np.mean([v for p, v in phi.items() if k not in p]))
+
+
+def test_routes_of_unlabelled_examples() -> None:
+    shares = (0.2, 0.0, 0.3)
+    taken = [route_of(0, example, 0, shares, labelled=False) for example in range(3000)]
+    assert set(taken) == {0, 2}
+    assert taken.count(2) / 3000 == pytest.approx(0.6, abs=0.03)
+    nested = [{e for e in range(400) if may_use_label(1, e, f)} for f in (0.1, 0.25, 1.0)]
+    assert nested[0] < nested[1] < nested[2]
+    assert len(nested[2]) == 400
+    assert {source_of(0, e, 0, (0.5, 0.0, 0.2)) for e in range(200)} == {0, 2, 3}
+
+
+def test_near_ties_and_curriculum() -> None:
+    data = Dataset.from_list([{"strength": s} for s in (0.5, -0.1, 2.0, 0.5)])
+    assert drop_near_ties(data, 0.5)["strength"][:] == [0.5, 2.0, 0.5]
+    assert by_strength(data, "wide-to-narrow")["strength"][:] == [2.0, 0.5, 0.5, -0.1]
+    assert by_strength(data, "narrow-to-wide")["strength"][:] == [-0.1, 0.5, 0.5, 2.0]
+    with pytest.raises(ValueError, match="'strength' column"):
+        drop_near_ties(Dataset.from_list([{"x": 1}]), 0.5)
+
+
+def test_curriculum_and_filter_reach_the_batches(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    data = [row | {"strength": float(i % 6)} for i, row in enumerate(rows())]
+    trainer = sail_trainer(tmp_path, load, tokenizer, data, curriculum="wide-to-narrow", min_strength=2.0)
+    assert len(trainer.train_dataset) == 8
+    taken = first_step(trainer)[0]["example_id"].tolist()
+    assert [data[i]["strength"] for i in taken] == [5, 5, 4, 4]
+
+
+def test_limited_labels(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    offline = sail_trainer(tmp_path, load, tokenizer, rows(40), label_fraction=0.25)
+    kept = offline.train_dataset["example_id"][:]
+    assert kept == [e for e in range(40) if may_use_label(42, e, 0.25)]
+    mixed = sail_trainer(
+        tmp_path, load, tokenizer, rows(40), label_fraction=0.25, dp_share=0.3, per_device_train_batch_size=40
+    )
+    batch = first_step(mixed)[0]
+    for example, route in zip(batch["example_id"].tolist(), batch["route"].tolist(), strict=True):
+        assert route == 0 or example in kept
+
+
+def test_flips_turn_given_labels_round_for_good(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    trainer = sail_trainer(tmp_path, load, tokenizer, rows(200), flip_rate=0.3, per_device_train_batch_size=200)
+    labels = first_step(trainer)[0]["label"]
+    assert labels.mean().item() == pytest.approx(0.7, abs=0.1)
+    trainer.state.global_step = 7
+    again = first_step(trainer)[0]
+    assert sorted(again["label"].tolist()) == sorted(labels.tolist())
+
+
+def test_soft_labels_keep_the_oracles_probability(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    trainer = sail_trainer(
+        tmp_path, load, tokenizer, rows(), pr_share=1.0, labels="soft", preference=lambda pairs: [0.3] * len(pairs)
+    )
+    assert first_step(trainer)[0]["label"].tolist() == pytest.approx([0.3] * 4)
+
+
+def test_more_samples_a_prompt(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    """K = 3: three pairs a prompt that weigh one together; phi is averaged over them."""
+    asked: list[Pair] = []
+
+    def prefer(pairs: Sequence[Pair]) -> list[float]:
+        asked.extend(pairs)
+        return longest(pairs)
+
+    trainer = sail_trainer(
+        tmp_path, load, tokenizer, rows(), pr_share=1.0, num_samples=3, max_new_tokens=4, preference=prefer
+    )
+    batch = first_step(trainer)[0]
+    assert len(asked) == 12
+    assert batch["weight"].tolist() == pytest.approx([1 / 12] * 12)
+    assert batch["example_id"].tolist() == [e for e in batch["example_id"].tolist()[::3] for _ in range(3)]
+    by_example: dict[int, set[tuple[int, ...]]] = {}
+    for pair in asked:
+        by_example.setdefault(pair.example, set()).update([pair.first, pair.second])
+    assert all(len(responses) <= 3 for responses in by_example.values())
+    trainer.train()
+    assert np.isfinite(trainer.state.log_history[0]["loss"])
+
+
+@pytest.mark.parametrize("source", ["start", "lagged", "other"])
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_generators(tmp_path: Path, load: Load, tokenizer: Any, source: str, lora: bool) -> None:
+    """Responses of another generator are that generator's, and carry no score term."""
+    options: dict[str, Any] = {"peft_config": LORA} if lora else {}
+    settings = options | {f"{source}_generator": 1.0, "pp_share": 0.9, "max_new_tokens": 6, "lag_steps": 100}
+    other = perturb(load(), seed=3)
+    trainer = sail_trainer(tmp_path, load, tokenizer, rows(), generator=other, **settings)
+    if source == "lagged":
+        first_step(trainer)  # remembers the weights of step 0
+        trainer.state.global_step = 1
+    perturb(trainer.model, scale=0.05)
+    weights = {n: p.clone() for n, p in trainer.model.named_parameters()}
+    batch = first_step(trainer)[0]
+    for name, parameter in trainer.model.named_parameters():
+        assert torch.equal(parameter, weights[name]), name
+    assert batch["online"].sum() == 0
+    from sail.sampling import sample
+    from sail.types import Request
+
+    sampler = {"start": load(), "lagged": load(), "other": other}[source]
+    for i in range(4):
+        if batch["route"][i] != 1:
+            continue
+        prompt = batch["input_ids"][i][(batch["attention_mask"][i] > 0) & (batch["completion_mask"][i] == 0)]
+        key = (42, int(batch["example_id"][i]), trainer.state.global_step, "token", 0)
+        expected = sample(sampler, [Request(tuple(prompt.tolist()), 6, 1.0, key)], eos_ids=[EOS], pad_id=1)[0]
+        assert tuple(batch["input_ids"][i][batch["completion_mask"][i] > 0].tolist()) == expected.ids
+
+
+def logps(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Summed completion log-probabilities by a plain forward."""
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    token = torch.log_softmax(logits, -1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+    return (token * batch["completion_mask"][:, 1:]).sum(1)
+
+
+@pytest.mark.parametrize("penalty", ["kl_penalty", "u_penalty"])
+def test_penalties_add_their_formula_and_pull_back(tmp_path: Path, load: Load, tokenizer: Any, penalty: str) -> None:
+    """The loss grows by the formula; a small step against its gradient brings the policy closer to the reference."""
+    trainer = sail_trainer(tmp_path, load, tokenizer, rows(16), pp_share=0.9, max_new_tokens=6)
+    perturb(trainer.model)
+    batch = first_step(trainer)[0]
+    values, gradients = [], []
+    for weight in (0.0, 2.0):
+        setattr(trainer.args, penalty, weight)
+        trainer.model.zero_grad()
+        loss = trainer._compute_loss(trainer.model, batch, False)
+        loss.backward()
+        values.append(float(loss))
+        gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters()})
+
+    def distance() -> tuple[float, float]:
+        """The penalty by hand, and how far the log-ratios of the penalised responses are from 0."""
+        with torch.no_grad():
+            lp_1, lp_2 = logps(trainer.model, batch).chunk(2)
+        r_1, r_2 = lp_1 - batch["ref_chosen_logps"], lp_2 - batch["ref_rejected_logps"]
+        chosen = batch["online"] if penalty == "kl_penalty" else (batch["route"] != 3).float()
+        if penalty == "u_penalty":
+            each = (0.3 * (r_1 - r_2)).abs()
+            return float((batch["weight"] * chosen * each).sum()), float((chosen * each).sum())
+        b = batch["kl_baseline"]
+        each = ((r_1 - b) * lp_1 + (r_2 - b) * lp_2) / 2
+        return float((batch["weight"] * chosen * each).sum()), 0.0
+
+    by_hand, before = distance()
+    assert abs(by_hand) > 1e-4
+    assert values[1] - values[0] == pytest.approx(2 * by_hand, rel=1e-3, abs=1e-4)
+    if penalty == "u_penalty":
+        with torch.no_grad():
+            for name, parameter in trainer.model.named_parameters():
+                parameter -= 1e-6 * (gradients[1][name] - gradients[0][name])
+        assert distance()[1] < before
+
+
+@pytest.mark.parametrize("loss", ["bt", "cdpo", "hinge", "ipo", "simpo"])
+@pytest.mark.parametrize("estimator", ["score", "rao-blackwell", "official"])
+def test_every_loss_and_estimator_trains(tmp_path: Path, load: Load, tokenizer: Any, loss: str, estimator: str) -> None:
+    shares = {"dp_share": 0.25, "pp_share": 0.25, "pr_share": 0.25}
+    trainer = sail_trainer(
+        tmp_path,
+        load,
+        tokenizer,
+        rows(),
+        pair_loss=loss,
+        estimator=estimator,
+        preference=longest,
+        max_steps=2,
+        **shares,
+    )
+    trainer.train()
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_simpo_at_no_shares_is_the_closed_form(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    trainer = sail_trainer(tmp_path, load, tokenizer, rows(), pair_loss="simpo", simpo_gamma=0.4, beta=2.0)
+    perturb(trainer.model)
+    batch = first_step(trainer)[0]
+    loss = float(trainer._compute_loss(trainer.model, batch, False))
+    with torch.no_grad():
+        logits = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    token = torch.log_softmax(logits, -1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+    mask = batch["completion_mask"][:, 1:]
+    mean = (token * mask).sum(1) / mask.sum(1)
+    expected = torch.nn.functional.softplus(0.4 - 2.0 * (mean[:4] - mean[4:])).mean()
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_step_metrics(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    """What a step logs: shares, margins, entropy, KL, the score term's spread, lengths and time per phase."""
+    trainer = sail_trainer(
+        tmp_path,
+        load,
+        tokenizer,
+        rows(16),
+        pr_share=1.0,
+        preference=longest,
+        per_device_train_batch_size=8,
+        max_steps=2,
+    )
+    trainer.train()
+    log = trainer.state.log_history[-2]
+    for name in ("kl", "score/std", "score/std_no_baseline", "abs_u", "self_label_entropy", "share/pr"):
+        assert np.isfinite(log[name]), name
+    for name in ("generated/length", "generated/truncated", "seconds/generate", "seconds/label", "seconds/reference"):
+        assert log[name] >= 0, name
+    assert log["score/std"] < log["score/std_no_baseline"]
+    first = trainer.state.log_history[0]
+    assert first["kl"] == pytest.approx(0, abs=1e-4)
+    assert first["self_label_entropy"] == pytest.approx(np.log(2), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"pair_loss": "cdpo", "label_smoothing": 0.25, "dp_share": 0.3}, "no stable margin"),
+        ({"flip_rate": 0.5}, "flip_rate"),
+        ({"estimator": "magic"}, "estimator must be one of"),
+        ({"labels": "loud"}, "labels must be one of"),
+        ({"num_samples": 1}, "num_samples"),
+        ({"curriculum": "up"}, "curriculum"),
+        ({"loss_type": ["ipo"]}, "pair_loss"),
+        ({"f_divergence_type": "js_divergence"}, "f_divergence_type"),
+    ],
+)
+def test_bad_settings(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        SAILConfig(output_dir=str(tmp_path), **cpu_arguments(), **settings)
+
+
+def test_no_offline_share_warns(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="stationary point"):
+        SAILConfig(output_dir=str(tmp_path), dp_share=0.6, pp_share=0.4, **cpu_arguments())
