@@ -36,6 +36,7 @@ class Display:
                 TextColumn("left"),
                 TimeRemainingColumn(),
                 console=self.console,
+                speed_estimate_period=3600,
             )
             self._bar.start()
             self._overall = self._bar.add_task("comparison", total=self._runs)
