@@ -67,6 +67,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Step time of SAIL-DP against TRL's DPOTrainer, side by side; `-- tiny 5` for a quick look."""
+    prepare(session)
+    session.run("python", "-m", "harness.bench.overhead", *session.posargs)
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build the wheel and the source distribution into dist/."""
     session.install("build")
