@@ -35,8 +35,10 @@ def _base(plan: RunPlan) -> dict[str, Any]:
         "recipe": plan.recipe.name,
         "recipe_hash": plan.recipe.hash,
         "description": plan.recipe.description,
-        "method": plan.method.name,
-        "method_summary": plan.method.summary,
+        "method": plan.name,
+        "variant_of": plan.method.name if plan.name != plan.method.name else "",
+        "reference": plan.recipe.reference,
+        "method_summary": _summary(plan),
         "method_paper": plan.method.paper,
         "method_origin": f"{origin.origin} {origin.version}",
         "method_options": plan.method.config.model_dump(mode="json"),
@@ -56,6 +58,11 @@ def _environment(plan: RunPlan) -> dict[str, Any]:
         if found:
             return found
     return environment()
+
+
+def _summary(plan: RunPlan) -> str:
+    variant = plan.recipe.variants.get(plan.name)
+    return (variant.summary if variant else "") or plan.method.summary
 
 
 def failed(plan: RunPlan, reason: str) -> RunResult:
@@ -142,4 +149,4 @@ def check_folder(runs: list[RunPlan], results: Path) -> None:
 
 def path_of(plan: RunPlan, results: Path) -> Path:
     """Result file of a run."""
-    return result_path(results, plan.recipe.name, plan.budget.name, plan.method.name, plan.seed)
+    return result_path(results, plan.recipe.name, plan.budget.name, plan.name, plan.seed)

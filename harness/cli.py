@@ -133,9 +133,7 @@ def plan(**options: Any) -> None:
         for name, amount in predicted.items():
             totals[name] = totals.get(name, 0) + amount
         spend = ", ".join(f"{amount:,} {name}" for name, amount in predicted.items() if amount)
-        click.echo(
-            f"  {run.method.name} seed {run.seed}: " + (f"open: {', '.join(todo)} ({spend})" if todo else "done")
-        )
+        click.echo(f"  {run.name} seed {run.seed}: " + (f"open: {', '.join(todo)} ({spend})" if todo else "done"))
     click.echo("Predicted at most: " + ", ".join(f"{amount:,} {name}" for name, amount in totals.items()))
 
 

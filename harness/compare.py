@@ -78,7 +78,7 @@ def compare(request: Request, display: Display | None = None) -> list[str]:
     problems = []
     with display or Display(len(runs)) as shown:
         for plan in runs:
-            name = f"{plan.method.name} seed {plan.seed}"
+            name = f"{plan.name} seed {plan.seed}"
             todo = plan.open_stages()
             shown.run(name, todo or ["done before"])
             reason = _run(request, plan, shown) if todo else None
@@ -97,11 +97,11 @@ def _run(request: Request, plan: RunPlan, shown: Display) -> str | None:
     """Run one process to its end; why it failed, or None."""
     context = _processes()
     receiver, sender = context.Pipe(duplex=False)
-    name = f"{plan.recipe.name}-{plan.budget.name}-{plan.method.name}-seed-{plan.seed}"
+    name = f"{plan.recipe.name}-{plan.budget.name}-{plan.name}-seed-{plan.seed}"
     job = Job(
         recipe=plan.recipe,
         budget=plan.budget.name,
-        method=plan.method.name,
+        method=plan.name,
         seed=plan.seed,
         benchmarks=tuple(plan.wanted),
         store=request.store.resolve(),

@@ -12,7 +12,7 @@ from typing import Any
 from harness import registry
 from harness.benchmark import Benchmark
 from harness.budget import Budget
-from harness.errors import UserError
+from harness.errors import UserError, unknown
 from harness.judge.prompts import identity
 from harness.methods.base import Method
 from harness.models import start_stage
@@ -26,13 +26,19 @@ PAIRS_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 1, 1, 1
 
 
 def make_method(recipe: Recipe, name: str) -> Method:
-    """The method of a recipe, configured.
+    """The method, or named variant of one, of a recipe, configured.
 
     Raises:
-        UserError: no such method, or an option that it does not have.
+        UserError: no such method or variant, or an option that it does not have.
     """
-    options = recipe.method_options.get(name, {})
-    method: Method = _configured(registry.load("methods", name), "Config", options, f"method {name}")
+    variant = recipe.variants.get(name)
+    options = recipe.method_options.get(name, {}) if variant is None else variant.options
+    what = f"method {name}" if variant is None else f"variant {name} of method {variant.method}"
+    known = {*registry.plugins("methods"), *recipe.variants}
+    if variant is None and name not in known:
+        raise unknown("method", name, known)
+    factory = registry.load("methods", name if variant is None else variant.method)
+    method: Method = _configured(factory, "Config", options, what)
     return method
 
 
@@ -60,10 +66,11 @@ def _configured(factory: Any, schema: str, options: dict[str, Any], what: str) -
 
 @dataclass
 class RunPlan:
-    """The stages of one run: recipe x method x seed."""
+    """The stages of one run: recipe x method x seed. ``name`` is the method's, or that of the recipe's variant."""
 
     recipe: Recipe
     budget: Budget
+    name: str
     method: Method
     seed: int
     store: Store
@@ -226,7 +233,7 @@ class RunPlan:
         stages += [self.tune(rate) for rate in self.learning_rates]
         stages += [s for b in self.benchmarks for s in (self.policy(), self.answers(b), self.judgments(b)) if s]
         made = [self.store.manifest(stage) for stage in stages if self.store.done(stage)]
-        return digest([SCORE_VERSION, self.recipe.hash, self.budget.name, self.method.name, self.seed, made])
+        return digest([SCORE_VERSION, self.recipe.hash, self.budget.name, self.name, self.seed, made])
 
     @property
     def comparison_key(self) -> str:
@@ -269,25 +276,25 @@ def make_runs(
     Raises:
         UserError: an unknown budget, method, benchmark or oracle.
     """
-    from harness.errors import unknown
-
     if budget_name not in recipe.budgets:
         raise unknown("budget", budget_name, recipe.budgets)
     budget = Budget.of(budget_name, recipe.budgets[budget_name])
     registry.load("oracles", recipe.oracle)
     splits(recipe.data)
     loaded = [make_benchmark(recipe, name) for name in dict.fromkeys([*recipe.benchmarks, *benchmarks])]
-    chosen = [make_method(recipe, name) for name in methods]
+    for name in recipe.variants:
+        if name in registry.plugins("methods"):
+            raise UserError(f"The variant {name!r} has the name of an installed method: choose another in the recipe")
+    chosen = {name: make_method(recipe, name) for name in methods}
     per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
-    if any(m.trains for m in chosen) and budget.steps(per_step) < 1:
+    if any(m.trains for m in chosen.values()) and budget.steps(per_step) < 1:
         raise UserError(
             f"Budget {budget.name!r} ({budget.limit} {budget.axis}) cannot buy one step of {per_step} pairs: "
             f"raise budgets.{budget.name}.limit in the recipe"
         )
-    chosen.sort(key=lambda m: m.trains)
     return [
-        RunPlan(recipe, budget, method, seed, store, loaded, benchmarks)
+        RunPlan(recipe, budget, name, method, seed, store, loaded, benchmarks)
         for seed in range(seeds)
-        for method in chosen
+        for name, method in sorted(chosen.items(), key=lambda item: item[1].trains)
         if method.trains or seed == 0
     ]

@@ -71,8 +71,16 @@ class TuneSpec(_Strict):
     max_perplexity_ratio: float = Field(default=2.0, gt=1)
 
 
+class VariantSpec(_Strict):
+    """A row of its own for a method under other options: ``c-0: {method: sail-pr, options: {coefficient: 0}}``."""
+
+    method: str
+    options: dict[str, Any] = {}
+    summary: str = ""
+
+
 class Recipe(_Strict):
-    """One comparison. Unknown keys are errors."""
+    """One comparison. Unknown keys are errors. ``reference`` names the row that the others are compared with."""
 
     name: str = Field(pattern=NAME)
     description: str = ""
@@ -86,6 +94,8 @@ class Recipe(_Strict):
     tune: TuneSpec
     methods: list[str] = Field(min_length=1)
     method_options: dict[str, dict[str, Any]] = {}
+    variants: dict[Annotated[str, Field(pattern=NAME)], VariantSpec] = {}
+    reference: str = "dpo"
     seeds: int = Field(default=1, gt=0)
     benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)
     judge: Literal["local"] = "local"

@@ -82,7 +82,8 @@ class Trial(_Record):
 
 
 class RunResult(_Record):
-    """One run: recipe x method x seed."""
+    """One run: recipe x method x seed. ``variant_of`` is set where ``method`` is a variant that the recipe names;
+    ``reference`` is the row that the others are compared with."""
 
     schema_version: Literal[1] = 1
     run_key: str
@@ -91,6 +92,8 @@ class RunResult(_Record):
     recipe_hash: str
     description: str
     method: str
+    variant_of: str = ""
+    reference: str = "dpo"
     method_summary: str
     method_paper: str
     method_origin: str

@@ -171,7 +171,7 @@ class Run:
         self.emit("stage", (f"train lr={learning_rate:g}, {self.plan.budget.axis} spent", self.plan.budget.limit))
         folder = self.plan.method.train(context)
         if folder is None:
-            raise UserError(f"Method {self.plan.method.name!r} returned no policy: train() must return its folder")
+            raise UserError(f"Method {self.plan.name!r} returned no policy: train() must return its folder")
         if folder != work / "policy":
             folder.rename(work / "policy")
         write_json(work / "log.json", context.log)

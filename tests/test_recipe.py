@@ -44,6 +44,7 @@ def test_unknown_name_gives_the_nearest() -> None:
         ({"budgt": "x"}, "Unknown key in mine.yaml: 'budgt': did you mean 'budget'"),
         ({"data": {"train_prompt": 3}}, "'data.train_prompts'"),
         ({"budget": "huge"}, "budget 'huge' is not one of budgets: pairs-16"),
+        ({"variants": {"a": {"methd": "dpo"}}}, "variants.a.method"),
         ({"seeds": 0}, "key 'seeds': Input should be greater than 0"),
         ({"budgets": {"a": {"axis": "money", "limit": 3}}}, "key 'budgets.a.axis'"),
     ],

@@ -133,6 +133,42 @@ def test_seeds_are_averaged() -> None:
     assert cell.n_total == 120
 
 
+def test_differences_pair_the_seeds_that_both_have() -> None:
+    """``dpo`` has seeds 0 and 1, ``sail-pr`` only 1, ``start`` is untrained and stands for every seed."""
+    one, two = three(), [r.model_copy(update={"seed": 1, "learning_rate": 1e-3}) for r in three(1)]
+    one[1] = one[1].model_copy(update={"learning_rate": 1e-3})
+    board = Board([one[0], one[1], two[1], two[2]])
+    column = board.columns(primary=True)[0]
+
+    def rewards(result: RunResult) -> np.ndarray:
+        return np.array(result.benchmarks[0].items["items"]["reward"])
+
+    paired = board.difference("sail-pr", "dpo", column)
+    assert paired is not None
+    assert paired.value == pytest.approx(rewards(two[2]).mean() - rewards(two[1]).mean())
+    control = board.difference("dpo", "start", column)
+    assert control is not None
+    each = [rewards(r).mean() - rewards(one[0]).mean() for r in (one[1], two[1])]
+    assert control.value == pytest.approx(np.mean(each))
+    assert control.error >= np.std(each, ddof=1) / 2**0.5
+
+
+def test_several_seeds_draw_a_strip_chart() -> None:
+    files = render(three() + [r.model_copy(update={"seed": 1}) for r in three(1)])
+    text = "".join(ET.fromstring(files["seeds.svg"]).itertext())
+    assert all(method in text for method in ("start", "dpo", "sail-pr"))
+    assert files["seeds.svg"].count("<circle") == 6
+    assert "seeds.svg" not in render(three())
+
+
+def test_variants_name_their_method_and_options() -> None:
+    changed = {"variant_of": "sail-pr", "method": "c-0", "method_options": {"coefficient": 0}, "reference": "c-0"}
+    results = [r.model_copy(update={"reference": "c-0"}) for r in three()[:2]] + [three()[2].model_copy(update=changed)]
+    page = render(results)["LEADERBOARD.md"]
+    assert "| `c-0` | `sail-pr`: s | coefficient 0 |" in page
+    assert "## Differences to `c-0`" in page
+
+
 def test_numbers() -> None:
     assert number(None, "x") == number(float("nan"), "x") == "n/a"
     assert (number(0.1234, "share met"), number(-3.21, "win %", sign=True)) == ("0.123", "−3.2")

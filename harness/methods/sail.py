@@ -20,12 +20,16 @@ PAPER = "arXiv:2406.15567"
 
 
 class SAILOptions(MethodConfig):
-    """``share``: probability that an example takes the SAIL route. ``coefficient``: weight of the added gradient."""
+    """``share``: probability that an example takes the SAIL route. ``coefficient``: weight of the added gradient.
+
+    ``estimator``: ``official`` reproduces the released code's form (wrong sign and scale), as a control.
+    """
 
     share: float = Field(default=0.3, ge=0, le=1)
     coefficient: float = Field(default=0.2, ge=0)
     baseline: Literal["loo", "none"] = "loo"
     labels: Literal["self", "dataset"] = "self"
+    estimator: Literal["score", "rao-blackwell", "official"] = "score"
 
 
 class SAIL(Method):
@@ -48,6 +52,7 @@ class SAIL(Method):
             **arguments(context),
             precompute_ref_log_probs=True,
             baseline=options.baseline,
+            estimator=options.estimator,
             dp_labels=options.labels,
             max_new_tokens=context.max_new_tokens,
             **shares,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.report.svg import Point, scatter, table
+from harness.report.svg import Point, Strip, scatter, strips, table
 from harness.report.table import Board, Column
 from harness.results import RunResult, read_results
 from harness.stats.bootstrap import Interval, verdict
 from harness.store import digest, write_text
 
-PAGE, CHART, PICTURE = "LEADERBOARD.md", "reward-kl.svg", "leaderboard.svg"
-REFERENCE = "dpo"
+PAGE, CHART, PICTURE, SEEDS = "LEADERBOARD.md", "reward-kl.svg", "leaderboard.svg", "seeds.svg"
 DIAGNOSTICS = ("win_rate", "kl", "start_perplexity", "length", "truncated", "margin")
 SHADES = {"better": "#dcfce7", "worse": "#fee2e2"}
 
@@ -21,17 +20,21 @@ def render(results: Sequence[RunResult]) -> dict[str, str]:
     """File names and contents of a leaderboard."""
     board = Board(results)
     parts = [_head(board), _scores(board)]
-    if REFERENCE in board.methods:
-        parts.append(_differences(board, REFERENCE))
-    if "start" in board.methods:
+    if board.reference in board.methods:
+        parts.append(_differences(board, board.reference))
+    if "start" in board.methods and board.reference != "start":
         parts.append(_differences(board, "start"))
-    parts += [_distance(board), _secondary(board), _costs(board), _search(board), _protocols(board), _failures(board)]
+    parts += [_distance(board), _secondary(board), _costs(board), _search(board), _methods(board)]
+    parts += [_protocols(board), _failures(board)]
     files = {PAGE: "\n\n".join(p for p in parts if p) + "\n"}
     chart = _chart(board)
     if chart:
         files[CHART] = chart
     if board.methods:
         files[PICTURE] = _picture(board)
+    by_seed = _by_seed(board)
+    if by_seed:
+        files[SEEDS] = by_seed
     return files
 
 
@@ -81,7 +84,11 @@ def _head(board: Board) -> str:
         f"(`{run.data['pairs']}`, {run.data.get('train', {}).get('pairs', '?')} pairs). Seeds: {seeds}. "
         "Square brackets: 95% intervals, bootstrap over prompts (1,000 resamples, one joint draw for all methods, fits "
         "repeated in each)"
-        + (" and over seeds." if seeds > 1 else "; one seed, so the spread over seeds is not in them."),
+        + (
+            ", joined with the spread over training seeds (Student's t, Welch-Satterthwaite degrees of freedom)."
+            if seeds > 1
+            else "; one seed, so the spread over seeds is not in them."
+        ),
     ]
     judges = {digest(b.judge): b.judge for r in board.ok for b in r.benchmarks if b.judge}
     for key, judge in sorted(judges.items()):
@@ -96,6 +103,8 @@ def _head(board: Board) -> str:
         )
     if _chart(board):
         lines.append(f"![Gold reward against KL to the start policy]({CHART})")
+    if _by_seed(board):
+        lines.append(f"![Gold reward by seed]({SEEDS})")
     return "\n\n".join(line for line in lines if line)
 
 
@@ -285,6 +294,16 @@ def _search(board: Board) -> str:
     return f"## Learning-rate search\n\n{_grid(header, rows)}\n\n{note}"
 
 
+def _methods(board: Board) -> str:
+    rows = []
+    for method in board.methods:
+        run = board.of(method)[0]
+        options = ", ".join(f"{k} {v}" for k, v in run.method_options.items())
+        what = f"`{run.variant_of}`: {run.method_summary}" if run.variant_of else run.method_summary
+        rows.append([f"`{method}`", what, options, run.method_origin])
+    return "## Methods\n\n" + _grid(["method", "what it is", "options", "origin"], rows) if rows else ""
+
+
 def _protocols(board: Board) -> str:
     found = {}
     for run in board.ok:
@@ -325,9 +344,21 @@ def _chart(board: Board) -> str | None:
     return scatter(title, "KL to the start policy (nats per answer)", "gold reward (share of constraints met)", points)
 
 
+def _by_seed(board: Board) -> str | None:
+    """Gold reward of each seed with the interval over seeds and prompts; None while no method has two seeds."""
+    column = next((c for c in board.columns(benchmark="preference") if c.metric.name == "gold_reward"), None)
+    if column is None or all(len(board.of(m)) < 2 for m in board.methods):
+        return None
+    cells = {m: board.cell(m, column) for m in board.methods}
+    rows = [Strip(m, c.interval, c.values.tolist()) for m, c in cells.items() if c]
+    run = board.results[0]
+    title = f"{run.recipe}, {run.budget['limit']} {run.budget['axis']}: gold reward by seed"
+    return strips(title, f"gold reward ({column.metric.unit}); dots: seeds, bar: mean with 95% interval", rows)
+
+
 def _picture(board: Board) -> str:
     columns = board.columns(primary=True)
-    against = REFERENCE if REFERENCE in board.methods else "start"
+    against = board.reference if board.reference in board.methods else "start"
     rows = []
     for method in board.methods:
         row: list[tuple[str, str, str | None]] = [(method, "", None)]

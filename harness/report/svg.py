@@ -84,6 +84,43 @@ def scatter(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> 
     return _page(width, height, title, body)
 
 
+@dataclass(frozen=True)
+class Strip:
+    """A method in a strip chart: its mean with interval, and the value of each seed."""
+
+    name: str
+    mean: Interval
+    values: Sequence[float]
+
+
+def strips(title: str, x_title: str, rows: Sequence[Strip]) -> str:
+    """One line a method: a dot for each seed, a diamond for the mean, a bar for its 95% interval."""
+    line, top, left, right, width = 40, 56, 150, 40, 720
+    height = top + line * len(rows) + 64
+    xs = ticks(min(min(r.mean.low, *r.values) for r in rows), max(max(r.mean.high, *r.values) for r in rows))
+
+    def px(value: float) -> float:
+        return left + (value - xs[0]) / (xs[-1] - xs[0]) * (width - left - right)
+
+    body = [_text(16, 30, title, size=16, more="font-weight='600'")]
+    for v in xs:
+        body.append(_line(px(v), top - 8, px(v), height - 56, LINE))
+        body.append(_text(px(v), height - 38, f"{v:g}", size=11, fill=FAINT, anchor="middle"))
+    for index, row in enumerate(rows):
+        y, colour = top + line * (index + 0.5), COLOURS[index % len(COLOURS)]
+        x = px(row.mean.value)
+        body.append(_text(left - 14, y + 4, row.name, anchor="end"))
+        body.append(_line(px(row.mean.low), y, px(row.mean.high), y, colour, 2))
+        corners = f"M{x - 7:.1f} {y:.1f} L{x:.1f} {y - 7:.1f} L{x + 7:.1f} {y:.1f} L{x:.1f} {y + 7:.1f} Z"
+        body.append(f"<path d='{corners}' fill='{colour}'/>")
+        body += [
+            f"<circle cx='{px(v):.1f}' cy='{y - 13:.1f}' r='3.5' fill='none' stroke='{colour}' stroke-width='1.5'/>"
+            for v in row.values
+        ]
+    body.append(_text((left + width - right) / 2, height - 14, x_title, size=12, fill=FAINT, anchor="middle"))
+    return _page(width, height, title, body)
+
+
 Shade = str | None
 
 

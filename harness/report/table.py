@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.results import Metric, RunResult
-from harness.stats.bootstrap import Interval, interval, mean_over_seeds, replicates
+from harness.stats.bootstrap import Interval, over_seeds, replicates
 from harness.stats.estimators import Array
 
 
@@ -29,13 +29,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A method's value in a column, over its seeds."""
+    """A method's value in a column: by seed (``seeds`` is None for an untrained policy), and over its seeds."""
 
     interval: Interval
+    values: Array
     samples: Array
+    seeds: tuple[int, ...] | None
     ids: tuple[object, ...]
     n_valid: int
     n_total: int
+
+    def rows(self, seeds: Sequence[int]) -> tuple[Array, Array]:
+        """Values (K,) and replicates (K, R) of the given seeds; an untrained policy is the same for each."""
+        index = [0] * len(seeds) if self.seeds is None else [self.seeds.index(seed) for seed in seeds]
+        return self.values[index], self.samples[index]
 
 
 class Board:
@@ -44,7 +51,8 @@ class Board:
     def __init__(self, results: Sequence[RunResult]) -> None:
         self.results = list(results)
         self.ok = [r for r in results if r.status == "ok"]
-        order = {"start": 0, "dpo": 1}
+        self.reference = results[0].reference if results else "dpo"
+        order = {"start": 0, self.reference: 1}
         names = dict.fromkeys(r.method for r in self.ok)
         self.methods = sorted(names, key=lambda m: (order.get(m, 2), m))
         self._cells: dict[tuple[str, str, str, str], Cell | None] = {}
@@ -75,8 +83,9 @@ class Board:
         return self._cells[key]
 
     def _cell(self, method: str, column: Column) -> Cell | None:
-        parts, ids, valid, total = [], None, 0, 0
-        for run in self.of(method):
+        parts, seeds, ids, valid, total = [], [], None, 0, 0
+        runs = self.of(method)
+        for run in runs:
             scored = run.benchmark(column.benchmark)
             if scored is None or scored.protocol_hash != column.protocol_hash:
                 continue
@@ -87,17 +96,26 @@ class Board:
             ids, valid, total = own, valid + metric.n_valid, total + metric.n_total
             how = metric.estimator
             parts.append(replicates(how.kind, scored.items[how.group], how.column))
+            seeds.append(run.seed)
         if ids is None:
             return None
-        value, samples = mean_over_seeds(parts)
-        return Cell(interval(value, samples), samples, ids, valid, total)
+        values, samples = np.array([value for value, _ in parts]), np.stack([s for _, s in parts])
+        fixed = len(runs) == 1 and runs[0].learning_rate is None
+        found = over_seeds(values, samples, len(ids))
+        return Cell(found, values, samples, None if fixed else tuple(seeds), ids, valid, total)
 
     def difference(self, method: str, other: str, column: Column) -> Interval | None:
-        """Method minus other on the same prompts, in one joint draw; None where they cannot be paired."""
+        """Method minus other on the same prompts, in one joint draw, seed by seed over the seeds that both have; None
+        where they cannot be paired."""
         a, b = self.cell(method, column), self.cell(other, column)
         if a is None or b is None or a.ids != b.ids:
             return None
-        return interval(a.interval.value - b.interval.value, a.samples - b.samples)
+        own = [cell.seeds for cell in (a, b) if cell.seeds is not None]
+        seeds = sorted(set(own[0]).intersection(*own[1:])) if own else [0]
+        if not seeds:
+            return None
+        (x, xs), (y, ys) = a.rows(seeds), b.rows(seeds)
+        return over_seeds(x - y, xs - ys, len(a.ids))
 
     def detectable(self, column: Column, other: str) -> float | None:
         """Minimum detectable difference to ``other``: paired, the median over methods; unpaired while there is none."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness.report.leaderboard import REFERENCE, number
+from harness.report.leaderboard import number
 from harness.report.table import Board
 from harness.results import read_results
 from harness.stats.bootstrap import verdict
@@ -19,7 +19,7 @@ def show(folder: Path, console: Console) -> None:
     """Print the primary scores of a leaderboard folder, coloured where they differ from the reference method."""
     board = Board(read_results(folder))
     columns = board.columns(primary=True)
-    against = REFERENCE if REFERENCE in board.methods else "start"
+    against = board.reference if board.reference in board.methods else "start"
     table = Table(caption=f"95% intervals; green / red: better / worse than {against}, plain: no difference shown")
     table.add_column("method")
     for column in columns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -34,17 +35,18 @@ def replicates(kind: str, columns: Mapping[str, Sequence[Any]], column: str) -> 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95% percentile interval and its standard error."""
+    """A value with its 95% interval, its standard error and the degrees of freedom of that error."""
 
     value: float
     low: float
     high: float
     error: float
+    df: float = inf
 
     @property
     def mdd(self) -> float:
-        """Minimum detectable difference, if this is the interval of a difference."""
-        return POWER_FACTOR * self.error
+        """Minimum detectable difference (two-sided 5% level, power 80%), if this is the interval of a difference."""
+        return POWER_FACTOR * self.error if self.df == inf else (_t(0.975, self.df) + _t(0.8, self.df)) * self.error
 
 
 def interval(value: float, samples: Array) -> Interval:
@@ -56,21 +58,37 @@ def interval(value: float, samples: Array) -> Interval:
     return Interval(value, float(low), float(high), float(usable.std(ddof=1)))
 
 
-def mean_over_seeds(parts: Sequence[tuple[float, Array]]) -> tuple[float, Array]:
-    """Mean of one method's seeds on the same prompts and the same draws.
+def over_seeds(values: Array, samples: Array, prompts: int) -> Interval:
+    """95% interval of one method's mean over K training seeds on the same prompts; it carries both variances.
 
-    With several seeds each replicate also draws seeds with replacement, so that the interval carries both variances;
-    the draw's deviation is scaled by sqrt(K / (K - 1)), since K drawn seeds vary less than K new ones would.
+    The error's square is the bootstrap variance over prompts of the seeds' mean plus the seeds' own variance over K.
+    The interval is Student's, with the degrees of freedom of Welch and Satterthwaite (3 seeds alone would have 2). What
+    differs by seed *and* prompt counts in both parts, so the interval errs on the wide side.
+
+    Args:
+        values: estimate of each seed, shape (K,). samples: their bootstrap replicates in one joint draw, shape
+            (K, RESAMPLES). prompts: number of prompts resampled.
     """
-    values = np.array([value for value, _ in parts])
-    samples = np.stack([s for _, s in parts])
-    if len(parts) == 1:
-        return float(values[0]), samples[0]
-    rng = generator(("seeds", len(parts), samples.shape[1]))
-    picked = rng.integers(len(parts), size=samples.shape[::-1])
-    drawn, centre = np.take_along_axis(samples.T, picked, 1).mean(1), samples.mean(0)
-    scale = np.sqrt(len(parts) / (len(parts) - 1))
-    return float(values.mean()), centre + scale * (drawn - centre)
+    value, centre = float(values.mean()), samples.mean(0)
+    if len(values) == 1:
+        return interval(value, centre)
+    usable = centre[np.isfinite(centre)]
+    if len(usable) < 2 or not np.isfinite(value):
+        return Interval(value, float("nan"), float("nan"), float("nan"))
+    parts = float(usable.var(ddof=1)), float(values.var(ddof=1)) / len(values)
+    error = sum(parts) ** 0.5
+    if error == 0:
+        return Interval(value, value, value, 0.0)
+    df = error**4 / (parts[0] ** 2 / max(1, prompts - 1) + parts[1] ** 2 / (len(values) - 1))
+    half = _t(0.975, df) * error
+    return Interval(value, value - half, value + half, error, df)
+
+
+def _t(p: float, df: float) -> float:
+    """Quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, p))
 
 
 def verdict(difference: Interval, better: int) -> str:
