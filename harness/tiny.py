@@ -14,7 +14,7 @@ TEMPLATE = (
 
 
 def build_tokenizer() -> Any:
-    """Byte-level tokenizer: 256 bytes and six special tokens, vocabulary 262."""
+    """Byte-level tokenizer: 256 bytes and five special tokens, vocabulary 261."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

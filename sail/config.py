@@ -12,6 +12,7 @@ from sail.losses import Estimator, LossKind
 
 ROUTES = ("dp", "pp", "pr")
 ESTIMATORS = ("score", "rao-blackwell", "official")
+OFFICIAL_COEFS = (0.2, 0.2, 0.3)
 
 
 @dataclass
@@ -26,9 +27,9 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
     dp_share: float = field(default=0.0, metadata={"help": "Probability of the DP route (official code: r = 0.4)."})
     pp_share: float = field(default=0.0, metadata={"help": "Probability of the PP route (official code: p = 0.3)."})
     pr_share: float = field(default=0.0, metadata={"help": "Probability of the PR route (official code: g = 0.3)."})
-    dp_coef: float = field(default=0.2, metadata={"help": "Added-gradient coefficient of DP (rho)."})
-    pp_coef: float = field(default=0.2, metadata={"help": "Added-gradient coefficient of PP (pi)."})
-    pr_coef: float = field(default=0.3, metadata={"help": "Added-gradient coefficient of PR (gamma)."})
+    dp_coef: float | None = field(default=None, metadata={"help": "Added-gradient coefficient of DP (rho): 0.2."})
+    pp_coef: float | None = field(default=None, metadata={"help": "Added-gradient coefficient of PP (pi): 0.2."})
+    pr_coef: float | None = field(default=None, metadata={"help": "Added-gradient coefficient of PR (gamma): 0.3."})
     pair_loss: LossKind = field(default="bt", metadata={"help": "phi: bt, cdpo, hinge, ipo or simpo (spec 1.6)."})
     simpo_gamma: float = field(default=0.0, metadata={"help": "SimPO's target margin gamma (not divided by beta)."})
     estimator: Estimator = field(
@@ -65,7 +66,13 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
         default=1.0, metadata={"help": "Share of examples whose given label may be used; the rest go online or to DP."}
     )
     max_new_tokens: int = field(default=64, metadata={"help": "Longest sampled response, in tokens."})
+    temperature: float = field(
+        default=1.0, metadata={"help": "Of the sampled responses; other than 1 biases the score term."}
+    )
     generation_batch_size: int = field(default=64, metadata={"help": "Responses sampled at once."})
+    term_norms_every: int = field(
+        default=0, metadata={"help": "Log the gradient norms of T1, T2 and T3 every k steps; 0 for never."}
+    )
     noise_seed: int | None = field(default=None, metadata={"help": "Seed of the keyed noise; `seed` if not given."})
 
     def __post_init__(self) -> None:
@@ -77,7 +84,20 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
             raise ValueError(
                 f"label_smoothing={self.label_smoothing} leaves SAIL-DP no stable margin but 0: choose less than 0.25"
             )
-        if sum(self.shares) == self.dp_share + self.pp_share == 1:
+        if self.label_smoothing and self.pair_loss != "cdpo":
+            raise ValueError(f"label_smoothing={self.label_smoothing} is read by pair_loss='cdpo' only: set that too")
+        for route in ROUTES:
+            if getattr(self, f"{route}_coef") and not shares[route]:
+                raise ValueError(f"{route}_coef has no effect without examples on its route: set {route}_share > 0")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive; got {self.temperature}")
+        if self.temperature != 1 and self.scores_responses:
+            warnings.warn(
+                f"temperature={self.temperature} biases the score term, whose gradient is that of sampling at 1: set "
+                "temperature=1, or the coefficients of the online routes and kl_penalty to 0",
+                stacklevel=2,
+            )
+        if sum(self.shares) > 1 - 1e-9 and not self.pr_share:
             warnings.warn(
                 "without an offline or PR share the start policy is a stationary point of DP and PP: nothing will be "
                 "learned; leave some probability to the offline route",
@@ -117,8 +137,16 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
 
     @property
     def coefs(self) -> tuple[float, float, float]:
-        """Added-gradient coefficients of the routes dp, pp, pr, in this order."""
-        return (self.dp_coef, self.pp_coef, self.pr_coef)
+        """Added-gradient coefficients of the routes dp, pp, pr, in this order; the official code's if not given."""
+        given = (self.dp_coef, self.pp_coef, self.pr_coef)
+        dp, pp, pr = (own if c is None else c for c, own in zip(given, OFFICIAL_COEFS, strict=True))
+        return (dp, pp, pr)
+
+    @property
+    def scores_responses(self) -> bool:
+        """Whether some gradient goes through the sampling law: only then must the temperature be 1."""
+        online = (self.pp_share > 0 and self.coefs[1] > 0) or (self.pr_share > 0 and self.coefs[2] > 0)
+        return online or (self.kl_penalty > 0 and self.pp_share + self.pr_share > 0)
 
 
 def cpu_arguments() -> dict[str, bool]:

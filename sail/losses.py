@@ -184,12 +184,14 @@ def official(pair_loss: PairLoss, sides: Sides, routes: Routes, pairs_per_step: 
     return _terms(routes, phi, response, -0.5 * routes.self_labelled * phi**2)
 
 
-def reverse_kl(sides: Sides, online: Tensor, baseline: Tensor) -> Tensor:
+def reverse_kl(sides: Sides, online: Tensor, baseline_1: Tensor, baseline_2: Tensor) -> Tensor:
     """Penalty whose gradient is that of ``E_{y ~ pi}[log pi(y) / ref(y)]``, per pair (mean of its two responses).
 
     The score-function form ``sg(log-ratio - b) log pi``, on responses of the current policy only; 0 elsewhere. The
-    pathwise part has expectation 0 and is left out. Shape (B,).
+    pathwise part has expectation 0 and is left out. The baselines (B,) must not depend on their own response. Shape
+    (B,).
     """
     ratios = (sides.lp_1 - sides.ref_1, sides.lp_2 - sides.ref_2)
-    parts = [(r.detach() - baseline) * lp for r, lp in zip(ratios, (sides.lp_1, sides.lp_2), strict=True)]
-    return online * (parts[0] + parts[1]) / 2
+    first = (ratios[0].detach() - baseline_1) * sides.lp_1
+    second = (ratios[1].detach() - baseline_2) * sides.lp_2
+    return online * (first + second) / 2

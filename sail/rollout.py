@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -35,7 +35,8 @@ Preference = Callable[[Sequence[Pair]], Sequence[float]]
 
 @dataclass(frozen=True)
 class Row:
-    """One pair of the step. ``label`` is the probability that ``first`` is preferred; ``logps`` are sums in nats."""
+    """One pair of the step. ``label`` is the probability that ``first`` is preferred; ``logps`` are sums in nats;
+    ``samples`` says which of the K responses to the prompt the two are."""
 
     example: int
     prompt: tuple[int, ...]
@@ -49,7 +50,8 @@ class Row:
     source: int = CURRENT
     baseline: float = 0.0
     baselines: tuple[float, float] = (0.0, 0.0)
-    kl_baseline: float = 0.0
+    kl_baselines: tuple[float, float] = (0.0, 0.0)
+    samples: tuple[int, int] = (0, 1)
     weight: float = 1.0
 
     @property
@@ -96,9 +98,12 @@ def source_of(seed: int, example: int, step: int, shares: tuple[float, ...]) -> 
     return categorical(shares, uniform((seed, example, step, "source")))
 
 
-def requests_for(row: Row, seed: int, step: int, count: int, max_new_tokens: int) -> list[Request]:
-    """The samples of an online row, at temperature 1 without truncation of the distribution (spec 1.5)."""
-    return [Request(row.prompt, max_new_tokens, 1.0, (seed, row.example, step, "token", k)) for k in range(count)]
+def requests_for(
+    row: Row, seed: int, step: int, count: int, max_new_tokens: int, temperature: float = 1.0
+) -> list[Request]:
+    """The samples of an online row, without truncation of the distribution (spec 1.5)."""
+    key = (seed, row.example, step, "token")
+    return [Request(row.prompt, max_new_tokens, temperature, (*key, k)) for k in range(count)]
 
 
 def answered(row: Row, answers: Sequence[Completion], seed: int, step: int) -> list[Row]:
@@ -114,6 +119,7 @@ def answered(row: Row, answers: Sequence[Completion], seed: int, step: int) -> l
                 second=answers[j].ids,
                 refs=None,
                 logps=(answers[i].logp, answers[j].logp),
+                samples=(i, j),
                 draw=draw,
                 weight=row.weight / len(pairs),
             )
@@ -131,6 +137,23 @@ def within_prompt(phi: Sequence[float], samples: int) -> list[tuple[float, float
         return sum(others) / len(others)
 
     return [(without(i), without(j)) for i, j in pairs]
+
+
+def kl_baselines(entries: Sequence[tuple[Hashable, tuple[int, int], tuple[float, float]]]) -> list[tuple[float, float]]:
+    """Baseline of the reverse-KL penalty for both responses of each pair: mean log-ratio of all other responses.
+
+    Args:
+        entries: of each on-policy pair of the step, over all ranks: its prompt's group, which of the group's samples
+            its two responses are, and their log-ratios ``log pi / ref`` (nats). A response counts once, in however many
+            pairs it stands.
+    """
+    ratios = {(group, k): r for group, pair, both in entries for k, r in zip(pair, both, strict=True)}
+    total, others = sum(ratios.values()), max(1, len(ratios) - 1)
+
+    def without(group: Hashable, k: int) -> float:
+        return (total - ratios[group, k]) / others
+
+    return [(without(group, i), without(group, j)) for group, (i, j), _ in entries]
 
 
 def hard_label(p: float, draw: float, kind: str) -> float:
@@ -188,6 +211,7 @@ def extras(rows: Sequence[Row], coefs: tuple[float, ...], device: torch.device) 
         "baseline": column([r.baseline for r in rows]),
         "baseline_1": column([r.baselines[0] for r in rows]),
         "baseline_2": column([r.baselines[1] for r in rows]),
-        "kl_baseline": column([r.kl_baseline for r in rows]),
+        "kl_baseline_1": column([r.kl_baselines[0] for r in rows]),
+        "kl_baseline_2": column([r.kl_baselines[1] for r in rows]),
         "weight": column([r.weight for r in rows]),
     }

@@ -131,20 +131,18 @@ def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
 
 def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: int) -> list[Completion]:
     device = next(model.parameters()).device
-    noise = torch.tensor(
-        [
-            uniforms(r.key, r.max_new_tokens).tolist() + [0.0] * (_longest(requests) - r.max_new_tokens)
-            for r in requests
-        ],
-        dtype=torch.float64,
-    ).to(device)
+    longest = max(r.max_new_tokens for r in requests)
+    noise = torch.zeros(len(requests), longest, dtype=torch.float64)
+    for row, request in enumerate(requests):
+        noise[row, : request.max_new_tokens] = torch.from_numpy(uniforms(request.key, request.max_new_tokens))
+    noise = noise.to(device)
     temperature = torch.tensor([r.temperature for r in requests], dtype=torch.float32, device=device)
     ids: list[list[int]] = [[] for _ in requests]
     logps: list[list[float]] = [[] for _ in requests]
     stopped = [False] * len(requests)
     alive = list(range(len(requests)))
     cache, tokens, mask, place = prefill(model, [r.prompt for r in requests], pad_id)
-    for step in range(_longest(requests)):
+    for step in range(longest):
         logits = model(
             input_ids=tokens, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
         ).logits[:, -1]
@@ -167,10 +165,6 @@ def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: in
             tokens, mask, place = tokens[index], mask[index], place[index]
             alive = [alive[slot] for slot in keep]
     return [Completion(tuple(i), tuple(p), s) for i, p, s in zip(ids, logps, stopped, strict=True)]
-
-
-def _longest(requests: Sequence[Request]) -> int:
-    return max(r.max_new_tokens for r in requests)
 
 
 def pick(logits: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor
-from transformers import TrainerCallback
-from transformers.trainer_callback import ExportableState
-from trl import DPOTrainer
-from trl.trainer.utils import use_adapter
 
+from sail.callbacks import LaggedBaseline, StepClock, TermNorms, all_ranks
 from sail.config import SAILConfig
 from sail.data import by_strength, drop_near_ties, may_use_label
+from sail.dpo import TokenisedDPOTrainer
+from sail.generators import Generators
 from sail.losses import (
     PairLoss,
     Routes,
@@ -29,16 +26,14 @@ from sail.losses import (
     self_label,
     surrogate,
 )
+from sail.metrics import answer_metrics, pair_metrics, score_metrics
 from sail.noise import uniform
 from sail.rollout import (
     DP,
-    LAGGED,
     NAMES,
     OFF,
-    OTHER,
     PP,
     PR,
-    START,
     Pair,
     Preference,
     Row,
@@ -47,6 +42,7 @@ from sail.rollout import (
     extras,
     flipped,
     hard_label,
+    kl_baselines,
     requests_for,
     route_of,
     row_phi,
@@ -65,50 +61,11 @@ _EXTRA = (
     "baseline",
     "baseline_1",
     "baseline_2",
-    "kl_baseline",
+    "kl_baseline_1",
+    "kl_baseline_2",
     "weight",
     "example_id",
 )
-
-
-def score_completions_only() -> None:
-    """Let TRL's fused LM head project completion tokens only on a CPU too.
-
-    TRL 1.16 leaves the masked positions out on Triton devices and projects all of them elsewhere, for compilers that
-    want constant shapes. On a CPU that is over half of a step. The values are the same; the kernel choice is untouched.
-    """
-    from trl.trainer import utils
-
-    original = utils._use_triton
-    if not getattr(original, "compacts_on_cpu", False):
-
-        def compact(device: torch.device) -> bool:
-            return device.type == "cpu" or bool(original(device))
-
-        compact.compacts_on_cpu = True  # type: ignore[attr-defined]
-        utils._use_triton = compact
-
-
-class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
-    """TRL's DPOTrainer that trains on exactly the token ids it is given.
-
-    A dataset with columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` passes through untouched (the stock trainer
-    would render and tokenise text again), and reference log-probabilities that are already there are not recomputed.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        score_completions_only()
-        super().__init__(*args, **kwargs)
-
-    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        if "prompt_ids" in (dataset.column_names or []):
-            return dataset
-        return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        if "ref_chosen_logps" in dataset.column_names:
-            return dataset
-        return super()._precompute_ref_logps(dataset, name, batch_size)
 
 
 class _KeepExample:
@@ -123,61 +80,22 @@ class _KeepExample:
         return batch
 
 
-def _all_ranks(value: Any) -> list[Any]:
-    """The value of every process, in rank order."""
-    from accelerate import PartialState
-    from accelerate.utils import gather_object
-
-    return list(gather_object([value])) if PartialState().num_processes > 1 else [value]
-
-
-class LaggedBaseline(TrainerCallback, ExportableState):  # type: ignore[misc]
-    """Running means of phi by route; saved with the trainer state, so that a resumed run uses the same baseline."""
-
-    def __init__(self, means: dict[str, float] | None = None) -> None:
-        self.means = dict(means or {})
-        self.sums: dict[int, list[float]] = {}
-
-    def add(self, route: int, phi: float) -> None:
-        """Note the phi of one pair of the current step."""
-        self.sums.setdefault(route, []).append(phi)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the step's mean of each route, over all ranks, as the next step's lagged baseline."""
-        merged: dict[int, list[float]] = {}
-        for part in _all_ranks(self.sums):
-            for route, values in part.items():
-                merged.setdefault(route, []).extend(values)
-        self.means.update({NAMES[r]: sum(v) / len(v) for r, v in merged.items()})
-        self.sums = {}
-
-    @property
-    def lagged(self) -> dict[int, float]:
-        """Means of the last step in which each route occurred."""
-        return {r: self.means[n] for r, n in NAMES.items() if n in self.means}
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """On a resume, take up the means that the checkpoint holds."""
-        saved = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
-        if saved:
-            self.means = dict(saved["args"]["means"])
-
-    def state(self) -> dict[str, Any]:
-        """What transformers writes into ``trainer_state.json``."""
-        return {"args": {"means": self.means}, "attributes": {}}
-
-
 class SAILTrainer(TokenisedDPOTrainer):
     """Self-improving alignment on top of TRL's DPOTrainer (arXiv 2406.15567).
 
     Args:
         args: a :class:`SAILConfig`; its shares choose the routes, its coefficients weigh the added gradient.
+        ref_model: the reference policy: the directory where it is saved, or a model in memory. Needed for full
+            fine-tuning. With a new adapter (``peft_config``) it is the model with the adapter off; with a PeftModel,
+            whose adapter is trained on, a frozen copy of that adapter.
         preference: labels sampled pairs of the PR route; called once a step with token ids.
+        generator: the model of ``other_generator``.
         Everything else is DPOTrainer's. The dataset may be tokenised (``prompt_ids``, ``chosen_ids``,
         ``rejected_ids``, optional ``example_id`` and ``ref_*_logps``) or any form that DPOTrainer accepts.
 
     Raises:
-        ValueError: if the PR route has a share but there is no ``preference``.
+        ValueError: a share without what it needs (``preference``, ``generator``), or full fine-tuning without a
+            reference.
     """
 
     data_collator: Any
@@ -185,21 +103,41 @@ class SAILTrainer(TokenisedDPOTrainer):
     loss_is_scaled_for_ga = True
     _tag_names = ["trl", "sail"]
 
-    def __init__(self, *args: Any, preference: Preference | None = None, generator: Any = None, **kwargs: Any) -> None:
-        config = kwargs.get("args")
-        if not isinstance(config, SAILConfig):
+    def __init__(
+        self,
+        model: Any = None,
+        ref_model: Any = None,
+        args: Any = None,
+        *rest: Any,
+        preference: Preference | None = None,
+        generator: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(args, SAILConfig):
             raise TypeError("SAILTrainer needs args=SAILConfig(...)")
-        if config.pr_share > 0 and preference is None:
+        if args.pr_share > 0 and preference is None:
             raise ValueError("pr_share > 0 needs preference=..., the function that labels sampled pairs")
-        if config.other_generator > 0 and generator is None:
+        if args.other_generator > 0 and generator is None:
             raise ValueError("other_generator > 0 needs generator=..., the model that samples")
-        self.preference, self.generator = preference, generator
-        self._older: dict[str, Tensor] = {}
-        self.lagged = LaggedBaseline()
-        self.pair_loss = PairLoss(config.pair_loss, config.beta, config.label_smoothing, config.simpo_gamma)
-        super().__init__(*args, **kwargs)
+        if isinstance(ref_model, str | Path):
+            ref_model = load_reference(ref_model, model, args)
+        if ref_model is None and not (_has_adapter(model) or kwargs.get("peft_config") or _needs_no_reference(args)):
+            raise ValueError(
+                "full fine-tuning needs ref_model=...: the directory where the start policy is saved, or a copy of it "
+                "in memory (it is never guessed from the model's name); or train an adapter with peft_config=..."
+            )
+        self.preference = preference
+        self.generators = Generators(generator, args.lag_steps if args.lagged_generator > 0 else 0)
+        self.lagged, self.clock = LaggedBaseline(), StepClock(self._note)
+        self.norms = TermNorms(args.term_norms_every)
+        self.pair_loss = PairLoss(args.pair_loss, args.beta, args.label_smoothing, args.simpo_gamma)
+        super().__init__(model, ref_model, args, *rest, **kwargs)
         self.data_collator = _KeepExample(self.data_collator)
         self.add_callback(self.lagged)
+        self.add_callback(self.clock)
+
+    def _note(self, name: str, value: float) -> None:
+        self._metrics["train"][name].append(value)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
@@ -234,16 +172,14 @@ class SAILTrainer(TokenisedDPOTrainer):
         return batches, items
 
     def _roll_out(self, batches: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-        if self.args.lagged_generator > 0 and (not self._older or self.state.global_step % self.args.lag_steps == 0):
-            policy = self.accelerator.unwrap_model(self.model)
-            self._older = {n: p.detach().clone() for n, p in policy.named_parameters() if p.requires_grad}
+        self.generators.begin_step(self.accelerator.unwrap_model(self.model), self.state.global_step)
         drawn = self._weighted([self._rows(batch) for batch in batches])
         flat = [row for batch in drawn for row in batch]
         groups = self._online(flat)
         rows = [row for group in groups for row in group]
         missing = [i for i, row in enumerate(rows) if row.refs is None]
         if missing:
-            with self._phase("reference"):
+            with self.clock.phase("reference"):
                 for i, row in zip(missing, self._with_references([rows[i] for i in missing]), strict=True):
                     rows[i] = row
         rows = self._with_baselines(rows)
@@ -252,6 +188,8 @@ class SAILTrainer(TokenisedDPOTrainer):
             size = sum(next(sizes) for _ in batch)
             out.append(self._collate(rows[start : start + size]))
             start += size
+        self._open = len(out)
+        self.clock.start()
         return out
 
     def _weighted(self, batches: list[list[Row]]) -> list[list[Row]]:
@@ -267,7 +205,7 @@ class SAILTrainer(TokenisedDPOTrainer):
                 row if first + place < state.remainder else replace(row, weight=0.0)
                 for place, row in enumerate(batches[-1])
             ]
-        total = sum(_all_ranks(sum(row.weight for batch in batches for row in batch)))
+        total = sum(all_ranks(sum(row.weight for batch in batches for row in batch)))
         scale = accelerator.num_processes / total
         return [[replace(row, weight=row.weight * scale) for row in batch] for batch in batches]
 
@@ -278,15 +216,15 @@ class SAILTrainer(TokenisedDPOTrainer):
         lagged = self.lagged.lagged
         own = [i for i, row in enumerate(rows) if row.on_policy and row.weight > 0]
         phi = row_phi(self.pair_loss, [rows[i] for i in own]).tolist() if own else []
-        parts = _all_ranks([(rows[i].route, p, _log_ratio(rows[i])) for i, p in zip(own, phi, strict=True)])
+        parts = all_ranks([(rows[i], p) for i, p in zip(own, phi, strict=True)])
         before = sum(len(part) for part in parts[: self.accelerator.process_index])
         everyone = [entry for part in parts for entry in part]
-        of_phi = baselines([p for _, p, _ in everyone], [route for route, _, _ in everyone], lagged)
-        of_kl = baselines([k for _, _, k in everyone], [0] * len(everyone), {})
+        of_phi = baselines([p for _, p in everyone], [row.route for row, _ in everyone], lagged)
+        of_kl = kl_baselines([(row.example, row.samples, _log_ratios(row)) for row, _ in everyone])
         rows = [replace(r, baseline=lagged.get(r.route, 0.0)) if r.route != OFF else r for r in rows]
         for place, i in enumerate(own):
             b = of_phi[before + place]
-            rows[i] = replace(rows[i], baseline=b, baselines=(b, b), kl_baseline=of_kl[before + place])
+            rows[i] = replace(rows[i], baseline=b, baselines=(b, b), kl_baselines=of_kl[before + place])
         if self.args.num_samples > 2:
             count = self.args.num_samples * (self.args.num_samples - 1) // 2
             for first in range(0, len(own), count):
@@ -323,30 +261,35 @@ class SAILTrainer(TokenisedDPOTrainer):
         if not where:
             return groups
         step, seed, count = self.state.global_step, self.args.noise_seed, self.args.num_samples
-        with self._phase("generate"):
+        with self.clock.phase("generate"):
             answers = self._generate([rows[i] for i in where])
         flat: list[Row] = []
         for place, i in enumerate(where):
             groups[i] = answered(rows[i], answers[place * count : (place + 1) * count], seed, step)
             flat += groups[i]
-        with self._phase("label"):
+        with self.clock.phase("label"):
             flat = self._labelled(flat)
         size = len(flat) // len(where)
         for place, i in enumerate(where):
             groups[i] = flat[place * size : (place + 1) * size]
-        self._log_online(answers)
+        for name, value in answer_metrics(answers).items():
+            self._note(name, value)
         return groups
 
     def _generate(self, rows: list[Row]) -> list[Any]:
         """K samples a row, in order; the rows of each generator in shared batches."""
         step, seed, args = self.state.global_step, self.args.noise_seed, self.args
         answers: dict[tuple[int, int], Any] = {}
+        policy = self.accelerator.unwrap_model(self.model)
+        reference = None if self.ref_model is None else self.accelerator.unwrap_model(self.ref_model)
         for source in sorted({row.source for row in rows}):
             mine = [i for i, row in enumerate(rows) if row.source == source]
             requests = [
-                q for i in mine for q in requests_for(rows[i], seed, step, args.num_samples, args.max_new_tokens)
+                q
+                for i in mine
+                for q in requests_for(rows[i], seed, step, args.num_samples, self._room(rows[i]), args.temperature)
             ]
-            with self._generator(source) as model:
+            with self.generators.model(source, policy, reference) as model:
                 found = sample(
                     model,
                     requests,
@@ -359,34 +302,17 @@ class SAILTrainer(TokenisedDPOTrainer):
                     answers[i, k] = found[place * args.num_samples + k]
         return [answers[i, k] for i in range(len(rows)) for k in range(args.num_samples)]
 
-    @contextmanager
-    def _generator(self, source: int) -> Iterator[Any]:
-        """The model that a source samples from, for the time of sampling."""
-        policy = self.accelerator.unwrap_model(self.model)
-        if source == OTHER:
-            yield self.generator
-        elif source == START and self.ref_model is not None:
-            yield self.accelerator.unwrap_model(self.ref_model)
-        elif source == START:
-            with use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None):
-                yield policy
-        elif source == LAGGED:
-            with self._older_weights(policy):
-                yield policy
-        else:
-            yield policy
-
-    @contextmanager
-    def _older_weights(self, policy: Any) -> Iterator[None]:
-        """The trainable weights of up to ``lag_steps`` steps ago, for the time of sampling."""
-        trainable = {n: p for n, p in policy.named_parameters() if p.requires_grad}
-        current = {n: p.detach().clone() for n, p in trainable.items()}
-        with torch.no_grad():
-            for name, parameter in trainable.items():
-                parameter.copy_(self._older[name])
-            yield
-            for name, parameter in trainable.items():
-                parameter.copy_(current[name])
+    def _room(self, row: Row) -> int:
+        """Tokens that a response to the row's prompt may have: the collator would cut what is beyond max_length."""
+        if self.args.max_length is None:
+            return int(self.args.max_new_tokens)
+        room = min(self.args.max_new_tokens, self.args.max_length - len(row.prompt))
+        if room < 1:
+            raise ValueError(
+                f"max_length={self.args.max_length} leaves no room for a response to a prompt of {len(row.prompt)} "
+                "tokens: raise it, or leave such prompts out"
+            )
+        return int(room)
 
     def _labelled(self, rows: list[Row]) -> list[Row]:
         asked = [i for i, row in enumerate(rows) if row.route == PR]
@@ -443,13 +369,30 @@ class SAILTrainer(TokenisedDPOTrainer):
         lp_1, lp_2 = outputs.log_probs[:, -(completion.shape[1] - 1) :].sum(1).chunk(2)
         lengths = completion[:, 1:].sum(1).to(lp_1.dtype).chunk(2)
         sides = Sides(lp_1, lp_2, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"], *lengths)
-        own = (inputs["route"] == PP) | ((inputs["route"] == DP) & (self.args.dp_labels == "self"))
+        own = self._self_labelled(inputs)
         h = self.pair_loss.margin(sides)
         label = torch.where(own, self_label(self.pair_loss, h, inputs["draw"]), inputs["label"])
+        terms = self._surrogate(sides, inputs, label)
+        loss = terms.loss
+        if self.args.kl_penalty:
+            loss = loss + self.args.kl_penalty * reverse_kl(
+                sides, inputs["online"], inputs["kl_baseline_1"], inputs["kl_baseline_2"]
+            )
+        if self.args.u_penalty:
+            elsewhere = (inputs["route"] != OFF).float()
+            loss = loss + self.args.u_penalty * elsewhere * (self.pair_loss.beta * h).abs()
+        self._log_step(inputs, sides, terms, label)
+        total = (inputs["weight"] * loss).sum()
+        if self.norms.due(self.state.global_step):
+            self._log_norms(inputs, terms)
+        return (total, outputs) if return_outputs else total
+
+    def _surrogate(self, sides: Sides, inputs: dict[str, Tensor], label: Tensor) -> SurrogateTerms:
+        """The terms of spec 1.5 by the chosen estimator."""
         routes = Routes(
             label,
             inputs["online"],
-            own.float(),
+            self._self_labelled(inputs).float(),
             inputs["coefficient"],
             inputs["baseline"],
             inputs["baseline_1"],
@@ -457,59 +400,58 @@ class SAILTrainer(TokenisedDPOTrainer):
         )
         if self.args.estimator == "official":
             per_step = round(self.accelerator.num_processes / float(inputs["weight"].max()))
-            terms = official(self.pair_loss, sides, routes, per_step)
-        else:
-            estimate = rao_blackwell if self.args.estimator == "rao-blackwell" else surrogate
-            terms = estimate(self.pair_loss, sides, routes)
-        loss = terms.loss
-        if self.args.kl_penalty:
-            loss = loss + self.args.kl_penalty * reverse_kl(sides, inputs["online"], inputs["kl_baseline"])
-        if self.args.u_penalty:
-            elsewhere = (inputs["route"] != OFF).float()
-            loss = loss + self.args.u_penalty * elsewhere * (self.pair_loss.beta * h).abs()
-        self._log_step(inputs, h.detach(), terms, label)
-        self._log_score(inputs, sides, terms.phi.detach())
-        total = (inputs["weight"] * loss).sum()
-        return (total, outputs) if return_outputs else total
+            return official(self.pair_loss, sides, routes, per_step)
+        estimate = rao_blackwell if self.args.estimator == "rao-blackwell" else surrogate
+        return estimate(self.pair_loss, sides, routes)
 
-    def _log_step(self, inputs: dict[str, Tensor], h: Tensor, terms: SurrogateTerms, label: Tensor) -> None:
+    def _self_labelled(self, inputs: dict[str, Tensor]) -> Tensor:
+        own = inputs["route"] == PP
+        return own | (inputs["route"] == DP) if self.args.dp_labels == "self" else own
+
+    def _log_norms(self, inputs: dict[str, Tensor], terms: SurrogateTerms) -> None:
+        added = inputs["weight"] * inputs["coefficient"]
+        parts = {"t1": added * terms.response, "t2": inputs["weight"] * terms.phi, "t3": added * terms.label}
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.norms.add({name: value.sum() for name, value in parts.items()}, parameters)
+        self._open -= 1
+        if self._open == 0:
+            for name, value in self.norms.take(self.accelerator).items():
+                self._note(f"norm/{name}", value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As DPOTrainer's, with this trainer's step metrics taken over all ranks."""
+        if self.accelerator.num_processes > 1:
+            merged: dict[str, list[float]] = {}
+            for part in all_ranks({name: list(values) for name, values in self._metrics["train"].items()}):
+                for name, values in part.items():
+                    merged.setdefault(name, []).extend(values)
+            if "num_tokens" in merged:
+                merged["num_tokens"] = [sum(merged["num_tokens"])]
+            self._metrics["train"].update(merged)
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            self.generators.save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.generators.load(Path(resume_from_checkpoint), self.accelerator.unwrap_model(self.model))
+
+    def _log_step(self, inputs: dict[str, Tensor], sides: Sides, terms: SurrogateTerms, label: Tensor) -> None:
         log = self._metrics["train"]
         self._total_train_tokens += int(inputs["attention_mask"].sum())
         log["num_tokens"] = [self._total_train_tokens]
-        u = self.pair_loss.beta * h
-        signed = torch.where(label >= 0.5, u, -u)
-        log["rewards/margins"].append(signed.mean().item())
-        log["rewards/accuracies"].append((signed > 0).float().mean().item())
-        log["abs_u"].append(u.abs().mean().item())
-        s = torch.sigmoid(u)
-        log["self_label_entropy"].append(-(s * s.log() + (1 - s) * (1 - s).log()).nan_to_num().mean().item())
-        for route in (OFF, DP, PP, PR):
+        found = pair_metrics(self.pair_loss, sides, label) | score_metrics(sides, terms.phi, inputs)
+        for name, value in found.items():
+            log[name].append(value)
+        phi = terms.phi.detach()
+        for route, name in NAMES.items():
             here = inputs["route"] == route
-            log[f"share/{NAMES[route]}"].append(here.float().mean().item())
-            for value in terms.phi.detach()[here & (inputs["weight"] > 0)].tolist():
+            log[f"share/{name}"].append(here.float().mean().item())
+            for value in phi[here & (inputs["weight"] > 0)].tolist():
                 self.lagged.add(route, value)
-
-    def _log_score(self, inputs: dict[str, Tensor], sides: Sides, phi: Tensor) -> None:
-        """KL estimate and the spread of the score term with and without its baseline, on on-policy pairs."""
-        here = inputs["online"] > 0
-        if int(here.sum()) < 2:
-            return
-        log, lp = self._metrics["train"], (sides.lp_1 + sides.lp_2).detach()[here]
-        ratio = lp - (sides.ref_1 + sides.ref_2)[here]
-        log["kl"].append((ratio / 2).mean().item())
-        log["score/std"].append(((phi - inputs["baseline"])[here] * lp).std().item())
-        log["score/std_no_baseline"].append((phi[here] * lp).std().item())
-
-    def _log_online(self, answers: list[Any]) -> None:
-        log = self._metrics["train"]
-        log["generated/length"].append(sum(len(a.ids) for a in answers) / len(answers))
-        log["generated/truncated"].append(sum(not a.stopped for a in answers) / len(answers))
-
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._metrics["train"][f"seconds/{name}"].append(time.perf_counter() - start)
 
     def _eos_ids(self) -> list[int]:
         configured = self.model.generation_config.eos_token_id
@@ -520,8 +462,33 @@ class SAILTrainer(TokenisedDPOTrainer):
         return list(configured) if isinstance(configured, list | tuple) else [int(configured)]
 
 
-def _log_ratio(row: Row) -> float:
-    """Mean log pi / ref of the row's two sampled responses (nats)."""
+def _log_ratios(row: Row) -> tuple[float, float]:
+    """log pi / ref of the row's two sampled responses (nats)."""
     assert row.logps is not None
     assert row.refs is not None
-    return sum(lp - ref for lp, ref in zip(row.logps, row.refs, strict=True)) / 2
+    return (row.logps[0] - row.refs[0], row.logps[1] - row.refs[1])
+
+
+def _has_adapter(model: Any) -> bool:
+    return hasattr(model, "peft_config")
+
+
+def _needs_no_reference(args: SAILConfig) -> bool:
+    """Offline rows alone, whose reference log-probabilities are in the data."""
+    return bool(args.precompute_ref_log_probs) and not any(args.shares)
+
+
+def load_reference(folder: str | Path, model: Any, args: SAILConfig) -> Any:
+    """The reference policy from the directory where it is saved, in the policy's dtype.
+
+    Raises:
+        ValueError: the directory does not exist or holds no model.
+    """
+    from trl.trainer.utils import create_model_from_path
+
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"ref_model={str(folder)!r} is no directory of a saved model (no config.json in it)")
+    settings = dict(args.model_init_kwargs or {})
+    if not isinstance(model, str | Path):
+        settings |= {"dtype": model.dtype, "attn_implementation": model.config._attn_implementation}
+    return create_model_from_path(str(folder), **settings)

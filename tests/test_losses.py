@@ -23,6 +23,7 @@ from sail.losses import (
     self_label,
     surrogate,
 )
+from sail.rollout import kl_baselines
 
 Setting = Literal["off", "dp", "pp", "pr"]
 SETTINGS: tuple[Setting, ...] = ("off", "dp", "pp", "pr")
@@ -136,11 +137,31 @@ def test_reverse_kl_has_its_true_gradient() -> None:
     world = World(13)
     sides = world.sides()
     weights = world.response_law("pp").detach()
-    penalty = (weights * reverse_kl(sides, torch.ones_like(weights), torch.full_like(weights, 0.3))).sum()
+    penalty = (weights * reverse_kl(sides, torch.ones_like(weights), *[torch.full_like(weights, 0.3)] * 2)).sum()
     found = torch.autograd.grad(penalty, world.theta)[0]
     lp = torch.log_softmax(world.theta, -1)
     exact = torch.autograd.grad((lp.exp() * (lp - world.ref)).sum() / PROMPTS, world.theta)[0]
     torch.testing.assert_close(found, exact, rtol=0, atol=1e-10)
+
+
+def test_reverse_kl_of_three_samples_with_its_baselines_is_unbiased() -> None:
+    """All 64 draws of K = 3 responses out of 4, with the left-out baselines, against the gradient of the KL itself."""
+    theta = torch.randn(4, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    ref = torch.log_softmax(torch.arange(4, dtype=torch.float64), -1)
+    lp = torch.log_softmax(theta, -1)
+    found, pairs, one = torch.zeros(4, dtype=torch.float64), [(0, 1), (0, 2), (1, 2)], torch.ones(1)
+    for drawn in itertools.product(range(4), repeat=3):
+        ratio = [float((lp - ref).detach()[y]) for y in drawn]
+        loss = torch.zeros((), dtype=torch.float64)
+        for (i, j), (b_1, b_2) in zip(
+            pairs, kl_baselines([("x", p, (ratio[p[0]], ratio[p[1]])) for p in pairs]), strict=True
+        ):
+            sides = Sides(*(v[None] for v in (lp[drawn[i]], lp[drawn[j]], ref[drawn[i]], ref[drawn[j]])), one, one)
+            loss = loss + reverse_kl(sides, one, one * b_1, one * b_2).sum() / 3
+        probability = float(lp.detach()[list(drawn)].sum().exp())
+        found += probability * torch.autograd.grad(loss, theta, retain_graph=True)[0]
+    exact = torch.autograd.grad((lp.exp() * (lp - ref)).sum(), theta)[0]
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-6)
 
 
 def test_official_form_by_hand() -> None:

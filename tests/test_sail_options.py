@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from training_kit import EOS, longest, perturb, rows, sail_trainer
 
 from sail.config import SAILConfig, cpu_arguments
 from sail.data import by_strength, drop_near_ties, may_use_label
-from sail.rollout import Pair, baselines, flipped, hard_label, route_of, source_of, within_prompt
+from sail.rollout import Pair, baselines, flipped, hard_label, kl_baselines, route_of, source_of, within_prompt
 
 Load = Callable[[], Any]
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -191,8 +192,7 @@ def test_penalties_add_their_formula_and_pull_back(tmp_path: Path, load: Load, t
         if penalty == "u_penalty":
             each = (0.3 * (r_1 - r_2)).abs()
             return float((batch["weight"] * chosen * each).sum()), float((chosen * each).sum())
-        b = batch["kl_baseline"]
-        each = ((r_1 - b) * lp_1 + (r_2 - b) * lp_2) / 2
+        each = ((r_1 - batch["kl_baseline_1"]) * lp_1 + (r_2 - batch["kl_baseline_2"]) * lp_2) / 2
         return float((batch["weight"] * chosen * each).sum()), 0.0
 
     by_hand, before = distance()
@@ -203,6 +203,62 @@ def test_penalties_add_their_formula_and_pull_back(tmp_path: Path, load: Load, t
             for name, parameter in trainer.model.named_parameters():
                 parameter -= 1e-6 * (gradients[1][name] - gradients[0][name])
         assert distance()[1] < before
+
+
+def test_kl_baselines_leave_the_response_out() -> None:
+    """K = 3 at one prompt and 2 at another: each response once, its own log-ratio left out."""
+    ratios = {("a", 0): 1.0, ("a", 1): 2.0, ("a", 2): 4.0, ("b", 0): 8.0, ("b", 1): 16.0}
+    pairs = [("a", (0, 1)), ("a", (0, 2)), ("a", (1, 2)), ("b", (0, 1))]
+    found = kl_baselines([(g, p, (ratios[g, p[0]], ratios[g, p[1]])) for g, p in pairs])
+    for (group, pair), both in zip(pairs, found, strict=True):
+        for k, b in zip(pair, both, strict=True):
+            assert b == pytest.approx(np.mean([r for key, r in ratios.items() if key != (group, k)]))
+
+
+def test_kl_baseline_of_a_lone_pair_is_its_partner() -> None:
+    assert kl_baselines([("a", (0, 1), (3.0, 5.0))]) == [(5.0, 3.0)]
+
+
+def test_term_norms_are_those_of_the_terms(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    """T2 is the gradient at c = 0, T1 what c adds; with accumulation they are those of the whole step."""
+
+    def gradients(coefficient: float) -> dict[str, torch.Tensor]:
+        trainer = build(coefficient, 4, 1)
+        batch = first_step(trainer)[0]
+        trainer._compute_loss(trainer.model, batch, False).backward()
+        return {n: p.grad for n, p in trainer.model.named_parameters()}
+
+    def build(coefficient: float, size: int, accumulation: int) -> Any:
+        trainer = sail_trainer(
+            tmp_path, load, tokenizer, rows(), preference=longest, pr_share=1.0, pr_coef=coefficient, max_steps=1,
+            per_device_train_batch_size=size, gradient_accumulation_steps=accumulation, term_norms_every=1,
+        )  # fmt: skip
+        perturb(trainer.model)
+        return trainer
+
+    plain, scored = gradients(0.0), gradients(0.5)
+    t1 = sum(float((scored[n] - plain[n]).pow(2).sum()) for n in plain) ** 0.5
+    t2 = sum(float(g.pow(2).sum()) for g in plain.values()) ** 0.5
+    for size, accumulation in ((4, 1), (2, 2)):
+        trainer = build(0.5, size, accumulation)
+        trainer.train()
+        log = trainer.state.log_history[0]
+        assert log["norm/t1"] == pytest.approx(t1, rel=1e-3)
+        assert log["norm/t2"] == pytest.approx(t2, rel=1e-3)
+        assert log.get("norm/t3", 0) == 0
+
+
+def test_max_length_limits_the_responses(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    """What the collator would cut off is not sampled, so that the scored ids are the sampled ones."""
+    trainer = sail_trainer(tmp_path, load, tokenizer, rows(), pp_share=0.9, max_new_tokens=20, max_length=12)
+    perturb(trainer.model)
+    batch = first_step(trainer)[0]
+    online = batch["online"].bool().repeat(2)
+    lengths = batch["attention_mask"].sum(1)[online]
+    assert lengths.max() == 12
+    trainer = sail_trainer(tmp_path, load, tokenizer, rows(), pp_share=0.9, max_length=4)
+    with pytest.raises(ValueError, match="max_length=4 leaves no room"):
+        first_step(trainer)
 
 
 @pytest.mark.parametrize("loss", ["bt", "cdpo", "hinge", "ipo", "simpo"])
@@ -270,6 +326,9 @@ def test_step_metrics(tmp_path: Path, load: Load, tokenizer: Any) -> None:
         ({"estimator": "magic"}, "estimator must be one of"),
         ({"labels": "loud"}, "labels must be one of"),
         ({"num_samples": 1}, "num_samples"),
+        ({"pr_coef": 0.3}, "pr_coef has no effect without examples on its route: set pr_share > 0"),
+        ({"label_smoothing": 0.1}, "set that too"),
+        ({"temperature": 0.0}, "temperature must be positive"),
         ({"curriculum": "up"}, "curriculum"),
         ({"loss_type": ["ipo"]}, "pair_loss"),
         ({"f_divergence_type": "js_divergence"}, "f_divergence_type"),
@@ -278,6 +337,15 @@ def test_step_metrics(tmp_path: Path, load: Load, tokenizer: Any) -> None:
 def test_bad_settings(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         SAILConfig(output_dir=str(tmp_path), **cpu_arguments(), **settings)
+
+
+def test_temperature_with_the_score_term_warns(tmp_path: Path) -> None:
+    """The warning names the bias; without a score term (online DPO) another temperature is a choice like any other."""
+    with pytest.warns(UserWarning, match=r"temperature=0.7 biases the score term"):
+        SAILConfig(output_dir=str(tmp_path), pr_share=0.3, temperature=0.7, **cpu_arguments())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="temperature")
+        SAILConfig(output_dir=str(tmp_path), pr_share=0.3, pr_coef=0.0, temperature=0.7, **cpu_arguments())
 
 
 def test_no_offline_share_warns(tmp_path: Path) -> None:

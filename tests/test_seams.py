@@ -12,6 +12,9 @@ SEAMS = {
     "_precompute_ref_logps": ["self", "dataset", "name", "batch_size"],
     "_set_signature_columns_if_needed": ["self"],
     "compute_ref_log_probs": ["self", "model", "inputs"],
+    "_save_checkpoint": ["self", "model", "trial"],
+    "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
+    "log": ["self", "logs", "start_time"],
     "get_batch_samples": ["self", "epoch_iterator", "num_batches", "device"],
 }
 

@@ -11,10 +11,11 @@ import torch
 from datasets import Dataset
 
 from sail.config import SAILConfig, cpu_arguments
+from sail.dpo import TokenisedDPOTrainer
 from sail.rollout import Pair
-from sail.trainer import SAILTrainer, TokenisedDPOTrainer
+from sail.trainer import SAILTrainer
 
-EOS = 260
+EOS = 256
 
 
 def rows(count: int = 12, seed: int = 0) -> list[dict[str, Any]]:
@@ -80,7 +81,7 @@ def sail_trainer(
     options = {k: changes.pop(k) for k in ("preference", "peft_config", "generator") if k in changes}
     return SAILTrainer(
         model=load(),
-        ref_model=None if "peft_config" in options else load(),
+        ref_model=changes.pop("ref_model", None if "peft_config" in options else load()),
         args=SAILConfig(**arguments(folder, **changes)),
         train_dataset=Dataset.from_list(data),
         processing_class=tokenizer,
@@ -97,7 +98,7 @@ def dpo_trainer(
     options = {k: changes.pop(k) for k in ("peft_config",) if k in changes}
     return TokenisedDPOTrainer(
         model=load(),
-        ref_model=None if "peft_config" in options else load(),
+        ref_model=changes.pop("ref_model", None if "peft_config" in options else load()),
         args=DPOConfig(**arguments(folder, **changes)),
         train_dataset=Dataset.from_list(data).remove_columns("example_id"),
         processing_class=tokenizer,

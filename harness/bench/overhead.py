@@ -1,7 +1,12 @@
-"""Step time of SAIL-DP against TRL's DPOTrainer on the same batches (SmolLM2, LoRA).
+"""What SAIL costs a step, side by side in one run (LoRA on the top 8 layers, batches of 8 pairs).
 
-Run: ``python -m harness.bench.overhead [MODEL] [ROUNDS]``. Prints one JSON line. The two trainers take turns, batch by
-batch, so that a busy machine slows both; the ratio is the median over batches.
+Run: ``python -m harness.bench.overhead [MODEL] [ROUNDS]``. Prints one JSON line for each comparison:
+
+* ``dp``: a SAIL-DP step against TRL's DPOTrainer on the same batches;
+* ``score``: a SAIL-PR step against the same step without baseline and score term, on the same sampled tokens;
+* ``generation``: tokens a second sampled for SAIL-PR against TRL's OnlineDPOTrainer, same prompts, lengths and law.
+
+The two sides take turns, round by round, so that a busy machine slows both; a ratio is the median over rounds.
 """
 
 from __future__ import annotations
@@ -11,12 +16,14 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.models import build_start
-from harness.policy import load_model, load_tokenizer
-from harness.recipe import LoraSpec
+from harness.policy import load_model, load_tokenizer, render
+from harness.prompts import splits
+from harness.recipe import DataSpec, LoraSpec
 from harness.store import Store
 
 PAIRS, PROMPT, ANSWER = 8, 50, 32
@@ -54,64 +61,174 @@ def step(trainer: Any, batch: dict[str, Any]) -> float:
     return time.perf_counter() - began
 
 
-def measure(model: str, rounds: int) -> dict[str, Any]:
-    """Median step seconds of both trainers, and the median of the ratios."""
-    from datasets import Dataset
-    from trl import DPOConfig
+def take_turns(sides: Sequence[Callable[[int], float]], rounds: int) -> list[list[float]]:
+    """What each side returns in each round, the first round (warm-up) left out; the order alternates."""
+    found: list[list[float]] = [[], []]
+    for place in range(rounds):
+        for which in (0, 1) if place % 2 == 0 else (1, 0):
+            value = sides[which](place)
+            if place:
+                found[which].append(value)
+    return found
 
-    from harness.training import lora_config
-    from sail.config import SAILConfig, cpu_arguments
-    from sail.trainer import SAILTrainer, TokenisedDPOTrainer
 
-    with tempfile.TemporaryDirectory() as scratch:
-        start = build_start(model, Store(Path(scratch)))
-        tokenizer = load_tokenizer(start)
-        data = Dataset.from_list(pairs(len(tokenizer), tokenizer.eos_token_id, PAIRS * rounds))
-        common: dict[str, Any] = {
+def _summary(name: str, model: str, found: list[list[float]], labels: tuple[str, str], digits: int) -> dict[str, Any]:
+    ratios = [b / a for a, b in zip(*found, strict=True)]
+    first, second = (round(statistics.median(values), digits) for values in found)
+    quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return {
+        "comparison": name,
+        "model": model,
+        "rounds": len(ratios),
+        labels[0]: first,
+        labels[1]: second,
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_quartiles": [round(quartiles[0], 3), round(quartiles[2], 3)],
+    }
+
+
+class Bench:
+    """The model, its tokenizer and the settings that all sides share."""
+
+    def __init__(self, model: str, rounds: int, scratch: str) -> None:
+        from sail.config import cpu_arguments
+
+        self.name, self.rounds, self.scratch = model, rounds, scratch
+        self.start = build_start(model, Store(Path(scratch)))
+        self.tokenizer = load_tokenizer(self.start)
+        self.data = pairs(len(self.tokenizer), self.tokenizer.eos_token_id, PAIRS * rounds)
+        self.common: dict[str, Any] = {
             "output_dir": scratch,
             "per_device_train_batch_size": PAIRS,
             "max_steps": rounds,
             "report_to": "none",
             "disable_tqdm": True,
-            "precompute_ref_log_probs": True,
             "max_length": None,
             "dataloader_pin_memory": False,
             **cpu_arguments(),
         }
-        trainers = []
-        for kind, args in (
-            (TokenisedDPOTrainer, DPOConfig(**common)),
-            (SAILTrainer, SAILConfig(**common, dp_share=0.4, dp_coef=0.2)),
-        ):
-            policy = load_model(start)
-            trainer = kind(
-                model=policy,
-                args=args,
-                train_dataset=data if kind is SAILTrainer else data.remove_columns("example_id"),
-                processing_class=tokenizer,
-                peft_config=lora_config(LoraSpec(layers=8), policy),
-            )
-            trainer.create_optimizer()
-            trainer.current_gradient_accumulation_steps = 1
-            trainers.append(trainer)
-        seconds: list[list[float]] = [[], []]
-        batches = zip(*(list(t.get_train_dataloader()) for t in trainers), strict=True)
-        for place, both in enumerate(batches):
-            order = (0, 1) if place % 2 == 0 else (1, 0)
-            for which in order:
-                spent = step(trainers[which], both[which])
-                if place:  # the first round warms up
-                    seconds[which].append(spent)
-    ratios = [b / a for a, b in zip(*seconds, strict=True)]
-    return {
-        "model": model,
-        "rounds": rounds - 1,
-        "dpo_seconds": round(statistics.median(seconds[0]), 3),
-        "sail_dp_seconds": round(statistics.median(seconds[1]), 3),
-        "ratio": round(statistics.median(ratios), 3),
-    }
+
+    def trainer(self, kind: Any, args: Any, **options: Any) -> Any:
+        """A trainer on a fresh copy of the model, ready to step."""
+        from datasets import Dataset
+
+        from harness.training import lora_config
+        from sail.config import SAILConfig
+
+        policy, data = load_model(self.start), Dataset.from_list(self.data)
+        trainer = kind(
+            model=policy,
+            args=args,
+            train_dataset=data if isinstance(args, SAILConfig) else data.remove_columns("example_id"),
+            processing_class=self.tokenizer,
+            peft_config=lora_config(LoraSpec(layers=8), policy),
+            **options,
+        )
+        trainer.create_optimizer()
+        trainer.current_gradient_accumulation_steps = 1
+        return trainer
+
+    def steps(self, trainer: Any) -> Callable[[int], float]:
+        """Seconds of the step of a round."""
+        batches = list(trainer.get_train_dataloader())
+        return lambda place: step(trainer, batches[place])
+
+
+def dp(bench: Bench) -> dict[str, Any]:
+    """SAIL-DP against TRL's DPOTrainer."""
+    from trl import DPOConfig
+
+    from sail.config import SAILConfig
+    from sail.dpo import TokenisedDPOTrainer
+    from sail.trainer import SAILTrainer
+
+    common = bench.common | {"precompute_ref_log_probs": True}
+    stock = bench.trainer(TokenisedDPOTrainer, DPOConfig(**common))
+    ours = bench.trainer(SAILTrainer, SAILConfig(**common, dp_share=0.4, dp_coef=0.2))
+    found = take_turns([bench.steps(stock), bench.steps(ours)], bench.rounds)
+    return _summary("dp", bench.name, found, ("dpo_seconds", "sail_dp_seconds"), 3)
+
+
+def score(bench: Bench) -> dict[str, Any]:
+    """SAIL-PR against the same without baseline and score term. Learning rate 0: both sample the same tokens."""
+    from sail.config import SAILConfig
+    from sail.losses import PairLoss, Sides
+    from sail.trainer import SAILTrainer
+
+    class Without(SAILTrainer):
+        """Online DPO by the same rollout: no baseline, no score term, the pair loss alone."""
+
+        def _with_baselines(self, rows: list[Any]) -> list[Any]:
+            return rows
+
+        def _surrogate(self, sides: Sides, inputs: dict[str, Any], label: Any) -> Any:
+            from sail.losses import SurrogateTerms, labelled
+
+            loss: PairLoss = self.pair_loss
+            h = loss.margin(sides)
+            phi = labelled(loss.phi(h), loss.phi(-h), label)
+            return SurrogateTerms(phi, phi, phi.detach(), phi.detach())
+
+    args = bench.common | {"learning_rate": 0.0, "pr_share": 1.0, "pr_coef": 0.3, "max_new_tokens": ANSWER}
+    plain, scored = (
+        bench.trainer(kind, SAILConfig(**args), preference=lambda pairs: [1.0] * len(pairs))
+        for kind in (Without, SAILTrainer)
+    )
+    found = take_turns([bench.steps(plain), bench.steps(scored)], bench.rounds)
+    return _summary("score", bench.name, found, ("without_seconds", "with_seconds"), 3)
+
+
+def generation(bench: Bench) -> dict[str, Any]:
+    """Tokens a second: SAIL's rollout against ``OnlineDPOTrainer._generate``; T = 1, untruncated, two a prompt."""
+    from datasets import Dataset
+    from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
+
+    from harness.training import lora_config
+    from sail.config import SAILConfig
+    from sail.rollout import PR, Row
+    from sail.trainer import SAILTrainer
+
+    asked = splits(DataSpec(train_prompts=PAIRS * bench.rounds, tune_prompts=1, eval_prompts=1, heldout_prompts=1))
+    prompts = [[{"role": "user", "content": p["prompt"]}] for p in asked["train"]]
+    ids = [tuple(render(bench.tokenizer, p)) for p in prompts]
+    args = SAILConfig(**bench.common, pr_share=1.0, max_new_tokens=ANSWER)
+    ours = bench.trainer(SAILTrainer, args, preference=lambda pairs: [1.0] * len(pairs))
+    policy = load_model(bench.start)
+    theirs = OnlineDPOTrainer(
+        model=policy,
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        args=OnlineDPOConfig(**(bench.common | {"max_length": 512}), max_new_tokens=ANSWER, temperature=1.0),
+        train_dataset=Dataset.from_list([{"prompt": p} for p in prompts]),
+        processing_class=bench.tokenizer,
+        peft_config=lora_config(LoraSpec(layers=8), policy),
+    )
+
+    def stock(place: int) -> float:
+        began = time.perf_counter()
+        mask = theirs._generate(theirs.model, prompts[place * PAIRS : (place + 1) * PAIRS])[3]
+        return int(mask.sum()) / (time.perf_counter() - began)
+
+    def own(place: int) -> float:
+        some = range(place * PAIRS, (place + 1) * PAIRS)
+        began = time.perf_counter()
+        answers = ours._generate([Row(i, ids[i], (), (), PR, 0.5) for i in some])
+        return sum(len(a.ids) for a in answers) / (time.perf_counter() - began)
+
+    found = take_turns([stock, own], bench.rounds)
+    return _summary("generation", bench.name, found, ("online_dpo_tokens_per_second", "sail_tokens_per_second"), 1)
+
+
+COMPARISONS: tuple[Callable[[Bench], dict[str, Any]], ...] = (dp, score, generation)
+
+
+def measure(model: str, rounds: int) -> list[dict[str, Any]]:
+    """All comparisons, one after the other."""
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(model, rounds, scratch)
+        return [comparison(bench) for comparison in COMPARISONS]
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    print(json.dumps(measure(arguments[0] if arguments else "smollm2", int(arguments[1]) if arguments[1:] else 13)))
+    for line in measure(arguments[0] if arguments else "smollm2", int(arguments[1]) if arguments[1:] else 13):
+        print(json.dumps(line))

@@ -19,7 +19,7 @@ class DPO(Method):
         from trl import DPOConfig
 
         from harness.training import arguments, run_trainer
-        from sail.trainer import TokenisedDPOTrainer
+        from sail.dpo import TokenisedDPOTrainer
 
         args = DPOConfig(**arguments(context), precompute_ref_log_probs=True)
         return run_trainer(context, TokenisedDPOTrainer, args)

@@ -47,7 +47,9 @@ class SAIL(Method):
 
         options = self.config
         assert isinstance(options, SAILOptions)
-        shares: dict[str, Any] = {f"{self.route}_share": options.share, f"{self.route}_coef": options.coefficient}
+        shares: dict[str, Any] = {f"{self.route}_share": options.share}
+        if options.share > 0:
+            shares[f"{self.route}_coef"] = options.coefficient
         args = SAILConfig(
             **arguments(context),
             precompute_ref_log_probs=True,

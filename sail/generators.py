@@ -1,0 +1,84 @@
+"""Who samples the responses of online pairs: the current policy, the start policy, older weights, or another model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer.utils import use_adapter
+
+from sail.rollout import LAGGED, OTHER, START
+
+OLDER = "lagged.safetensors"
+
+
+class Generators:
+    """The models behind the sources of :mod:`sail.rollout`. Only the current policy's responses get a score term.
+
+    Args:
+        other: the model of the OTHER source, or None.
+        lag_steps: optimiser steps between two copies of the trainable weights; 0 if the LAGGED source has no share.
+    """
+
+    def __init__(self, other: Any = None, lag_steps: int = 0) -> None:
+        self.other, self.lag_steps = other, lag_steps
+        self._older: dict[str, Tensor] = {}
+
+    def begin_step(self, policy: Any, step: int) -> None:
+        """Copy the weights if it is time to."""
+        if self.lag_steps and (not self._older or step % self.lag_steps == 0):
+            self._older = {n: p.detach().clone() for n, p in _trainable(policy).items()}
+
+    @contextmanager
+    def model(self, source: int, policy: Any, reference: Any | None) -> Iterator[Any]:
+        """The model that a source samples from, for the time of sampling.
+
+        ``policy`` and ``reference`` are unwrapped; without a reference model the start policy is ``policy`` with its
+        adapter off, or with the frozen copy of the adapter that it began with.
+        """
+        if source == OTHER:
+            yield self.other
+        elif source == START and reference is not None:
+            yield reference
+        elif source == START:
+            with use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None):
+                yield policy
+        elif source == LAGGED:
+            with self._older_weights(policy):
+                yield policy
+        else:
+            yield policy
+
+    @contextmanager
+    def _older_weights(self, policy: Any) -> Iterator[None]:
+        trainable = _trainable(policy)
+        current = {n: p.detach().clone() for n, p in trainable.items()}
+        with torch.no_grad():
+            for name, parameter in trainable.items():
+                parameter.copy_(self._older[name])
+            yield
+            for name, parameter in trainable.items():
+                parameter.copy_(current[name])
+
+    def save(self, checkpoint: Path) -> None:
+        """Write the older weights into a checkpoint, so that a resumed run samples from the same."""
+        from safetensors.torch import save_file
+
+        if self._older:
+            save_file({n: t.contiguous() for n, t in self._older.items()}, checkpoint / OLDER)
+
+    def load(self, checkpoint: Path, policy: Any) -> None:
+        """Take up the older weights that a checkpoint holds."""
+        from safetensors.torch import load_file
+
+        if self.lag_steps and (checkpoint / OLDER).is_file():
+            where = {n: p.device for n, p in _trainable(policy).items()}
+            self._older = {n: t.to(where[n]) for n, t in load_file(checkpoint / OLDER).items()}
+
+
+def _trainable(policy: Any) -> dict[str, Any]:
+    return {n: p for n, p in policy.named_parameters() if p.requires_grad}
