@@ -6,12 +6,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from harness.benchmark import BenchmarkOptions, EvalContext, Row
 from sail.types import Request
+
+if TYPE_CHECKING:
+    from harness.policy import Policy
 
 Messages = list[dict[str, str]]
 
@@ -45,11 +48,9 @@ def _text(package: str, name: str) -> str:
     return (files("benchmarks") / package / "mini" / f"{name}.jsonl").read_text(encoding="utf-8")
 
 
-def greedy(context: EvalContext, conversations: Sequence[Messages], max_new_tokens: int) -> list[Request]:
+def greedy(policy: Policy, conversations: Sequence[Messages], max_new_tokens: int) -> list[Request]:
     """Requests for greedy answers to conversations, by the policy's chat template."""
-    from harness.policy import render
-
-    return [Request(tuple(render(context.policy.tokenizer, turns)), max_new_tokens, 0.0) for turns in conversations]
+    return [Request(policy.render(turns), max_new_tokens, 0.0) for turns in conversations]
 
 
 def answers(context: EvalContext, requests: Sequence[Request], policy: Any = None) -> list[Row]:

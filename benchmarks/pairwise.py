@@ -36,14 +36,16 @@ class Pairwise(Benchmark):
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One greedy answer a prompt."""
+        return self._asked(context.policy)
+
+    def _asked(self, policy: Any) -> list[Request]:
         turns = [[{"role": "user", "content": p[self.prompt_key]}] for p in self._prompts()]
-        return greedy(context, turns, self.options.max_new_tokens)
+        return greedy(policy, turns, self.options.max_new_tokens)
 
     def answer(self, context: EvalContext) -> list[Row]:
         """The policy's answers, with the baseline's beside them."""
-        asked = self.requests(context)
-        ours = answers(context, asked)
-        theirs = answers(context, asked, context.start)
+        ours = answers(context, self.requests(context))
+        theirs = answers(context, self._asked(context.start), context.start)
         return [
             {"id": digest(p[self.prompt_key]), "prompt": p[self.prompt_key], "answer": a, "baseline": b}
             for p, a, b in zip(self._prompts(), ours, theirs, strict=True)

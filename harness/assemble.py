@@ -45,6 +45,7 @@ def _base(plan: RunPlan) -> dict[str, Any]:
         "seed": plan.seed,
         "budget": {"name": plan.budget.name, "axis": plan.budget.axis, "limit": plan.budget.limit},
         "start": {"model": plan.recipe.model if "/" not in plan.recipe.model else "custom", "key": plan.start.key},
+        "oracles": {"training": plan.oracle, "evaluation": plan.eval_oracle},
         "data": {"pairs": plan.pairs.key, **counts},
         "environment": _environment(plan),
     }

@@ -8,11 +8,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
+from harness.oracles.base import Oracle, Row
 from harness.recipe import BudgetSpec
 
 
@@ -83,26 +86,74 @@ class Ledger:
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
 
 
+class BudgetExceededError(RuntimeError):
+    """A method went on training after its budget was spent."""
+
+
 class Meter:
-    """Counts what passes through a model into a ledger, by hooks on its backbone and its LM head.
+    """Counts what passes through a model into a ledger, by hooks on its backbone and its LM head, and the updates of
+    its weights, by a hook on all optimisers.
 
     A forward with gradient is training; one that fills a key-value cache is generation; any other is the reference
     (or what ``phase`` says, in evaluation). A token counts as generated when the LM head scores a position of a
-    forward that used a cache.
+    forward that used a cache. Two rows of a training forward are one pair.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self.budget: Budget | None = None
+        self._bases: list[Any] = []
         self._phase: str | None = None
         self._since = time.perf_counter()
         self._last: tuple[str, bool] = ("reference", False)
+        self._before, self._stopped = 0.0, ""
 
     def attach(self, model: Any) -> Any:
         """Meter a transformers model and return it."""
         base = getattr(model, model.base_model_prefix, model)
         base.register_forward_pre_hook(self._count, with_kwargs=True)
+        self._bases.append(weakref.ref(base))
         model.get_output_embeddings().register_forward_pre_hook(self._count_generated)
         return model
+
+    @contextmanager
+    def enforce(self, budget: Budget) -> Iterator[None]:
+        """Count every optimiser's updates of metered weights while a method trains, and stop one that goes on after the
+        budget is spent: at the end of the first step that it should not have taken.
+
+        Raises:
+            BudgetExceededError: the method did; also if it swallowed the first exception.
+        """
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        self.budget, self._stopped = budget, ""
+        handle = register_optimizer_step_post_hook(self._updated)
+        self._before = self._consumed(budget)
+        try:
+            yield
+        finally:
+            handle.remove()
+            self.budget = None
+        if self._stopped:
+            raise BudgetExceededError(self._stopped)
+
+    def _consumed(self, budget: Budget) -> float:
+        train = self.ledger.entries.get("train", {})
+        return train.get("updates", 0) if budget.axis == "steps" else train.get("rows", 0) / 2
+
+    def _updated(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        ours = {id(p) for ref in self._bases if (base := ref()) is not None for p in base.parameters()}
+        if self.budget is None or not any(id(p) in ours for g in optimizer.param_groups for p in g["params"]):
+            return
+        before = self._before
+        self.ledger.add("train", "updates", 1)
+        self._before = self._consumed(self.budget)
+        if before >= self.budget.limit:
+            self._stopped = (
+                f"ignored its budget: it trained on after {self.budget.limit} {self.budget.axis} and was stopped at "
+                f"{self._before:g}"
+            )
+            raise BudgetExceededError(self._stopped)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -138,6 +189,8 @@ class Meter:
         else:
             phase = "generate" if cached else "reference"
         self.ledger.add(phase, "tokens", real)
+        if phase == "train":
+            self.ledger.add("train", "rows", ids.shape[0])
         self._last = (phase, cached)
 
     def _count_generated(self, module: Any, args: tuple[Any, ...]) -> None:
@@ -147,14 +200,43 @@ class Meter:
 
 
 class MeteredOracle:
-    """An oracle whose calls are charged: one for each scored response."""
+    """An oracle whose calls are charged: one for each scored response, two (both orders) for each compared pair."""
 
-    def __init__(self, oracle: Any, ledger: Ledger) -> None:
+    def __init__(self, oracle: Oracle, ledger: Ledger) -> None:
         self._oracle = oracle
         self._ledger = ledger
 
-    def score(self, rows: list[dict[str, Any]], texts: list[str]) -> list[float]:
-        """Scores of the texts as answers to the prompts ``rows``."""
-        scores: list[float] = self._oracle.score(rows, texts)
+    @property
+    def unit(self) -> str:
+        """What a reward is measured in."""
+        return self._oracle.unit
+
+    def score(self, rows: Sequence[Row], texts: Sequence[str]) -> list[float]:
+        """Scores of the texts as answers to the prompts ``rows``; not for pairwise oracles."""
+        scores = self._oracle.score(rows, texts)
         self._ledger.add("oracle", "calls", len(texts))
         return scores
+
+    def prefer(self, rows: Sequence[Row], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+        """Probability that the first answer is better, for each pair."""
+        found = self._oracle.prefer(rows, firsts, seconds)
+        self._ledger.add("oracle", "calls", 2 * len(rows))
+        return found
+
+    def rank(self, row: Row, texts: Sequence[str]) -> list[float]:
+        """A number for each of several answers to one prompt: its score, or its mean win over the others."""
+        if not self._oracle.pairwise:
+            return self.score([row] * len(texts), texts)
+        pairs = list(combinations(range(len(texts)), 2))
+        won = self.prefer([row] * len(pairs), [texts[i] for i, _ in pairs], [texts[j] for _, j in pairs])
+        total = [0.0] * len(texts)
+        for (i, j), p in zip(pairs, won, strict=True):
+            total[i] += p
+            total[j] += 1 - p
+        return [value / (len(texts) - 1) for value in total]
+
+    def versus(self, rows: Sequence[Row], texts: Sequence[str], base: Sequence[str]) -> tuple[list[float], list[float]]:
+        """Rewards of the texts and of a baseline's: scores, or win shares against that baseline (it has 0.5)."""
+        if not self._oracle.pairwise:
+            return self.score(rows, texts), self.score(rows, base)
+        return self.prefer(rows, texts, base), [0.5] * len(rows)

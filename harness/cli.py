@@ -171,35 +171,44 @@ def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
         click.echo(f"{len(folders)} leaderboard(s) up to date")
 
 
-def _listing(kind: str) -> None:
-    from harness.registry import plugins
+def _listing(kind: str, schema: str) -> None:
+    from harness.registry import OURS, plugins
 
     for name, plugin in plugins(kind).items():
+        origin = click.style(f"({plugin.origin} {plugin.version})", dim=True)
         try:
             loaded = plugin.load()
-            paper = getattr(loaded, "paper", "")
-            told = loaded.summary + (f" [{paper}]" if paper else "")
-        except UserError as error:
-            told = f"BROKEN: {error}"
-        click.echo(f"{name:<16} {told} ({plugin.origin} {plugin.version})")
+            lines = [f"{click.style(name, bold=True)}  {loaded.summary} {origin}"]
+            fields = getattr(loaded, schema).model_fields
+            settings = ", ".join(f"{k} {'required' if f.is_required() else f.default}" for k, f in fields.items())
+            facts = [getattr(loaded, "paper", ""), f"settings: {settings}" if settings else ""]
+            facts.append(f"published: {loaded.published}" if getattr(loaded, "published", "") else "")
+            lines += [f"    {fact}" for fact in facts if fact]
+        except (UserError, AttributeError) as error:
+            lines = [f"{click.style(name, bold=True)}  BROKEN: {error} {origin}"]
+        if plugin.clash and plugin.origin == OURS:
+            lines.append(
+                f"    the name is also claimed by {', '.join(plugin.clash)}, which is left aside: rename it there"
+            )
+        click.echo("\n".join(lines))
 
 
 @main.command()
 def methods() -> None:
-    """List methods: name, what it is, paper, origin."""
-    _listing("methods")
+    """List methods: name, what it is, origin, paper, settings with their defaults, published settings."""
+    _listing("methods", "Config")
 
 
 @main.command()
 def benchmarks() -> None:
     """List benchmarks."""
-    _listing("benchmarks")
+    _listing("benchmarks", "Options")
 
 
 @main.command()
 def oracles() -> None:
     """List oracles."""
-    _listing("oracles")
+    _listing("oracles", "Options")
 
 
 @main.command("fetch-model")

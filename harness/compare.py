@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from harness.progress import Display
 from harness.recipe import Recipe
 from harness.run import Job, main
 from harness.store import Store
+
+TOO_LONG = "too long"
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,10 @@ def _run(request: Request, plan: RunPlan, shown: Display) -> str | None:
     process.start()
     sender.close()
     try:
-        outcome = _listen(receiver, shown)
+        outcome = _listen(receiver, shown, plan.recipe.time_limit)
+        if outcome == TOO_LONG:
+            process.kill()
+            outcome = f"it worked longer than the recipe's time_limit of {plan.recipe.time_limit:g} minutes"
         process.join()
     except BaseException:
         process.kill()
@@ -124,10 +130,13 @@ def _run(request: Request, plan: RunPlan, shown: Display) -> str | None:
     return f"the process ended without a result ({how}; out of memory?) (log: {job.log.name})"
 
 
-def _listen(receiver: Any, shown: Display) -> str | None:
+def _listen(receiver: Any, shown: Display, minutes: float | None) -> str | None:
     """Forward events until the run ends: "" if it finished, a reason if it failed, None if it just vanished."""
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
     with contextlib.suppress(EOFError):
         while True:
+            if deadline is not None and not receiver.poll(max(0.0, deadline - time.monotonic())):
+                return TOO_LONG
             kind, value = receiver.recv()
             if kind == "stage":
                 shown.stage(*value)

@@ -41,7 +41,7 @@ def sample_pairs(
     rows, ties = [], 0
     for index, prompt in enumerate(prompts):
         group = answers[index * data.samples : (index + 1) * data.samples]
-        scores = oracle.score([prompt] * len(group), [policy.text(a) for a in group])
+        scores = oracle.rank(prompt, [policy.text(a) for a in group])
         picked = best_and_worst(scores)
         if picked is None:
             ties += 1

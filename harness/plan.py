@@ -16,8 +16,9 @@ from harness.errors import UserError, unknown
 from harness.judge.prompts import identity
 from harness.methods.base import Method
 from harness.models import start_stage
+from harness.oracles.base import Oracle
 from harness.prompts import splits
-from harness.recipe import Recipe
+from harness.recipe import OracleSpec, Recipe
 from harness.results import Trial
 from harness.store import Stage, Store, digest, read_json
 from sail.types import SAMPLER_VERSION
@@ -53,6 +54,16 @@ def make_benchmark(recipe: Recipe, name: str) -> Benchmark:
     return benchmark
 
 
+def make_oracle(spec: OracleSpec) -> Oracle:
+    """An oracle, configured.
+
+    Raises:
+        UserError: no such oracle, or an option that it does not have.
+    """
+    oracle: Oracle = _configured(registry.load("oracles", spec.name), "Options", spec.options, f"oracle {spec.name}")
+    return oracle
+
+
 def _configured(factory: Any, schema: str, options: dict[str, Any], what: str) -> Any:
     from pydantic import ValidationError
 
@@ -83,24 +94,27 @@ class RunPlan:
         return start_stage(self.recipe.model)
 
     @cached_property
-    def oracle_version(self) -> int:
-        """Version of the training oracle, part of every key that depends on its scores."""
-        version: int = registry.load("oracles", self.recipe.oracle).version
-        return version
+    def oracle(self) -> dict[str, Any]:
+        """Identity of the training oracle, part of every key that depends on its labels."""
+        return make_oracle(self.recipe.oracle).identity()
+
+    @cached_property
+    def eval_oracle(self) -> dict[str, Any]:
+        """Identity of the evaluation oracle."""
+        return make_oracle(self.recipe.eval_oracle or self.recipe.oracle).identity()
 
     @cached_property
     def pairs(self) -> Stage:
         """The preference pairs."""
         data = self.recipe.data.model_dump(mode="json", exclude={"eval_prompts", "tune_prompts"})
         prompts = {k: digest([p["prompt"] for p in v]) for k, v in splits(self.recipe.data).items() if k in _PAIRED}
-        oracle = [self.recipe.oracle, self.oracle_version]
         inputs = {
             "version": [PAIRS_VERSION, SAMPLER_VERSION],
             "dtype": self.recipe.dtype,
             "start": self.start.key,
             "data": data,
             "prompts": prompts,
-            "oracle": oracle,
+            "oracle": self.oracle,
         }
         return Stage("pairs", inputs)
 
@@ -179,7 +193,7 @@ class RunPlan:
             protocol |= {
                 "prompts": digest([p["prompt"] for p in chosen["eval"]]),
                 "heldout": self.pairs.key,
-                "oracle": [self.recipe.oracle, self.oracle_version],
+                "oracle": self.eval_oracle,
                 "start": self.start.key,
             }
         return protocol
@@ -196,6 +210,8 @@ class RunPlan:
             return None
         protocol = {k: v for k, v in self.protocol(benchmark).items() if k != "judge"}
         inputs = {"policy": policy.key, "protocol": protocol, "version": SAMPLER_VERSION, "dtype": self.recipe.dtype}
+        if self.method.instruction:
+            inputs["instruction"] = self.method.instruction
         return Stage("answers", inputs)
 
     def judgments(self, benchmark: Benchmark) -> Stage | None:
@@ -279,7 +295,9 @@ def make_runs(
     if budget_name not in recipe.budgets:
         raise unknown("budget", budget_name, recipe.budgets)
     budget = Budget.of(budget_name, recipe.budgets[budget_name])
-    registry.load("oracles", recipe.oracle)
+    for spec in (recipe.oracle, recipe.eval_oracle):
+        if spec is not None:
+            make_oracle(spec).identity()
     splits(recipe.data)
     loaded = [make_benchmark(recipe, name) for name in dict.fromkeys([*recipe.benchmarks, *benchmarks])]
     for name in recipe.variants:

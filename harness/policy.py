@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,25 @@ class Policy:
         self.model = meter.attach(model)
         self.tokenizer = tokenizer
         self.identity = identity
+        self.instruction = ""
         self.meter = meter
         self._cache = cache
         self._batch_size = batch_size
+
+    def instructed(self, instruction: str) -> Policy:
+        """The same model in memory, asked something more at the end of each user turn."""
+        other = copy(self)
+        other.instruction = instruction
+        other.identity = f"{self.identity}+{digest(instruction)}"
+        return other
+
+    def render(self, messages: Messages) -> tuple[int, ...]:
+        """Token ids of a conversation with the assistant's turn opened, as this policy is asked."""
+        if self.instruction:
+            messages = [
+                m | {"content": f"{m['content']}\n\n{self.instruction}"} if m["role"] == "user" else m for m in messages
+            ]
+        return tuple(render(self.tokenizer, messages))
 
     @property
     def eos_ids(self) -> list[int]:

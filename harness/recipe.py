@@ -71,6 +71,18 @@ class TuneSpec(_Strict):
     max_perplexity_ratio: float = Field(default=2.0, gt=1)
 
 
+class OracleSpec(_Strict):
+    """An oracle with its options; a bare name stands for one without."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
 class VariantSpec(_Strict):
     """A row of its own for a method under other options: ``c-0: {method: sail-pr, options: {coefficient: 0}}``."""
 
@@ -80,14 +92,19 @@ class VariantSpec(_Strict):
 
 
 class Recipe(_Strict):
-    """One comparison. Unknown keys are errors. ``reference`` names the row that the others are compared with."""
+    """One comparison. Unknown keys are errors. ``reference`` names the row that the others are compared with.
+
+    ``oracle`` labels the training pairs; ``eval_oracle`` (the same if absent) gives the reward in evaluation.
+    ``time_limit`` ends a run whose process works longer (minutes); it fails, the others go on.
+    """
 
     name: str = Field(pattern=NAME)
     description: str = ""
     model: str
     dtype: Literal["float32", "bfloat16"] = "float32"
     data: DataSpec
-    oracle: str = "constraints"
+    oracle: OracleSpec = OracleSpec(name="constraints")
+    eval_oracle: OracleSpec | None = None
     budgets: dict[Annotated[str, Field(pattern=NAME)], BudgetSpec] = Field(min_length=1)
     budget: str
     train: TrainSpec = TrainSpec()
@@ -99,6 +116,7 @@ class Recipe(_Strict):
     seeds: int = Field(default=1, gt=0)
     benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)
     judge: Literal["local"] = "local"
+    time_limit: float | None = Field(default=None, gt=0)
     generation_batch_size: int = Field(default=64, gt=0)
     scoring_batch_size: int = Field(default=16, gt=0)
 

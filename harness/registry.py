@@ -7,7 +7,7 @@ separated list of distribution names; may be empty) limits third-party plugins t
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -26,9 +26,15 @@ class Plugin:
     origin: str
     version: str
     entry: EntryPoint
+    clash: tuple[str, ...] = ()
 
     def load(self) -> Any:
-        """The class. Whatever its import raises is told as one sentence."""
+        """The class. Whatever its import raises, and a name that two plugins claim, is told as one sentence."""
+        if self.clash and self.origin != OURS:
+            raise UserError(
+                f"The {self.kind[:-1]} {self.name!r} is claimed by {self.origin} and {', '.join(self.clash)}: choose "
+                f"one with SAIL_BENCH_PLUGINS={self.origin}"
+            )
         try:
             return self.entry.load()
         except Exception as error:
@@ -39,7 +45,7 @@ class Plugin:
 
 
 def plugins(kind: str) -> dict[str, Plugin]:
-    """Registered plugins of a kind by name; our own win a name clash, and the clash shows in the listing's origin."""
+    """Registered plugins of a kind by name. Our own win a clash of names; ``clash`` names who else claims it."""
     allowed = os.environ.get("SAIL_BENCH_PLUGINS")
     chosen = None if allowed is None else {OURS, *(name.strip() for name in allowed.split(","))}
     found: dict[str, Plugin] = {}
@@ -48,9 +54,12 @@ def plugins(kind: str) -> dict[str, Plugin]:
         version = entry.dist.version if entry.dist else "?"
         if chosen is not None and origin not in chosen:
             continue
-        if entry.name in found and found[entry.name].origin == OURS:
-            continue
-        found[entry.name] = Plugin(kind, entry.name, origin, version, entry)
+        plugin = Plugin(kind, entry.name, origin, version, entry)
+        other = found.get(entry.name)
+        if other is not None and other.origin != origin:
+            first, second = (other, plugin) if other.origin == OURS or plugin.origin != OURS else (plugin, other)
+            plugin = replace(first, clash=(*first.clash, second.origin))
+        found[entry.name] = plugin
     return dict(sorted(found.items()))
 
 

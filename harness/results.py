@@ -104,6 +104,7 @@ class RunResult(_Record):
     error: str = ""
     start: dict[str, Any]
     data: dict[str, Any]
+    oracles: dict[str, Any] = Field(default_factory=dict)
     learning_rate: float | None = None
     trials: list[Trial] = []
     ledger: dict[str, Any] = Field(default_factory=dict)

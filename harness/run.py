@@ -16,14 +16,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from harness import registry
 from harness.benchmark import Benchmark, EvalContext
 from harness.budget import Ledger, Meter, MeteredOracle
 from harness.cache import RowCache
 from harness.environment import environment
 from harness.errors import UserError
 from harness.methods.base import TrainContext
-from harness.plan import RunPlan, make_runs
+from harness.oracles.base import Oracle
+from harness.plan import RunPlan, make_oracle, make_runs
 from harness.prompts import splits
 from harness.recipe import Recipe
 from harness.store import Stage, Store, read_json, read_rows, write_json, write_rows
@@ -80,10 +80,19 @@ class Run:
 
         return self._policy(load_model(self.start_dir, dtype=self.recipe.dtype), self.plan.start.key)
 
+    @cached_property
+    def _oracles(self) -> tuple[Oracle, Oracle]:
+        """The training and the evaluation oracle; one object if they are the same."""
+        training = make_oracle(self.recipe.oracle)
+        spec = self.recipe.eval_oracle
+        evaluation = training if spec is None or spec == self.recipe.oracle else make_oracle(spec)
+        training.cache = evaluation.cache = self.cache
+        return training, evaluation
+
     @property
     def oracle(self) -> MeteredOracle:
-        """The recipe's oracle, metered into the current ledger."""
-        return MeteredOracle(registry.load("oracles", self.recipe.oracle)(), self.ledger)
+        """The training oracle, metered into the current ledger."""
+        return MeteredOracle(self._oracles[0], self.ledger)
 
     def _policy(self, model: Any, identity: str) -> Any:
         from harness.policy import Policy
@@ -165,13 +174,18 @@ class Run:
             max_new_tokens=self.recipe.data.max_new_tokens,
             train=self.recipe.train,
             directory=work,
-            load_model=lambda: self.meter.attach(load_model(self.start_dir, dtype=self.recipe.dtype)),
+            load_model=lambda folder=None: self.meter.attach(
+                load_model(folder or self.start_dir, dtype=self.recipe.dtype)
+            ),
             on_step=lambda step: self.emit("at", int(ledger.get("train", self.plan.budget.axis))),
         )
         self.emit("stage", (f"train lr={learning_rate:g}, {self.plan.budget.axis} spent", self.plan.budget.limit))
-        folder = self.plan.method.train(context)
+        with self.meter.enforce(self.plan.budget):
+            folder = self.plan.method.train(context)
         if folder is None:
             raise UserError(f"Method {self.plan.name!r} returned no policy: train() must return its folder")
+        context.tick()
+        check_finite(folder)
         if folder != work / "policy":
             folder.rename(work / "policy")
         write_json(work / "log.json", context.log)
@@ -210,7 +224,8 @@ class Run:
             logps = self.start.token_logps(rows, self.recipe.scoring_batch_size)
         nll = -sum(map(sum, logps)) / sum(map(len, logps))
         own = -sum(c.logp for c in base) / sum(len(c.ids) for c in base)
-        reward = self.oracle.score(prompts, [policy.text(c) for c in ours])
+        texts, theirs = [policy.text(c) for c in ours], [policy.text(c) for c in base]
+        reward, _ = self.oracle.versus(prompts, texts, theirs)
         return {
             "gold_reward": round(sum(reward) / len(reward), 6),
             "perplexity_ratio": round(math.exp(nll - own), 6),
@@ -228,6 +243,8 @@ class Run:
             return
         stage = _known(self.plan.policy())
         policy = self._trained(self.store.path(stage), stage) if self.plan.method.trains else self.start
+        if self.plan.method.instruction:
+            policy = policy.instructed(self.plan.method.instruction)
         context = self._context(policy)
         self._answer_together(todo, context)
         for benchmark in todo:
@@ -240,9 +257,7 @@ class Run:
             policy=policy,
             start=self.start,
             judge=LocalJudge(self.start, self.recipe.scoring_batch_size),
-            oracle=MeteredOracle(
-                registry.load("oracles", self.recipe.oracle)(), Ledger()
-            ),  # gold reward of scoring is free
+            oracle=MeteredOracle(self._oracles[1], Ledger()),  # the reward of evaluation is not the method's spending
             prompts=splits(self.recipe.data)["eval"],
             heldout_pairs=read_rows(self.pairs() / "heldout.jsonl"),
             scoring_batch_size=self.recipe.scoring_batch_size,
@@ -298,6 +313,21 @@ class Run:
                 )
             self.train(best.learning_rate, self.plan.seed)
         self.evaluate()
+
+
+def check_finite(folder: Path) -> None:
+    """Refuse a saved policy with weights that are no numbers.
+
+    Raises:
+        FloatingPointError: names the first such weight.
+    """
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(file), "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 - safe_open is no dictionary
+                if not bool(weights.get_tensor(name).isfinite().all()):
+                    raise FloatingPointError(f"the trained weights are not finite numbers ({name})")
 
 
 def _known(stage: Stage | None) -> Stage:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +106,18 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the ledger beside the checkpoint, so that a resumed run goes on counting from there."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.context.tick()
         write_json(folder / "ledger.json", self.context.ledger.dump())
 
 
-def dataset(context: TrainContext) -> Any:
-    """The stored pairs as a data set of token ids, with a row number that names each example."""
+COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps")
+
+
+def dataset(rows: Sequence[dict[str, Any]]) -> Any:
+    """Pairs as a data set of token ids, with a row number that names each example."""
     from datasets import Dataset
 
-    columns = ("prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps")
-    return Dataset.from_list([{"example_id": i, **{c: r[c] for c in columns}} for i, r in enumerate(context.pairs)])
+    return Dataset.from_list([{"example_id": i, **{c: r[c] for c in COLUMNS if c in r}} for i, r in enumerate(rows)])
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -125,32 +130,72 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
-def run_trainer(context: TrainContext, trainer_class: Any, args: Any, **options: Any) -> Path:
-    """Build the trainer on a fresh copy of the start policy, train or resume, and save the policy.
+@dataclass
+class Policies:
+    """What a trainer starts from: a model, its reference (None: the model with its adapter off, or with the copy that
+    TRL makes of the adapter it comes with), and the adapter to add."""
+
+    model: Any
+    reference: Any = None
+    peft_config: Any = None
+
+
+def fresh(context: TrainContext, *, reference: bool = True) -> Policies:
+    """The start policy with a new adapter, or, in full fine-tuning, with a copy of itself as the reference."""
+    model = context.load_model()
+    if context.train.lora:
+        return Policies(model, peft_config=lora_config(context.train.lora, model))
+    return Policies(model, context.load_model() if reference else None)
+
+
+def check_budget(context: TrainContext, rows: Sequence[dict[str, Any]]) -> None:
+    """Fail before training what the budget cannot buy or the data cannot fill.
 
     Raises:
-        UserError: the budget cannot buy one step.
+        UserError: the budget cannot buy one step, or there are too few pairs for one batch.
     """
+    per_step = context.train.batch_size * context.train.gradient_accumulation
     if planned_steps(context) < 1:
         raise UserError(
             f"Budget {context.budget.name!r} ({context.budget.limit} {context.budget.axis}) cannot buy one step of "
-            f"{context.train.batch_size * context.train.gradient_accumulation} pairs: raise its limit"
+            f"{per_step} pairs: raise its limit"
         )
-    if len(context.pairs) < context.train.batch_size:
+    if len(rows) < context.train.batch_size:
         raise UserError(
-            f"{len(context.pairs)} preference pairs do not fill one batch of {context.train.batch_size}: "
+            f"{len(rows)} preference pairs do not fill one batch of {context.train.batch_size}: "
             "raise data.train_prompts or lower train.batch_size"
         )
-    model = context.load_model()
-    lora = context.train.lora
-    peft_config = lora_config(lora, model) if lora else None
+
+
+def run_trainer(
+    context: TrainContext,
+    trainer_class: Any,
+    args: Any,
+    *,
+    needs_reference: bool = True,
+    rows: Sequence[dict[str, Any]] | None = None,
+    policies: Policies | None = None,
+    **options: Any,
+) -> Path:
+    """Train (or resume) from the start policy on the stored pairs, unless told otherwise, and save the policy.
+
+    Args:
+        needs_reference: whether online rows need the reference in memory (full fine-tuning only).
+        rows: other pairs; policies: another beginning.
+
+    Returns:
+        the folder ``policy`` beside the checkpoints (``args.output_dir``).
+    """
+    rows = context.pairs if rows is None else rows
+    check_budget(context, rows)
+    began = policies or fresh(context, reference=needs_reference)
     trainer = trainer_class(
-        model=model,
-        ref_model=None if lora else context.load_model(),
+        model=began.model,
+        ref_model=began.reference,
         args=args,
-        train_dataset=dataset(context),
+        train_dataset=dataset(rows),
         processing_class=context.tokenizer,
-        peft_config=peft_config,
+        peft_config=began.peft_config,
         callbacks=[BudgetCallback(context)],
         **options,
     )
@@ -160,16 +205,14 @@ def run_trainer(context: TrainContext, trainer_class: Any, args: Any, **options:
         context.ledger.entries = restored.entries
         context.ledger.peak_memory_bytes = restored.peak_memory_bytes
         context.on_step(_step(last))
-    if last is not None and _step(last) >= planned_steps(context):
+    if last is not None and _step(last) >= args.max_steps:
         trainer._load_from_checkpoint(str(last))
         history = read_json(last / "trainer_state.json")["log_history"]
     else:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         history = trainer.state.log_history
     context.log.extend(row for row in history if "loss" in row)
-    if not all(bool(p.isfinite().all()) for p in trainer.model.parameters() if p.requires_grad):
-        raise FloatingPointError("the trained weights are not finite numbers")
     context.ledger.note_memory()
-    folder = context.directory / "policy"
+    folder = Path(args.output_dir).parent / "policy"
     trainer.save_model(str(folder))
     return folder

@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 from trl import DPOTrainer
+
+from sail.losses import Sides
 
 
 def score_completions_only() -> None:
@@ -47,3 +50,28 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
         if "ref_chosen_logps" in dataset.column_names:
             return dataset
         return super()._precompute_ref_logps(dataset, name, batch_size)
+
+
+def pair_sides(model: Any, inputs: dict[str, Tensor]) -> tuple[Sides, Any]:
+    """Log-probabilities of the two completions of each pair, by one forward with TRL's fused LM head.
+
+    Args:
+        inputs: a batch by TRL's collator, rows [chosen..., rejected...] (2B, L), with ``ref_chosen_logps`` and
+            ``ref_rejected_logps`` (B,); zeros stand in where they are absent.
+
+    Returns:
+        sides, shape (B,) each, and the model's outputs.
+    """
+    completion = inputs["completion_mask"]
+    outputs = model(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        labels=inputs["input_ids"].masked_fill(completion == 0, -100),
+        use_cache=False,
+        fused_lm_head=True,
+    )
+    lp_1, lp_2 = outputs.log_probs[:, -(completion.shape[1] - 1) :].sum(1).chunk(2)
+    length_1, length_2 = completion[:, 1:].sum(1).to(lp_1.dtype).chunk(2)
+    none = torch.zeros_like(lp_1)
+    refs = inputs.get("ref_chosen_logps", none.detach()), inputs.get("ref_rejected_logps", none.detach())
+    return Sides(lp_1, lp_2, *refs, length_1, length_2), outputs

@@ -13,7 +13,7 @@ from torch import Tensor
 from sail.callbacks import LaggedBaseline, StepClock, TermNorms, all_ranks
 from sail.config import SAILConfig
 from sail.data import by_strength, drop_near_ties, may_use_label
-from sail.dpo import TokenisedDPOTrainer
+from sail.dpo import TokenisedDPOTrainer, pair_sides
 from sail.generators import Generators
 from sail.losses import (
     PairLoss,
@@ -358,17 +358,7 @@ class SAILTrainer(TokenisedDPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
         if "route" not in inputs:
             return super()._compute_loss(model, {k: v for k, v in inputs.items() if k not in _EXTRA}, return_outputs)
-        completion = inputs["completion_mask"]
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            labels=inputs["input_ids"].masked_fill(completion == 0, -100),
-            use_cache=False,
-            fused_lm_head=True,
-        )
-        lp_1, lp_2 = outputs.log_probs[:, -(completion.shape[1] - 1) :].sum(1).chunk(2)
-        lengths = completion[:, 1:].sum(1).to(lp_1.dtype).chunk(2)
-        sides = Sides(lp_1, lp_2, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"], *lengths)
+        sides, outputs = pair_sides(model, inputs)
         own = self._self_labelled(inputs)
         h = self.pair_loss.margin(sides)
         label = torch.where(own, self_label(self.pair_loss, h, inputs["draw"]), inputs["label"])

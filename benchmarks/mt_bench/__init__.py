@@ -38,14 +38,14 @@ class MTBench(Benchmark):
     def requests(self, context: EvalContext) -> list[Request]:
         """First turns."""
         turns = [[{"role": "user", "content": q["turns"][0]}] for q in self._questions()]
-        return greedy(context, turns, self.options.max_new_tokens)
+        return greedy(context.policy, turns, self.options.max_new_tokens)
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Both turns; the second sees the policy's own first answer."""
         questions = self._questions()
         first = answers(context, self.requests(context))
         dialogues = [_dialogue(q["turns"], a["text"]) for q, a in zip(questions, first, strict=True)]
-        second = answers(context, greedy(context, dialogues, self.options.max_new_tokens))
+        second = answers(context, greedy(context.policy, dialogues, self.options.max_new_tokens))
         return [
             {"question_id": q["question_id"], "category": q["category"], "turns": [a, b]}
             for q, a, b in zip(questions, first, second, strict=True)

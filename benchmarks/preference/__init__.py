@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
 from harness.results import Columns, Metric
 from sail.types import Completion, Request
+
+if TYPE_CHECKING:
+    from harness.policy import Policy
 
 
 class PreferenceOptions(BenchmarkOptions):
@@ -41,36 +44,33 @@ class Preference(Benchmark):
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One sampled answer a prompt."""
-        from harness.policy import render
+        return self._asked(context, context.policy)
 
-        tokenizer = context.policy.tokenizer
+    def _asked(self, context: EvalContext, policy: Policy) -> list[Request]:
+        length = self.options.max_new_tokens
         return [
-            Request(
-                tuple(render(tokenizer, [{"role": "user", "content": p["prompt"]}])),
-                self.options.max_new_tokens,
-                1.0,
-                ("preference", p["id"]),
-            )
+            Request(policy.render([{"role": "user", "content": p["prompt"]}]), length, 1.0, ("preference", p["id"]))
             for p in context.prompts
         ]
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Answers of the policy and of start to the same prompts, and log-probabilities under start."""
-        asked = self.requests(context)
+        plain = self._asked(context, context.start)
         with context.policy.meter.phase("eval"):
-            ours = context.policy.sample(asked, context.progress)
-            theirs = context.start.sample(asked)
-            under_start = _under_start(context, asked, ours)
+            ours = context.policy.sample(self.requests(context), context.progress)
+            theirs = context.start.sample(plain)
+            under_start = _under_start(context, plain, ours)
             margins = _margins(context)
         texts = [context.policy.text(c) for c in ours]
-        reward = context.oracle.score(list(context.prompts), texts)
-        base = context.oracle.score(list(context.prompts), [context.start.text(c) for c in theirs])
+        base_texts = [context.start.text(c) for c in theirs]
+        reward, base = context.oracle.versus(list(context.prompts), texts, base_texts)
         rows: list[Row] = [
             {
                 "id": prompt["id"],
                 "text": text,
                 "reward": r,
                 "start_reward": b,
+                "unit": context.oracle.unit,
                 "tokens": len(c.ids),
                 "truncated": not c.stopped,
                 "logp": c.logp,
@@ -84,6 +84,8 @@ class Preference(Benchmark):
         """Answers and held-out pairs are two groups of columns."""
         answered = [r for r in rows if "reward" in r]
         pairs = [r for r in rows if "margin" in r]
+        unit = answered[0]["unit"] if answered else "reward"
+        title = "gold reward" if unit == "share met" else "reward"
         columns: Columns = {
             "id": [r["id"] for r in answered],
             "reward": [round(r["reward"], 6) for r in answered],
@@ -97,7 +99,7 @@ class Preference(Benchmark):
         }
         margins: Columns = {"id": [r["id"] for r in pairs], "margin": [round(r["margin"], 6) for r in pairs]}
         return {"items": columns, "pairs": margins}, [
-            metric("gold_reward", "gold reward", "share met", 1, "mean", "reward", primary=True),
+            metric("gold_reward", title, unit, 1, "mean", "reward", primary=True),
             metric("win_rate", "win vs start", "win %", 1, "percent", "win"),
             metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
             metric("start_perplexity", "start perplexity", "per token", 0, "perplexity", "start_nll"),
@@ -117,7 +119,7 @@ def _under_start(context: EvalContext, asked: list[Request], ours: list[Completi
 def _margins(context: EvalContext) -> list[Row]:
     """Implicit margin h of each held-out pair: (log-ratio of chosen) - (log-ratio of rejected), nats."""
     pairs = context.heldout_pairs
-    if context.policy.identity == context.start.identity:
+    if context.policy.model is context.start.model:
         return [{"id": p["id"], "margin": 0.0} for p in pairs]
     sides = [(p["prompt_ids"], p[side]) for p in pairs for side in ("chosen_ids", "rejected_ids")]
     logps = [sum(v) for v in context.policy.token_logps(sides, context.scoring_batch_size, context.progress)]

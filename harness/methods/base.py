@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.budget import Budget, Ledger, Meter, MeteredOracle
 from harness.recipe import TrainSpec
+
+if TYPE_CHECKING:
+    from harness.offline import Loss
 
 
 class MethodConfig(BaseModel):
@@ -24,8 +28,9 @@ class TrainContext:
     """All that a method gets. What it spends through these objects is metered.
 
     ``pairs`` are the stored preference pairs (token ids, rewards, reference log-probabilities), ``prompts`` the oracle
-    rows by prompt id, ``directory`` a folder that survives a kill (checkpoints go there), ``on_step`` is to be called
-    with the number of finished steps.
+    rows by prompt id, ``load_model()`` a fresh metered copy of the start policy (of a saved policy, given its folder),
+    ``directory`` a folder that survives a kill (checkpoints go there); ``on_step`` is to be called with the number of
+    finished steps.
     """
 
     start: Path
@@ -41,17 +46,31 @@ class TrainContext:
     max_new_tokens: int
     train: TrainSpec
     directory: Path
-    load_model: Callable[[], Any]
+    load_model: Callable[..., Any]
     on_step: Callable[[int], None] = lambda step: None
     log: list[dict[str, float]] = field(default_factory=list)
+    _ticked: float = field(default_factory=time.perf_counter)
+
+    def tick(self) -> None:
+        """Charge the wall-clock time since the last call (or since training began) to the ledger."""
+        now = time.perf_counter()
+        self.ledger.add("wall", "seconds", now - self._ticked)
+        self._ticked = now
 
 
 class Method:
-    """Base class of methods. ``trains`` is False for a control that leaves the start policy as it is."""
+    """Base class of methods.
+
+    ``trains`` is False for a control that leaves the start policy as it is; ``instruction`` is then appended to each
+    user turn that it answers. ``published`` quotes the settings of the paper or its code, as a hint; the defaults of
+    ``Config`` are those that did well here (docs/methods.md says how they were found).
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str] = ""
+    published: ClassVar[str] = ""
+    instruction: ClassVar[str] = ""
     version: ClassVar[int] = 1
     trains: ClassVar[bool] = True
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -66,3 +85,33 @@ class Method:
     def samples_online(self) -> float:
         """Expected share of training pairs whose responses are sampled during training (for predictions)."""
         return 0.0
+
+
+class PairConfig(MethodConfig):
+    """``beta``: scale of the implicit reward; the recipe's ``train.beta`` if not given."""
+
+    beta: float | None = Field(default=None, gt=0)
+
+
+class PairMethod(Method):
+    """An offline method: a loss of the log-probabilities of the stored pairs (:class:`harness.offline.PairTrainer`)."""
+
+    Config: ClassVar[type[MethodConfig]] = PairConfig
+    chosen_only: ClassVar[bool] = False
+
+    def loss(self, beta: float) -> Loss:
+        """Loss of each pair as a function of :class:`sail.losses.Sides`; ``beta`` is the option's or the recipe's."""
+        raise NotImplementedError
+
+    def train(self, context: TrainContext) -> Path | None:
+        """Train on the stored pairs with this loss."""
+        from trl import DPOConfig
+
+        from harness.offline import PairTrainer
+        from harness.training import arguments, run_trainer
+
+        beta = getattr(self.config, "beta", None) or context.train.beta
+        args = DPOConfig(**arguments(context), precompute_ref_log_probs=True)
+        return run_trainer(
+            context, PairTrainer, args, needs_reference=False, pair_loss=self.loss(beta), chosen_only=self.chosen_only
+        )

@@ -1,7 +1,4 @@
-"""``sail-pr``, ``sail-pp``, ``sail-dp``: the three SAIL settings, by the thin :class:`sail.SAILTrainer`.
-
-Shares and coefficients default to the official code's (spec 2.1).
-"""
+"""What the SAIL methods share: the thin :class:`sail.SAILTrainer`, its options, and the oracle as its preference."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ if TYPE_CHECKING:
     from sail.rollout import Pair, Preference
 
 PAPER = "arXiv:2406.15567"
+PUBLISHED = "beta 0.1, learning rate 1e-5, 32 pairs a step, temperature 0.9 (official code)"
 
 
 class SAILOptions(MethodConfig):
@@ -37,6 +35,7 @@ class SAIL(Method):
 
     route: ClassVar[str]
     paper = PAPER
+    published = PUBLISHED
     Config = SAILOptions
 
     def train(self, context: TrainContext) -> Path | None:
@@ -50,8 +49,9 @@ class SAIL(Method):
         shares: dict[str, Any] = {f"{self.route}_share": options.share}
         if options.share > 0:
             shares[f"{self.route}_coef"] = options.coefficient
+        settings = arguments(context) | self.more(context)
         args = SAILConfig(
-            **arguments(context),
+            **settings,
             precompute_ref_log_probs=True,
             baseline=options.baseline,
             estimator=options.estimator,
@@ -59,7 +59,11 @@ class SAIL(Method):
             max_new_tokens=context.max_new_tokens,
             **shares,
         )
-        return run_trainer(context, SAILTrainer, args, preference=_preference(context))
+        return run_trainer(context, SAILTrainer, args, preference=preference(context))
+
+    def more(self, context: TrainContext) -> dict[str, Any]:
+        """Further settings of :class:`sail.SAILConfig`."""
+        return {}
 
     def samples_online(self) -> float:
         """The share of the route if it samples."""
@@ -67,56 +71,17 @@ class SAIL(Method):
         return self.config.share if self.route != "dp" else 0.0
 
 
-def _preference(context: TrainContext) -> Preference:
-    """Labels sampled pairs by the oracle: the higher score wins, equal scores are a tie."""
+def preference(context: TrainContext) -> Preference:
+    """Labels sampled pairs by the training oracle."""
 
     def prefer(pairs: Sequence[Pair]) -> list[float]:
         rows = [context.prompts[context.pairs[p.example]["id"]] for p in pairs]
-        texts = [[_decode(context, ids) for ids in (p.first, p.second)] for p in pairs]
-        flat = context.oracle.score([r for r in rows for _ in (0, 1)], [t for both in texts for t in both])
-        return [0.5 + 0.5 * ((a > b) - (a < b)) for a, b in zip(flat[::2], flat[1::2], strict=True)]
+        firsts, seconds = [decode(context, p.first) for p in pairs], [decode(context, p.second) for p in pairs]
+        return context.oracle.prefer(rows, firsts, seconds)
 
     return prefer
 
 
-def _decode(context: TrainContext, ids: Sequence[int]) -> str:
+def decode(context: TrainContext, ids: Sequence[int]) -> str:
     text: str = context.tokenizer.decode(list(ids), skip_special_tokens=True)
     return text.strip()
-
-
-class PROptions(SAILOptions):
-    """Official gamma: 0.3."""
-
-    coefficient: float = Field(default=0.3, ge=0)
-
-
-class DPOptions(SAILOptions):
-    """Official r: 0.4."""
-
-    share: float = Field(default=0.4, ge=0, le=1)
-
-
-class SAILPR(SAIL):
-    """Responses from the policy, labels from the oracle, score term T1."""
-
-    name = "sail-pr"
-    summary = "SAIL: policy responses, oracle labels (online RLHF with the score term)"
-    route = "pr"
-    Config = PROptions
-
-
-class SAILPP(SAIL):
-    """Responses and labels from the policy."""
-
-    name = "sail-pp"
-    summary = "SAIL: policy responses, self-labelled"
-    route = "pp"
-
-
-class SAILDP(SAIL):
-    """Responses from the data set, labels from the policy."""
-
-    name = "sail-dp"
-    summary = "SAIL: data set responses, self-labelled"
-    route = "dp"
-    Config = DPOptions

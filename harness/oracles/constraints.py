@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
+from harness.oracles.base import Oracle, Row
 from sail.noise import uniforms
 
 Split = Literal["train", "eval"]
@@ -94,14 +95,14 @@ def load_prompts(split: Split) -> list[dict[str, Any]]:
     return rows
 
 
-class ConstraintOracle:
+class ConstraintOracle(Oracle):
     """Scores an answer by the share of the prompt's constraints that it meets, in [0, 1]."""
 
     name = "constraints"
     summary = "share of a prompt's checkable format constraints that the answer meets (gold reward)"
-    version = 1
+    unit = "share met"
 
-    def score(self, rows: list[dict[str, Any]], texts: list[str]) -> list[float]:
+    def score(self, rows: Sequence[Row], texts: Sequence[str]) -> list[float]:
         """Scores of the texts as answers to the prompts ``rows`` (each with ``constraints``)."""
         return [
             sum(met(c, text) for c in row["constraints"]) / len(row["constraints"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.report.svg import Point, Strip, scatter, strips, table
 from harness.report.table import Board, Column
@@ -90,6 +91,8 @@ def _head(board: Board) -> str:
             else "; one seed, so the spread over seeds is not in them."
         ),
     ]
+    if run.oracles:
+        lines.append(_oracles(run.oracles["training"], run.oracles["evaluation"]))
     judges = {digest(b.judge): b.judge for r in board.ok for b in r.benchmarks if b.judge}
     for key, judge in sorted(judges.items()):
         lines.append(
@@ -106,6 +109,18 @@ def _head(board: Board) -> str:
     if _by_seed(board):
         lines.append(f"![Gold reward by seed]({SEEDS})")
     return "\n\n".join(line for line in lines if line)
+
+
+def _oracles(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    def told(oracle: dict[str, Any]) -> str:
+        return f"`{oracle['oracle']}` (`{digest(oracle)}`)"
+
+    if training == evaluation:
+        return (
+            f"**Oracle**: {told(training)} labels the training pairs and gives the reward in evaluation: the same one, "
+            "so a method that exploits its weaknesses is rewarded for it."
+        )
+    return f"**Oracles**: {told(training)} labels the training pairs; {told(evaluation)}, another one, evaluates."
 
 
 def _heading(column: Column) -> str:
@@ -240,6 +255,7 @@ COSTS: tuple[tuple[str, Spent, int], ...] = (
     ("generated tokens, data + training", _generated, 0),
     ("oracle calls, data + training", _calls, 0),
     ("training seconds", _phase("train", "seconds"), 0),
+    ("wall seconds of training", _phase("wall", "seconds"), 0),
     ("search: trained tokens", _search_sum("tokens", "train"), 0),
     ("search: generated tokens", _search_sum("generated", "generate", "eval"), 0),
     ("search: oracle calls", _search_sum("calls", "oracle"), 0),
@@ -255,12 +271,13 @@ def _costs(board: Board) -> str:
     if not board.methods:
         return ""
     axis = board.results[0].budget["axis"]
-    header = ["method", *[f"**{name}** (matched)" if name == axis else name for name, _, _ in COSTS], "overshoot"]
+    costs = [c for c in COSTS if c[0] == axis or any(c[1](r) for r in board.ok)]
+    header = ["method", *[f"**{name}** (matched)" if name == axis else name for name, _, _ in costs], "overshoot"]
     rows = []
     for method in board.methods:
         runs = board.of(method)
         row = [f"`{method}`"]
-        for _, read, digits in COSTS:
+        for _, read, digits in costs:
             values = [read(r) for r in runs]
             row.append(f"{sum(values) / len(values):,.{digits}f}" if values else "n/a")
         rows.append([*row, f"{max(r.overshoot for r in runs):,.0f} {axis}"])
@@ -268,7 +285,7 @@ def _costs(board: Board) -> str:
         "Mean over seeds, from the ledger. *data*: sampling and labelling the shared pairs, charged to every method "
         "that uses them. *search*: the trials not kept, and scoring all trials. The start policy's answers as a "
         "baseline are charged to the run that needs them first. Seconds are of one machine and include waiting; only "
-        "the matched axis is equal."
+        "the matched axis is equal. *Wall* seconds hold whatever a method did that no meter sees."
     )
     return f"## Cost\n\n{_grid(header, rows)}\n\n{note}"
 

@@ -1,0 +1,59 @@
+"""Losses of the offline methods, as pure functions of the log-probabilities of a batch of pairs.
+
+BT, cDPO, hinge, IPO and SimPO are in :mod:`sail.losses`; here are those that are no function of the margin alone.
+Each takes :class:`sail.losses.Sides` (response 1 is the chosen one; sums in nats, shape (B,)) and gives a loss (B,).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sail.losses import PairLoss, Sides
+
+
+def sft(sides: Sides) -> Tensor:
+    """Negative log-likelihood of the chosen response, a mean over its tokens."""
+    return -sides.lp_1 / sides.len_1
+
+
+def robust(sides: Sides, beta: float, flip: float) -> Tensor:
+    """rDPO (arXiv 2403.00409, eq. 12): unbiased for the loss on clean labels if a share ``flip`` of them is flipped."""
+    bt = PairLoss("bt", beta)
+    h = bt.margin(sides)
+    return ((1 - flip) * bt.phi(h) - flip * bt.phi(-h)) / (1 - 2 * flip)
+
+
+def odds_ratio(sides: Sides, weight: float) -> Tensor:
+    """ORPO (arXiv 2403.07691, eqs. 4-7): likelihood of the chosen response plus ``weight`` times the odds-ratio loss.
+
+    Odds are of the geometric mean token probability; no reference.
+    """
+    first, second = sides.lp_1 / sides.len_1, sides.lp_2 / sides.len_2
+    log_odds = (first - second) - (log1mexp(first) - log1mexp(second))
+    return -first - weight * F.logsigmoid(log_odds)
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """``log(1 - exp(x))`` for x < 0 without cancellation (Maechler 2012)."""
+    small = x > -0.6931471805599453
+    return torch.where(small, torch.log(-torch.expm1(x)), torch.log1p(-torch.exp(torch.where(small, -1.0, x))))
+
+
+def kto(sides: Sides, beta: float, kl: Tensor, desirable: float = 1.0, undesirable: float = 1.0) -> Tensor:
+    """KTO (arXiv 2402.01306, eq. 8): the chosen row as desirable, the rejected as undesirable; their mean.
+
+    ``kl``: the reference point z0, a scalar without gradient (nats, at least 0).
+    """
+    first = desirable * (1 - torch.sigmoid(beta * (sides.lp_1 - sides.ref_1 - kl)))
+    second = undesirable * (1 - torch.sigmoid(beta * (kl - (sides.lp_2 - sides.ref_2))))
+    return (first + second) / 2
+
+
+def reference_point(policy: Tensor, reference: Tensor) -> Tensor:
+    """KTO's z0: mean log-ratio (n,) of responses to prompts that are not theirs, at least 0, without gradient.
+
+    A biased estimate of KL(policy || reference), as in the paper (sec. 4.1).
+    """
+    return (policy - reference).mean().clamp(min=0).detach()

@@ -1,0 +1,73 @@
+"""``iterative-dpo``: rounds of sampling, labelling and DPO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from harness.methods.base import Method, PairConfig, TrainContext
+
+PATIENCE = 4
+
+
+class IterativeDPOConfig(PairConfig):
+    """The budget is shared out over ``rounds``. ``samples``: answers a prompt, of which the best and the worst are the
+    pair. ``prompts``, ``reference`` and ``begin``: see :class:`harness.rounds.Rounds`."""
+
+    rounds: int = Field(default=2, ge=1)
+    samples: int = Field(default=4, ge=2)
+    prompts: Literal["split", "all"] = "all"
+    reference: Literal["start", "previous"] = "start"
+    begin: Literal["continue", "restart"] = "continue"
+
+
+class IterativeDPO(Method):
+    """Best-against-worst pairs of the policy of the round before (RLHFlow); stored pairs lend only their prompts."""
+
+    name = "iterative-dpo"
+    summary = "iterative DPO: each round samples from the policy before, labels by the oracle, trains with DPO"
+    paper = "arXiv:2405.07863"
+    published = "3 rounds, best and worst of 8, beta 0.1, learning rate 5e-7, fresh prompts a round"
+    Config = IterativeDPOConfig
+    config: IterativeDPOConfig
+
+    def train(self, context: TrainContext) -> Path | None:
+        """Train all rounds."""
+        from harness.rounds import Rounds, train_rounds
+
+        c = self.config
+        rounds = Rounds(c.rounds, c.prompts, c.reference, c.begin)
+        return train_rounds(context, rounds, c.beta or context.train.beta, self.pairs)
+
+    def pairs(
+        self, context: TrainContext, model: Any, number: int, rows: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Best against worst of fresh samples. A prompt whose answers all score alike is sampled again, ``PATIENCE``
+        times at most, and then left out."""
+        from harness.methods.sail import decode
+        from harness.pairs import best_and_worst
+        from harness.rounds import sampled
+
+        count, open_rows = self.config.samples, list(rows)
+        out: dict[str, dict[str, Any]] = {}
+        for attempt in range(PATIENCE):
+            answers = sampled(context, model, (number, attempt), open_rows, count)
+            for place, row in enumerate(open_rows):
+                group = answers[place * count : (place + 1) * count]
+                texts = [decode(context, a.ids) for a in group]
+                picked = best_and_worst(context.oracle.rank(context.prompts[row["id"]], texts))
+                if picked is not None:
+                    best, worst = (list(group[i].ids) for i in picked)
+                    pair = {"prompt_ids": row["prompt_ids"], "chosen_ids": best, "rejected_ids": worst}
+                    out[row["id"]] = pair
+            open_rows = [row for row in open_rows if row["id"] not in out]
+            if not open_rows:
+                break
+        return [out[row["id"]] for row in rows if row["id"] in out]
+
+    def samples_online(self) -> float:
+        """Half of ``samples`` a pair, if every prompt is trained on about once."""
+        return self.config.samples / 2

@@ -1,0 +1,48 @@
+"""``online-dpo``: every pair sampled from the policy and labelled by the oracle, no score term."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from harness.methods.base import Method, PairConfig, TrainContext
+
+
+class OnlineDPOConfig(PairConfig):
+    """``temperature``: of sampling (0.9 in the paper; 1 is the policy's own law)."""
+
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class OnlineDPO(Method):
+    """Online DPO (OAIF): DPO's loss on fresh pairs of the current policy. SAIL-PR with share 1 and coefficient 0."""
+
+    name = "online-dpo"
+    summary = "online DPO: fresh pairs from the policy each step, oracle labels, no score term"
+    paper = "arXiv:2402.04792"
+    published = "beta 0.1, temperature 0.9, learning rate 5e-7 (TRL: 5e-7, 64 new tokens)"
+    Config = OnlineDPOConfig
+    config: OnlineDPOConfig
+
+    def train(self, context: TrainContext) -> Path | None:
+        """Train on pairs sampled in each step."""
+        from harness.methods.sail import preference
+        from harness.training import arguments, run_trainer
+        from sail.config import SAILConfig
+        from sail.trainer import SAILTrainer
+
+        settings: dict[str, Any] = arguments(context) | {"beta": self.config.beta or context.train.beta}
+        args = SAILConfig(
+            **settings,
+            pr_share=1.0,
+            pr_coef=0.0,
+            temperature=self.config.temperature,
+            max_new_tokens=context.max_new_tokens,
+        )
+        return run_trainer(context, SAILTrainer, args, preference=preference(context))
+
+    def samples_online(self) -> float:
+        """All pairs."""
+        return 1.0

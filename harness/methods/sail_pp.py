@@ -1,0 +1,14 @@
+"""``sail-pp``: responses and labels from the policy."""
+
+from __future__ import annotations
+
+from harness.methods.sail import PUBLISHED, SAIL
+
+
+class SAILPP(SAIL):
+    """Self-labelled responses of the policy beside offline pairs (spec 1.3). Defaults: share p = 0.3, pi = 0.2."""
+
+    name = "sail-pp"
+    summary = "SAIL: policy responses, self-labelled"
+    published = f"share 0.3, coefficient 0.2; {PUBLISHED}"
+    route = "pp"

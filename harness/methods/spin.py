@@ -1,0 +1,54 @@
+"""``spin``: the chosen responses against the policy's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from harness.methods.base import Method, PairConfig, TrainContext
+
+
+class SPINConfig(PairConfig):
+    """The budget is shared out over ``rounds``. ``prompts``: see :class:`harness.rounds.Rounds`."""
+
+    rounds: int = Field(default=2, ge=1)
+    prompts: Literal["split", "all"] = "all"
+
+
+class SPIN(Method):
+    """Self-play fine-tuning: the data set's chosen response wins over a sample of the policy of the round before, which
+    is also the reference. No preference label is used beyond the choice of the chosen response."""
+
+    name = "spin"
+    summary = "SPIN: chosen responses against the previous round's own samples, referring to that round"
+    paper = "arXiv:2401.01335"
+    published = "4 rounds from the supervised model, beta 0.1, learning rate 5e-7 falling to 1e-7"
+    Config = SPINConfig
+    config: SPINConfig
+
+    def train(self, context: TrainContext) -> Path | None:
+        """Train all rounds."""
+        from harness.rounds import Rounds, train_rounds
+
+        rounds = Rounds(self.config.rounds, self.config.prompts, "previous", "continue")
+        return train_rounds(context, rounds, self.config.beta or context.train.beta, self.pairs)
+
+    def pairs(
+        self, context: TrainContext, model: Any, number: int, rows: Sequence[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """The stored chosen response against one fresh sample."""
+        from harness.rounds import sampled
+
+        answers = sampled(context, model, (number,), rows, 1)
+        return [
+            {"prompt_ids": r["prompt_ids"], "chosen_ids": r["chosen_ids"], "rejected_ids": list(a.ids)}
+            for r, a in zip(rows, answers, strict=True)
+            if list(a.ids) != r["chosen_ids"]
+        ]
+
+    def samples_online(self) -> float:
+        """One sample a pair."""
+        return 0.5

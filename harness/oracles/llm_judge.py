@@ -1,0 +1,113 @@
+"""``llm_judge``: a language model behind an OpenAI-compatible endpoint compares two answers, in both orders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from harness.errors import UserError
+from harness.oracles.base import Oracle, OracleOptions, Row
+from harness.store import digest
+
+PROMPT = """You will see a request and two answers to it. Which answer serves the person who asked better?
+
+Request:
+{prompt}
+
+Answer A:
+{first}
+
+Answer B:
+{second}
+
+Reply with one letter, A or B, or with the word tie."""
+VERDICTS = {"a": 1.0, "b": 0.0, "tie": 0.5}
+
+
+class LLMJudgeOptions(OracleOptions):
+    """``model``: name of the judge (a dated snapshot, if there is one). ``base_url``: another endpoint than OpenAI's.
+    ``api_key_env``: variable with the key. ``concurrency``: requests at once. ``retries``: of a failed request."""
+
+    model: str
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    temperature: float = Field(default=0.0, ge=0)
+    max_tokens: int = Field(default=16, gt=0)
+    concurrency: int = Field(default=8, gt=0)
+    retries: int = Field(default=4, ge=0)
+
+
+class LLMJudge(Oracle):
+    """Probability that the first answer is better: the mean over both orders of 1, 0 or 0.5 (tie, or no verdict)."""
+
+    name = "llm_judge"
+    summary = "an LLM judge: pairwise, both orders, behind any OpenAI-compatible endpoint"
+    unit = "win share"
+    pairwise = True
+    Options: ClassVar[type[OracleOptions]] = LLMJudgeOptions
+    options: LLMJudgeOptions
+
+    def identity(self) -> dict[str, Any]:
+        """What changes a verdict; not where the key lies or how many requests run at once."""
+        found = super().identity() | {"prompt": digest(PROMPT)}
+        return {k: v for k, v in found.items() if k not in ("api_key_env", "concurrency", "retries")}
+
+    @cached_property
+    def _client(self) -> Any:
+        try:
+            from openai import OpenAI
+        except ImportError:
+            raise UserError("The oracle 'llm_judge' needs the openai package: python -m pip install openai") from None
+        key = os.environ.get(self.options.api_key_env)
+        if not key and self.options.base_url is None:
+            raise UserError(f"The oracle 'llm_judge' needs a key: set the variable {self.options.api_key_env}")
+        return OpenAI(api_key=key or "none", base_url=self.options.base_url, max_retries=self.options.retries)
+
+    def prefer(self, rows: Sequence[Row], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+        """Both orders of each pair; verdicts that were paid for before come from the cache."""
+        asked = [
+            PROMPT.format(prompt=row["prompt"], first=a, second=b)
+            for row, first, second in zip(rows, firsts, seconds, strict=True)
+            for a, b in ((first, second), (second, first))
+        ]
+        verdicts = self._verdicts(asked)
+        return [(verdicts[2 * i] + 1 - verdicts[2 * i + 1]) / 2 for i in range(len(rows))]
+
+    def _verdicts(self, asked: list[str]) -> list[float]:
+        keys = [digest(["llm_judge", self.identity(), text]) for text in asked]
+        found: dict[str, Any] = dict(self.cache.get(keys)) if self.cache else {}
+        missing = [i for i, key in enumerate(keys) if key not in found]
+        with ThreadPoolExecutor(self.options.concurrency) as pool:
+            for i, text in zip(missing, pool.map(self._ask, [asked[i] for i in missing]), strict=True):
+                found[keys[i]] = text
+                if self.cache:
+                    self.cache.put([(keys[i], text)])
+        return [verdict(found[key]) for key in keys]
+
+    def _ask(self, text: str) -> str:
+        from openai import OpenAIError
+
+        try:
+            answer = self._client.chat.completions.create(
+                model=self.options.model,
+                messages=[{"role": "user", "content": text}],
+                temperature=self.options.temperature,
+                max_tokens=self.options.max_tokens,
+            )
+        except OpenAIError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"The judge {self.options.model!r} does not answer ({reason}): check base_url and key"
+            ) from None
+        return answer.choices[0].message.content or ""
+
+
+def verdict(text: str) -> float:
+    """1 for A, 0 for B, 0.5 for a tie or anything else: the reply's last word decides if its first does not."""
+    words = [w for w in (part.strip(".,:;!*\"'()[]").lower() for part in text.split()) if w]
+    return next((VERDICTS[w] for w in (*words[:1], *words[-1:]) if w in VERDICTS), 0.5)
