@@ -184,7 +184,7 @@ class Meter:
         cached = kwargs.get("past_key_values") is not None
         if self._phase is not None:
             phase = self._phase
-        elif torch.is_grad_enabled() and module.training:
+        elif torch.is_grad_enabled():
             phase = "train"
         else:
             phase = "generate" if cached else "reference"

