@@ -50,12 +50,33 @@ def _names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()] if text else None
 
 
+def _methods(text: str | None) -> list[str] | None:
+    """Names of methods; ``all`` stands for every installed one that imports."""
+    names = _names(text)
+    if names != ["all"]:
+        return names
+    from harness.registry import plugins
+
+    found = []
+    for name, plugin in plugins("methods").items():
+        try:
+            plugin.load()
+            found.append(name)
+        except UserError as error:
+            click.echo(f"left out: {error}", err=True)
+    return found
+
+
 def _options(command: Any) -> Any:
     for option in reversed(
         [
             click.argument("recipe"),
             click.option("--budget", metavar="NAME", help="One of the recipe's budgets."),
-            click.option("--methods", metavar="A,B", help="Methods to compare, instead of the recipe's."),
+            click.option(
+                "--methods",
+                metavar="A,B",
+                help="Methods to compare, instead of the recipe's; `all` for every installed one.",
+            ),
             click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run seeds 0..N-1."),
             click.option("--benchmarks", metavar="A,B", help="Benchmarks to run, instead of the recipe's."),
             click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True),
@@ -87,7 +108,7 @@ def _request(options: dict[str, Any]) -> Request:
     return Request(
         recipe=load_recipe(options["recipe"]),
         budget=options["budget"],
-        methods=_names(options["methods"]),
+        methods=_methods(options["methods"]),
         seeds=options["seeds"],
         benchmarks=_names(options["benchmarks"]),
         results=options["results"],

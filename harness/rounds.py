@@ -34,12 +34,14 @@ class Rounds:
     begin: Literal["continue", "restart"]
 
 
-def train_rounds(context: TrainContext, rounds: Rounds, beta: float, make: MakePairs) -> Path:
+def train_rounds(
+    context: TrainContext, rounds: Rounds, beta: float, rows: Sequence[dict[str, Any]], make: MakePairs
+) -> Path:
     """Train all rounds within the budget; each finished round, and the pairs of an unfinished one, stay on disk.
 
     Args:
-        make: gives the pairs of a round from the policy in memory, the round's number and its stored pairs (whose
-            prompts it uses).
+        rows: what the rounds share, one a prompt (``id``, ``prompt_ids``, and what ``make`` needs).
+        make: gives the pairs of a round from the policy in memory, the round's number and its rows.
     """
     from trl import DPOConfig
 
@@ -51,8 +53,9 @@ def train_rounds(context: TrainContext, rounds: Rounds, beta: float, make: MakeP
         steps, folder = edges[number + 1] - edges[number], context.directory / f"round-{number}"
         if steps == 0:
             continue
+        share = rows if rounds.prompts == "all" else rows[number :: rounds.count]
         if not (folder / "done.json").is_file():
-            pairs = _pairs(context, rounds, folder, number, policy, make)
+            pairs = _pairs(context, folder, number, policy, list(share), make)
             settings = arguments(context) | {
                 "output_dir": str(folder / "checkpoints"),
                 "max_steps": steps,
@@ -73,14 +76,12 @@ def train_rounds(context: TrainContext, rounds: Rounds, beta: float, make: MakeP
 
 
 def _pairs(
-    context: TrainContext, rounds: Rounds, folder: Path, number: int, policy: Path | None, make: MakePairs
+    context: TrainContext, folder: Path, number: int, policy: Path | None, rows: Pairs, make: MakePairs
 ) -> Pairs:
     """The round's pairs, sampled once; what they cost is kept with them."""
     file, spent = folder / "pairs.jsonl", folder / "sampled.json"
     if not spent.is_file():
-        rows = context.pairs if rounds.prompts == "all" else list(context.pairs)[number :: rounds.count]
-        model = load_policy(context, policy)
-        write_rows(file, make(context, model, number, rows))
+        write_rows(file, make(context, load_policy(context, policy), number, rows))
         context.tick()
         write_json(spent, context.ledger.dump())
     context.ledger.entries = Ledger.load(read_json(spent)).entries

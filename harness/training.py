@@ -82,6 +82,10 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
         self.context = context
         self._started = time.perf_counter()
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The first step begins here, not when the model was loaded."""
+        self._started = time.perf_counter()
+
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Charge a micro-batch; all are full, since the last one of an epoch is dropped if it is not."""
         self.context.ledger.add("train", "pairs", args.per_device_train_batch_size)

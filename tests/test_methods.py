@@ -264,3 +264,14 @@ def test_every_method_says_what_it_is(name: str) -> None:
     assert method.published or name == "start"
     assert method.paper or name in ("start", "sft", "longer")
     assert set(method.Config.model_fields) == set(method().config.model_dump())
+
+
+@pytest.mark.parametrize("name", sorted(n for n, p in registry.plugins("methods").items() if p.origin == registry.OURS))
+def test_every_method_has_its_page(name: str) -> None:
+    from conftest import ROOT
+
+    page = (ROOT / "docs" / "methods.md").read_text()
+    section = page.split(f"\n### {name}\n")[1].split("\n#")[0]
+    paper = registry.load("methods", name).paper.removeprefix("arXiv:")
+    assert paper in section
+    assert len(section) > 60

@@ -25,7 +25,7 @@ class IterativeDPOConfig(PairConfig):
 
 
 class IterativeDPO(Method):
-    """Best-against-worst pairs of the policy of the round before (RLHFlow); stored pairs lend only their prompts."""
+    """Best-against-worst pairs of the policy of the round before (RLHFlow), on all training prompts."""
 
     name = "iterative-dpo"
     summary = "iterative DPO: each round samples from the policy before, labels by the oracle, trains with DPO"
@@ -36,11 +36,14 @@ class IterativeDPO(Method):
 
     def train(self, context: TrainContext) -> Path | None:
         """Train all rounds."""
+        from harness.policy import render
         from harness.rounds import Rounds, train_rounds
 
         c = self.config
         rounds = Rounds(c.rounds, c.prompts, c.reference, c.begin)
-        return train_rounds(context, rounds, c.beta or context.train.beta, self.pairs)
+        turns = {name: [{"role": "user", "content": p["prompt"]}] for name, p in context.prompts.items()}
+        rows = [{"id": name, "prompt_ids": render(context.tokenizer, turn)} for name, turn in turns.items()]
+        return train_rounds(context, rounds, c.beta or context.train.beta, rows, self.pairs)
 
     def pairs(
         self, context: TrainContext, model: Any, number: int, rows: Sequence[dict[str, Any]]

@@ -34,7 +34,7 @@ class SPIN(Method):
         from harness.rounds import Rounds, train_rounds
 
         rounds = Rounds(self.config.rounds, self.config.prompts, "previous", "continue")
-        return train_rounds(context, rounds, self.config.beta or context.train.beta, self.pairs)
+        return train_rounds(context, rounds, self.config.beta or context.train.beta, list(context.pairs), self.pairs)
 
     def pairs(
         self, context: TrainContext, model: Any, number: int, rows: Sequence[dict[str, Any]]
