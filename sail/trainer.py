@@ -94,8 +94,8 @@ class SAILTrainer(TokenisedDPOTrainer):
         ``rejected_ids``, optional ``example_id`` and ``ref_*_logps``) or any form that DPOTrainer accepts.
 
     Raises:
-        ValueError: a share without what it needs (``preference``, ``generator``), or full fine-tuning without a
-            reference.
+        ValueError: a share without what it needs (``preference``, ``generator``), full fine-tuning without a
+            reference, or online routes and a model without an end-of-sequence id.
     """
 
     data_collator: Any
@@ -132,6 +132,8 @@ class SAILTrainer(TokenisedDPOTrainer):
         self.norms = TermNorms(args.term_norms_every)
         self.pair_loss = PairLoss(args.pair_loss, args.beta, args.label_smoothing, args.simpo_gamma)
         super().__init__(model, ref_model, args, *rest, **kwargs)
+        if args.pp_share + args.pr_share > 0:
+            self._eos_ids()
         self.data_collator = _KeepExample(self.data_collator)
         self.add_callback(self.lagged)
         self.add_callback(self.clock)
@@ -448,7 +450,10 @@ class SAILTrainer(TokenisedDPOTrainer):
         if configured is None:
             configured = self._tokenizer.eos_token_id
         if configured is None:
-            raise ValueError("the model has no end-of-sequence id: set tokenizer.eos_token or generation_config")
+            raise ValueError(
+                "the model has no end-of-sequence id, so no response could end: set tokenizer.eos_token, or eos_token_id "
+                "in the model's generation_config"
+            )
         return list(configured) if isinstance(configured, list | tuple) else [int(configured)]
 
 

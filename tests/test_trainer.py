@@ -263,6 +263,21 @@ def test_older_weights_survive_a_resume(tmp_path: Path, load: Load, tokenizer: A
         assert torch.equal(a, b), name
 
 
+def test_a_model_without_end_is_refused_before_training(tmp_path: Path, load: Load, tiny_dir: Path) -> None:
+    from harness.policy import load_tokenizer
+
+    def endless() -> Any:
+        model = load()
+        model.generation_config.eos_token_id = None
+        return model
+
+    bare = load_tokenizer(tiny_dir)
+    bare.eos_token = None
+    with pytest.raises(ValueError, match="no end-of-sequence id"):
+        sail_trainer(tmp_path, endless, bare, rows(), pp_share=0.5)
+    sail_trainer(tmp_path, endless, bare, rows())  # offline, nothing has to end
+
+
 def test_reference_is_named_not_guessed(tmp_path: Path, tiny_dir: Path, load: Load, tokenizer: Any) -> None:
     """Full fine-tuning wants the start policy's directory or a copy; with neither, or a wrong one, a sentence."""
     for missing, words in ((None, "full fine-tuning needs ref_model"), (str(tmp_path), "no config.json in it")):

@@ -1,6 +1,6 @@
 """What SAIL costs a step, side by side in one run (LoRA on the top 8 layers, batches of 8 pairs).
 
-Run: ``python -m harness.bench.overhead [MODEL] [ROUNDS]``. Prints one JSON line for each comparison:
+Run: ``python -m harness.bench.overhead [MODEL] [ROUNDS] [COMPARISON...]``. Prints one JSON line for each comparison:
 
 * ``dp``: a SAIL-DP step against TRL's DPOTrainer on the same batches;
 * ``score``: a SAIL-PR step against the same step without baseline and score term, on the same sampled tokens;
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -150,31 +151,39 @@ def dp(bench: Bench) -> dict[str, Any]:
 
 
 def score(bench: Bench) -> dict[str, Any]:
-    """SAIL-PR against the same without baseline and score term. Learning rate 0: both sample the same tokens."""
+    """SAIL-PR with and without baseline and score term: one trainer, one model, one switch. Learning rate 0, so that
+    both sample the same tokens."""
     from sail.config import SAILConfig
-    from sail.losses import PairLoss, Sides
+    from sail.losses import Sides, SurrogateTerms, labelled
     from sail.trainer import SAILTrainer
 
-    class Without(SAILTrainer):
-        """Online DPO by the same rollout: no baseline, no score term, the pair loss alone."""
+    class Switched(SAILTrainer):
+        """With the switch off it is online DPO by the same rollout: the pair loss alone."""
+
+        on = True
 
         def _with_baselines(self, rows: list[Any]) -> list[Any]:
-            return rows
+            return super()._with_baselines(rows) if self.on else rows
 
-        def _surrogate(self, sides: Sides, inputs: dict[str, Any], label: Any) -> Any:
-            from sail.losses import SurrogateTerms, labelled
-
-            loss: PairLoss = self.pair_loss
-            h = loss.margin(sides)
-            phi = labelled(loss.phi(h), loss.phi(-h), label)
+        def _surrogate(self, sides: Sides, inputs: dict[str, Any], label: Any) -> SurrogateTerms:
+            if self.on:
+                return super()._surrogate(sides, inputs, label)
+            h = self.pair_loss.margin(sides)
+            phi = labelled(self.pair_loss.phi(h), self.pair_loss.phi(-h), label)
             return SurrogateTerms(phi, phi, phi.detach(), phi.detach())
 
     args = bench.common | {"learning_rate": 0.0, "pr_share": 1.0, "pr_coef": 0.3, "max_new_tokens": ANSWER}
-    plain, scored = (
-        bench.trainer(kind, SAILConfig(**args), preference=lambda pairs: [1.0] * len(pairs))
-        for kind in (Without, SAILTrainer)
-    )
-    found = take_turns([bench.steps(plain), bench.steps(scored)], bench.rounds)
+    trainer = bench.trainer(Switched, SAILConfig(**args), preference=lambda pairs: [1.0] * len(pairs))
+    run = bench.steps(trainer)
+
+    def side(on: bool) -> Callable[[int], float]:
+        def timed(place: int) -> float:
+            trainer.on = on
+            return run(place)
+
+        return timed
+
+    found = take_turns([side(False), side(True)], bench.rounds)
     return _summary("score", bench.name, found, ("without_seconds", "with_seconds"), 3)
 
 
@@ -221,14 +230,15 @@ def generation(bench: Bench) -> dict[str, Any]:
 COMPARISONS: tuple[Callable[[Bench], dict[str, Any]], ...] = (dp, score, generation)
 
 
-def measure(model: str, rounds: int) -> list[dict[str, Any]]:
-    """All comparisons, one after the other."""
-    with tempfile.TemporaryDirectory() as scratch:
+def measure(model: str, rounds: int, only: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The comparisons (all, or those named), one after the other."""
+    with tempfile.TemporaryDirectory() as scratch, redirect_stdout(sys.stderr):
         bench = Bench(model, rounds, scratch)
-        return [comparison(bench) for comparison in COMPARISONS]
+        return [comparison(bench) for comparison in COMPARISONS if not only or comparison.__name__ in only]
 
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    for line in measure(arguments[0] if arguments else "smollm2", int(arguments[1]) if arguments[1:] else 13):
+    rounds = int(arguments[1]) if arguments[1:] else 13
+    for line in measure(arguments[0] if arguments else "smollm2", rounds, arguments[2:]):
         print(json.dumps(line))

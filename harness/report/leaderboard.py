@@ -25,7 +25,7 @@ def render(results: Sequence[RunResult]) -> dict[str, str]:
         parts.append(_differences(board, board.reference))
     if "start" in board.methods and board.reference != "start":
         parts.append(_differences(board, "start"))
-    parts += [_distance(board), _secondary(board), _costs(board), _search(board), _methods(board)]
+    parts += [_distance(board), _secondary(board), _costs(board), _search(board), _training(board), _methods(board)]
     parts += [_protocols(board), _failures(board)]
     files = {PAGE: "\n\n".join(p for p in parts if p) + "\n"}
     chart = _chart(board)
@@ -309,6 +309,35 @@ def _search(board: Board) -> str:
     )
     header = ["method", "learning rate", "gold reward (tuning)", "perplexity ratio to start", ""]
     return f"## Learning-rate search\n\n{_grid(header, rows)}\n\n{note}"
+
+
+DIAGNOSED = {
+    "rewards/accuracies": "accuracy on trained pairs",
+    "abs_u": "mean |u|",
+    "self_label_entropy": "self-label entropy, nats",
+    "kl": "KL of samples, nats/response",
+    "score/std": "score term, std",
+    "score/std_no_baseline": "the same without baseline",
+    "generated/length": "sampled length, tokens",
+    "generated/truncated": "sampled, truncated",
+}
+
+
+def _training(board: Board) -> str:
+    """What the training logs say of the second half of the steps."""
+    shown = {
+        name: title for name, title in DIAGNOSED.items() if any(name in row for r in board.ok for row in r.train_log)
+    }
+    rows = []
+    for method in board.methods:
+        logs = [row for r in board.of(method) for row in r.train_log[len(r.train_log) // 2 :]]
+        values = [[row[name] for row in logs if name in row] for name in shown]
+        if logs:
+            rows.append([f"`{method}`", *[f"{sum(v) / len(v):.3g}" if v else "" for v in values]])
+    if not rows or not shown:
+        return ""
+    note = "Means over the second half of the training steps and over seeds. Empty: the method does not log it."
+    return f"## In training\n\n{_grid(['method', *shown.values()], rows)}\n\n{note}"
 
 
 def _methods(board: Board) -> str:
