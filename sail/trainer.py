@@ -451,8 +451,8 @@ class SAILTrainer(TokenisedDPOTrainer):
             configured = self._tokenizer.eos_token_id
         if configured is None:
             raise ValueError(
-                "the model has no end-of-sequence id, so no response could end: set tokenizer.eos_token, or eos_token_id "
-                "in the model's generation_config"
+                "the model has no end-of-sequence id, so no response could end: set tokenizer.eos_token, or "
+                "eos_token_id in the model's generation_config"
             )
         return list(configured) if isinstance(configured, list | tuple) else [int(configured)]
 

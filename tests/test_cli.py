@@ -66,6 +66,39 @@ def test_listings_name_what_is_built_in(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"variants": {"dpo": {"method": "sail-pr"}}}, "The variant 'dpo' has the name of an installed method"),
+        (
+            {"variants": {"mine": {"method": "sail-p"}}, "methods": ["mine"]},
+            "Unknown method 'sail-p': did you mean 'sail-pr'?",
+        ),
+        (
+            {"variants": {"mine": {"method": "ipo", "options": {"tao": 1}}}, "methods": ["mine"]},
+            "Option 'tao' of variant mine of method ipo",
+        ),
+        ({"methods": ["min"], "variants": {"mine": {"method": "ipo"}}}, "Unknown method 'min': did you mean 'mine'?"),
+        ({"oracle": {"name": "reward_modle"}}, "Unknown oracle 'reward_modle': did you mean 'reward_model'?"),
+        ({"oracle": "reward_model"}, "Option 'model' of oracle reward_model: Field required"),
+        ({"eval_oracle": {"name": "llm_judge", "options": {"modle": "x"}}}, "of oracle llm_judge"),
+    ],
+)
+def test_mistakes_in_variants_and_oracles(cli: Cli, tmp_path: Path, changes: dict[str, object], sentence: str) -> None:
+    done = cli("plan", tiny_with(tmp_path, **changes), cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_variant_is_a_row_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    variants = {"narrow": {"method": "ipo", "options": {"tau": 0.1}}, "wide": {"method": "ipo"}}
+    done = cli("plan", tiny_with(tmp_path, variants=variants, methods=["start", "narrow", "wide"]), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "  narrow seed 0: open" in done.stdout
+    assert "  wide seed 0: open" in done.stdout
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["compare", "tinny"], "Unknown recipe 'tinny': did you mean 'tiny'?"),

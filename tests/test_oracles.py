@@ -202,6 +202,9 @@ def test_judge_identity_leaves_out_where_the_key_lies() -> None:
     first = LLMJudge(LLMJudgeOptions(model="m", api_key_env="A", concurrency=1)).identity()
     assert first == LLMJudge(LLMJudgeOptions(model="m", api_key_env="B", concurrency=9)).identity()
     assert first != LLMJudge(LLMJudgeOptions(model="m", temperature=1)).identity()
+    elsewhere = LLMJudge(LLMJudgeOptions(model="m", base_url="http://inside.example/v1")).identity()
+    assert elsewhere != first
+    assert "inside.example" not in json.dumps(elsewhere)
 
 
 @pytest.mark.slow

@@ -161,6 +161,23 @@ def test_several_seeds_draw_a_strip_chart() -> None:
     assert "seeds.svg" not in render(three())
 
 
+def test_training_logs_are_summed_up() -> None:
+    """Means over the second half of the steps and over seeds; a method that does not log a value has an empty cell."""
+    log = [
+        {"loss": 1.0, "abs_u": 9.0},
+        {"loss": 1.0, "abs_u": 1.0},
+        {"loss": 1.0, "abs_u": 2.0},
+        {"loss": 1.0, "abs_u": 3.0},
+    ]
+    results = three()
+    results[2] = results[2].model_copy(update={"train_log": log})
+    results[1] = results[1].model_copy(update={"train_log": [{"loss": 1.0, "rewards/accuracies": 0.75}]})
+    section = render(results)["LEADERBOARD.md"].split("## In training")[1].split("##")[0]
+    assert "| method | accuracy on trained pairs | mean abs(u) |" in section
+    assert "| `dpo` | 0.75 |  |" in section
+    assert "| `sail-pr` |  | 2.5 |" in section
+
+
 def test_variants_name_their_method_and_options() -> None:
     changed = {"variant_of": "sail-pr", "method": "c-0", "method_options": {"coefficient": 0}, "reference": "c-0"}
     results = [r.model_copy(update={"reference": "c-0"}) for r in three()[:2]] + [three()[2].model_copy(update=changed)]
@@ -188,6 +205,7 @@ def test_committed_leaderboards_are_those_of_their_results() -> None:
     from conftest import ROOT
 
     folders = {p.parent.parent for p in (ROOT / "results").glob("*/*/*/seed-*.json")}
+    folders |= {p.parent.parent for p in (ROOT / "results" / "studies").glob("*/*/*/seed-*.json")}
     assert folders, "the repository commits at least one comparison"
     for folder in folders:
         assert stale(folder) == [], folder

@@ -53,9 +53,10 @@ class LLMJudge(Oracle):
     options: LLMJudgeOptions
 
     def identity(self) -> dict[str, Any]:
-        """What changes a verdict; not where the key lies or how many requests run at once."""
-        found = super().identity() | {"prompt": digest(PROMPT)}
-        return {k: v for k, v in found.items() if k not in ("api_key_env", "concurrency", "retries")}
+        """What changes a verdict; not where the key lies or how many requests run at once. An endpoint is named by a
+        hash: results are published, host names are not."""
+        found = super().identity() | {"prompt": digest(PROMPT), "endpoint": digest(self.options.base_url)}
+        return {k: v for k, v in found.items() if k not in ("api_key_env", "concurrency", "retries", "base_url")}
 
     @cached_property
     def _client(self) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.recipe import builtin_recipes
 from harness.report.svg import Point, Strip, scatter, strips, table
 from harness.report.table import Board, Column
 from harness.results import RunResult, read_results
@@ -313,7 +314,7 @@ def _search(board: Board) -> str:
 
 DIAGNOSED = {
     "rewards/accuracies": "accuracy on trained pairs",
-    "abs_u": "mean |u|",
+    "abs_u": "mean abs(u)",
     "self_label_entropy": "self-label entropy, nats",
     "kl": "KL of samples, nats/response",
     "score/std": "score term, std",
@@ -362,7 +363,8 @@ def _protocols(board: Board) -> str:
         libraries = ", ".join(f"{k} {v}" for k, v in sorted(env["libraries"].items()))
         lines.append(f"- sail-bench {env['sail_bench']}, Python {env['python']}, {env['cores']} cores; {libraries}")
     run = board.results[0]
-    command = f"`sail-bench compare {run.recipe} --budget {run.budget['name']}`"
+    name = run.recipe if run.recipe in builtin_recipes() else f"{run.recipe}.yaml"
+    command = f"`sail-bench compare {name} --budget {run.budget['name']}`"
     again = f"Made by {command}; this page: `sail-bench leaderboard {run.recipe}`."
     body = _grid(["benchmark", "label", "protocol", "judge"], list(found.values()))
     return f"## Protocols and environment\n\n{body}\n\n" + "\n".join(lines) + f"\n\n{again}"
