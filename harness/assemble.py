@@ -12,7 +12,7 @@ from harness.environment import environment
 from harness.errors import UserError
 from harness.plan import RunPlan
 from harness.results import RunResult, read_result, result_path, write_result
-from harness.store import Stage, read_json, read_rows
+from harness.store import Stage, known, read_json, read_rows
 
 
 def _ledger(plan: RunPlan, *stages: Stage | None) -> Ledger:
@@ -82,7 +82,7 @@ def assemble(plan: RunPlan) -> RunResult:
     judged = [b for b in plan.benchmarks if plan.judged(b)]
     scored = []
     for benchmark in judged:
-        rows = read_rows(plan.store.path(_known(plan.judgments(benchmark))) / "rows.jsonl")
+        rows = read_rows(plan.store.path(known(plan.judgments(benchmark))) / "rows.jsonl")
         judge = plan.judge if benchmark.judged else None
         scored.append(score(benchmark, rows, plan.protocol(benchmark), judge))
     best = plan.best() if plan.method.trains else None
@@ -106,11 +106,6 @@ def assemble(plan: RunPlan) -> RunResult:
         train_log=[{k: round(float(v), 6) for k, v in row.items()} for row in log],
         **_base(plan),
     )
-
-
-def _known(stage: Stage | None) -> Stage:
-    assert stage is not None
-    return stage
 
 
 def publish(plan: RunPlan, results: Path) -> RunResult:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.errors import UserError
 from harness.losses import kto, reference_point
-from sail.dpo import TokenisedDPOTrainer, pair_sides
+from sail.dpo import TokenisedDPOTrainer, completion_logps, pair_sides
 from sail.losses import Sides
 from sail.rollout import unpack
 
@@ -52,16 +52,8 @@ class PairTrainer(TokenisedDPOTrainer):
 
 def _chosen(model: Any, inputs: dict[str, Tensor]) -> tuple[Sides, Any]:
     """Sides whose second response is the first: one row a pair goes through the model."""
-    completion = inputs["completion_mask"]
-    outputs = model(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        labels=inputs["input_ids"].masked_fill(completion == 0, -100),
-        use_cache=False,
-        fused_lm_head=True,
-    )
-    lp = outputs.log_probs[:, -(completion.shape[1] - 1) :].sum(1)
-    ref, length = inputs["ref_chosen_logps"], completion[:, 1:].sum(1).to(lp.dtype)
+    lp, length, outputs = completion_logps(model, inputs)
+    ref = inputs["ref_chosen_logps"]
     return Sides(lp, lp, ref, ref, length, length), outputs
 
 

@@ -26,7 +26,7 @@ from harness.oracles.base import Oracle
 from harness.plan import RunPlan, make_oracle, make_runs
 from harness.prompts import splits
 from harness.recipe import Recipe
-from harness.store import Stage, Store, read_json, read_rows, write_json, write_rows
+from harness.store import Stage, Store, known, read_json, read_rows, write_json, write_rows
 from sail.types import Request
 
 Event = tuple[str, Any]
@@ -241,7 +241,7 @@ class Run:
         todo = [b for b in self.plan.benchmarks if b.name in self.plan.wanted and not self.plan.judged(b)]
         if not todo:
             return
-        stage = _known(self.plan.policy())
+        stage = known(self.plan.policy())
         policy = self._trained(self.store.path(stage), stage) if self.plan.method.trains else self.start
         if self.plan.method.instruction:
             policy = policy.instructed(self.plan.method.instruction)
@@ -265,11 +265,11 @@ class Run:
 
     def _answer_together(self, todo: list[Benchmark], context: EvalContext) -> None:
         """Sample the first answers of all benchmarks in shared batches; the answer stages then find them cached."""
-        unanswered = [b for b in todo if not self.store.done(_known(self.plan.answers(b)))]
+        unanswered = [b for b in todo if not self.store.done(known(self.plan.answers(b)))]
         requests = [q for b in unanswered for q in b.requests(context)]
         if not requests:
             return
-        self._open_ledger(self.store.work(_known(self.plan.answers(unanswered[0]))))  # the first one pays for all
+        self._open_ledger(self.store.work(known(self.plan.answers(unanswered[0]))))  # the first one pays for all
         self.emit("stage", ("answers", len(requests)))
         with self.meter.phase("eval"):
             context.policy.sample(requests, self._tick)
@@ -284,7 +284,7 @@ class Run:
             write_rows(work / "rows.jsonl", benchmark.answer(context))
             return self._spent()
 
-        answers = self.store.get(_known(self.plan.answers(benchmark)), answer)
+        answers = self.store.get(known(self.plan.answers(benchmark)), answer)
 
         def judge(work: Path) -> dict[str, Any]:
             self.emit("stage", (f"{benchmark.name}: judging" if benchmark.judged else f"{benchmark.name}: rows", None))
@@ -292,7 +292,7 @@ class Run:
             write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))
             return self._spent()
 
-        self.store.get(_known(self.plan.judgments(benchmark)), judge)
+        self.store.get(known(self.plan.judgments(benchmark)), judge)
 
     def _tick(self, done: int) -> None:
         self.emit("advance", done)
@@ -328,11 +328,6 @@ def check_finite(folder: Path) -> None:
             for name in weights.keys():  # noqa: SIM118 - safe_open is no dictionary
                 if not bool(weights.get_tensor(name).isfinite().all()):
                     raise FloatingPointError(f"the trained weights are not finite numbers ({name})")
-
-
-def _known(stage: Stage | None) -> Stage:
-    assert stage is not None
-    return stage
 
 
 def main(job: Job, events: Connection) -> None:

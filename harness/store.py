@@ -74,6 +74,12 @@ class Stage:
         return f"{self.kind}-{digest(self.inputs)}"
 
 
+def known(stage: Stage | None) -> Stage:
+    """The stage, where it cannot be None any more."""
+    assert stage is not None
+    return stage
+
+
 class Store:
     """A folder of finished stages, with ``work/`` beside them for those under way."""
 

@@ -52,16 +52,9 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
         return super()._precompute_ref_logps(dataset, name, batch_size)
 
 
-def pair_sides(model: Any, inputs: dict[str, Tensor]) -> tuple[Sides, Any]:
-    """Log-probabilities of the two completions of each pair, by one forward with TRL's fused LM head.
-
-    Args:
-        inputs: a batch by TRL's collator, rows [chosen..., rejected...] (2B, L), with ``ref_chosen_logps`` and
-            ``ref_rejected_logps`` (B,); zeros stand in where they are absent.
-
-    Returns:
-        sides, shape (B,) each, and the model's outputs.
-    """
+def completion_logps(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Any]:
+    """Summed log-probability (nats) and length (tokens) of each row's completion, by one forward with TRL's fused LM
+    head; and the model's outputs. ``inputs``: a batch by TRL's collator, (N, L)."""
     completion = inputs["completion_mask"]
     outputs = model(
         input_ids=inputs["input_ids"],
@@ -70,8 +63,22 @@ def pair_sides(model: Any, inputs: dict[str, Tensor]) -> tuple[Sides, Any]:
         use_cache=False,
         fused_lm_head=True,
     )
-    lp_1, lp_2 = outputs.log_probs[:, -(completion.shape[1] - 1) :].sum(1).chunk(2)
-    length_1, length_2 = completion[:, 1:].sum(1).to(lp_1.dtype).chunk(2)
+    logps = outputs.log_probs[:, -(completion.shape[1] - 1) :].sum(1)
+    return logps, completion[:, 1:].sum(1).to(logps.dtype), outputs
+
+
+def pair_sides(model: Any, inputs: dict[str, Tensor]) -> tuple[Sides, Any]:
+    """The two completions of each pair, by one forward.
+
+    Args:
+        inputs: rows [chosen..., rejected...] (2B, L), with ``ref_chosen_logps`` and ``ref_rejected_logps`` (B,); zeros
+            stand in where they are absent.
+
+    Returns:
+        sides, shape (B,) each, and the model's outputs.
+    """
+    logps, lengths, outputs = completion_logps(model, inputs)
+    (lp_1, lp_2), (length_1, length_2) = logps.chunk(2), lengths.chunk(2)
     none = torch.zeros_like(lp_1)
-    refs = inputs.get("ref_chosen_logps", none.detach()), inputs.get("ref_rejected_logps", none.detach())
+    refs = inputs.get("ref_chosen_logps", none), inputs.get("ref_rejected_logps", none)
     return Sides(lp_1, lp_2, *refs, length_1, length_2), outputs

@@ -17,11 +17,11 @@ pytestmark = pytest.mark.slow
 
 
 class Environment:
-    """A virtual environment that borrows the libraries of this one, but not our package."""
+    """A virtual environment that borrows the libraries of this one (pip too), but not our package."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
         site = folder / "lib" / python / "site-packages"
         (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
