@@ -16,14 +16,15 @@ from harness.store import read_json, read_rows, write_json, write_rows
 from harness.training import Policies, arguments, fresh, lora_config, planned_steps, run_trainer
 
 Pairs = list[dict[str, Any]]
-MakePairs = Callable[[TrainContext, Any, int, Sequence[dict[str, Any]]], Pairs]
+MakePairs = Callable[[TrainContext, Any, int, int, Sequence[dict[str, Any]]], Pairs]
 
 
 @dataclass(frozen=True)
 class Rounds:
     """How rounds follow each other.
 
-    ``prompts``: ``split`` deals the training prompts out over the rounds, ``all`` uses all of them in each.
+    ``prompts``: ``split`` deals the training prompts out over the rounds; with ``all`` each round goes on where the one
+    before stopped, and around again.
     ``reference``: the policy that DPO refers to, ``start`` or that of the ``previous`` round.
     ``begin``: each round goes on from the weights before (``continue``) or starts again (``restart``).
     """
@@ -41,7 +42,8 @@ def train_rounds(
 
     Args:
         rows: what the rounds share, one a prompt (``id``, ``prompt_ids``, and what ``make`` needs).
-        make: gives the pairs of a round from the policy in memory, the round's number and its rows.
+        make: gives the pairs of a round from the policy in memory, the round's number, how many pairs its steps use
+            (more are not worth sampling) and its rows.
     """
     from trl import DPOConfig
 
@@ -53,9 +55,11 @@ def train_rounds(
         steps, folder = edges[number + 1] - edges[number], context.directory / f"round-{number}"
         if steps == 0:
             continue
-        share = rows if rounds.prompts == "all" else rows[number :: rounds.count]
+        per_step = context.train.batch_size * context.train.gradient_accumulation
+        needed, after = steps * per_step, edges[number] * per_step % max(1, len(rows))
+        share = [*rows[after:], *rows[:after]] if rounds.prompts == "all" else rows[number :: rounds.count]
         if not (folder / "done.json").is_file():
-            pairs = _pairs(context, folder, number, policy, list(share), make)
+            pairs = _pairs(context, folder, (number, needed), policy, list(share), make)
             settings = arguments(context) | {
                 "output_dir": str(folder / "checkpoints"),
                 "max_steps": steps,
@@ -76,12 +80,12 @@ def train_rounds(
 
 
 def _pairs(
-    context: TrainContext, folder: Path, number: int, policy: Path | None, rows: Pairs, make: MakePairs
+    context: TrainContext, folder: Path, order: tuple[int, int], policy: Path | None, rows: Pairs, make: MakePairs
 ) -> Pairs:
     """The round's pairs, sampled once; what they cost is kept with them."""
     file, spent = folder / "pairs.jsonl", folder / "sampled.json"
     if not spent.is_file():
-        write_rows(file, make(context, load_policy(context, policy), number, rows))
+        write_rows(file, make(context, load_policy(context, policy), *order, rows))
         context.tick()
         write_json(spent, context.ledger.dump())
     context.ledger.entries = Ledger.load(read_json(spent)).entries

@@ -46,30 +46,36 @@ class IterativeDPO(Method):
         return train_rounds(context, rounds, c.beta or context.train.beta, rows, self.pairs)
 
     def pairs(
-        self, context: TrainContext, model: Any, number: int, rows: Sequence[dict[str, Any]]
+        self, context: TrainContext, model: Any, number: int, needed: int, rows: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Best against worst of fresh samples. A prompt whose answers all score alike is sampled again, ``PATIENCE``
-        times at most, and then left out."""
-        from harness.methods.sail import decode
-        from harness.pairs import best_and_worst
+        """Best against worst of fresh samples, prompt after prompt until there are enough. Prompts whose answers all
+        score alike are sampled again if the others run out, ``PATIENCE`` times at most."""
         from harness.rounds import sampled
 
-        count, open_rows = self.config.samples, list(rows)
-        out: dict[str, dict[str, Any]] = {}
+        found: list[dict[str, Any]] = []
+        tied: list[dict[str, Any]] = []
+        fresh = list(rows)
         for attempt in range(PATIENCE):
-            answers = sampled(context, model, (number, attempt), open_rows, count)
-            for place, row in enumerate(open_rows):
-                group = answers[place * count : (place + 1) * count]
-                texts = [decode(context, a.ids) for a in group]
-                picked = best_and_worst(context.oracle.rank(context.prompts[row["id"]], texts))
-                if picked is not None:
-                    best, worst = (list(group[i].ids) for i in picked)
-                    pair = {"prompt_ids": row["prompt_ids"], "chosen_ids": best, "rejected_ids": worst}
-                    out[row["id"]] = pair
-            open_rows = [row for row in open_rows if row["id"] not in out]
-            if not open_rows:
-                break
-        return [out[row["id"]] for row in rows if row["id"] in out]
+            while fresh and len(found) < needed:
+                part, fresh = fresh[: needed - len(found)], fresh[needed - len(found) :]
+                answers = sampled(context, model, (number, attempt), part, self.config.samples)
+                for place, row in enumerate(part):
+                    pair = self.pair(context, row, answers[place * self.config.samples :][: self.config.samples])
+                    (tied if pair is None else found).append(pair or row)
+            fresh, tied = tied, []
+        return found
+
+    def pair(self, context: TrainContext, row: dict[str, Any], group: Sequence[Any]) -> dict[str, Any] | None:
+        """The best and the worst of one prompt's answers by the training oracle; None if all score alike."""
+        from harness.methods.sail import decode
+        from harness.pairs import best_and_worst
+
+        texts = [decode(context, answer.ids) for answer in group]
+        picked = best_and_worst(context.oracle.rank(context.prompts[row["id"]], texts))
+        if picked is None:
+            return None
+        best, worst = (list(group[i].ids) for i in picked)
+        return {"prompt_ids": row["prompt_ids"], "chosen_ids": best, "rejected_ids": worst}
 
     def samples_online(self) -> float:
         """Half of ``samples`` a pair, if every prompt is trained on about once."""

@@ -37,11 +37,12 @@ class SPIN(Method):
         return train_rounds(context, rounds, self.config.beta or context.train.beta, list(context.pairs), self.pairs)
 
     def pairs(
-        self, context: TrainContext, model: Any, number: int, rows: Sequence[dict[str, Any]]
+        self, context: TrainContext, model: Any, number: int, needed: int, rows: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """The stored chosen response against one fresh sample."""
         from harness.rounds import sampled
 
+        rows = rows[:needed]
         answers = sampled(context, model, (number,), rows, 1)
         return [
             {"prompt_ids": r["prompt_ids"], "chosen_ids": r["chosen_ids"], "rejected_ids": list(a.ids)}
