@@ -114,6 +114,7 @@ def kill_when(folder: Path, ready: Callable[[], bool], how: signal.Signals, time
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell would have it ignored
     )
     deadline = time.monotonic() + timeout
     while not ready():

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.recipe import builtin_recipes
 from harness.report.svg import Point, Strip, scatter, strips, table
 from harness.report.table import Board, Column
 from harness.results import RunResult, read_results
@@ -363,9 +362,9 @@ def _protocols(board: Board) -> str:
         libraries = ", ".join(f"{k} {v}" for k, v in sorted(env["libraries"].items()))
         lines.append(f"- sail-bench {env['sail_bench']}, Python {env['python']}, {env['cores']} cores; {libraries}")
     run = board.results[0]
-    name = run.recipe if run.recipe in builtin_recipes() else f"{run.recipe}.yaml"
-    command = f"`sail-bench compare {name} --budget {run.budget['name']}`"
-    again = f"Made by {command}; this page: `sail-bench leaderboard {run.recipe}`."
+    command = f"`sail-bench compare {run.recipe} --budget {run.budget['name']}`"
+    page = f"`sail-bench leaderboard {run.recipe}`"
+    again = f"Made by {command} (a recipe that is not built in: its file); this page: {page}."
     body = _grid(["benchmark", "label", "protocol", "judge"], list(found.values()))
     return f"## Protocols and environment\n\n{body}\n\n" + "\n".join(lines) + f"\n\n{again}"
 
