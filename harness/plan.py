@@ -64,6 +64,11 @@ def make_oracle(spec: OracleSpec) -> Oracle:
     return oracle
 
 
+def _in_keys(oracle: dict[str, Any]) -> Any:
+    """An oracle's identity as keys hold it: name and version alone where it has nothing else to tell."""
+    return [oracle["oracle"], oracle["version"]] if set(oracle) == {"oracle", "version"} else oracle
+
+
 def _configured(factory: Any, schema: str, options: dict[str, Any], what: str) -> Any:
     from pydantic import ValidationError
 
@@ -114,7 +119,7 @@ class RunPlan:
             "start": self.start.key,
             "data": data,
             "prompts": prompts,
-            "oracle": self.oracle,
+            "oracle": _in_keys(self.oracle),
         }
         return Stage("pairs", inputs)
 
@@ -193,7 +198,7 @@ class RunPlan:
             protocol |= {
                 "prompts": digest([p["prompt"] for p in chosen["eval"]]),
                 "heldout": self.pairs.key,
-                "oracle": self.eval_oracle,
+                "oracle": _in_keys(self.eval_oracle),
                 "start": self.start.key,
             }
         return protocol

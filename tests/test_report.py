@@ -15,6 +15,7 @@ from harness.report.leaderboard import number, render, stale, write_leaderboard
 from harness.report.svg import ticks
 from harness.report.table import Board
 from harness.results import BenchmarkResult, RunResult, read_result, read_results, result_path, write_result
+from harness.store import digest
 
 PEOPLE = 60
 
@@ -209,3 +210,29 @@ def test_committed_leaderboards_are_those_of_their_results() -> None:
     assert folders, "the repository commits at least one comparison"
     for folder in folders:
         assert stale(folder) == [], folder
+
+
+@pytest.mark.parametrize("recipe", ["smollm2", "results/studies/t1-coefficient.yaml"])
+def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Path) -> None:
+    """A clone's own comparison may go on in the committed folder: same start, pairs, budget, training and search."""
+    from conftest import ROOT
+
+    from harness.assemble import check_folder
+    from harness.plan import make_runs
+    from harness.recipe import load_recipe
+    from harness.store import Store
+
+    loaded = load_recipe(recipe if recipe == "smollm2" else str(ROOT / recipe))
+    try:
+        runs = make_runs(loaded, loaded.budget, loaded.methods, 1, list(loaded.benchmarks), Store(tmp_path))
+        key = runs[0].comparison_key
+    except UserError as error:
+        pytest.skip(str(error))
+    results = ROOT / "results" if recipe == "smollm2" else ROOT / "results" / "studies"
+    found = read_results(results / loaded.name / loaded.budget)
+    assert {r.comparison_key for r in found} == {key}
+    for plan in runs:
+        for benchmark in next(r for r in found if r.method == plan.name).benchmarks:
+            hashes = {digest(plan.protocol(b)) for b in plan.benchmarks if b.name == benchmark.benchmark}
+            assert hashes == {benchmark.protocol_hash}
+    check_folder(runs, results)
