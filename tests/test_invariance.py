@@ -1,4 +1,8 @@
-"""Batch size x accumulation and the number of processes do not change what is learned (constant learning rate)."""
+"""Batch size x accumulation and the number of processes do not change what is learned (constant learning rate).
+
+Plain SGD without clipping: it hides no factor in the gradient's scale, as AdamW does, and does not blow rounding up where a
+gradient is near zero, as AdamW's first steps do.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,14 @@ ROUTES: dict[str, dict[str, Any]] = {
     "pp": {"pp_share": 0.5},
     "dp": {"dp_share": 0.5},
 }
-EPOCHS = {"num_train_epochs": 2, "max_steps": -1, "max_new_tokens": 5, "learning_rate": 1e-3}
+EPOCHS = {
+    "num_train_epochs": 2,
+    "max_steps": -1,
+    "max_new_tokens": 5,
+    "optim": "sgd",
+    "max_grad_norm": 0.0,
+    "learning_rate": 2e-3,
+}
 
 pytestmark = pytest.mark.slow
 
@@ -56,12 +67,12 @@ def train_twice(tiny: Path, out: Path, count: int, **changes: Any) -> Run:
 
 
 def assert_same(one: Run, two: Run, start: dict[str, torch.Tensor]) -> None:
-    """Loss per step to 1e-5 (relative where it is large), final weights to 1e-3 of how far they moved."""
-    assert two[0] == pytest.approx(one[0], rel=1e-4, abs=1e-5)
+    """Loss per step to 5e-5, final weights to 1e-4 of how far they moved."""
+    assert two[0] == pytest.approx(one[0], rel=0, abs=5e-5)
     moved = sum(float((one[1][n] - start[n]).pow(2).sum()) for n in start) ** 0.5
     apart = sum(float((one[1][n] - two[1][n]).pow(2).sum()) for n in start) ** 0.5
     assert moved > 0
-    assert apart < 1e-3 * moved
+    assert apart < 1e-4 * moved
 
 
 @pytest.fixture(scope="module")
