@@ -1,7 +1,7 @@
 """Batch size x accumulation and the number of processes do not change what is learned (constant learning rate).
 
-Plain SGD without clipping: it hides no factor in the gradient's scale, as AdamW does, and does not blow rounding up where
-a gradient is near zero, as AdamW's first steps do.
+Plain SGD without clipping: it hides no factor in the gradient's scale, as AdamW does, and does not blow rounding up
+where a gradient is near zero, as AdamW's first steps do.
 """
 
 from __future__ import annotations
