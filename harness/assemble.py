@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness import registry
 from harness.benchmark import score
-from harness.budget import Ledger
 from harness.environment import environment
 from harness.errors import UserError
+from harness.ledger import Ledger
 from harness.plan import RunPlan
 from harness.results import RunResult, read_result, result_path, write_result
+from harness.search import Point
 from harness.store import Stage, known, read_json, read_rows
 
 
@@ -43,11 +45,12 @@ def _base(plan: RunPlan) -> dict[str, Any]:
         "method_origin": f"{origin.origin} {origin.version}",
         "method_options": plan.method.config.model_dump(mode="json"),
         "seed": plan.seed,
-        "budget": {"name": plan.budget.name, "axis": plan.budget.axis, "limit": plan.budget.limit},
+        "budget": asdict(plan.budget),
         "start": {"model": plan.recipe.model if "/" not in plan.recipe.model else "custom", "key": plan.start.key},
         "oracles": {"training": plan.oracle, "evaluation": plan.eval_oracle},
         "data": {"pairs": plan.pairs.key, **counts},
         "environment": _environment(plan),
+        "prices": plan.recipe.prices.model_dump() if plan.recipe.prices else {},
     }
 
 
@@ -71,10 +74,10 @@ def failed(plan: RunPlan, reason: str) -> RunResult:
     return RunResult(run_key="failed", status="failed", error=reason, trials=plan.read_trials(), **_base(plan))
 
 
-def _search_ledger(plan: RunPlan, kept: float | None) -> Ledger:
+def _search_ledger(plan: RunPlan, kept: Point | None) -> Ledger:
     """What the search cost beyond the run itself: the trials not kept, and scoring all of them."""
-    others = [plan.train(rate, 0) for rate in plan.learning_rates if rate != kept or plan.seed > 0]
-    return _ledger(plan, *others, *(plan.tune(rate) for rate in plan.learning_rates))
+    others = [plan.train(point, 0) for point in plan.points if point != kept or plan.seed > 0]
+    return _ledger(plan, *others, *(plan.tune(point) for point in plan.points))
 
 
 def assemble(plan: RunPlan) -> RunResult:
@@ -88,10 +91,11 @@ def assemble(plan: RunPlan) -> RunResult:
     best = plan.best() if plan.method.trains else None
     spent, log = Ledger(), []
     if best is not None:
-        policy = plan.train(best.learning_rate, plan.seed)
+        policy = plan.train(best, plan.seed)
         log = read_json(plan.store.path(policy) / "log.json")
-        spent = _ledger(plan, plan.pairs, policy)
-    over = spent.get("train", plan.budget.axis) - plan.budget.limit if plan.method.trains else 0
+        spent = _ledger(plan, policy)
+    over = plan.budget.spent(spent) - plan.budget.limit if best is not None else 0.0
+    ended = plan.budget.stopped_by(spent) if best is not None else ""
     for benchmark in judged:
         spent = spent.merge(_ledger(plan, plan.answers(benchmark), plan.judgments(benchmark)))
     return RunResult(
@@ -100,11 +104,12 @@ def assemble(plan: RunPlan) -> RunResult:
         learning_rate=best.learning_rate if best else None,
         trials=plan.read_trials(),
         ledger=spent.dump(),
-        tuning_ledger=_search_ledger(plan, best.learning_rate if best else None).dump(),
-        overshoot=max(0, over),
+        tuning_ledger=_search_ledger(plan, best).dump(),
+        overshoot=round(over, 3),
+        stopped_by=ended,
         benchmarks=scored,
         train_log=[{k: round(float(v), 6) for k, v in row.items()} for row in log],
-        **_base(plan),
+        **_base(plan) | ({"method_options": plan.configured(best).config.model_dump(mode="json")} if best else {}),
     )
 
 

@@ -15,8 +15,8 @@ from harness.store import digest
 from sail.types import Request
 
 if TYPE_CHECKING:
-    from harness.budget import MeteredOracle
     from harness.judge.local import LocalJudge
+    from harness.meter import MeteredOracle
     from harness.policy import Policy
 
 Row = dict[str, Any]
@@ -30,7 +30,8 @@ class BenchmarkOptions(BaseModel):
 
 @dataclass
 class EvalContext:
-    """What a benchmark may use: the policy under test, the start policy, the judge, the oracle, and unseen data."""
+    """What a benchmark may use: the policy under test, the start policy, the judge, the oracle, and unseen data.
+    ``kept`` gives the policy at a share of the budget; None if the run ended before it."""
 
     policy: Policy
     start: Policy
@@ -39,6 +40,7 @@ class EvalContext:
     prompts: Sequence[Row]
     heldout_pairs: Sequence[Row]
     scoring_batch_size: int
+    kept: Callable[[float], Policy | None] = lambda fraction: None
     progress: Callable[[int], None] = lambda done: None
 
 
@@ -78,6 +80,10 @@ class Benchmark:
         """Most tokens it can generate and judge calls it can make, for ``prompts`` task prompts and a policy that is
         ``trained`` (or the start policy itself)."""
         return 0, 0
+
+    def fractions(self) -> list[float]:
+        """Shares of the budget whose policies it scores beside the final one."""
+        return []
 
     def answer(self, context: EvalContext) -> list[Row]:
         """What the policy does: one row an item."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,21 +142,64 @@ def compare(**options: Any) -> None:
 @_options
 def plan(**options: Any) -> None:
     """What `compare` would run, what is already there, and the predicted spending of the rest."""
+    from harness.environment import environment
+    from harness.outlook import actual, predicted, shared
+    from harness.predict import Calibration
+
     request = _request(options)
     runs = request.runs()
     click.echo(f"{request.recipe.name}: {len(runs)} runs, budget {runs[0].budget.name}, store {request.store}")
-    totals: dict[str, int] = {}
-    shared_seen = False
+    calibration = Calibration(request.store, environment())
+    totals: dict[str, float] = dict(shared(runs[0]))
+    if totals:
+        click.echo(f"  preference pairs: open ({_spending(totals)} at most)")
     for run in runs:
-        shared = [name for name in ("start", "pairs") if name in run.open_stages()]
-        todo = [name for name in run.open_stages() if name not in shared or not shared_seen]
-        predicted = run.predicted(pairs=not shared_seen)
-        shared_seen = True
-        for name, amount in predicted.items():
+        todo = [name for name in run.open_stages() if name not in ("start", "pairs")]
+        ahead = predicted(run, calibration) if todo else {}
+        for name, amount in ahead.items():
             totals[name] = totals.get(name, 0) + amount
-        spend = ", ".join(f"{amount:,} {name}" for name, amount in predicted.items() if amount)
-        click.echo(f"  {run.name} seed {run.seed}: " + (f"open: {', '.join(todo)} ({spend})" if todo else "done"))
-    click.echo("Predicted at most: " + ", ".join(f"{amount:,} {name}" for name, amount in totals.items()))
+        click.echo(f"  {run.name} seed {run.seed}: " + (f"open: {', '.join(todo)}" if todo else "done"))
+        if ahead:
+            click.echo(f"    predicted: {_spending(ahead)}")
+        found = actual(run)
+        if found:
+            before, after = found
+            told = [
+                f"{_amount(axis, before[axis])} -> {_amount(axis, after[axis])}" for axis in after if axis in before
+            ]
+            click.echo(f"    predicted -> spent: {', '.join(told)}")
+    click.echo(f"Predicted for what is open: {_spending(totals) or 'nothing'}")
+    if any(run.open_stages() for run in runs) and "seconds" not in totals:
+        click.echo("Seconds are predicted once a run in this store has shown the speed of this machine.")
+
+
+def _amount(axis: str, value: float) -> str:
+    name = axis.replace("_", " ")
+    return f"{value:.3g} {name}" if axis == "flops" or value < 10 else f"{value:,.0f} {name}"
+
+
+def _spending(amounts: Mapping[str, float]) -> str:
+    return ", ".join(_amount(axis, amount) for axis, amount in amounts.items())
+
+
+@main.command()
+@click.argument("recipe", required=False)
+def budgets(recipe: str | None) -> None:
+    """List the named budgets, and those of RECIPE."""
+    from harness.budget import named_budgets
+    from harness.ledger import AXES
+    from harness.recipe import load_recipe
+
+    own = load_recipe(recipe).budgets if recipe else {}
+    for name, spec in (named_budgets() | own).items():
+        caps = "".join(f", at most {limit:g} {axis}" for axis, limit in spec.caps.items())
+        origin = f" ({recipe})" if name in own else ""
+        click.echo(f"{click.style(name, bold=True)}  {spec.axis} {spec.limit:g}{caps}, version {spec.version}{origin}")
+        if spec.summary:
+            click.echo(f"    {spec.summary}")
+    click.echo("\nAxes:")
+    for axis, what in AXES.items():
+        click.echo(f"  {axis}: {what}")
 
 
 @main.command()
@@ -203,6 +247,8 @@ def _listing(kind: str, schema: str) -> None:
             fields = getattr(loaded, schema).model_fields
             settings = ", ".join(f"{k} {'required' if f.is_required() else f.default}" for k, f in fields.items())
             facts = [getattr(loaded, "paper", ""), f"settings: {settings}" if settings else ""]
+            grid = "; ".join(f"{k} {', '.join(map(str, v))}" for k, v in getattr(loaded, "grid", {}).items())
+            facts.append(f"searched with tune.trials: {grid}" if grid else "")
             facts.append(f"published: {loaded.published}" if getattr(loaded, "published", "") else "")
             lines += [f"    {fact}" for fact in facts if fact]
         except (UserError, AttributeError) as error:

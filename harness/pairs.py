@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.budget import MeteredOracle
+from harness.meter import MeteredOracle
 from harness.policy import Policy, render
 from harness.prompts import Prompt
 from harness.recipe import DataSpec

@@ -5,13 +5,14 @@ Everything here is hashing and reading small files: no torch, no model.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from harness import registry
 from harness.benchmark import Benchmark
-from harness.budget import Budget
+from harness.budget import Budget, named_budgets
 from harness.errors import UserError, unknown
 from harness.judge.prompts import identity
 from harness.methods.base import Method
@@ -20,20 +21,27 @@ from harness.oracles.base import Oracle
 from harness.prompts import splits
 from harness.recipe import OracleSpec, Recipe
 from harness.results import Trial
+from harness.search import Point, points
 from harness.store import Stage, Store, digest, read_json
 from sail.types import SAMPLER_VERSION
 
-PAIRS_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 1, 1, 1
+PAIRS_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 2, 1, 1
 
 
-def make_method(recipe: Recipe, name: str) -> Method:
-    """The method, or named variant of one, of a recipe, configured.
+def own_options(recipe: Recipe, name: str) -> dict[str, Any]:
+    """The options that a recipe sets for a method or variant."""
+    variant = recipe.variants.get(name)
+    return recipe.method_options.get(name, {}) if variant is None else variant.options
+
+
+def make_method(recipe: Recipe, name: str, more: Mapping[str, Any] | None = None) -> Method:
+    """The method, or named variant of one, of a recipe, configured; ``more``: options of a trial.
 
     Raises:
         UserError: no such method or variant, or an option that it does not have.
     """
     variant = recipe.variants.get(name)
-    options = recipe.method_options.get(name, {}) if variant is None else variant.options
+    options = own_options(recipe, name) | dict(more or {})
     what = f"method {name}" if variant is None else f"variant {name} of method {variant.method}"
     known = {*registry.plugins("methods"), *recipe.variants}
     if variant is None and name not in known:
@@ -111,7 +119,7 @@ class RunPlan:
     @cached_property
     def pairs(self) -> Stage:
         """The preference pairs."""
-        data = self.recipe.data.model_dump(mode="json", exclude={"eval_prompts", "tune_prompts"})
+        data = self.recipe.data.model_dump(mode="json", exclude={"eval_prompts", "tune_prompts", "free"})
         prompts = {k: digest([p["prompt"] for p in v]) for k, v in splits(self.recipe.data).items() if k in _PAIRED}
         inputs = {
             "version": [PAIRS_VERSION, SAMPLER_VERSION],
@@ -123,8 +131,9 @@ class RunPlan:
         }
         return Stage("pairs", inputs)
 
-    def train(self, learning_rate: float, seed: int) -> Stage:
-        """Training with one learning rate and seed."""
+    def train(self, point: Point, seed: int) -> Stage:
+        """Training at one point of the search with one seed."""
+        method = self.configured(point)
         train = self.recipe.train.model_dump(mode="json")
         return Stage(
             "train",
@@ -132,61 +141,78 @@ class RunPlan:
                 "version": [TRAIN_VERSION, SAMPLER_VERSION],
                 "start": self.start.key,
                 "dtype": self.recipe.dtype,
-                "method": [self.method.name, self.method.version, self.method.config.model_dump(mode="json")],
+                "method": [method.name, method.version, method.config.model_dump(mode="json")],
                 "pairs": self.pairs.key,
-                "budget": [self.budget.axis, self.budget.limit],
+                "budget": self.budget.trains_like(self._per_step),
                 "train": train,
-                "learning_rate": learning_rate,
+                "learning_rate": point.learning_rate,
                 "seed": seed,
                 "max_new_tokens": self.recipe.data.max_new_tokens,
+                **({"fractions": self.fractions} if self.fractions else {}),
             },
         )
 
-    def tune(self, learning_rate: float) -> Stage:
+    def configured(self, point: Point) -> Method:
+        """The method with the options of a trial."""
+        return make_method(self.recipe, self.name, point.options) if point.options else self.method
+
+    @cached_property
+    def fractions(self) -> list[float]:
+        """Shares of the budget at which a policy is kept on the way, for benchmarks that score the way."""
+        kept = {f for b in self.benchmarks for f in b.fractions() if f < 1}
+        return sorted(kept) if self.method.trains else []
+
+    def tune(self, point: Point) -> Stage:
         """Gold reward of a trial on the tuning prompts (disjoint from training and from evaluation)."""
         prompts = digest([p["prompt"] for p in splits(self.recipe.data)["tune"]])
         return Stage(
             "tune",
             {
                 "version": [TUNE_VERSION, SAMPLER_VERSION],
-                "policy": self.train(learning_rate, 0).key,
+                "policy": self.train(point, 0).key,
                 "prompts": prompts,
             },
         )
 
     @cached_property
-    def learning_rates(self) -> list[float]:
+    def points(self) -> list[Point]:
         """The trials of the recorded search: none for a method that does not train."""
-        return list(self.recipe.tune.learning_rates) if self.method.trains else []
+        if not self.method.trains:
+            return []
+        return points(self.recipe.tune, self.name, self.method.grid, own_options(self.recipe, self.name))
 
     def read_trials(self) -> list[Trial]:
         """Finished trials."""
         rows = []
-        for rate in self.learning_rates:
-            if self.store.done(self.tune(rate)):
-                found = read_json(self.store.path(self.tune(rate)) / "scores.json")
+        for point in self.points:
+            if self.store.done(self.tune(point)):
+                found = read_json(self.store.path(self.tune(point)) / "scores.json")
                 ratio = found.get("perplexity_ratio")
                 eligible = ratio is not None and ratio <= self.recipe.tune.max_perplexity_ratio
-                rows.append(Trial(learning_rate=rate, seed=0, eligible=eligible, **found))
+                rows.append(Trial(**point.record(), seed=0, eligible=eligible, **found))
         return rows
 
-    def best(self) -> Trial | None:
+    def best(self) -> Point | None:
         """The trial kept: highest gold reward among eligible ones (among all if none is).
 
         None while some are open, or if all diverged.
         """
         trials = self.read_trials()
-        if len(trials) < len(self.learning_rates):
+        if len(trials) < len(self.points):
             return None
-        scored = [(t.eligible, t.gold_reward, -t.learning_rate, t) for t in trials if t.gold_reward is not None]
-        return max(scored, key=lambda row: row[:3])[3] if scored else None
+        scored = [
+            (t.eligible, t.gold_reward, -t.learning_rate, -place)
+            for place, t in enumerate(trials)
+            if t.gold_reward is not None
+        ]
+        return self.points[-max(scored)[3]] if scored else None
 
     def policy(self) -> Stage | None:
         """The stage of the policy that is evaluated; None while the search is open."""
         if not self.method.trains:
             return self.start
         best = self.best()
-        return self.train(best.learning_rate, self.seed) if best else None
+        return self.train(best, self.seed) if best else None
 
     def protocol(self, benchmark: Benchmark) -> dict[str, Any]:
         """Everything but the policy that can change a score: two different hashes never share a column."""
@@ -229,9 +255,9 @@ class RunPlan:
     def open_stages(self) -> list[str]:
         """Names of what is still to do, in order. Empty if the run is finished."""
         todo = [name for name, stage in (("start", self.start), ("pairs", self.pairs)) if not self.store.done(stage)]
-        for rate in self.learning_rates:
-            if not self.store.done(self.tune(rate)):
-                todo.append(f"trial lr={rate:g}")
+        for point in self.points:
+            if not self.store.done(self.tune(point)):
+                todo.append(f"trial {point}")
         policy = self.policy()
         if self.method.trains and self.seed > 0 and (policy is None or not self.store.done(policy)):
             todo.append("train")
@@ -247,11 +273,32 @@ class RunPlan:
         return self.recipe.train.batch_size * self.recipe.train.gradient_accumulation
 
     @property
+    def setting(self) -> str:
+        """What predictions of different runs must share to learn from each other."""
+        return digest([self.pairs.key, self.recipe.train.model_dump(mode="json"), self.recipe.dtype])
+
+    @cached_property
+    def price(self) -> dict[str, float]:
+        """What one stored training pair cost, by quantity: sampling and labelling all answers to all training prompts,
+        shared out over the pairs. The pairs are there.
+
+        Raises:
+            UserError: the pairs were made by a version that did not record it.
+        """
+        spent = self.store.manifest(self.pairs)["ledger"]["phases"]
+        if "heldout" not in spent:
+            raise UserError(
+                f"The store {self.store.root} holds pairs of an earlier version: choose another with --store"
+            )
+        count = read_json(self.store.path(self.pairs) / "counts.json")["train"]["pairs"]
+        return {quantity: amount / count for quantity, amount in spent["data"].items()}
+
+    @property
     def run_key(self) -> str:
         """Hash of everything that decides the result file: the recipe and the manifests (ledgers and environments
         included) of the stages it is made of."""
-        stages = [self.pairs, *(self.train(rate, 0) for rate in self.learning_rates)]
-        stages += [self.tune(rate) for rate in self.learning_rates]
+        stages = [self.pairs, *(self.train(point, 0) for point in self.points)]
+        stages += [self.tune(point) for point in self.points]
         stages += [s for b in self.benchmarks for s in (self.policy(), self.answers(b), self.judgments(b)) if s]
         made = [self.store.manifest(stage) for stage in stages if self.store.done(stage)]
         return digest([SCORE_VERSION, self.recipe.hash, self.budget.name, self.name, self.seed, made])
@@ -260,30 +307,8 @@ class RunPlan:
     def comparison_key(self) -> str:
         """Hash of what two runs must share to stand in one table: start, pairs, budget, training and search."""
         recipe = self.recipe
-        shared = [recipe.train.model_dump(mode="json"), recipe.tune.model_dump(mode="json"), recipe.dtype]
-        return digest([self.start.key, self.pairs.key, self.budget.axis, self.budget.limit, *shared])
-
-    def predicted(self, *, pairs: bool = True) -> dict[str, int]:
-        """Upper bounds on the spending of what is open: tokens generated, pairs trained, judge calls.
-
-        ``pairs=False`` leaves out sampling the shared pairs (another run of the comparison does it).
-        """
-        todo = set(self.open_stages())
-        data, per_answer = self.recipe.data, self.recipe.data.max_new_tokens
-        spent = self.budget.limit if self.budget.axis == "pairs" else self.budget.limit * self._per_step
-        search = [name for name in todo if name.startswith("trial")] if self.seed == 0 else []
-        trainings = len(search) + (self.seed > 0 and self.method.trains)
-        generated = 0
-        if pairs and "pairs" in todo:
-            generated += (data.train_prompts + data.heldout_prompts) * data.samples * per_answer
-        generated += trainings * int(2 * self.method.samples_online() * spent) * per_answer
-        generated += len(search) * data.tune_prompts * per_answer
-        calls = 0
-        for benchmark in self.benchmarks:
-            if benchmark.name in self.wanted and benchmark.name in todo:
-                tokens, asked = benchmark.predicted(data.eval_prompts, self.method.trains)
-                generated, calls = generated + tokens, calls + asked
-        return {"generated tokens": generated, "trained pairs": trainings * spent, "judge calls": calls}
+        shared = [recipe.train.model_dump(mode="json"), recipe.tune.key(), recipe.dtype]
+        return digest([self.start.key, self.pairs.key, *self.budget.key(), *shared])
 
 
 _PAIRED = ("train", "heldout")
@@ -297,9 +322,10 @@ def make_runs(
     Raises:
         UserError: an unknown budget, method, benchmark or oracle.
     """
-    if budget_name not in recipe.budgets:
-        raise unknown("budget", budget_name, recipe.budgets)
-    budget = Budget.of(budget_name, recipe.budgets[budget_name])
+    offered = named_budgets() | recipe.budgets
+    if budget_name not in offered:
+        raise unknown("budget", budget_name, offered)
+    budget = Budget.of(budget_name, offered[budget_name], free_data=recipe.data.free)
     for spec in (recipe.oracle, recipe.eval_oracle):
         if spec is not None:
             make_oracle(spec).identity()
@@ -310,7 +336,7 @@ def make_runs(
             raise UserError(f"The variant {name!r} has the name of an installed method: choose another in the recipe")
     chosen = {name: make_method(recipe, name) for name in methods}
     per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
-    if any(m.trains for m in chosen.values()) and budget.steps(per_step) < 1:
+    if any(m.trains for m in chosen.values()) and budget.steps(per_step) == 0:
         raise UserError(
             f"Budget {budget.name!r} ({budget.limit} {budget.axis}) cannot buy one step of {per_step} pairs: "
             f"raise budgets.{budget.name}.limit in the recipe"

@@ -7,9 +7,9 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-from harness.budget import Meter
 from harness.cache import RowCache
 from harness.errors import UserError
+from harness.meter import Meter
 from harness.store import digest
 from sail.sampling import left_pad, positions, prefill, sample
 from sail.types import SAMPLER_VERSION, Completion, Request

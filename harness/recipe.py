@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.errors import UserError, unknown
 from harness.store import digest
 
-Axis = Literal["pairs", "steps"]
+Axis = Literal["steps", "pairs", "train_tokens", "generated_tokens", "oracle_calls", "flops", "seconds"]
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -21,10 +22,31 @@ class _Strict(BaseModel):
 
 
 class BudgetSpec(_Strict):
-    """A limit on one axis; every method of a comparison stops at the first step boundary that reaches it."""
+    """A limit on one axis; every method of a comparison stops at the first step boundary that reaches it, or that
+    reaches a cap on another axis."""
 
     axis: Axis = "pairs"
-    limit: int = Field(gt=0)
+    limit: Limit
+    caps: dict[Axis, Limit] = {}
+    version: int = Field(default=1, gt=0)
+    summary: str = ""
+
+    @field_validator("limit")
+    @classmethod
+    def _whole(cls, value: float) -> float:
+        """A whole number stays one, so that keys do not depend on how it was written."""
+        return int(value) if value == int(value) else value
+
+    @field_validator("caps")
+    @classmethod
+    def _whole_caps(cls, value: dict[Axis, float]) -> dict[Axis, float]:
+        return {axis: int(v) if v == int(v) else v for axis, v in value.items()}
+
+    @model_validator(mode="after")
+    def _other_axes(self) -> BudgetSpec:
+        if self.axis in self.caps:
+            raise ValueError(f"caps names {self.axis!r}, the matched axis: lower its limit instead")
+        return self
 
 
 class DataSpec(_Strict):
@@ -38,6 +60,7 @@ class DataSpec(_Strict):
     samples: int = Field(default=4, ge=2)
     max_new_tokens: int = Field(default=48, gt=0)
     seed: int = 0
+    free: bool = Field(default=False, description="count the stored pairs towards no budget; the page then says so")
 
 
 class LoraSpec(_Strict):
@@ -61,14 +84,24 @@ class TrainSpec(_Strict):
 
 
 class TuneSpec(_Strict):
-    """The recorded search: each method gets one trial a learning rate and keeps the best by gold reward.
+    """The recorded search: the same number of trials for each method, which keeps the best by gold reward.
+
+    Without ``trials`` that is one a learning rate. With it, each method gets that many points of the product of the
+    learning rates and its own grid (``grids`` in place of the one that the method comes with), spread evenly.
 
     A trial whose answers have more than ``max_perplexity_ratio`` times the perplexity (under the start policy) of the
     start policy's own answers is not eligible, unless no trial is.
     """
 
     learning_rates: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
+    trials: int | None = Field(default=None, gt=0)
+    grids: dict[str, dict[str, list[Any]]] = {}
     max_perplexity_ratio: float = Field(default=2.0, gt=1)
+
+    def key(self) -> dict[str, Any]:
+        """What two runs must share to stand in one table: as earlier versions wrote it where nothing new is used."""
+        new = {name for name in ("trials", "grids") if getattr(self, name) in (None, {})}
+        return self.model_dump(mode="json", exclude=new)
 
 
 class OracleSpec(_Strict):
@@ -81,6 +114,15 @@ class OracleSpec(_Strict):
     @classmethod
     def _bare_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+
+class PriceSpec(_Strict):
+    """What things cost, for the money column. ``device_hour``: of the machine that trains and evaluates."""
+
+    currency: str = "USD"
+    device_hour: float = Field(default=0, ge=0)
+    oracle_call: float = Field(default=0, ge=0)
+    judge_call: float = Field(default=0, ge=0)
 
 
 class VariantSpec(_Strict):
@@ -105,7 +147,7 @@ class Recipe(_Strict):
     data: DataSpec
     oracle: OracleSpec = OracleSpec(name="constraints")
     eval_oracle: OracleSpec | None = None
-    budgets: dict[Annotated[str, Field(pattern=NAME)], BudgetSpec] = Field(min_length=1)
+    budgets: dict[Annotated[str, Field(pattern=NAME)], BudgetSpec] = {}
     budget: str
     train: TrainSpec = TrainSpec()
     tune: TuneSpec
@@ -117,13 +159,17 @@ class Recipe(_Strict):
     benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)
     judge: Literal["local"] = "local"
     time_limit: float | None = Field(default=None, gt=0)
+    prices: PriceSpec | None = None
     generation_batch_size: int = Field(default=64, gt=0)
     scoring_batch_size: int = Field(default=16, gt=0)
 
     @model_validator(mode="after")
     def _budget_exists(self) -> Recipe:
-        if self.budget not in self.budgets:
-            raise ValueError(f"budget {self.budget!r} is not one of budgets: {', '.join(self.budgets)}")
+        from harness.budget import named_budgets
+
+        if self.budget not in self.budgets and self.budget not in named_budgets():
+            known = ", ".join([*self.budgets, *named_budgets()])
+            raise ValueError(f"budget {self.budget!r} is not one of budgets: {known}")
         for name in self.method_options:
             if name not in self.methods:
                 raise ValueError(

@@ -74,6 +74,7 @@ class Trial(_Record):
     """One point of the recorded search."""
 
     learning_rate: float
+    options: dict[str, Any] = {}
     gold_reward: float | None = None
     perplexity_ratio: float | None = None
     eligible: bool
@@ -110,6 +111,8 @@ class RunResult(_Record):
     ledger: dict[str, Any] = Field(default_factory=dict)
     tuning_ledger: dict[str, Any] = Field(default_factory=dict)
     overshoot: float = 0
+    stopped_by: str = ""
+    prices: dict[str, Any] = Field(default_factory=dict)
     benchmarks: list[BenchmarkResult] = []
     train_log: list[dict[str, float]] = []
     environment: dict[str, Any] = Field(default_factory=dict)

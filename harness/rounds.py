@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.budget import Ledger
 from harness.methods.base import TrainContext
 from harness.store import read_json, read_rows, write_json, write_rows
-from harness.training import Policies, arguments, fresh, lora_config, planned_steps, run_trainer
+from harness.training import Goal, Policies, arguments, fresh, lora_config, pairs_per_step, planned_steps, run_trainer
 
 Pairs = list[dict[str, Any]]
 MakePairs = Callable[[TrainContext, Any, int, int, Sequence[dict[str, Any]]], Pairs]
@@ -49,34 +48,51 @@ def train_rounds(
 
     from sail.dpo import TokenisedDPOTrainer
 
-    total, policy = planned_steps(context), None
-    edges = [total * r // rounds.count for r in range(rounds.count + 1)]
+    policy = None
     for number in range(rounds.count):
-        steps, folder = edges[number + 1] - edges[number], context.directory / f"round-{number}"
-        if steps == 0:
-            continue
-        per_step = context.train.batch_size * context.train.gradient_accumulation
-        needed, after = steps * per_step, edges[number] * per_step % max(1, len(rows))
-        share = [*rows[after:], *rows[:after]] if rounds.prompts == "all" else rows[number :: rounds.count]
-        if not (folder / "done.json").is_file():
-            pairs = _pairs(context, folder, (number, needed), policy, list(share), make)
-            settings = arguments(context) | {
-                "output_dir": str(folder / "checkpoints"),
-                "max_steps": steps,
-                "beta": beta,
-            }
-            begun = _policies(context, rounds, policy)
-            args = DPOConfig(**settings, precompute_ref_log_probs=False)
-            run_trainer(context, TokenisedDPOTrainer, args, rows=pairs, policies=begun)
-            write_json(folder / "log.json", context.log)
-            context.tick()
-            write_json(folder / "done.json", context.ledger.dump())
-        else:
-            context.ledger.entries = Ledger.load(read_json(folder / "done.json")).entries
+        goal, folder = _goal(context, number + 1, rounds.count), context.directory / f"round-{number}"
+        if (folder / "done.json").is_file():
+            context.ledger.restore(read_json(folder / "done.json"))
             context.log[:] = read_json(folder / "log.json")
+            policy = folder / "policy"
+            continue
+        if goal.reached(context):
+            continue
+        needed, used = _needed(context, goal), int(context.ledger.get("train", "pairs"))
+        after = used % max(1, len(rows))
+        share = [*rows[after:], *rows[:after]] if rounds.prompts == "all" else rows[number :: rounds.count]
+        pairs = _pairs(context, folder, (number, needed), policy, list(share), make)
+        settings = arguments(context) | {"output_dir": str(folder / "checkpoints"), "beta": beta}
+        begun = _policies(context, rounds, policy)
+        args = DPOConfig(**settings, precompute_ref_log_probs=False)
+        run_trainer(context, TokenisedDPOTrainer, args, rows=pairs, policies=begun, goal=goal)
+        write_json(folder / "log.json", context.log)
+        context.tick()
+        write_json(folder / "done.json", context.ledger.dump())
         policy = folder / "policy"
     assert policy is not None
     return policy
+
+
+def _goal(context: TrainContext, number: int, count: int) -> Goal:
+    """Where the first ``number`` of ``count`` rounds end: by steps if known, else by the share of the budget."""
+    total = planned_steps(context)
+    if total is not None and context.budget.axis in ("steps", "pairs"):
+        return Goal(steps=total * number // count)
+    return Goal(number / count, total)
+
+
+def _needed(context: TrainContext, goal: Goal) -> int:
+    """Pairs that the steps up to a goal use: exactly, or as the cost of a step (so far, or predicted) tells. If they
+    turn out too few, the round goes over them again."""
+    ledger, budget, per_step = context.ledger, context.budget, pairs_per_step(context)
+    done = ledger.get("train", "steps")
+    if budget.axis in ("steps", "pairs"):
+        return int((goal.steps or 0) - done) * per_step
+    each = budget.spent(ledger) / done if done else context.per_step.get(budget.axis, 0.0)
+    left = goal.share * budget.limit - budget.spent(ledger)
+    steps = max(1, int(left / each)) if each else 1
+    return min(steps, int(goal.steps - done) if goal.steps is not None else steps) * per_step
 
 
 def _pairs(
@@ -88,7 +104,7 @@ def _pairs(
         write_rows(file, make(context, load_policy(context, policy), *order, rows))
         context.tick()
         write_json(spent, context.ledger.dump())
-    context.ledger.entries = Ledger.load(read_json(spent)).entries
+    context.ledger.restore(read_json(spent))
     return read_rows(file)
 
 

@@ -17,15 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from harness.benchmark import Benchmark, EvalContext
-from harness.budget import Ledger, Meter, MeteredOracle
 from harness.cache import RowCache
 from harness.environment import environment
 from harness.errors import UserError
+from harness.ledger import AXES, Ledger
+from harness.meter import Meter, MeteredOracle
 from harness.methods.base import TrainContext
 from harness.oracles.base import Oracle
+from harness.outlook import expect
 from harness.plan import RunPlan, make_oracle, make_runs
+from harness.predict import Calibration, Lengths
 from harness.prompts import splits
 from harness.recipe import Recipe
+from harness.search import Point
 from harness.store import Stage, Store, known, read_json, read_rows, write_json, write_rows
 from sail.types import Request
 
@@ -87,12 +91,13 @@ class Run:
         spec = self.recipe.eval_oracle
         evaluation = training if spec is None or spec == self.recipe.oracle else make_oracle(spec)
         training.cache = evaluation.cache = self.cache
+        training.attach = evaluation.attach = self.meter.attach
         return training, evaluation
 
     @property
     def oracle(self) -> MeteredOracle:
         """The training oracle, metered into the current ledger."""
-        return MeteredOracle(self._oracles[0], self.ledger)
+        return MeteredOracle(self._oracles[0], self.ledger, self.meter)
 
     def _policy(self, model: Any, identity: str) -> Any:
         from harness.policy import Policy
@@ -130,18 +135,17 @@ class Run:
         def build(work: Path) -> dict[str, Any]:
             from harness.pairs import sample_pairs
 
-            ledger = self._open_ledger(work)
+            self._open_ledger(work)
             chosen = splits(self.recipe.data)
             asked = (len(chosen["train"]) + len(chosen["heldout"])) * self.recipe.data.samples
             policy = self.start
             self.emit("stage", ("preference pairs", asked))
             counts = {}
-            with self.meter.phase("data"):
-                for name in ("train", "heldout"):
+            for name in ("train", "heldout"):
+                with self.meter.phase("data" if name == "train" else name):
                     rows, ties = sample_pairs(policy, self.oracle, chosen[name], self.recipe.data, self._tick)
                     write_rows(work / f"{name}.jsonl", rows)
                     counts[name] = {"pairs": len(rows), "ties": ties}
-            ledger.add("data", "calls", ledger.entries.pop("oracle", {}).get("calls", 0))
             write_json(work / "counts.json", counts)
             for name, key in (("train", "train_prompts"), ("heldout", "heldout_prompts")):
                 if not counts[name]["pairs"]:
@@ -150,62 +154,78 @@ class Run:
 
         return self.store.get(self.plan.pairs, build)
 
-    def train(self, learning_rate: float, seed: int) -> Path:
+    def train(self, point: Point, seed: int) -> Path:
         """The folder of a trained policy."""
-        stage = self.plan.train(learning_rate, seed)
-        return self.store.get(stage, lambda work: self._train(work, learning_rate, seed))
+        stage = self.plan.train(point, seed)
+        return self.store.get(stage, lambda work: self._train(work, point, seed))
 
-    def _train(self, work: Path, learning_rate: float, seed: int) -> dict[str, Any]:
+    def _train(self, work: Path, point: Point, seed: int) -> dict[str, Any]:
         from harness.policy import load_model
 
+        plan, recipe, budget = self.plan, self.recipe, self.plan.budget
         rows = read_rows(self.pairs() / "train.jsonl")
         ledger = self._open_ledger(None)  # checkpoints carry it
+        calibration = Calibration(self.store.root, environment())
+        lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
+        method = plan.configured(point)
+        known = calibration.known(plan.setting, plan.name)
+        expected = expect(plan, method, known, lengths, calibration.shape(plan.setting))
+        plain = expect(plan, method, {}, lengths)  # what trains must not depend on what a machine ran before
+        self.meter.sells(rows, plan.price, recipe.train.max_length)
         context = TrainContext(
             start=self.start_dir,
             tokenizer=self.tokenizer,
             pairs=rows,
-            prompts={p["id"]: p for p in splits(self.recipe.data)["train"]},
+            prompts={p["id"]: p for p in splits(recipe.data)["train"]},
             oracle=self.oracle,
             meter=self.meter,
             ledger=ledger,
-            budget=self.plan.budget,
+            budget=budget,
             seed=seed,
-            learning_rate=learning_rate,
-            max_new_tokens=self.recipe.data.max_new_tokens,
-            train=self.recipe.train,
+            learning_rate=point.learning_rate,
+            max_new_tokens=recipe.data.max_new_tokens,
+            train=recipe.train,
             directory=work,
-            load_model=lambda folder=None: self.meter.attach(
-                load_model(folder or self.start_dir, dtype=self.recipe.dtype)
-            ),
-            on_step=lambda step: self.emit("at", int(ledger.get("train", self.plan.budget.axis))),
+            load_model=lambda folder=None: self.meter.attach(load_model(folder or self.start_dir, dtype=recipe.dtype)),
+            on_step=lambda step: self.emit("at", round(100 * budget.share(ledger))),
+            per_step={axis: plain.total(1, axis) for axis in AXES},
+            fractions=plan.fractions,
         )
-        self.emit("stage", (f"train lr={learning_rate:g}, {self.plan.budget.axis} spent", self.plan.budget.limit))
-        with self.meter.enforce(self.plan.budget):
-            folder = self.plan.method.train(context)
+        self.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
+        with self.meter.enforce(budget):
+            folder = method.train(context)
         if folder is None:
-            raise UserError(f"Method {self.plan.name!r} returned no policy: train() must return its folder")
+            raise UserError(f"Method {plan.name!r} returned no policy: train() must return its folder")
         context.tick()
         check_finite(folder)
         if folder != work / "policy":
             folder.rename(work / "policy")
         write_json(work / "log.json", context.log)
-        return self._spent()
+        steps = expected.steps(budget)
+        predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if axis in expected.step}
+        shape = self.meter.trained
+        if shape is not None and ledger.get("train", "steps"):
+            calibration.learn(
+                plan.setting, plan.name, shape, ledger, lambda rates: expect(plan, method, rates, lengths, shape)
+            )
+        ledger.progress = {}
+        return self._spent() | {"predicted": predicted}
 
-    def tune(self, learning_rate: float) -> None:
+    def tune(self, point: Point) -> None:
         """Score one trial on the tuning prompts."""
 
         def build(work: Path) -> dict[str, Any]:
             try:
-                folder = self.train(learning_rate, 0)
+                folder = self.train(point, 0)
             except FloatingPointError as error:
                 write_json(work / "scores.json", {"error": str(error)})
                 return self._spent()
-            policy = self._trained(folder, self.plan.train(learning_rate, 0))
+            policy = self._trained(folder, self.plan.train(point, 0))
             self._open_ledger(work)
             write_json(work / "scores.json", self._tuning_scores(policy))
             return self._spent()
 
-        self.store.get(self.plan.tune(learning_rate), build)
+        self.store.get(self.plan.tune(point), build)
 
     def _tuning_scores(self, policy: Any) -> dict[str, float]:
         from harness.policy import render
@@ -257,11 +277,26 @@ class Run:
             policy=policy,
             start=self.start,
             judge=LocalJudge(self.start, self.recipe.scoring_batch_size),
-            oracle=MeteredOracle(self._oracles[1], Ledger()),  # the reward of evaluation is not the method's spending
+            oracle=MeteredOracle(
+                self._oracles[1], Ledger(), self.meter, "eval"
+            ),  # the reward of evaluation is not the method's spending
             prompts=splits(self.recipe.data)["eval"],
+            kept=lambda fraction: self._kept(fraction, policy),
             heldout_pairs=read_rows(self.pairs() / "heldout.jsonl"),
             scoring_batch_size=self.recipe.scoring_batch_size,
         )
+
+    def _kept(self, fraction: float, final: Any) -> Any:
+        """The policy at a share of the budget: the final one at 1 (and for a method that does not train)."""
+        if fraction >= 1 or not self.plan.method.trains:
+            return final
+        from harness.policy import load_model
+
+        stage = known(self.plan.policy())
+        folder = self.store.path(stage) / "fractions" / f"{fraction:g}"
+        if not folder.is_dir():
+            return None
+        return self._policy(load_model(self.start_dir, folder, self.recipe.dtype), f"{stage.key}@{fraction:g}")
 
     def _answer_together(self, todo: list[Benchmark], context: EvalContext) -> None:
         """Sample the first answers of all benchmarks in shared batches; the answer stages then find them cached."""
@@ -302,16 +337,15 @@ class Run:
         if not self.store.done(self.plan.start):
             _ = self.start_dir
         self.pairs()
-        for rate in self.plan.learning_rates:
-            if not self.store.done(self.plan.tune(rate)):
-                self.tune(rate)
+        for point in self.plan.points:
+            if not self.store.done(self.plan.tune(point)):
+                self.tune(point)
         if self.plan.method.trains:
             best = self.plan.best()
             if best is None:
-                raise FloatingPointError(
-                    "; ".join(f"lr {t.learning_rate:g}: {t.error}" for t in self.plan.read_trials())
-                )
-            self.train(best.learning_rate, self.plan.seed)
+                told = zip(self.plan.points, self.plan.read_trials(), strict=True)
+                raise FloatingPointError("; ".join(f"{point}: {trial.error}" for point, trial in told))
+            self.train(best, self.plan.seed)
         self.evaluate()
 
 

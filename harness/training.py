@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from harness.budget import Ledger
 from harness.errors import UserError
 from harness.methods.base import TrainContext
 from harness.recipe import LoraSpec
 from harness.store import read_json, write_json
 
+ENDLESS = 10**7
 
-def planned_steps(context: TrainContext) -> int:
-    """Optimiser steps that the budget buys."""
-    return context.budget.steps(context.train.batch_size * context.train.gradient_accumulation)
+
+def pairs_per_step(context: TrainContext) -> int:
+    """Pairs of an optimiser step."""
+    return context.train.batch_size * context.train.gradient_accumulation
+
+
+def planned_steps(context: TrainContext) -> int | None:
+    """Most optimiser steps that the budget can buy; None where only spending tells."""
+    return context.budget.steps(pairs_per_step(context))
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When training ends: at this share of the budget, or after this many steps of the whole run."""
+
+    share: float = 1.0
+    steps: int | None = None
+
+    def reached(self, context: TrainContext) -> bool:
+        """At a step boundary."""
+        done = context.ledger.get("train", "steps")
+        return context.share() >= self.share or (self.steps is not None and done >= self.steps)
 
 
 def arguments(context: TrainContext) -> dict[str, Any]:
     """Arguments of TRL's DPOConfig that are the same for every method."""
     from sail.config import cpu_arguments
 
-    steps = planned_steps(context)
     return {
         "output_dir": str(context.directory / "checkpoints"),
-        "max_steps": steps,
+        "max_steps": planned_steps(context) or ENDLESS,
         "per_device_train_batch_size": context.train.batch_size,
         "gradient_accumulation_steps": context.train.gradient_accumulation,
         "learning_rate": context.learning_rate,
@@ -40,8 +57,7 @@ def arguments(context: TrainContext) -> dict[str, Any]:
         "max_grad_norm": context.train.max_grad_norm,
         "seed": context.seed,
         "data_seed": context.seed,
-        "save_strategy": "steps",
-        "save_steps": max(1, math.ceil(steps / context.train.checkpoints)),
+        "save_strategy": "no",  # BudgetCallback saves by the share of the budget
         "save_total_limit": 2,
         "dataloader_drop_last": True,
         "logging_steps": 1,
@@ -75,32 +91,44 @@ def lora_config(spec: LoraSpec, model: Any) -> Any:
 
 
 class BudgetCallback(TrainerCallback):  # type: ignore[misc]
-    """Charges steps and pairs, stops at the first step boundary where the budget is spent, saves the ledger with each
-    checkpoint and stops a run whose weights are no longer numbers."""
+    """Charges steps and pairs, stops at the first step boundary that reaches the goal, saves checkpoints (each with the
+    ledger) and policies at shares of the budget, and stops a run whose weights are no longer numbers.
 
-    def __init__(self, context: TrainContext) -> None:
-        self.context = context
-        self._started = time.perf_counter()
+    A run also ends after a pass over its pairs in which nothing was spent on the matched axis: no step could spend it.
+    """
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The first step begins here, not when the model was loaded."""
-        self._started = time.perf_counter()
+    def __init__(self, context: TrainContext, goal: Goal, pairs: int) -> None:
+        self.context, self.goal = context, goal
+        self.patience = max(1, pairs // pairs_per_step(context))
+        self.save: Callable[[str], None] | None = None
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Charge a micro-batch; all are full, since the last one of an epoch is dropped if it is not."""
         self.context.ledger.add("train", "pairs", args.per_device_train_batch_size)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Charge the step with its last micro-batch."""
-        context = self.context
+        """Charge the step with its last micro-batch; keep what is to be kept."""
+        context, ledger = self.context, self.context.ledger
         self.on_substep_end(args, state, control)
-        now = time.perf_counter()
-        context.ledger.add("train", "seconds", now - self._started)
-        self._started = now
-        context.ledger.add("train", "steps", 1)
+        ledger.add("train", "steps", 1)
+        context.tick()
+        share, spent = context.share(), context.budget.spent(ledger)
+        if ledger.get("train", "steps") == 1 and spent > context.budget.limit:
+            raise UserError(cannot_buy(context, spent))
+        before = ledger.progress.get("share", 0.0)
+        still = ledger.progress.get("still", 0) + 1 if spent == ledger.progress.get("at") else 0
+        ledger.progress = {"share": share, "at": spent, "still": still}
+        for fraction in context.fractions:
+            if before < fraction <= share and self.save is not None:
+                self.save(str(context.directory / "fractions" / f"{fraction:g}"))
         context.on_step(state.global_step)
-        if context.ledger.get("train", context.budget.axis) >= context.budget.limit:
-            control.should_training_stop = True
+        control.should_training_stop = control.should_training_stop or self.finished()
+        parts = context.train.checkpoints
+        control.should_save = control.should_training_stop or int(before * parts) < int(share * parts)
+
+    def finished(self) -> bool:
+        """Whether training ends here."""
+        return self.goal.reached(self.context) or self.context.ledger.progress.get("still", 0) >= self.patience
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Stop at a loss that is not a number: the weights are lost from here on."""
@@ -158,17 +186,22 @@ def check_budget(context: TrainContext, rows: Sequence[dict[str, Any]]) -> None:
     Raises:
         UserError: the budget cannot buy one step, or there are too few pairs for one batch.
     """
-    per_step = context.train.batch_size * context.train.gradient_accumulation
-    if planned_steps(context) < 1:
-        raise UserError(
-            f"Budget {context.budget.name!r} ({context.budget.limit} {context.budget.axis}) cannot buy one step of "
-            f"{per_step} pairs: raise its limit"
-        )
+    if planned_steps(context) == 0:
+        raise UserError(cannot_buy(context, None))
     if len(rows) < context.train.batch_size:
         raise UserError(
             f"{len(rows)} preference pairs do not fill one batch of {context.train.batch_size}: "
             "raise data.train_prompts or lower train.batch_size"
         )
+
+
+def cannot_buy(context: TrainContext, cost: float | None) -> str:
+    """The sentence for a budget that is too small."""
+    budget, told = context.budget, "" if cost is None else f", which costs {cost:.4g}"
+    return (
+        f"Budget {budget.name!r} ({budget.limit:g} {budget.axis}) cannot buy one step of {pairs_per_step(context)} "
+        f"pairs{told}: raise its limit"
+    )
 
 
 def run_trainer(
@@ -179,13 +212,14 @@ def run_trainer(
     needs_reference: bool = True,
     rows: Sequence[dict[str, Any]] | None = None,
     policies: Policies | None = None,
+    goal: Goal | None = None,
     **options: Any,
 ) -> Path:
     """Train (or resume) from the start policy on the stored pairs, unless told otherwise, and save the policy.
 
     Args:
         needs_reference: whether online rows need the reference in memory (full fine-tuning only).
-        rows: other pairs; policies: another beginning.
+        rows: other pairs; policies: another beginning; goal: an earlier end than that of the budget.
 
     Returns:
         the folder ``policy`` beside the checkpoints (``args.output_dir``).
@@ -193,6 +227,7 @@ def run_trainer(
     rows = context.pairs if rows is None else rows
     check_budget(context, rows)
     began = policies or fresh(context, reference=needs_reference)
+    budget = BudgetCallback(context, goal or Goal(steps=planned_steps(context)), len(rows))
     trainer = trainer_class(
         model=began.model,
         ref_model=began.reference,
@@ -200,16 +235,15 @@ def run_trainer(
         train_dataset=dataset(rows),
         processing_class=context.tokenizer,
         peft_config=began.peft_config,
-        callbacks=[BudgetCallback(context)],
+        callbacks=[budget],
         **options,
     )
+    budget.save = trainer.save_model
     last = newest_checkpoint(Path(args.output_dir))
     if last is not None:
-        restored = Ledger.load(read_json(last / "ledger.json"))
-        context.ledger.entries = restored.entries
-        context.ledger.peak_memory_bytes = restored.peak_memory_bytes
+        context.ledger.restore(read_json(last / "ledger.json"))
         context.on_step(_step(last))
-    if last is not None and _step(last) >= args.max_steps:
+    if last is not None and budget.finished():
         trainer._load_from_checkpoint(str(last))
         history = read_json(last / "trainer_state.json")["log_history"]
     else:

@@ -19,8 +19,9 @@ from benchmarks.mt_bench import REFERENCED
 from benchmarks.pairwise import style
 from harness import registry
 from harness.benchmark import EvalContext, score
-from harness.budget import Ledger, Meter, MeteredOracle
 from harness.judge.local import LocalJudge
+from harness.ledger import Ledger
+from harness.meter import Meter, MeteredOracle
 from harness.oracles.constraints import ConstraintOracle, load_prompts
 from harness.policy import Policy, render
 from harness.store import read_rows

@@ -16,9 +16,10 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification
 
-from harness.budget import Ledger, MeteredOracle
 from harness.cache import RowCache
 from harness.errors import UserError
+from harness.ledger import Ledger
+from harness.meter import MeteredOracle
 from harness.oracles.base import Oracle
 from harness.oracles.llm_judge import LLMJudge, LLMJudgeOptions, verdict
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
@@ -94,6 +95,21 @@ def test_reward_model_scores_each_conversation_alone(reward_dir: Path, tokenizer
             expected.append(float(model(input_ids=ids).logits))
     assert len({round(e, 5) for e in expected}) == 5
     assert oracle.score(rows, texts) == pytest.approx(expected, abs=1e-4)
+
+
+def test_reward_model_is_metered(reward_dir: Path) -> None:
+    """Its forwards belong to the oracle's phase."""
+    from harness.meter import Meter
+
+    meter = Meter(Ledger())
+    oracle = RewardModel(RewardModelOptions(model=str(reward_dir), batch_size=2))
+    oracle.attach = meter.attach
+    asked = MeteredOracle(oracle, meter.ledger, meter)
+    asked.score([{"prompt": "Question?"}] * 3, ["no", "yes", "an answer"])
+    spent = meter.ledger.entries["oracle"]
+    assert spent["calls"] == 3
+    assert spent["forward_flops"] > 2 * spent["tokens"] * 1e5  # a million weights, most of them in the blocks
+    assert set(meter.ledger.entries) == {"oracle"}
 
 
 def test_reward_model_is_known_by_its_content(reward_dir: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from harness.recipe import builtin_recipes
 from harness.results import RunResult, read_result
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-BAD = {"hidden": "Hidden", "spender": "Spender", "stealth": "Stealth", "raiser": "Raiser", "nan": "NaN",
-       "killed": "Killed", "hanger": "Hanger"}  # fmt: skip
+BAD = {name: "NaN" if name == "nan" else name.capitalize() for name in (
+    "hidden", "borrower", "spender", "stealth", "raiser", "nan", "killed", "hanger")}  # fmt: skip
 
 
 def install(folder: Path, name: str, entries: dict[str, str], **files: str) -> Path:
@@ -54,7 +54,7 @@ def recipe(folder: Path, methods: list[str], **changes: object) -> Path:
 def test_what_plugins_spend_and_break_is_told(bad_plugins: Path, tmp_path: Path, cli: Cli) -> None:
     """One comparison: a method that tells nothing is in the ledger; one that ignores the budget, raises, returns NaN
     weights or is killed has a row that says so; the others finish; exit code 1 with a summary."""
-    methods = ["hidden", "spender", "stealth", "raiser", "nan", "killed", "dpo"]
+    methods = ["hidden", "borrower", "spender", "stealth", "raiser", "nan", "killed", "dpo"]
     done = cli("compare", recipe(tmp_path, methods), cwd=tmp_path)
     assert done.returncode == 1, done.stderr
 
@@ -69,6 +69,10 @@ def test_what_plugins_spend_and_break_is_told(bad_plugins: Path, tmp_path: Path,
     assert (phases["train"]["updates"], phases["train"]["rows"]) == (2, 4)
     assert phases["train"]["tokens"] > 0
     assert hidden.method_origin == "bad-methods 1.2"
+    assert "data" not in phases, "it used prompts alone"
+    borrower = result("borrower").ledger["phases"]
+    assert (borrower["data"]["pairs"], borrower["train"]["updates"]) == (1, 1)
+    assert borrower["train"]["backward_flops"] > 0
     stealth = result("stealth")
     assert stealth.status == "ok"
     assert "train" not in stealth.ledger["phases"]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.budget import Ledger, Meter
 from harness.cache import RowCache
 from harness.errors import UserError
+from harness.ledger import Ledger
+from harness.meter import Meter
 from harness.policy import Policy, check_template, load_model, render
 from harness.recipe import LoraSpec
 from harness.training import lora_config

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from harness.methods.base import Method, MethodConfig, TrainContext
+from harness.predict import Spending
 
 
 class RevKLConfig(MethodConfig):
@@ -47,6 +48,7 @@ class SAILRevKL(Method):
         )
         return run_trainer(context, SAILTrainer, args, preference=preference(context))
 
-    def samples_online(self) -> float:
-        """The share, for predictions of cost."""
-        return self.config.share
+    def spending(self) -> Spending:
+        """The share samples and labels two responses a pair (for predictions of cost)."""
+        online = self.config.share
+        return Spending(stored=1 - online, sampled=2 * online, labelled=2 * online, reference=2 * online)

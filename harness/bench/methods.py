@@ -13,6 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from harness.ledger import Ledger
 from harness.plan import make_runs
 from harness.recipe import BudgetSpec, Recipe, load_recipe
 from harness.registry import OURS, plugins
@@ -35,11 +36,16 @@ def seconds_a_step(recipe: Recipe, name: str, store: Path, seed: int) -> tuple[f
     plan = make_runs(recipe, "bench", [name], 1, [], Store(store))[0]
     run = Run(plan, lambda kind, value: None)
     run.pairs()
-    rate = recipe.tune.learning_rates[0]
-    run.train(rate, seed)
-    phases = plan.store.manifest(plan.train(rate, seed))["ledger"]["phases"]
-    spent = phases["train"]["seconds"] + phases.get("generate", {}).get("seconds", 0)
+    point = plan.points[0]
+    run.train(point, seed)
+    phases = plan.store.manifest(plan.train(point, seed))["ledger"]["phases"]
+    spent = sum(phases.get(phase, {}).get("seconds", 0) for phase in ("train", "reference", "generate", "oracle"))
     return spent / phases["train"]["steps"], phases
+
+
+def computed(phases: dict[str, Any]) -> float:
+    """Floating-point operations in training, the stored pairs left out."""
+    return Ledger(phases).flops("train", "reference", "generate", "oracle")
 
 
 def measure(name: str, steps: int) -> list[dict[str, Any]]:
@@ -52,12 +58,17 @@ def measure(name: str, steps: int) -> list[dict[str, Any]]:
         found = [(n, *seconds_a_step(recipe, n, Path(scratch), place)) for place, n in enumerate(order)]
     unit = [seconds for n, seconds, _ in found if n == "dpo"]
     mean = sum(unit) / len(unit)
+    unit_flops = next(computed(phases) for n, _, phases in found if n == "dpo")
     rows = [{"method": "dpo", "seconds_a_step": round(mean, 3), "runs": [round(s / mean, 3) for s in unit]}]
     for n, seconds, phases in found:
         if n != "dpo":
             sampled = round(phases.get("generate", {}).get("generated", 0) / steps, 1)
             told = {"method": n, "seconds_a_step": round(seconds, 3), "ratio": round(seconds / mean, 2)}
-            rows.append(told | {"tokens_sampled_a_step": sampled})
+            flops = {
+                "flops_a_step": f"{computed(phases) / steps:.3g}",
+                "flops_ratio": round(computed(phases) / unit_flops, 2),
+            }
+            rows.append(told | flops | {"tokens_sampled_a_step": sampled})
     return rows
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.budget import Budget, Ledger, Meter, MeteredOracle
+from harness.budget import Budget
+from harness.ledger import Ledger
+from harness.predict import Spending
 from harness.recipe import TrainSpec
 
 if TYPE_CHECKING:
+    from harness.meter import Meter, MeteredOracle
     from harness.offline import Loss
 
 
@@ -30,7 +33,8 @@ class TrainContext:
     ``pairs`` are the stored preference pairs (token ids, rewards, reference log-probabilities), ``prompts`` the oracle
     rows by prompt id, ``load_model()`` a fresh metered copy of the start policy (of a saved policy, given its folder),
     ``directory`` a folder that survives a kill (checkpoints go there); ``on_step`` is to be called with the number of
-    finished steps.
+    finished steps. ``per_step`` predicts what a step spends by axis. The trainers keep the policy at each of
+    ``fractions`` of the budget in ``directory/fractions``.
     """
 
     start: Path
@@ -48,8 +52,15 @@ class TrainContext:
     directory: Path
     load_model: Callable[..., Any]
     on_step: Callable[[int], None] = lambda step: None
+    per_step: Mapping[str, float] = field(default_factory=dict)
+    fractions: Sequence[float] = ()
     log: list[dict[str, float]] = field(default_factory=list)
     _ticked: float = field(default_factory=time.perf_counter)
+
+    def share(self) -> float:
+        """The share of the budget that is spent."""
+        self.meter.flush()
+        return self.budget.share(self.ledger)
 
     def tick(self) -> None:
         """Charge the wall-clock time since the last call (or since training began) to the ledger."""
@@ -62,8 +73,9 @@ class Method:
     """Base class of methods.
 
     ``trains`` is False for a control that leaves the start policy as it is; ``instruction`` is then appended to each
-    user turn that it answers. ``published`` quotes the settings of the paper or its code, as a hint; the defaults of
-    ``Config`` are those that did well here (docs/methods.md says how they were found).
+    user turn that it answers. ``grid``: the options that a recorded search tries. ``published`` quotes the settings of
+    the paper or its code, as a hint; the defaults of ``Config`` are those that did well here (docs/methods.md says how
+    they were found).
     """
 
     name: ClassVar[str]
@@ -73,6 +85,7 @@ class Method:
     instruction: ClassVar[str] = ""
     version: ClassVar[int] = 1
     trains: ClassVar[bool] = True
+    grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
     def __init__(self, config: MethodConfig | None = None) -> None:
@@ -82,9 +95,9 @@ class Method:
         """Train from the start policy within the budget; return the folder of the saved policy or adapter."""
         raise NotImplementedError
 
-    def samples_online(self) -> float:
-        """Expected share of training pairs whose responses are sampled during training (for predictions)."""
-        return 0.0
+    def spending(self) -> Spending:
+        """What a trained pair costs in expectation (for predictions). The default: one stored pair, nothing else."""
+        return Spending()
 
 
 class PairConfig(MethodConfig):
@@ -102,6 +115,10 @@ class PairMethod(Method):
     def loss(self, beta: float) -> Loss:
         """Loss of each pair as a function of :class:`sail.losses.Sides`; ``beta`` is the option's or the recipe's."""
         raise NotImplementedError
+
+    def spending(self) -> Spending:
+        """One row a pair if the rejected response is left out."""
+        return Spending(rows=1 if self.chosen_only else 2)
 
     def train(self, context: TrainContext) -> Path | None:
         """Train on the stored pairs with this loss."""

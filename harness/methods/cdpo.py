@@ -25,6 +25,7 @@ class CDPO(PairMethod):
     summary = "conservative DPO: labels smoothed by epsilon"
     paper = "https://ericmitchell.ai/cdpo.pdf"
     published = "epsilon in (0, 0.5): the share of labels thought wrong"
+    grid = {"epsilon": (0.1, 0.3)}
     Config = CDPOConfig
     config: CDPOConfig
 

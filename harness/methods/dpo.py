@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.methods.base import Method, TrainContext
+from harness.methods.base import Method, PairConfig, TrainContext
 
 
 class DPO(Method):
@@ -14,6 +14,9 @@ class DPO(Method):
     summary = "Direct Preference Optimization, by TRL's DPOTrainer"
     paper = "arXiv:2305.18290"
     published = "beta 0.1 (0.5 for TL;DR), learning rate 1e-6, 64 pairs a step"
+    Config = PairConfig
+    config: PairConfig
+    grid = {"beta": (0.1, 0.3)}
 
     def train(self, context: TrainContext) -> Path | None:
         """Train with the stock loss and step; only tokenisation is bypassed."""
@@ -22,5 +25,6 @@ class DPO(Method):
         from harness.training import arguments, run_trainer
         from sail.dpo import TokenisedDPOTrainer
 
-        args = DPOConfig(**arguments(context), precompute_ref_log_probs=True)
+        beta = self.config.beta or context.train.beta
+        args = DPOConfig(**(arguments(context) | {"beta": beta}), precompute_ref_log_probs=True)
         return run_trainer(context, TokenisedDPOTrainer, args)

@@ -17,6 +17,7 @@ class Hinge(PairMethod):
     summary = "SLiC: hinge loss on the implicit reward margin"
     paper = "arXiv:2305.10425"
     published = "margin 1 and a supervised term in SLiC-HF; as a loss of the DPO margin in RSO, arXiv:2309.06657"
+    grid = {"beta": (0.1, 0.5)}
 
     def loss(self, beta: float) -> Loss:
         """``max(0, 1 - u)``."""

@@ -25,6 +25,7 @@ class IPO(PairMethod):
     summary = "identity preference optimisation: the margin is drawn to 1 / (2 tau)"
     paper = "arXiv:2310.12036"
     published = "tau 0.1 to 1 on bandits; TRL and the official SAIL code average the log-ratio over tokens"
+    grid = {"tau": (0.1, 0.5)}
     Config = IPOConfig
     config: IPOConfig
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.methods.base import Method, PairConfig, TrainContext
+from harness.predict import Spending
 
 PATIENCE = 4
 
@@ -31,6 +32,7 @@ class IterativeDPO(Method):
     summary = "iterative DPO: each round samples from the policy before, labels by the oracle, trains with DPO"
     paper = "arXiv:2405.07863"
     published = "3 rounds, best and worst of 8, beta 0.1, learning rate 5e-7, fresh prompts a round"
+    grid = {"beta": (0.1, 0.3)}
     Config = IterativeDPOConfig
     config: IterativeDPOConfig
 
@@ -77,6 +79,6 @@ class IterativeDPO(Method):
         best, worst = (list(group[i].ids) for i in picked)
         return {"prompt_ids": row["prompt_ids"], "chosen_ids": best, "rejected_ids": worst}
 
-    def samples_online(self) -> float:
-        """Half of ``samples`` a pair, if every prompt is trained on about once."""
-        return self.config.samples / 2
+    def spending(self) -> Spending:
+        """All ``samples`` are sampled and labelled for each pair."""
+        return Spending(stored=0, sampled=self.config.samples, labelled=self.config.samples, reference=2)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from harness.methods.base import Method, PairConfig, TrainContext
+from harness.predict import Spending
 
 
 class KTOConfig(PairConfig):
@@ -23,8 +24,13 @@ class KTO(Method):
     summary = "KTO: chosen responses as desirable, rejected as undesirable, against a KL reference point"
     paper = "arXiv:2402.01306"
     published = "beta 0.1, weights 1 and 1 for balanced data, learning rate 5e-7, batches of at least 8 rows"
+    grid = {"beta": (0.1, 0.5)}
     Config = KTOConfig
     config: KTOConfig
+
+    def spending(self) -> Spending:
+        """Its reference point is a forward of the policy and one of the start policy on both rows."""
+        return Spending(reference=4)
 
     def train(self, context: TrainContext) -> Path | None:
         """Train on the stored pairs; the reference point costs one more forward of policy and reference a batch."""

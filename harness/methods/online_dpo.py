@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.methods.base import Method, PairConfig, TrainContext
+from harness.predict import Spending
 
 
 class OnlineDPOConfig(PairConfig):
@@ -23,6 +24,7 @@ class OnlineDPO(Method):
     summary = "online DPO: fresh pairs from the policy each step, oracle labels, no score term"
     paper = "arXiv:2402.04792"
     published = "beta 0.1, temperature 0.9, learning rate 5e-7 (TRL: 5e-7, 64 new tokens)"
+    grid = {"beta": (0.1, 0.3)}
     Config = OnlineDPOConfig
     config: OnlineDPOConfig
 
@@ -43,6 +45,6 @@ class OnlineDPO(Method):
         )
         return run_trainer(context, SAILTrainer, args, preference=preference(context))
 
-    def samples_online(self) -> float:
-        """All pairs."""
-        return 1.0
+    def spending(self) -> Spending:
+        """Both responses of each pair are sampled and labelled."""
+        return Spending(stored=0, sampled=2, labelled=2, reference=2)

@@ -25,6 +25,7 @@ class ORPO(PairMethod):
     summary = "ORPO: likelihood of the chosen response plus an odds-ratio loss, no reference"
     paper = "arXiv:2403.07691"
     published = "lambda 0.1, learning rate 5e-6 (TRL) to 8e-6, in place of a supervised stage"
+    grid = {"weight": (0.1, 1.0)}
     Config = ORPOConfig
     config: ORPOConfig
 

@@ -25,6 +25,7 @@ class RDPO(PairMethod):
     summary = "robust DPO: unbiased for clean labels under a known flip rate"
     paper = "arXiv:2403.00409"
     published = "flip rate known or tuned, 0.1 in their experiments; TRL: loss_type robust"
+    grid = {"flip_rate": (0.1, 0.3)}
     Config = RDPOConfig
     config: RDPOConfig
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from harness.methods.base import Method, MethodConfig, TrainContext
+from harness.predict import Spending
 
 if TYPE_CHECKING:
     from sail.rollout import Pair, Preference
@@ -37,6 +38,7 @@ class SAIL(Method):
     paper = PAPER
     published = PUBLISHED
     Config = SAILOptions
+    grid = {"coefficient": (0.1, 0.3)}
 
     def train(self, context: TrainContext) -> Path | None:
         """Train a mixture of offline DPO and this route under the surrogate of spec 1.5."""
@@ -65,10 +67,12 @@ class SAIL(Method):
         """Further settings of :class:`sail.SAILConfig`."""
         return {}
 
-    def samples_online(self) -> float:
-        """The share of the route if it samples."""
+    def spending(self) -> Spending:
+        """The route's share samples two responses and refers to the start policy for them."""
         assert isinstance(self.config, SAILOptions)
-        return self.config.share if self.route != "dp" else 0.0
+        online = self.config.share if self.route != "dp" else 0.0
+        labelled = 2 * online if self.route == "pr" else 0.0
+        return Spending(stored=1 - online, sampled=2 * online, labelled=labelled, reference=2 * online)
 
 
 def preference(context: TrainContext) -> Preference:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.methods.base import Method, PairConfig, TrainContext
+from harness.predict import Spending
 
 
 class SPINConfig(PairConfig):
@@ -26,6 +27,7 @@ class SPIN(Method):
     summary = "SPIN: chosen responses against the previous round's own samples, referring to that round"
     paper = "arXiv:2401.01335"
     published = "4 rounds from the supervised model, beta 0.1, learning rate 5e-7 falling to 1e-7"
+    grid = {"beta": (0.1, 0.3)}
     Config = SPINConfig
     config: SPINConfig
 
@@ -50,6 +52,6 @@ class SPIN(Method):
             if list(a.ids) != r["chosen_ids"]
         ]
 
-    def samples_online(self) -> float:
-        """One sample a pair."""
-        return 0.5
+    def spending(self) -> Spending:
+        """One sample a pair; the reference of a later round is not known in advance."""
+        return Spending(sampled=1, reference=2)

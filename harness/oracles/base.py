@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -23,7 +23,7 @@ class Oracle:
     """Base class of oracles: ``score`` for one that rates answers, ``prefer`` for one that compares them.
 
     ``pairwise`` oracles override ``prefer`` alone. ``unit`` stands in the heading of the reward. ``cache``, where a run
-    sets it, keeps paid answers over a kill.
+    sets it, keeps paid answers over a kill; ``attach`` meters a model that the oracle loads.
     """
 
     name: ClassVar[str]
@@ -36,6 +36,7 @@ class Oracle:
     def __init__(self, options: OracleOptions | None = None) -> None:
         self.options = options or self.Options()
         self.cache: RowCache | None = None
+        self.attach: Callable[[Any], Any] = lambda model: model
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides its answers; part of every key that depends on them. Cheap: no model is loaded."""

@@ -57,7 +57,7 @@ class RewardModel(Oracle):
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         model.config.pad_token_id = tokenizer.pad_token_id
-        return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+        return self.attach(model.to("cuda" if torch.cuda.is_available() else "cpu").eval()), tokenizer
 
     def score(self, rows: Sequence[Row], texts: Sequence[str]) -> list[float]:
         """One logit an answer."""

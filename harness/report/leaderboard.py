@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.report.svg import Point, Strip, scatter, strips, table
+from harness.report.costs import amount, budget_line, costs
+from harness.report.markdown import grid
+from harness.report.svg import Point, Strip, curves, scatter, strips, table
 from harness.report.table import Board, Column
 from harness.results import RunResult, read_results
 from harness.stats.bootstrap import Interval, verdict
 from harness.store import digest, write_text
 
-PAGE, CHART, PICTURE, SEEDS = "LEADERBOARD.md", "reward-kl.svg", "leaderboard.svg", "seeds.svg"
+PAGE, CHART, PICTURE, SEEDS, CURVE = "LEADERBOARD.md", "reward-kl.svg", "leaderboard.svg", "seeds.svg", "curve.svg"
 DIAGNOSTICS = ("win_rate", "kl", "start_perplexity", "length", "truncated", "margin")
 SHADES = {"better": "#dcfce7", "worse": "#fee2e2"}
 
@@ -25,7 +27,7 @@ def render(results: Sequence[RunResult]) -> dict[str, str]:
         parts.append(_differences(board, board.reference))
     if "start" in board.methods and board.reference != "start":
         parts.append(_differences(board, "start"))
-    parts += [_distance(board), _secondary(board), _costs(board), _search(board), _training(board), _methods(board)]
+    parts += [_distance(board), _secondary(board), costs(board), _search(board), _training(board), _methods(board)]
     parts += [_protocols(board), _failures(board)]
     files = {PAGE: "\n\n".join(p for p in parts if p) + "\n"}
     chart = _chart(board)
@@ -33,6 +35,9 @@ def render(results: Sequence[RunResult]) -> dict[str, str]:
         files[CHART] = chart
     if board.methods:
         files[PICTURE] = _picture(board)
+    curve = _curve(board)
+    if curve:
+        files[CURVE] = curve
     by_seed = _by_seed(board)
     if by_seed:
         files[SEEDS] = by_seed
@@ -69,18 +74,14 @@ def spread(found: Interval, unit: str, *, sign: bool = False) -> str:
     return f"{number(found.value, unit, sign=sign)} [{low}, {high}]"
 
 
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def _head(board: Board) -> str:
     run = board.results[0]
-    axis, limit = run.budget["axis"], run.budget["limit"]
+    axis = run.budget["axis"]
     seeds = max((len(board.of(m)) for m in board.methods), default=0)
     lines = [
-        f"# {run.recipe}: matched on {axis} ({limit} {axis}, budget `{run.budget['name']}`)",
+        f"# {run.recipe}: matched on {axis} ({amount(axis, run.budget['limit'])}, budget `{run.budget['name']}`)",
         run.description,
+        budget_line(run.budget),
         f"Every method starts from the same policy (`{run.start['key']}`) and trains on the same stored token ids "
         f"(`{run.data['pairs']}`, {run.data.get('train', {}).get('pairs', '?')} pairs). Seeds: {seeds}. "
         "Square brackets: 95% intervals, bootstrap over prompts (1,000 resamples, one joint draw for all methods, fits "
@@ -106,6 +107,8 @@ def _head(board: Board) -> str:
         )
     if _chart(board):
         lines.append(f"![Gold reward against KL to the start policy]({CHART})")
+    if _curve(board):
+        lines.append(f"![Gold reward over the budget]({CURVE})")
     if _by_seed(board):
         lines.append(f"![Gold reward by seed]({SEEDS})")
     return "\n\n".join(line for line in lines if line)
@@ -145,7 +148,7 @@ def _scores(board: Board) -> str:
         cells = [c for m in board.methods if (c := board.cell(m, column))]
         counts.append(" ".join(sorted({f"{c.n_valid} / {c.n_total}" for c in cells})))
     rows.append(counts)
-    return "## Scores\n\n" + _grid(["method", *map(_heading, columns)], rows)
+    return "## Scores\n\n" + grid(["method", *map(_heading, columns)], rows)
 
 
 def _differences(board: Board, other: str) -> str:
@@ -168,7 +171,7 @@ def _differences(board: Board, other: str) -> str:
         "Paired on the same prompts. A verdict is about one comparison (no correction for the number of comparisons). "
         "Last row: the true difference that would be found with power 80% (median over the trained methods)."
     )
-    return f"## Differences to `{other}`\n\n{_grid(['method', *map(_heading, columns)], rows)}\n\n{note}"
+    return f"## Differences to `{other}`\n\n{grid(['method', *map(_heading, columns)], rows)}\n\n{note}"
 
 
 def _detectable(board: Board, columns: Sequence[Column], other: str) -> list[str]:
@@ -197,12 +200,12 @@ def _distance(board: Board) -> str:
     )
     smallest = ["*smallest difference to `start` this set can show*", *_detectable(board, columns, "start")]
     header = ["method", *[f"{c.metric.title}, {c.metric.unit}" for c in columns]]
-    table = _grid(header, [*_rows(board, columns), smallest])
+    table = grid(header, [*_rows(board, columns), smallest])
     return f"## Distance from the start policy\n\n{table}\n\n{note}"
 
 
 def _secondary(board: Board) -> str:
-    columns = [c for c in board.columns(primary=False) if c.benchmark != "preference"]
+    columns = [c for c in board.columns(primary=False) if c.benchmark not in ("preference", "curve")]
     if not columns:
         return ""
     titles = [f"{c.benchmark}: {c.metric.title} ({c.label}), {c.metric.unit}" for c in columns]
@@ -210,84 +213,7 @@ def _secondary(board: Board) -> str:
     sizes = _detectable(board, columns, "start")
     rows = [[title, *[row[i] for row in by_method], sizes[i]] for i, title in enumerate(titles)]
     header = ["metric", *[f"`{m}`" for m in board.methods], "smallest difference to `start`"]
-    return f"## Secondary metrics and the judge's habits\n\n{_grid(header, rows)}"
-
-
-Spent = Callable[[RunResult], float]
-
-
-def _phase(phase: str, quantity: str) -> Spent:
-    def read(run: RunResult) -> float:
-        return float(run.ledger["phases"].get(phase, {}).get(quantity, 0))
-
-    return read
-
-
-def _trained_tokens(run: RunResult) -> float:
-    return _phase("train", "tokens")(run)
-
-
-def _generated(run: RunResult) -> float:
-    return _phase("generate", "generated")(run) + _phase("data", "generated")(run)
-
-
-def _calls(run: RunResult) -> float:
-    return _phase("oracle", "calls")(run) + _phase("data", "calls")(run)
-
-
-def _search_sum(quantity: str, *phases: str) -> Spent:
-    def read(run: RunResult) -> float:
-        spent = run.tuning_ledger.get("phases", {})
-        return float(sum(spent.get(phase, {}).get(quantity, 0) for phase in phases))
-
-    return read
-
-
-def _memory(run: RunResult) -> float:
-    return float(run.ledger["peak_memory_bytes"]) / 2**30
-
-
-COSTS: tuple[tuple[str, Spent, int], ...] = (
-    ("pairs", _phase("train", "pairs"), 0),
-    ("steps", _phase("train", "steps"), 0),
-    ("trained tokens", _trained_tokens, 0),
-    ("reference tokens", _phase("reference", "tokens"), 0),
-    ("generated tokens, data + training", _generated, 0),
-    ("oracle calls, data + training", _calls, 0),
-    ("training seconds", _phase("train", "seconds"), 0),
-    ("wall seconds of training", _phase("wall", "seconds"), 0),
-    ("search: trained tokens", _search_sum("tokens", "train"), 0),
-    ("search: generated tokens", _search_sum("generated", "generate", "eval"), 0),
-    ("search: oracle calls", _search_sum("calls", "oracle"), 0),
-    ("search: seconds", _search_sum("seconds", "train", "eval"), 0),
-    ("evaluation seconds", _phase("eval", "seconds"), 0),
-    ("judge calls", _phase("judge", "calls"), 0),
-    ("judge seconds", _phase("judge", "seconds"), 0),
-    ("peak memory GiB", _memory, 1),
-)
-
-
-def _costs(board: Board) -> str:
-    if not board.methods:
-        return ""
-    axis = board.results[0].budget["axis"]
-    costs = [c for c in COSTS if c[0] == axis or any(c[1](r) for r in board.ok)]
-    header = ["method", *[f"**{name}** (matched)" if name == axis else name for name, _, _ in costs], "overshoot"]
-    rows = []
-    for method in board.methods:
-        runs = board.of(method)
-        row = [f"`{method}`"]
-        for _, read, digits in costs:
-            values = [read(r) for r in runs]
-            row.append(f"{sum(values) / len(values):,.{digits}f}" if values else "n/a")
-        rows.append([*row, f"{max(r.overshoot for r in runs):,.0f} {axis}"])
-    note = (
-        "Mean over seeds, from the ledger. *data*: sampling and labelling the shared pairs, charged to every method "
-        "that uses them. *search*: the trials not kept, and scoring all trials. The start policy's answers as a "
-        "baseline are charged to the run that needs them first. Seconds are of one machine and include waiting; only "
-        "the matched axis is equal. *Wall* seconds hold whatever a method did that no meter sees."
-    )
-    return f"## Cost\n\n{_grid(header, rows)}\n\n{note}"
+    return f"## Secondary metrics and the judge's habits\n\n{grid(header, rows)}"
 
 
 def _search(board: Board) -> str:
@@ -295,20 +221,25 @@ def _search(board: Board) -> str:
     for method in board.methods:
         first = next((r for r in board.of(method) if r.trials), None)
         for trial in first.trials if first else []:
-            kept = "kept" if first and trial.learning_rate == first.learning_rate else ""
+            chosen = first is not None and trial.learning_rate == first.learning_rate
+            kept = "kept" if first and chosen and trial.options.items() <= first.method_options.items() else ""
+            options = ", ".join(f"{k} {v}" for k, v in trial.options.items())
+            row = [f"`{method}`", f"{trial.learning_rate:g}", options]
             if trial.gold_reward is None or trial.perplexity_ratio is None:
-                rows.append([f"`{method}`", f"{trial.learning_rate:g}", "n/a", f"diverged: {trial.error}", ""])
+                rows.append([*row, "n/a", f"diverged: {trial.error}", ""])
                 continue
             ratio = f"{trial.perplexity_ratio:.2f}" + ("" if trial.eligible else " (too high: not eligible)")
-            rows.append([f"`{method}`", f"{trial.learning_rate:g}", f"{trial.gold_reward:.3f}", ratio, kept])
+            rows.append([*row, f"{trial.gold_reward:.3f}", ratio, kept])
     if not rows:
         return ""
     note = (
         "The same number of trials for each method, scored on tuning prompts that are neither trained nor evaluated "
         "on; the highest gold reward among eligible trials is kept."
     )
-    header = ["method", "learning rate", "gold reward (tuning)", "perplexity ratio to start", ""]
-    return f"## Learning-rate search\n\n{_grid(header, rows)}\n\n{note}"
+    header = ["method", "learning rate", "options", "gold reward (tuning)", "perplexity ratio to start", ""]
+    if not any(row[2] for row in rows):
+        header, rows = header[:2] + header[3:], [row[:2] + row[3:] for row in rows]
+    return f"## Search\n\n{grid(header, rows)}\n\n{note}"
 
 
 DIAGNOSED = {
@@ -337,7 +268,7 @@ def _training(board: Board) -> str:
     if not rows or not shown:
         return ""
     note = "Means over the second half of the training steps and over seeds. Empty: the method does not log it."
-    return f"## In training\n\n{_grid(['method', *shown.values()], rows)}\n\n{note}"
+    return f"## In training\n\n{grid(['method', *shown.values()], rows)}\n\n{note}"
 
 
 def _methods(board: Board) -> str:
@@ -347,7 +278,7 @@ def _methods(board: Board) -> str:
         options = ", ".join(f"{k} {v}" for k, v in run.method_options.items())
         what = f"`{run.variant_of}`: {run.method_summary}" if run.variant_of else run.method_summary
         rows.append([f"`{method}`", what, options, run.method_origin])
-    return "## Methods\n\n" + _grid(["method", "what it is", "options", "origin"], rows) if rows else ""
+    return "## Methods\n\n" + grid(["method", "what it is", "options", "origin"], rows) if rows else ""
 
 
 def _protocols(board: Board) -> str:
@@ -365,7 +296,7 @@ def _protocols(board: Board) -> str:
     command = f"`sail-bench compare {run.recipe} --budget {run.budget['name']}`"
     page = f"`sail-bench leaderboard {run.recipe}`"
     again = f"Made by {command} (a recipe that is not built in: its file); this page: {page}."
-    body = _grid(["benchmark", "label", "protocol", "judge"], list(found.values()))
+    body = grid(["benchmark", "label", "protocol", "judge"], list(found.values()))
     return f"## Protocols and environment\n\n{body}\n\n" + "\n".join(lines) + f"\n\n{again}"
 
 
@@ -374,7 +305,7 @@ def _failures(board: Board) -> str:
     if not bad:
         return ""
     rows = [[f"`{r.method}`", str(r.seed), r.error.replace("|", "\\|")] for r in bad]
-    return "## Failed runs\n\n" + _grid(["method", "seed", "why"], rows)
+    return "## Failed runs\n\n" + grid(["method", "seed", "why"], rows)
 
 
 def _chart(board: Board) -> str | None:
@@ -387,8 +318,28 @@ def _chart(board: Board) -> str | None:
         if x and y:
             points.append(Point(method, x.interval, y.interval))
     run = board.results[0]
-    title = f"{run.recipe}, {run.budget['limit']} {run.budget['axis']}: gold reward against KL"
+    title = f"{run.recipe}, {amount(run.budget['axis'], run.budget['limit'])}: gold reward against KL"
     return scatter(title, "KL to the start policy (nats per answer)", "gold reward (share of constraints met)", points)
+
+
+def _curve(board: Board) -> str | None:
+    """Gold reward at shares of the budget; None where no run was scored on the way."""
+    columns = {c.metric.name: c for c in board.columns(benchmark="curve")}
+    points = sorted((float(name[7:]), c) for name, c in columns.items() if name.startswith("reward_"))
+    start = board.cell("start", points[-1][1]) if points and "start" in board.methods else None
+    lines = []
+    for method in board.methods:
+        cells = [(x, board.cell(method, c)) for x, c in points]
+        line = [(x, cell.interval) for x, cell in cells if cell and cell.n_valid == cell.n_total]
+        if start and method != "start":
+            line = [(0.0, start.interval), *line]
+        if line:
+            lines.append((method, line))
+    if not lines:
+        return None
+    run = board.results[0]
+    title = f"{run.recipe}: gold reward over the budget of {amount(run.budget['axis'], run.budget['limit'])}"
+    return curves(title, "share of the budget", f"gold reward ({points[0][1].metric.unit})", lines)
 
 
 def _by_seed(board: Board) -> str | None:
@@ -399,7 +350,7 @@ def _by_seed(board: Board) -> str | None:
     cells = {m: board.cell(m, column) for m in board.methods}
     rows = [Strip(m, c.interval, c.values.tolist()) for m, c in cells.items() if c]
     run = board.results[0]
-    title = f"{run.recipe}, {run.budget['limit']} {run.budget['axis']}: gold reward by seed"
+    title = f"{run.recipe}, {amount(run.budget['axis'], run.budget['limit'])}: gold reward by seed"
     return strips(title, f"gold reward ({column.metric.unit}); dots: seeds, bar: mean with 95% interval", rows)
 
 
@@ -421,7 +372,7 @@ def _picture(board: Board) -> str:
             row.append((number(cell.interval.value, unit), span, shade))
         rows.append(row)
     run = board.results[0]
-    title = f"{run.recipe}: matched on {run.budget['limit']} {run.budget['axis']}"
+    title = f"{run.recipe}: matched on {amount(run.budget['axis'], run.budget['limit'])}"
     note = f"95% intervals. Green / red: better / worse than {against} on the same prompts; white: no difference shown."
     header = [("method", "")] + [(c.metric.title, f"{c.label}, {c.metric.unit}".removeprefix(", ")) for c in columns]
     return table(title, note, header, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
@@ -51,37 +51,75 @@ def _page(width: int, height: int, label: str, body: Sequence[str]) -> str:
     )
 
 
-def scatter(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> str:
-    """Points with 95% intervals on both axes."""
-    width, height, left, right, top, bottom = 720, 440, 70, 150, 56, 60
-    xs = ticks(min(0.0, *(p.x.low for p in points)), max(p.x.high for p in points) or 1)
-    ys = ticks(min(p.y.low for p in points), max(p.y.high for p in points))
+Place = Callable[[float], float]
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 70, 150, 56, 60
+
+
+def _axes(title: str, titles: tuple[str, str], xs: list[float], ys: list[float]) -> tuple[list[str], Place, Place]:
+    """Grid, labels, and the two scales."""
 
     def px(value: float) -> float:
-        return left + (value - xs[0]) / (xs[-1] - xs[0]) * (width - left - right)
+        return LEFT + (value - xs[0]) / (xs[-1] - xs[0]) * (WIDTH - LEFT - RIGHT)
 
     def py(value: float) -> float:
-        return height - bottom - (value - ys[0]) / (ys[-1] - ys[0]) * (height - top - bottom)
+        return HEIGHT - BOTTOM - (value - ys[0]) / (ys[-1] - ys[0]) * (HEIGHT - TOP - BOTTOM)
 
-    body = [_text(left, 30, title, size=16, more="font-weight='600'")]
+    body = [_text(LEFT, 30, title, size=16, more="font-weight='600'")]
     for v in xs:
-        body.append(_line(px(v), top, px(v), height - bottom, LINE))
-        body.append(_text(px(v), height - bottom + 18, f"{v:g}", size=11, fill=FAINT, anchor="middle"))
+        body.append(_line(px(v), TOP, px(v), HEIGHT - BOTTOM, LINE))
+        body.append(_text(px(v), HEIGHT - BOTTOM + 18, f"{v:g}", size=11, fill=FAINT, anchor="middle"))
     for v in ys:
-        body.append(_line(left, py(v), width - right, py(v), LINE))
-        body.append(_text(left - 8, py(v) + 4, f"{v:g}", size=11, fill=FAINT, anchor="end"))
-    body.append(_text((left + width - right) / 2, height - 16, x_title, size=12, fill=FAINT, anchor="middle"))
-    turned = f"transform='rotate(-90 20 {height / 2:.0f})'"
-    body.append(_text(20, height / 2, y_title, size=12, fill=FAINT, anchor="middle", more=turned))
+        body.append(_line(LEFT, py(v), WIDTH - RIGHT, py(v), LINE))
+        body.append(_text(LEFT - 8, py(v) + 4, f"{v:g}", size=11, fill=FAINT, anchor="end"))
+    body.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 16, titles[0], size=12, fill=FAINT, anchor="middle"))
+    turned = f"transform='rotate(-90 20 {HEIGHT / 2:.0f})'"
+    body.append(_text(20, HEIGHT / 2, titles[1], size=12, fill=FAINT, anchor="middle", more=turned))
+    return body, px, py
+
+
+def _dot(x: float, y: float, colour: str) -> str:
+    return f"<circle cx='{x:.1f}' cy='{y:.1f}' r='5' fill='{colour}'/>"
+
+
+def _legend(index: int, name: str, colour: str) -> list[str]:
+    row = TOP + 12 + 22 * index
+    return [
+        f"<circle cx='{WIDTH - RIGHT + 18}' cy='{row - 4}' r='5' fill='{colour}'/>",
+        _text(WIDTH - RIGHT + 30, row, name, size=13),
+    ]
+
+
+def scatter(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> str:
+    """Points with 95% intervals on both axes."""
+    xs = ticks(min(0.0, *(p.x.low for p in points)), max(p.x.high for p in points) or 1)
+    ys = ticks(min(p.y.low for p in points), max(p.y.high for p in points))
+    body, px, py = _axes(title, (x_title, y_title), xs, ys)
     for index, p in enumerate(points):
         colour = COLOURS[index % len(COLOURS)]
         body.append(_line(px(p.x.low), py(p.y.value), px(p.x.high), py(p.y.value), colour, 1.5))
         body.append(_line(px(p.x.value), py(p.y.low), px(p.x.value), py(p.y.high), colour, 1.5))
-        body.append(f"<circle cx='{px(p.x.value):.1f}' cy='{py(p.y.value):.1f}' r='5' fill='{colour}'/>")
-        row = top + 12 + 22 * index
-        body.append(f"<circle cx='{width - right + 18}' cy='{row - 4}' r='5' fill='{colour}'/>")
-        body.append(_text(width - right + 30, row, p.name, size=13))
-    return _page(width, height, title, body)
+        body.append(_dot(px(p.x.value), py(p.y.value), colour))
+        body += _legend(index, p.name, colour)
+    return _page(WIDTH, HEIGHT, title, body)
+
+
+def curves(
+    title: str, x_title: str, y_title: str, lines: Sequence[tuple[str, Sequence[tuple[float, Interval]]]]
+) -> str:
+    """A line a method, with the 95% interval of each point."""
+    found = [interval for _, line in lines for _, interval in line]
+    ys = ticks(min(f.low for f in found), max(f.high for f in found))
+    body, px, py = _axes(title, (x_title, y_title), [0.0, 0.25, 0.5, 0.75, 1.0], ys)
+    for index, (name, line) in enumerate(lines):
+        colour, shift = COLOURS[index % len(COLOURS)], 3 * (index - (len(lines) - 1) / 2)
+        places = [(px(x) + shift, y) for x, y in line]
+        path = " ".join(f"{x:.1f},{py(y.value):.1f}" for x, y in places)
+        body.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>")
+        for x, y in places:
+            body.append(_line(x, py(y.low), x, py(y.high), colour, 1))
+            body.append(_dot(x, py(y.value), colour))
+        body += _legend(index, name, colour)
+    return _page(WIDTH, HEIGHT, title, body)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,159 @@
+"""What each method spent: every axis of a budget, where it went, and what it would cost in money."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from harness.ledger import AXES, FLOPS, Ledger
+from harness.report.markdown import grid
+from harness.report.table import Board
+from harness.results import RunResult
+
+Spent = Callable[[RunResult], float]
+TITLES = {"flops": "FLOPs"}
+
+
+def amount(axis: str, value: float) -> str:
+    """A spending with its unit: ``64 pairs``, ``2e+13 FLOPs``."""
+    return f"{_number(axis, value)} {_title(axis)}"
+
+
+def _title(axis: str) -> str:
+    return TITLES.get(axis, axis.replace("_", " "))
+
+
+def _number(axis: str, value: float, sign: str = "") -> str:
+    return f"{value:{sign}.3g}" if axis == "flops" else f"{value:{sign},.0f}"
+
+
+def budget_line(budget: dict[str, Any]) -> str:
+    """What the matched axis means, its caps, and whether the stored pairs are free."""
+    caps = "".join(f", capped at {amount(axis, limit)}" for axis, limit in budget.get("caps", {}).items())
+    told = f"**Budget** `{budget['name']}`, version {budget.get('version', 1)}: {AXES[budget['axis']]}{caps}."
+    if budget.get("free_data"):
+        told += " The recipe declares the stored pairs **free**: they count towards no axis."
+    return told
+
+
+def _ledger(run: RunResult) -> Ledger:
+    return Ledger.load(run.ledger)
+
+
+def _on(axis: str) -> Spent:
+    return lambda run: _ledger(run).spent(axis, free_data=bool(run.budget.get("free_data")))
+
+
+def _sum(quantities: Sequence[str], *phases: str, search: bool = False) -> Spent:
+    def read(run: RunResult) -> float:
+        spent = (run.tuning_ledger if search else run.ledger).get("phases", {})
+        return float(sum(spent.get(phase, {}).get(q, 0) for phase in phases for q in quantities))
+
+    return read
+
+
+def _money(run: RunResult) -> float:
+    """Everything a run cost with its share of the search: device time, labels, verdicts."""
+    prices, total = run.prices, 0.0
+    for spent in (run.ledger.get("phases", {}), run.tuning_ledger.get("phases", {})):
+        seconds = sum(row.get("seconds", 0) for phase, row in spent.items() if phase != "wall")
+        total += seconds / 3600 * prices.get("device_hour", 0)
+        total += sum(spent.get(p, {}).get("calls", 0) for p in ("data", "oracle")) * prices.get("oracle_call", 0)
+        total += spent.get("judge", {}).get("calls", 0) * prices.get("judge_call", 0)
+    return total
+
+
+DETAILS: tuple[tuple[str, Spent, str], ...] = (
+    ("stored pairs used", _sum(["pairs"], "data"), ",.0f"),
+    ("FLOPs: stored pairs", _sum(FLOPS, "data"), ".2g"),
+    ("FLOPs: train forward", _sum(["forward_flops"], "train"), ".2g"),
+    ("FLOPs: train backward", _sum(["backward_flops"], "train"), ".2g"),
+    ("FLOPs: reference", _sum(FLOPS, "reference"), ".2g"),
+    ("FLOPs: sampling, prefill", _sum(["prefill_flops"], "generate"), ".2g"),
+    ("FLOPs: sampling, decode", _sum(["decode_flops"], "generate"), ".2g"),
+    ("FLOPs: oracle", _sum(FLOPS, "oracle"), ".2g"),
+    ("reference tokens", _sum(["tokens"], "reference"), ",.0f"),
+    ("seconds: stored pairs", _sum(["seconds"], "data"), ",.0f"),
+    ("seconds: loading", _sum(["seconds"], "setup"), ",.0f"),
+    ("seconds: training", _sum(["seconds"], "train"), ",.0f"),
+    ("seconds: reference", _sum(["seconds"], "reference"), ",.0f"),
+    ("seconds: sampling", _sum(["seconds"], "generate"), ",.0f"),
+    ("seconds: oracle", _sum(["seconds"], "oracle"), ",.0f"),
+    ("wall seconds of training", _sum(["seconds"], "wall"), ",.0f"),
+    ("search: FLOPs", _sum(FLOPS, "train", "reference", "generate", "eval", search=True), ".2g"),
+    ("search: trained tokens", _sum(["tokens"], "train", search=True), ",.0f"),
+    ("search: generated tokens", _sum(["generated"], "generate", "eval", search=True), ",.0f"),
+    ("search: oracle calls", _sum(["calls"], "oracle", search=True), ",.0f"),
+    ("search: seconds", _sum(["seconds"], "train", "reference", "generate", "eval", search=True), ",.0f"),
+    ("evaluation seconds", _sum(["seconds"], "eval"), ",.0f"),
+    ("judge calls", _sum(["calls"], "judge"), ",.0f"),
+    ("judge seconds", _sum(["seconds"], "judge"), ",.0f"),
+    ("peak memory GiB", lambda run: float(run.ledger["peak_memory_bytes"]) / 2**30, ".1f"),
+)
+
+
+def costs(board: Board) -> str:
+    """The section of the page."""
+    if not board.methods:
+        return ""
+    matched = board.results[0].budget["axis"]
+    axes = [a for a in AXES if a == matched or any(_on(a)(r) for r in board.ok)]
+    header = ["method", *[f"**{_title(a)}** (matched)" if a == matched else _title(a) for a in axes]]
+    rows = []
+    for method in board.methods:
+        runs = board.of(method)
+        row = [_number(axis, sum(map(_on(axis), runs)) / len(runs)) for axis in axes]
+        rows.append([f"`{method}`", *row, _over(runs, matched), _ended(runs, matched)])
+    parts = [
+        "## Cost",
+        grid([*header, "over (+) or under (−) the limit", "ended by"], rows),
+        "Mean over seeds, from the ledger. A run stops at the first step boundary at or beyond the limit; it never "
+        "buys half a step. The stored pairs are paid for by whoever uses them, at their first use: the answers sampled "
+        "for them, and the labels of all of those. FLOPs are counted from the shapes that passed through the model. "
+        "Seconds are of one machine and include waiting. *Ended by itself*: no whole step was left to buy, a pass over "
+        "the pairs spent nothing on the matched axis, or the method stopped early.",
+        _details(board),
+    ]
+    if any(run.ledger["phases"].get("data") and "bought" not in run.ledger for run in board.ok):
+        parts.append(
+            "These results are of an earlier version, which charged the sampling of all stored pairs, the held-out "
+            "ones included, to every method, and counted no FLOPs."
+        )
+    return "\n\n".join(parts)
+
+
+def _over(runs: Sequence[RunResult], axis: str) -> str:
+    trained = [r for r in runs if r.learning_rate is not None]
+    if not trained:
+        return ""
+    most = max(trained, key=lambda r: abs(r.overshoot))
+    share = 100 * most.overshoot / most.budget["limit"]
+    return f"{_number(axis, most.overshoot, '+')} ({share:+.1f}%)".replace("-", "−")
+
+
+def _ended(runs: Sequence[RunResult], axis: str) -> str:
+    """The limit that ended the runs, if it is not simply the matched one."""
+    trained = [r for r in runs if r.learning_rate is not None]
+    found = sorted({r.stopped_by or (axis if r.overshoot >= 0 else "") for r in trained})
+    told = {axis: "the limit", "": "itself"}
+    return ", ".join(told.get(name, f"**cap on {name}**") for name in found)
+
+
+def _details(board: Board) -> str:
+    shown = [d for d in DETAILS if any(d[1](r) for r in board.ok)]
+    priced = next((r.prices for r in board.ok if r.prices), None)
+    if priced:
+        shown.append((f"money, {priced['currency']}", _money, ",.4f"))
+    rows = []
+    for title, read, form in shown:
+        values = [[read(r) for r in board.of(method)] for method in board.methods]
+        rows.append([title, *[f"{sum(v) / len(v):{form}}" if any(v) else "" for v in values]])
+    note = (
+        "*Search*: the trials not kept, and scoring all trials. The start policy's answers as a baseline are charged "
+        "to the run that needs them first. Time between two forwards belongs to the first of them; *wall* seconds hold "
+        "whatever a method did that no meter sees."
+    )
+    if priced:
+        prices = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in priced.items() if k != "currency" and v)
+        note += f" Money: {prices} ({priced['currency']}); training, search, evaluation and judge together."
+    return "### Where it went\n\n" + grid(["", *[f"`{m}`" for m in board.methods]], rows) + "\n\n" + note
