@@ -27,21 +27,20 @@ class _Watched:
     def __init__(self, model: Any) -> None:
         self.model = weakref.ref(model)
         self._state: Any = None
-        self._shape: Shape | None = None
+        self._shape = shape_of(model)
 
     def shape(self, *, same: bool = False) -> Shape:
         """``same``: nothing can have changed since the last call (a decoding step after its prefill)."""
-        if same and self._shape is not None:
-            return self._shape
         model = self.model()
-        assert model is not None
+        if same or model is None:  # a copy may outlive what it was copied from
+            return self._shape
         adapted = next((m for m in model.modules() if isinstance(getattr(m, "r", None), dict)), None)
         state = (
             tuple(p.requires_grad for p in model.parameters()),
             adapted and (adapted.disable_adapters, tuple(adapted.active_adapters), adapted.merged),
             hasattr(model, "_require_grads_hook"),
         )
-        if self._shape is None or state != self._state:
+        if state != self._state:
             self._state, self._shape = state, shape_of(model)
         return self._shape
 

@@ -70,7 +70,9 @@ def test_what_plugins_spend_and_break_is_told(bad_plugins: Path, tmp_path: Path,
     assert phases["train"]["tokens"] > 0
     assert hidden.method_origin == "bad-methods 1.2"
     assert "data" not in phases, "it used prompts alone"
-    borrower = result("borrower").ledger["phases"]
+    borrowed = result("borrower")
+    assert borrowed.status == "ok", borrowed.error
+    borrower = borrowed.ledger["phases"]
     assert (borrower["data"]["pairs"], borrower["train"]["updates"]) == (1, 1)
     assert borrower["train"]["backward_flops"] > 0
     stealth = result("stealth")
@@ -117,7 +119,7 @@ def test_a_broken_plugin_is_listed_and_breaks_nothing(
     assert "BROKEN" in next(line for line in lines if line.startswith("lost "))
     mine = next(i for i, line in enumerate(lines) if line.startswith("dpo "))
     assert "BROKEN" not in lines[mine]
-    assert "also claimed by sad-methods" in "\n".join(lines[mine : mine + 5])
+    assert "also claimed by sad-methods" in "\n".join(lines[mine : mine + 6])
     refused = cli("compare", "tiny", "--methods", "sad", cwd=tmp_path)
     assert refused.returncode == 2
     assert "The method 'sad' of sad-methods fails to import (ValueError: half written)" in refused.stderr
