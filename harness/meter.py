@@ -63,7 +63,7 @@ class Meter:
         self._charged: str | None = None
         self._since = time.perf_counter()
         self._last: tuple[str, bool, str] = ("reference", False, "forward")
-        self._before, self._stopped = 0.0, ""
+        self._before, self._stopped = "", ""
         self._goods: dict[tuple[int, ...], int] = {}
         self._price: Mapping[str, float] = {}
         self.trained: Shape | None = None  # of the last training forward
@@ -108,7 +108,7 @@ class Meter:
         _watch_fused_head(self)
         self.budget, self._stopped = budget, ""
         handle = register_optimizer_step_post_hook(self._updated)
-        self._before = self._consumed(budget)
+        self._before = self._reached()
         self._charge("setup")
         try:
             yield
@@ -119,13 +119,18 @@ class Meter:
         if self._stopped:
             raise BudgetExceededError(self._stopped)
 
-    def _consumed(self, budget: Budget) -> float:
-        """As the hooks see it, whatever the method says of itself."""
-        if budget.axis == "steps":
+    def _consumed(self, axis: str) -> float:
+        """Spending on an axis as the hooks see it, whatever the method says of itself."""
+        if axis == "steps":
             return self.ledger.get("train", "updates")
-        if budget.axis == "pairs":
+        if axis == "pairs":
             return self.ledger.get("train", "rows") / 2
-        return budget.spent(self.ledger)
+        return self.budget.spent(self.ledger, axis) if self.budget else 0.0
+
+    def _reached(self) -> str:
+        """The limit of the budget that is reached by now, in words; "" if none is."""
+        limits = {self.budget.axis: self.budget.limit} | self.budget.caps if self.budget else {}
+        return next((f"{v:g} {axis}" for axis, v in limits.items() if self._consumed(axis) >= v), "")
 
     def _updated(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         models = [m for ref in (*[w.model for w in self._models], *self._copies) if (m := ref()) is not None]
@@ -134,11 +139,11 @@ class Meter:
             return
         before = self._before
         self.ledger.add("train", "updates", 1)
-        self._before = self._consumed(self.budget)
-        if before >= self.budget.limit:
+        self._before = self._reached()
+        if before:
+            axis = before.split()[-1]
             self._stopped = (
-                f"ignored its budget: it trained on after {self.budget.limit:g} {self.budget.axis} and was stopped at "
-                f"{self._before:g}"
+                f"ignored its budget: it trained on after {before} and was stopped at {self._consumed(axis):g}"
             )
             raise BudgetExceededError(self._stopped)
 
