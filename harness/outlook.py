@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.flops import Shape
@@ -14,6 +15,16 @@ from harness.prompts import splits
 from harness.store import read_json
 
 LETTERS_PER_TOKEN, TEMPLATE_TOKENS = 4, 24
+KNOWN_CONFIGS: dict[str, dict[str, int]] = {
+    "smollm2": {
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+        "vocab_size": 49152,
+    }
+}
 
 
 def expect(
@@ -41,11 +52,14 @@ def expect(
 
 
 def _shape(plan: RunPlan) -> Shape | None:
-    file, lora = plan.store.path(plan.start) / "config.json", plan.recipe.train.lora
-    if not file.is_file():
+    """From the start policy's ``config.json`` in the store or in its own directory, or what is known of it."""
+    lora, model = plan.recipe.train.lora, plan.recipe.model
+    files = [plan.store.path(plan.start) / "config.json", Path(model) / "config.json"]
+    found = next((read_json(file) for file in files if file.is_file()), KNOWN_CONFIGS.get(model))
+    if found is None:
         return None
     try:
-        return shape_of_config(read_json(file), lora.layers if lora else None, lora.r if lora else 0)
+        return shape_of_config(found, lora.layers if lora else None, lora.r if lora else 0)
     except KeyError:  # not laid out like Llama: the first run tells
         return None
 
@@ -90,7 +104,11 @@ def predicted(plan: RunPlan, calibration: Calibration) -> dict[str, float]:
     total: dict[str, float] = {}
     for point in trainings:
         method = plan.configured(point)
+        if "flops" in (plan.budget.axis, *plan.budget.caps) and _shape(plan) is None:
+            continue  # nobody knows how many steps it buys until the start policy is there
         found = expect(plan, method, calibration.known(plan.setting, plan.name), None, calibration.shape(plan.setting))
+        if "seconds" in (plan.budget.axis, *plan.budget.caps) and "seconds" not in found.step:
+            continue  # nor what this machine does in a second
         steps = found.steps(plan.budget)
         for axis in AXES:
             total[axis] = total.get(axis, 0) + found.total(steps, axis)

@@ -187,6 +187,27 @@ def test_predictions_learn_from_the_first_run(store: Store) -> None:
         assert told is None or set(told[1]) == set(AXES)
 
 
+@pytest.mark.slow
+def test_what_is_predicted_before_anything_is_there(tmp_path: Path) -> None:
+    """Operations of the embedded model before it is unpacked; nothing where the model or the machine is unknown."""
+    from harness.environment import environment
+    from harness.models import build_start
+    from harness.outlook import KNOWN_CONFIGS, predicted
+
+    def ahead(name: str, axis: str) -> dict[str, float]:
+        raw = yaml.safe_load(builtin_recipes()[name].read_text())
+        changes = {"budgets": {"b": {"axis": axis, "limit": 1e13}}, "budget": "b", "tune": {"learning_rates": [1e-3]}}
+        made = Recipe.model_validate(raw | changes)
+        plan = make_runs(made, "b", ["dpo"], 1, [], Store(tmp_path))[0]
+        return predicted(plan, Calibration(tmp_path, environment()))
+
+    assert ahead("smollm2", "flops")["flops"] == pytest.approx(1e13, rel=0.1)
+    assert "steps" not in ahead("tiny", "flops")
+    assert "steps" not in ahead("smollm2", "seconds")
+    real = json.loads((build_start("smollm2", Store(tmp_path)) / "config.json").read_text())
+    assert KNOWN_CONFIGS["smollm2"].items() <= real.items()
+
+
 def test_forecast_finds_the_step_that_ends_a_run() -> None:
     from harness.predict import Forecast
 
