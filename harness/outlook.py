@@ -10,7 +10,7 @@ from harness.flops import Shape
 from harness.ledger import AXES, Ledger
 from harness.methods.base import Method
 from harness.plan import RunPlan
-from harness.predict import Calibration, Forecast, Lengths, first_lines, forecast, phases, shape_of_config
+from harness.predict import Calibration, Forecast, Lengths, Spending, first_lines, forecast, phases, shape_of_config
 from harness.prompts import splits
 from harness.store import read_json
 
@@ -73,8 +73,6 @@ def _guess(plan: RunPlan) -> Lengths:
 
 
 def _guessed_price(plan: RunPlan, shape: Shape | None, lengths: Lengths) -> dict[str, float]:
-    from harness.predict import Spending
-
     samples = plan.recipe.data.samples
     price: dict[str, float] = {"generated": samples * lengths.response, "calls": samples}
     if shape is not None:
@@ -104,18 +102,17 @@ def predicted(plan: RunPlan, calibration: Calibration) -> dict[str, float]:
     total: dict[str, float] = {}
     for point in trainings:
         method = plan.configured(point)
-        if "flops" in (plan.budget.axis, *plan.budget.caps) and _shape(plan) is None:
-            continue  # nobody knows how many steps it buys until the start policy is there
         found = expect(plan, method, calibration.known(plan.setting, plan.name), None, calibration.shape(plan.setting))
-        if "seconds" in (plan.budget.axis, *plan.budget.caps) and "seconds" not in found.step:
-            continue  # nor what this machine does in a second
+        if not found.knows(plan.budget):
+            continue  # how many steps it buys: the start policy is not there, or the machine's speed not known
         steps = found.steps(plan.budget)
         for axis in AXES:
             total[axis] = total.get(axis, 0) + found.total(steps, axis)
         if "seconds" not in found.step:
             total.pop("seconds", None)
     data = plan.recipe.data
-    total["eval_tokens"] = len([p for p in trainings if plan.seed == 0]) * data.tune_prompts * data.max_new_tokens
+    trials = len(trainings) if plan.seed == 0 else 0
+    total["eval_tokens"] = trials * data.tune_prompts * data.max_new_tokens
     total["judge_calls"] = 0
     for benchmark in plan.benchmarks:
         if benchmark.name in plan.wanted and benchmark.name in todo:

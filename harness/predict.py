@@ -73,6 +73,10 @@ class Forecast:
         bought = min(self.pairs, self.stored * steps)
         return steps * self.step.get(axis, 0.0) + bought * self.pair.get(axis, 0.0)
 
+    def knows(self, budget: Budget) -> bool:
+        """Whether every limited axis is predicted (not: operations without a shape, seconds without a rate)."""
+        return all(axis in self.step for axis in (budget.axis, *budget.caps))
+
     def steps(self, budget: Budget) -> int:
         """Steps until the budget is spent: the first boundary that reaches a limit, or the end of the pass in which the
         matched axis stands still."""

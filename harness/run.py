@@ -201,8 +201,8 @@ class Run:
         if folder != work / "policy":
             folder.rename(work / "policy")
         write_json(work / "log.json", context.log)
-        steps = expected.steps(budget)
-        predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if axis in expected.step}
+        steps = expected.steps(budget) if expected.knows(budget) else 0
+        predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
         shape = self.meter.trained
         if shape is not None and ledger.get("train", "steps"):
             calibration.learn(
