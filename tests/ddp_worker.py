@@ -26,6 +26,9 @@ def main() -> None:
         torch.save(
             {n: p.detach() for n, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}, out / "w.pt"
         )
+    # Gloo's threads may hold tensors while the interpreter ends, and then abort it (pytorch/pytorch pull 179291).
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
