@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.errors import UserError, unknown
+from harness.score_cli import score
 
 if TYPE_CHECKING:
     from harness.compare import Request
@@ -45,6 +46,9 @@ def main() -> None:
     Trains each method from the same start policy under a matched budget, evaluates all of them, and writes tables with
     intervals, costs and verdicts. The same command again resumes.
     """
+
+
+main.add_command(score)
 
 
 def _names(text: str | None) -> list[str] | None:

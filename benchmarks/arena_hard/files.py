@@ -1,0 +1,204 @@
+"""Arena-Hard from the official tool's own files: judgments and answers, v0.1 and v2.0 layouts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.arena_hard.verdict import games, label, label_v2
+from benchmarks.pairwise import style
+from benchmarks.scored import Metric, Scored, joint_draw
+from harness import files
+from harness.errors import UserError
+from harness.stats.bradley_terry import Fit, Pool, Style, Version, style_controlled, win_rates, with_style
+from harness.store import digest
+
+Array = NDArray[np.float64]
+BASELINES: dict[Version, str] = {"v0.1": "gpt-4-0314", "v2.0": "o3-mini-2025-01-31"}
+Looks = dict[tuple[str, str], list[float]]
+
+
+def _jsonl(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(path.glob("*.jsonl"))
+        if not found:
+            raise UserError(f"{path} holds no .jsonl file")
+        return found
+    return [path]
+
+
+def _id(row: Mapping[str, Any], source: Path) -> str:
+    for key in ("question_id", "uid"):
+        if key in row:
+            return str(row[key])
+    raise UserError(f"{source}: a row has neither question_id nor uid")
+
+
+def answers(path: Path) -> Looks:
+    """Token length and markdown counts of each answer, by (model, question). Token lengths are those in the files: they
+    belong to the official tokenizer of the version."""
+    found: Looks = {}
+    for file in _jsonl(path):
+        for row in files.rows(file):
+            model = str(row.get("model_id") or row.get("model") or file.stem)
+            told = row.get("metadata") or row.get("conv_metadata") or {}
+            length, text = row.get("token_len", told.get("token_len")), row.get("answer")
+            if text is None and row.get("choices"):
+                turn = row["choices"][0]["turns"][0]
+                text, length = turn.get("content"), length if length is not None else turn.get("token_len")
+            if text is None and row.get("messages"):
+                content = row["messages"][-1].get("content")
+                text = content.get("answer") if isinstance(content, dict) else content
+            if text is None or length is None:
+                raise UserError(f"{file}: the answer to {_id(row, file)} has no text or no token_len")
+            counts = style(str(text))
+            found[model, _id(row, file)] = [float(length), counts["headers"], counts["lists"], counts["bolds"]]
+    return found
+
+
+def judgments(path: Path, version: Version) -> tuple[list[dict[str, Any]], list[str]]:
+    """One row a (model, question): ``wins``, ``games`` (weights) and ``valid`` games; and what was dropped.
+
+    Labels are read from the judgment texts again where they are there, else the stored ones are taken.
+
+    Raises:
+        UserError: two judges or two baselines are mixed.
+    """
+    found: list[dict[str, Any]] = []
+    seen: set[tuple[str, str]] = set()
+    bad = Counter[str]()
+    read = label if version == "v0.1" else label_v2
+    judges: set[str] = set()
+    for file in _jsonl(path):
+        for row in files.rows(file, ["games"]):
+            model, question = str(row.get("model") or file.stem), _id(row, file)
+            judges.add(str(row.get("judge", "not named in the file")))
+            if (model, question) in seen:
+                bad[f"{model}: rows repeat a question (the first counts)"] += 1
+                continue
+            seen.add((model, question))
+            labels = [_label(g, read) for g in row["games"]]
+            wins, weight, valid = games(labels, both=version == "v2.0")
+            if valid < 2:
+                bad[f"{model}: questions with a game that has no valid verdict"] += 1
+            found.append(
+                {"model": model, "question": question, "wins": wins, "games": weight, "valid": valid}
+                | {"judge": row.get("judge", ""), "baseline": row.get("baseline") or BASELINES[version]}
+            )
+    for what, names in (("judges", judges), ("baselines", {r["baseline"] for r in found})):
+        if len(names) > 1:
+            raise UserError(f"{path} mixes {what} ({', '.join(sorted(names))}): score each by itself")
+    return found, [f"{what}: {n}" for what, n in bad.items()]
+
+
+def _label(game: Mapping[str, Any] | None, read: Any) -> str | None:
+    if game is None:
+        return None
+    text = game.get("judgment")
+    text = text.get("answer") if isinstance(text, dict) else text
+    return read(text) if isinstance(text, str) else game.get("score")
+
+
+def pool(rows: Sequence[dict[str, Any]], looks: Looks, order: Sequence[str]) -> Pool:
+    """Rows of :func:`judgments` as a pool; ``order``: the question ids that are resampled."""
+    models = sorted({r["model"] for r in rows})
+    place = {q: i for i, q in enumerate(order)}
+    number = {m: i for i, m in enumerate(models)}
+    used = [r for r in rows if r["games"] > 0]
+    nothing = [0.0] * 4
+    return Pool(
+        models,
+        len(order),
+        np.array([number[r["model"]] for r in used], dtype=np.int64),
+        np.array([place[r["question"]] for r in used], dtype=np.int64),
+        np.array([r["wins"] for r in used], float),
+        np.array([r["games"] for r in used], float),
+        np.array([looks.get((r["model"], r["question"]), nothing) for r in used], float),
+        np.array([looks.get((r["baseline"], r["question"]), nothing) for r in used], float),
+    )
+
+
+def score(
+    judged: Path,
+    answered: Path | None = None,
+    version: Version = "v0.1",
+    frozen: Mapping[str, Any] | None = None,
+) -> tuple[Scored, dict[str, Any] | None]:
+    """Score official judgment files, with style control where all answers are there.
+
+    Args:
+        frozen: style of another pool, as this function gives it back; without it, the style is estimated from these
+            models, and again inside every resample.
+
+    Returns:
+        the scores, and the pool's style (models, standardisation, coefficients) to freeze; None without answers.
+
+    Raises:
+        UserError: a file that is missing or broken, or mixed judges.
+    """
+    rows, warnings = judgments(judged, version)
+    looks = answers(answered) if answered else {}
+    order = sorted({r["question"] for r in rows})
+    games_ = pool(rows, looks, order)
+    draw, one = joint_draw(len(order)), np.ones((1, len(order)))
+    metrics = [Metric("win_rate", "win %", win_rates(games_, one)[0], win_rates(games_, draw).T)]
+    style_of: dict[str, Any] | None = None
+    absent = {(m, r["question"]) for r in rows for m in (r["model"], r["baseline"])} - set(looks)
+    if answered is None:
+        warnings.append("no style-controlled score: the answers were not named (--answers)")
+    elif absent:
+        model, question = min(absent)
+        warnings.append(f"no style-controlled score: {len(absent)} answers are absent, as {model}'s to {question}")
+    else:
+        values, samples, style_of = _controlled(games_, one, draw, version, frozen)
+        metrics.insert(0, Metric("style_controlled", "win %", values, samples))
+    valid, total = Counter[str](), Counter[str]()
+    for r in rows:
+        valid[r["model"]] += r["valid"]
+        total[r["model"]] += 2
+    short = [m for m in games_.models if total[m] < 2 * len(order)]
+    warnings += [f"{m}: {total[m] // 2} of {len(order)} questions were judged" for m in short]
+    return Scored(
+        f"Arena-Hard {version}",
+        rows[0]["judge"] or "not named in the file",
+        {
+            "benchmark": f"arena_hard_{version}",
+            "baseline": rows[0]["baseline"],
+            "questions": digest(order),
+            "pool": None if style_of is None else {k: style_of[k] for k in ("models", "hash")},
+        },
+        list(games_.models),
+        [(valid[m], total[m]) for m in games_.models],
+        metrics,
+        warnings=warnings,
+    ), style_of
+
+
+def _controlled(
+    games_: Pool, one: Array, draw: Array, version: Version, frozen: Mapping[str, Any] | None
+) -> tuple[Array, Array, dict[str, Any]]:
+    if frozen is not None:
+        if frozen.get("version") != version:
+            raise UserError(f"The frozen style is that of Arena-Hard {frozen.get('version')}, not {version}")
+        known = Style(*(np.array(frozen[k], float) for k in ("mean", "sd", "coefficients")))
+        values, samples = (with_style(games_, w, known, version) for w in (one, draw))
+        return values[0], samples.T, dict(frozen)
+    found, again = style_controlled(games_, one, version), style_controlled(games_, draw, version)
+    return found.scores[0], again.scores.T, _record(games_, found, version)
+
+
+def _record(games_: Pool, fit: Fit, version: Version) -> dict[str, Any]:
+    style_ = fit.frozen()
+    facts = {
+        "version": version,
+        "models": list(games_.models),
+        "mean": style_.mean.tolist(),
+        "sd": style_.sd.tolist(),
+        "coefficients": style_.coefficients.tolist(),
+    }
+    return facts | {"hash": digest(facts)}

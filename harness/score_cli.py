@@ -1,0 +1,109 @@
+"""``sail-bench score``: scores of judgments that somebody else made, from the official tools' own files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from benchmarks.scored import Scored
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def score() -> None:
+    """Score the official tools' own judgment files. JSON to the standard output, a table to the terminal."""
+
+
+def _out(scored: Scored, reference: str | None, extra: dict[str, Any] | None = None) -> None:
+    from rich.console import Console
+
+    from benchmarks.scored import tables
+
+    report = scored.as_json(reference) | (extra or {})
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
+    for table in tables(report):
+        console.print(table)
+    for warning in report["warnings"]:
+        click.echo(f"note: {warning}", err=True)
+    click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+
+
+REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences of all models from this one.")
+
+
+@score.command("alpaca_eval")
+@click.option("--annotations", type=FILE, multiple=True, required=True, help="annotations.json; may be repeated.")
+@click.option("--model-outputs", type=FILE, help="Outputs, if the annotations hold no texts.")
+@click.option("--eval-set", type=FILE, help="The evaluation set: its order is the items' order.")
+@click.option("--data-dir", type=FILE, help="Folder with alpaca_eval/: evaluation set, difficulty, anchors.")
+@click.option("--fit", type=click.Choice(["exact", "official"]), default="exact", show_default=True)
+@click.option("--row-numbers", is_flag=True, help="Reproduce the published misalignment after a missing row.")
+@REFERENCE
+def alpaca_eval(
+    annotations: tuple[Path, ...],
+    model_outputs: Path | None,
+    eval_set: Path | None,
+    data_dir: Path | None,
+    fit: Any,
+    row_numbers: bool,
+    reference: str | None,
+) -> None:
+    """AlpacaEval 2: length-controlled and raw win rate."""
+    from benchmarks.alpaca_eval.files import score as run
+
+    _out(run(annotations, eval_set, data_dir, model_outputs, fit, row_numbers), reference)
+
+
+@score.command("arena_hard")
+@click.option("--judgments", type=FILE, required=True, help="A .jsonl file, or a folder of them.")
+@click.option("--answers", type=FILE, help="Answers of all models and of the baseline, for style control.")
+@click.option("--protocol", type=click.Choice(["v0.1", "v2.0"]), default="v0.1", show_default=True)
+@click.option("--pool", type=FILE, help="A frozen style (written by --save-pool) to control with.")
+@click.option("--save-pool", type=FILE, help="Write this pool's style, to freeze it.")
+@REFERENCE
+def arena_hard(
+    judgments: Path,
+    answers: Path | None,
+    protocol: Any,
+    pool: Path | None,
+    save_pool: Path | None,
+    reference: str | None,
+) -> None:
+    """Arena-Hard: style-controlled and raw score against the baseline."""
+    from benchmarks.arena_hard.files import score as run
+    from harness import files
+    from harness.errors import UserError
+    from harness.store import write_json
+
+    frozen = None
+    if pool is not None:
+        try:
+            frozen = json.loads(files.text(pool))
+            missing = {"version", "models", "mean", "sd", "coefficients", "hash"} - set(frozen)
+        except (json.JSONDecodeError, TypeError):
+            missing = {"version"}
+        if missing:
+            raise UserError(f"--pool {pool} is no style that --save-pool wrote ({min(missing)!r} is missing)")
+    scored, style = run(judgments, answers, protocol, frozen)
+    if save_pool is not None:
+        if style is None:
+            raise UserError("--save-pool needs --answers with every answer: there is no style to save")
+        write_json(save_pool, style)
+    _out(scored, reference, {"style": style})
+
+
+@score.command("mt_bench")
+@click.option("--judgments", type=FILE, required=True, help="FastChat's gpt-4_single.jsonl.")
+@click.option("--questions", type=FILE, help="question.jsonl, for scores by category.")
+@REFERENCE
+def mt_bench(judgments: Path, questions: Path | None, reference: str | None) -> None:
+    """MT-Bench: single-answer ratings, by turn and category."""
+    from benchmarks.mt_bench.files import score as run
+
+    _out(run(judgments, questions), reference)
