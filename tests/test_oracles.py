@@ -199,7 +199,7 @@ def test_llm_judge_pays_once(endpoint: Endpoint, tmp_path: Path) -> None:
 
 
 def test_llm_judge_errors_are_sentences(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"'judge-1' does not answer \(.*no such model.*\): check base_url and key"):
+    with pytest.raises(UserError, match=r"'judge-1' refuses \(.*no such model.*\): check model, base_url"):
         judge(endpoint, retries=0).prefer([{"prompt": "broken"}], ["a"], ["b"])
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UserError, match="set the variable OPENAI_API_KEY"):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from harness.errors import UserError
+from harness.judge.client import Call, Client, Endpoint
 from harness.oracles.base import Oracle, OracleOptions, Row
 from harness.store import digest
 
@@ -59,15 +58,9 @@ class LLMJudge(Oracle):
         return {k: v for k, v in found.items() if k not in ("api_key_env", "concurrency", "retries", "base_url")}
 
     @cached_property
-    def _client(self) -> Any:
-        try:
-            from openai import OpenAI
-        except ImportError:
-            raise UserError("The oracle 'llm_judge' needs the openai package: python -m pip install openai") from None
-        key = os.environ.get(self.options.api_key_env)
-        if not key and self.options.base_url is None:
-            raise UserError(f"The oracle 'llm_judge' needs a key: set the variable {self.options.api_key_env}")
-        return OpenAI(api_key=key or "none", base_url=self.options.base_url, max_retries=self.options.retries)
+    def _client(self) -> Client:
+        names = ("model", "base_url", "api_key_env", "concurrency", "retries")
+        return Client(Endpoint(**{name: getattr(self.options, name) for name in names}), self.cache)
 
     def prefer(self, rows: Sequence[Row], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
         """Both orders of each pair; verdicts that were paid for before come from the cache."""
@@ -80,32 +73,15 @@ class LLMJudge(Oracle):
         return [(verdicts[2 * i] + 1 - verdicts[2 * i + 1]) / 2 for i in range(len(rows))]
 
     def _verdicts(self, asked: list[str]) -> list[float]:
-        keys = [digest(["llm_judge", self.identity(), text]) for text in asked]
-        found: dict[str, Any] = dict(self.cache.get(keys)) if self.cache else {}
-        missing = [i for i, key in enumerate(keys) if key not in found]
-        with ThreadPoolExecutor(self.options.concurrency) as pool:
-            for i, text in zip(missing, pool.map(self._ask, [asked[i] for i in missing]), strict=True):
-                found[keys[i]] = text
-                if self.cache:
-                    self.cache.put([(keys[i], text)])
-        return [verdict(found[key]) for key in keys]
-
-    def _ask(self, text: str) -> str:
-        from openai import OpenAIError
-
-        try:
-            answer = self._client.chat.completions.create(
-                model=self.options.model,
-                messages=[{"role": "user", "content": text}],
-                temperature=self.options.temperature,
-                max_tokens=self.options.max_tokens,
-            )
-        except OpenAIError as error:
-            reason = " ".join(str(error).split())[:200]
+        options = self.options
+        calls = [Call((("user", text),), options.temperature, options.max_tokens) for text in asked]
+        replies = self._client.ask(calls)
+        failed = next((r.error for r in replies if r.error), None)
+        if failed:
             raise UserError(
-                f"The judge {self.options.model!r} does not answer ({reason}): check base_url and key"
-            ) from None
-        return answer.choices[0].message.content or ""
+                f"The judge {options.model!r} does not answer ({failed}): the same command asks again what is open"
+            )
+        return [verdict(reply.text or "") for reply in replies]
 
 
 def verdict(text: str) -> float:

@@ -1,0 +1,258 @@
+"""Judges behind an OpenAI-compatible endpoint: many requests at once, each answer kept as it comes, none paid twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.errors import UserError
+from harness.store import digest
+
+if TYPE_CHECKING:
+    from harness.cache import RowCache
+
+LONGEST_WAIT = 60.0
+
+
+class Endpoint(BaseModel):
+    """How to reach a judge. Only ``model`` and a hash of ``base_url`` belong to its identity.
+
+    ``model``: a dated snapshot, if there is one. ``api_key_env``: variable with the key. ``concurrency``: requests at
+    once. ``retries``: of one request that failed. ``timeout``: seconds for one request. ``max_requests`` and
+    ``max_cost``: stop there (0: no cap); the cost is in the currency of ``price_in`` and ``price_out``, for a million
+    tokens.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = Field(default=16, gt=0)
+    retries: int = Field(default=5, ge=0)
+    timeout: float = Field(default=120.0, gt=0)
+    max_requests: int = Field(default=0, ge=0)
+    max_cost: float = Field(default=0.0, ge=0)
+    price_in: float = Field(default=0.0, ge=0)
+    price_out: float = Field(default=0.0, ge=0)
+
+    def identity(self) -> dict[str, Any]:
+        """What can change an answer. Results are published, host names are not: an endpoint is named by a hash."""
+        return {"model": self.model, "endpoint": digest(self.base_url)}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question: chat ``messages`` and everything in the request that can change the answer. ``sample``: which of
+    several answers to the same question this is."""
+
+    messages: tuple[tuple[str, str], ...]
+    temperature: float = 0.0
+    max_tokens: int = 2048
+    top_logprobs: int = 0
+    seed: int | None = None
+    sample: int = 0
+
+    def request(self) -> dict[str, Any]:
+        """Parameters of the chat completion."""
+        found: dict[str, Any] = {
+            "messages": [{"role": r, "content": c} for r, c in self.messages],
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
+        if self.top_logprobs:
+            found |= {"logprobs": True, "top_logprobs": self.top_logprobs}
+        return found if self.seed is None else found | {"seed": self.seed}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: its ``text``, the first token's alternatives (``top_logprobs``, None if the endpoint gave none), the
+    model that the endpoint says answered, tokens in and out; or the ``error`` that all attempts ended in."""
+
+    text: str | None
+    top_logprobs: dict[str, float] | None = None
+    model: str = ""
+    fingerprint: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    error: str = ""
+
+
+@dataclass
+class Tally:
+    """What a client did: requests sent, answers from the cache, faults by kind (each was retried or is an error)."""
+
+    requests: int = 0
+    cached: int = 0
+    cost: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+
+
+class _StopError(Exception):
+    """Ends all requests: the sentence to tell."""
+
+
+class Client:
+    """Asks one judge.
+
+    Args:
+        cache: keeps each answer as it comes; without it nothing is kept.
+    """
+
+    def __init__(self, endpoint: Endpoint, cache: RowCache | None = None) -> None:
+        self.endpoint, self.cache, self.tally = endpoint, cache, Tally()
+
+    def key(self, call: Call) -> str:
+        """Cache key: the judge's identity and everything in the question."""
+        return digest(["judge", self.endpoint.identity(), asdict(call)])
+
+    def ask(self, calls: Sequence[Call], progress: Callable[[int], None] = lambda done: None) -> list[Reply]:
+        """Replies in the order of ``calls``. A question that stands twice is asked once.
+
+        Raises:
+            UserError: no key, a request that the endpoint refuses (401, 403, 404, 400), or a cap. What was answered is
+                kept in the cache: the same call again goes on from there.
+        """
+        keys = [self.key(call) for call in calls]
+        found = {k: Reply(**v) for k, v in self.cache.get(keys).items()} if self.cache else {}
+        self.tally.cached += len(found)
+        missing = {k: call for k, call in zip(keys, calls, strict=True) if k not in found}
+        if missing:
+            progress(len(found))
+            asyncio.run(self._ask_all(missing, found, progress))
+        return [found[k] for k in keys]
+
+    async def _ask_all(
+        self, missing: dict[str, Call], found: dict[str, Reply], progress: Callable[[int], None]
+    ) -> None:
+        client = self._openai()
+        waiting = iter(missing.items())
+        stop: list[str] = []
+
+        async def work() -> None:
+            for key, call in waiting:
+                if stop:
+                    return
+                try:
+                    reply = await self._ask_one(client, call)
+                except _StopError as sentence:
+                    stop.append(str(sentence))
+                    return
+                found[key] = reply
+                if self.cache and not reply.error:
+                    self.cache.put([(key, asdict(reply))])
+                progress(len(found))
+
+        async with client:
+            await asyncio.gather(*(work() for _ in range(min(self.endpoint.concurrency, len(missing)))))
+        if stop:
+            done = sum(k in found for k in missing)
+            raise UserError(f"{stop[0]} ({done} of {len(missing)} open requests were answered and are kept)")
+
+    def _openai(self) -> Any:
+        try:
+            from openai import AsyncOpenAI
+        except ImportError:
+            raise UserError("A judge behind an endpoint needs openai: python -m pip install openai") from None
+        key = os.environ.get(self.endpoint.api_key_env)
+        if not key and self.endpoint.base_url is None:
+            raise UserError(
+                f"The judge {self.endpoint.model!r} needs a key: set the variable {self.endpoint.api_key_env}"
+            )
+        return AsyncOpenAI(
+            api_key=key or "none", base_url=self.endpoint.base_url, max_retries=0, timeout=self.endpoint.timeout
+        )
+
+    async def _ask_one(self, client: Any, call: Call) -> Reply:
+        """One question with its retries."""
+        fault = ""
+        for attempt in range(self.endpoint.retries + 1):
+            self._caps()
+            self.tally.requests += 1
+            fault, wait, reply = await self._attempt(client, call)
+            if reply is not None:
+                self.tally.cost += self._cost(reply)
+                return reply
+            self.tally.faults[fault] += 1
+            if attempt < self.endpoint.retries:
+                backoff = min(LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1)
+                await asyncio.sleep(backoff if wait is None else min(LONGEST_WAIT, wait))
+        return Reply(None, error=fault)
+
+    async def _attempt(self, client: Any, call: Call) -> tuple[str, float | None, Reply | None]:
+        """A fault, the wait that the endpoint asked for, or a reply."""
+        import openai
+
+        try:
+            answer = await client.chat.completions.create(model=self.endpoint.model, **call.request())
+            return "", None, _read(answer)
+        except openai.APITimeoutError:
+            return "timeout", None, None
+        except openai.APIStatusError as error:
+            if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
+                raise _StopError(self._refusal(error)) from None
+            return f"status {error.status_code}", _retry_after(error.response.headers), None
+        except openai.APIConnectionError:
+            return "connection", None, None
+        except (openai.APIError, json.JSONDecodeError, _UnreadableError) as error:
+            return str(error) if isinstance(error, _UnreadableError) else "malformed answer", None, None
+
+    def _refusal(self, error: Any) -> str:
+        reason = " ".join(str(error).split())[:200]
+        key = os.environ.get(self.endpoint.api_key_env)
+        if key:
+            reason = reason.replace(key, "***")
+        mend = f"check model, base_url and {self.endpoint.api_key_env}"
+        return f"The judge {self.endpoint.model!r} refuses ({reason}): {mend}"
+
+    def _cost(self, reply: Reply) -> float:
+        return (reply.tokens_in * self.endpoint.price_in + reply.tokens_out * self.endpoint.price_out) / 1e6
+
+    def _caps(self) -> None:
+        limit, cost = self.endpoint.max_requests, self.endpoint.max_cost
+        if limit and self.tally.requests >= limit:
+            raise _StopError(f"The cap of {limit} requests is reached: raise max_requests to go on")
+        if cost and self.tally.cost >= cost:
+            raise _StopError(f"The cap of {cost:g} is reached ({self.tally.cost:.2f} spent): raise max_cost to go on")
+
+
+class _UnreadableError(Exception):
+    """An answer without what an answer needs."""
+
+
+def _read(answer: Any) -> Reply:
+    """The parts of a chat completion that are kept."""
+    choices = getattr(answer, "choices", None)
+    if not choices or getattr(choices[0], "message", None) is None:
+        raise _UnreadableError("malformed answer")
+    choice = choices[0]
+    text = choice.message.content
+    if not text:
+        raise _UnreadableError("empty answer")
+    content = getattr(choice.logprobs, "content", None) if getattr(choice, "logprobs", None) else None
+    top = {t.token: float(t.logprob) for t in content[0].top_logprobs} if content else None
+    usage = getattr(answer, "usage", None)
+    return Reply(
+        text,
+        top or None,
+        str(getattr(answer, "model", "") or ""),
+        str(getattr(answer, "system_fingerprint", "") or ""),
+        int(getattr(usage, "prompt_tokens", 0) or 0),
+        int(getattr(usage, "completion_tokens", 0) or 0),
+    )
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds of a Retry-After header (a number; a date is left to the backoff)."""
+    try:
+        return max(0.0, float(headers.get("retry-after")))
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,304 @@
+"""The judge client against a real local HTTP server that misbehaves in every way we could think of."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cache import RowCache
+from harness.errors import UserError
+from harness.judge import client as module
+from harness.judge.client import Call, Client, Endpoint
+
+Behaviour = Callable[["Handler", dict[str, Any], int], None]
+
+
+class Server(ThreadingHTTPServer):
+    """``behaviour(handler, request, n)`` answers the n-th request (from 0) for its question."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour, self.asked, self.keys = behaviour, [], []
+        self.lock = threading.Lock()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    asked: list[str]
+    keys: list[str]
+
+    def handle_error(self, *args: Any) -> None:
+        """A client that went away is part of these tests."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = request["messages"][-1]["content"]
+        with self.server.lock:
+            n = self.server.asked.count(text)
+            self.server.asked.append(text)
+            self.server.keys.append(self.headers.get("authorization", ""))
+        self.server.behaviour(self, request, n)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def send(self, body: Any, status: int = 200, **headers: str) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        for key, value in headers.items():
+            self.send_header(key.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def completion(text: str | None, top: dict[str, float] | None = None) -> dict[str, Any]:
+    content = [
+        {"token": "m", "logprob": -0.1, "top_logprobs": [{"token": t, "logprob": v} for t, v in (top or {}).items()]}
+    ]
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "judge-2024-01-01",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": text},
+                "logprobs": {"content": content} if top else None,
+            }
+        ],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+    }
+
+
+def echo(handler: Handler, request: dict[str, Any], n: int) -> None:
+    handler.send(completion(f"[[{request['messages'][-1]['content']}]]"))
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Behaviour], Server]]:
+    servers = []
+
+    def inner(behaviour: Behaviour) -> Server:
+        server = Server(behaviour)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield inner
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.05)
+
+
+def endpoint(server: Server, **changes: Any) -> Endpoint:
+    return Endpoint(model="judge", base_url=f"http://127.0.0.1:{server.server_port}/v1", **changes)
+
+
+def calls(count: int, **changes: Any) -> list[Call]:
+    return [Call((("user", str(i)),), **changes) for i in range(count)]
+
+
+def once(status: int, **headers: str) -> Behaviour:
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        if n == 0:
+            handler.send({"error": {"message": "no"}}, status, **headers)
+        else:
+            echo(handler, request, n)
+
+    return inner
+
+
+def dropped(handler: Handler, request: dict[str, Any], n: int) -> None:
+    if n == 0:
+        handler.connection.close()
+        handler.close_connection = True
+    else:
+        echo(handler, request, n)
+
+
+def malformed(handler: Handler, request: dict[str, Any], n: int) -> None:
+    handler.send(b'{"choices": [{' if n == 0 else completion("fine"))
+
+
+def no_choices(handler: Handler, request: dict[str, Any], n: int) -> None:
+    handler.send({"object": "chat.completion", "choices": []} if n == 0 else completion("fine"))
+
+
+def empty(handler: Handler, request: dict[str, Any], n: int) -> None:
+    handler.send(completion("" if n == 0 else "fine"))
+
+
+def slow(handler: Handler, request: dict[str, Any], n: int) -> None:
+    if n == 0:
+        time.sleep(4.0)
+    echo(handler, request, n)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "fault"),
+    [
+        (once(429, retry_after="0.01"), "status 429"),
+        (once(500), "status 500"),
+        (once(503), "status 503"),
+        (dropped, "connection"),
+        (malformed, "malformed answer"),
+        (no_choices, "malformed answer"),
+        (empty, "empty answer"),
+        (slow, "timeout"),
+    ],
+    ids=["429", "500", "503", "dropped", "malformed", "no choices", "empty", "timeout"],
+)
+def test_faults_are_retried_and_counted(behaviour: Behaviour, fault: str, serve: Any) -> None:
+    server = serve(behaviour)
+    judge = Client(endpoint(server, timeout=1.5 if fault == "timeout" else 20))
+    replies = judge.ask(calls(6))
+    assert all(r.text for r in replies)
+    assert not any(r.error for r in replies)
+    assert dict(judge.tally.faults) == {fault: 6}
+    assert judge.tally.requests == 12
+
+
+def test_faults_that_last_are_errors_and_are_not_kept(serve: Any, tmp_path: Path) -> None:
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        if request["messages"][-1]["content"] == "3":
+            handler.send({"error": {"message": "down"}}, 500)
+        else:
+            echo(handler, request, n)
+
+    server, cache = serve(inner), RowCache(tmp_path / "rows.sqlite")
+    replies = Client(endpoint(server, retries=2), cache).ask(calls(5))
+    assert [bool(r.error) for r in replies] == [False, False, False, True, False]
+    assert replies[3].error == "status 500"
+    assert replies[3].text is None
+    before = len(server.asked)
+    again = Client(endpoint(server, retries=2), cache)
+    again.ask(calls(5))
+    assert set(server.asked[before:]) == {"3"}
+    assert again.tally.cached == 4
+
+
+def test_retry_after_is_waited_for(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_WAIT", 60.0)
+    server = serve(once(429, retry_after="0.7"))
+    started = time.perf_counter()
+    Client(endpoint(server)).ask(calls(1))
+    assert time.perf_counter() - started >= 0.7
+
+
+def test_nothing_is_judged_twice_after_a_stop(serve: Any, tmp_path: Path) -> None:
+    """A cap ends the first try; the second asks only what is open; the third asks nothing."""
+    server, cache = serve(echo), RowCache(tmp_path / "rows.sqlite")
+    with pytest.raises(UserError, match=r"cap of 7 requests is reached.*\(7 of 20"):
+        Client(endpoint(server, max_requests=7, concurrency=3), cache).ask(calls(20))
+    replies = Client(endpoint(server), cache).ask(calls(20))
+    assert [r.text for r in replies] == [f"[[{i}]]" for i in range(20)]
+    assert sorted(server.asked) == sorted(map(str, range(20)))
+    third = Client(endpoint(server), cache)
+    assert third.ask(calls(20)) == replies
+    assert (third.tally.requests, third.tally.cached) == (0, 20)
+
+
+def test_cost_cap(serve: Any) -> None:
+    server = serve(echo)
+    judge = Client(endpoint(server, price_in=10.0, price_out=30.0, max_cost=0.005, concurrency=1))
+    with pytest.raises(UserError, match=r"raise max_cost"):
+        judge.ask(calls(20))
+    assert judge.tally.cost == pytest.approx(4 * (100 * 10 + 10 * 30) / 1e6)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_refusals_stop_at_once_and_hide_the_key(
+    status: int, serve: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-very-secret")
+
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        handler.send({"error": {"message": "Incorrect key: sk-very-secret"}}, status)
+
+    server, cache = serve(inner), RowCache(tmp_path / "rows.sqlite")
+    with pytest.raises(UserError) as caught:
+        Client(endpoint(server, api_key_env="SOME_KEY", concurrency=2), cache).ask(calls(50))
+    assert "sk-very-secret" not in str(caught.value)
+    assert "SOME_KEY" in str(caught.value)
+    assert len(server.asked) <= 2
+    assert set(server.keys) == {"Bearer sk-very-secret"}  # it was sent, and stands nowhere else
+    assert all(b"sk-very-secret" not in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+def test_log_probabilities_and_snapshot_are_kept(serve: Any, tmp_path: Path) -> None:
+    seen = []
+
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        seen.append(request)
+        top = {"m": -0.2, "M": -1.7} if request.get("logprobs") else None
+        handler.send(completion("m", top))
+
+    server, cache = serve(inner), RowCache(tmp_path / "rows.sqlite")
+    (reply,) = Client(endpoint(server), cache).ask(calls(1, max_tokens=1, temperature=1.0, top_logprobs=5, seed=3))
+    assert reply.top_logprobs == {"m": -0.2, "M": -1.7}
+    assert reply.model == "judge-2024-01-01"
+    assert {k: seen[0][k] for k in ("temperature", "max_tokens", "logprobs", "top_logprobs", "seed")} == {
+        "temperature": 1.0,
+        "max_tokens": 1,
+        "logprobs": True,
+        "top_logprobs": 5,
+        "seed": 3,
+    }
+    # anything in the question makes another question
+    Client(endpoint(server), cache).ask(calls(1, max_tokens=1, temperature=1.0, top_logprobs=5, seed=4))
+    Client(endpoint(server), cache).ask(calls(1, max_tokens=1, temperature=1.0, top_logprobs=5, seed=3, sample=1))
+    assert len(seen) == 3
+    (plain,) = Client(endpoint(server)).ask(calls(1))
+    assert plain.top_logprobs is None
+
+
+def test_a_question_that_stands_twice_is_asked_once(serve: Any) -> None:
+    server = serve(echo)
+    replies = Client(endpoint(server)).ask([*calls(3), *calls(3)])
+    assert replies[:3] == replies[3:]
+    assert len(server.asked) == 3
+
+
+def test_no_key_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(UserError, match="set the variable OPENAI_API_KEY"):
+        Client(Endpoint(model="judge")).ask(calls(1))
+
+
+@pytest.mark.slow
+def test_concurrency_keeps_latency_hidden(serve: Any) -> None:
+    """805 judgments at 200 ms, 32 at once: well under twice the ideal time (one at a time it would be 31 times)."""
+
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        time.sleep(0.2)
+        echo(handler, request, n)
+
+    server = serve(inner)
+    judge = Client(endpoint(server, concurrency=32))
+    judge.ask(calls(2))  # imports
+    started = time.perf_counter()
+    judge.ask([Call((("user", f"x{i}"),)) for i in range(805)])
+    spent, ideal = time.perf_counter() - started, 0.2 * -(-805 // 32)
+    print(f"805 judgments: {spent:.2f} s, ideal {ideal:.2f} s")
+    assert spent < 2 * ideal
