@@ -86,8 +86,7 @@ def assemble(plan: RunPlan) -> RunResult:
     scored = []
     for benchmark in judged:
         rows = read_rows(plan.store.path(known(plan.judgments(benchmark))) / "rows.jsonl")
-        judge = plan.judge if benchmark.judged else None
-        scored.append(score(benchmark, rows, plan.protocol(benchmark), judge))
+        scored.append(score(benchmark, rows, plan.protocol(benchmark), plan.judge_of(benchmark)))
     best = plan.best() if plan.method.trains else None
     spent, log = Ledger(), []
     if best is not None:

@@ -15,6 +15,7 @@ from harness.store import digest
 from sail.types import Request
 
 if TYPE_CHECKING:
+    from harness.judge.client import Call, Reply
     from harness.judge.local import LocalJudge
     from harness.meter import MeteredOracle
     from harness.policy import Policy
@@ -31,7 +32,8 @@ class BenchmarkOptions(BaseModel):
 @dataclass
 class EvalContext:
     """What a benchmark may use: the policy under test, the start policy, the judge, the oracle, and unseen data.
-    ``kept`` gives the policy at a share of the budget; None if the run ended before it."""
+    ``kept`` gives the policy at a share of the budget; None if the run ended before it. ``ask`` puts questions to the
+    judge behind the recipe's endpoint."""
 
     policy: Policy
     start: Policy
@@ -40,6 +42,7 @@ class EvalContext:
     prompts: Sequence[Row]
     heldout_pairs: Sequence[Row]
     scoring_batch_size: int
+    ask: Callable[[Sequence[Call]], list[Reply]] = lambda calls: []
     kept: Callable[[float], Policy | None] = lambda fraction: None
     progress: Callable[[int], None] = lambda done: None
 
@@ -47,7 +50,8 @@ class EvalContext:
 class Benchmark:
     """Base class of benchmarks.
 
-    ``judged``: a judge's identity belongs to its protocol. ``on_task``: it uses the recipe's own evaluation prompts,
+    ``judged``: a judge's identity belongs to its protocol; ``by_endpoint``: that judge is the recipe's ``judge:``
+    behind an OpenAI-compatible endpoint, not the local one. ``on_task``: it uses the recipe's own evaluation prompts,
     held-out pairs and oracle, and they belong to its protocol.
     """
 
@@ -57,6 +61,7 @@ class Benchmark:
     label: ClassVar[str] = "mini"
     version: ClassVar[int] = 1
     judged: ClassVar[bool] = False
+    by_endpoint: ClassVar[bool] = False
     on_task: ClassVar[bool] = False
     Options: ClassVar[type[BenchmarkOptions]] = BenchmarkOptions
 
@@ -123,8 +128,9 @@ def evaluate(metric: Metric, items: dict[str, Columns]) -> Metric:
     columns = items[metric.estimator.group]
     value, samples = replicates(metric.estimator.kind, columns, metric.estimator.column)
     found = interval(value, samples)
-    total = len(columns["id"])
-    valid = sum(v is not None for v in columns[metric.estimator.column]) if metric.estimator.column else total
+    values = columns[metric.estimator.column] if metric.estimator.column else columns["id"]
+    flat = [v for row in values for v in (row if isinstance(row, list) else [row])]
+    total, valid = len(flat), sum(v is not None for v in flat)
     return metric.model_copy(
         update={
             "value": _number(value),

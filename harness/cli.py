@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ import click
 
 from harness.errors import UserError, unknown
 from harness.score_cli import score
+
+DATA_DIR = "SAIL_BENCH_DATA_DIR"
 
 if TYPE_CHECKING:
     from harness.compare import Request
@@ -93,7 +96,9 @@ def _options(command: Any) -> Any:
                 help="Where finished stages are kept; the same command again resumes from it.",
             ),
             click.option(
-                "--data-dir", type=click.Path(path_type=Path), help="Local data for benchmarks that do not ship theirs."
+                "--data-dir",
+                type=click.Path(path_type=Path),
+                help="Official data for the official sets (docs/score.md).",
             ),
         ]
     ):
@@ -109,7 +114,7 @@ def _request(options: dict[str, Any]) -> Request:
     if folder is not None:
         if not folder.is_dir():
             raise UserError(f"--data-dir {folder} is no folder: give one that exists")
-        click.echo("--data-dir: not needed, all benchmarks of this version ship their mini sets", err=True)
+        os.environ[DATA_DIR] = str(folder.resolve())
     return Request(
         recipe=load_recipe(options["recipe"]),
         budget=options["budget"],

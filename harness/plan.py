@@ -218,7 +218,8 @@ class RunPlan:
         """Everything but the policy that can change a score: two different hashes never share a column."""
         protocol = benchmark.protocol()
         if benchmark.judged:
-            protocol |= {"judge": self.judge, "baseline_policy": self.start.key}
+            protocol |= {"judge": self.judge_of(benchmark)}
+            protocol |= {} if benchmark.by_endpoint else {"baseline_policy": self.start.key}
         if benchmark.on_task:
             chosen = splits(self.recipe.data)
             protocol |= {
@@ -229,9 +230,13 @@ class RunPlan:
             }
         return protocol
 
-    @cached_property
-    def judge(self) -> dict[str, Any]:
-        """Identity of the judge."""
+    def judge_of(self, benchmark: Benchmark) -> dict[str, Any] | None:
+        """Identity of a benchmark's judge: the local one, or the recipe's endpoint; None if it needs none."""
+        if not benchmark.judged:
+            return None
+        judge = self.recipe.judge
+        if benchmark.by_endpoint and judge != "local":
+            return {"kind": "endpoint", **judge.identity()}
         return identity(self.start.key)
 
     def answers(self, benchmark: Benchmark) -> Stage | None:
@@ -250,7 +255,7 @@ class RunPlan:
         answers = self.answers(benchmark)
         if answers is None:
             return None
-        return Stage("judgments", {"answers": answers.key, "judge": self.judge if benchmark.judged else None})
+        return Stage("judgments", {"answers": answers.key, "judge": self.judge_of(benchmark)})
 
     def open_stages(self) -> list[str]:
         """Names of what is still to do, in order. Empty if the run is finished."""
@@ -331,6 +336,12 @@ def make_runs(
             make_oracle(spec).identity()
     splits(recipe.data)
     loaded = [make_benchmark(recipe, name) for name in dict.fromkeys([*recipe.benchmarks, *benchmarks])]
+    for benchmark in loaded:
+        if benchmark.by_endpoint and recipe.judge == "local":
+            raise UserError(
+                f"The benchmark {benchmark.name} needs a judge behind an endpoint: set judge: {{model: NAME}}"
+            )
+        benchmark.protocol()  # missing data are told before any work
     for name in recipe.variants:
         if name in registry.plugins("methods"):
             raise UserError(f"The variant {name!r} has the name of an installed method: choose another in the recipe")

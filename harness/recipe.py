@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from harness.errors import UserError, unknown
+from harness.judge.client import Endpoint
 from harness.store import digest
 
 Axis = Literal["steps", "pairs", "train_tokens", "generated_tokens", "oracle_calls", "flops", "seconds"]
@@ -133,9 +134,16 @@ class VariantSpec(_Strict):
     summary: str = ""
 
 
+JudgeSpec = Annotated[
+    Annotated[Literal["local"], Tag("name")] | Annotated[Endpoint, Tag("endpoint")],
+    Discriminator(lambda value: "name" if isinstance(value, str) else "endpoint"),
+]
+
+
 class Recipe(_Strict):
     """One comparison. Unknown keys are errors. ``reference`` names the row that the others are compared with.
 
+    ``judge`` grades the official sets: a model behind an OpenAI-compatible endpoint (the mini sets have the local one).
     ``oracle`` labels the training pairs; ``eval_oracle`` (the same if absent) gives the reward in evaluation.
     ``time_limit`` ends a run whose process works longer (minutes); it fails, the others go on.
     """
@@ -157,7 +165,7 @@ class Recipe(_Strict):
     reference: str = "dpo"
     seeds: int = Field(default=1, gt=0)
     benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)
-    judge: Literal["local"] = "local"
+    judge: JudgeSpec = "local"
     time_limit: float | None = Field(default=None, gt=0)
     prices: PriceSpec | None = None
     generation_batch_size: int = Field(default=64, gt=0)

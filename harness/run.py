@@ -9,12 +9,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.benchmark import Benchmark, EvalContext
 from harness.cache import RowCache
@@ -32,6 +32,9 @@ from harness.recipe import Recipe
 from harness.search import Point
 from harness.store import Stage, Store, known, read_json, read_rows, write_json, write_rows
 from sail.types import Request
+
+if TYPE_CHECKING:
+    from harness.judge.client import Call, Reply
 
 Event = tuple[str, Any]
 
@@ -281,10 +284,23 @@ class Run:
                 self._oracles[1], Ledger(), self.meter, "eval"
             ),  # the reward of evaluation is not the method's spending
             prompts=splits(self.recipe.data)["eval"],
+            ask=self._ask,
             kept=lambda fraction: self._kept(fraction, policy),
             heldout_pairs=read_rows(self.pairs() / "heldout.jsonl"),
             scoring_batch_size=self.recipe.scoring_batch_size,
         )
+
+    def _ask(self, calls: Sequence[Call]) -> list[Reply]:
+        """Replies of the recipe's judge; calls and tokens go to the ledger as they are paid for."""
+        from harness.judge.client import Client
+
+        assert self.recipe.judge != "local"
+
+        def paid(reply: Reply) -> None:
+            self.meter.ledger.add("judge", "calls", 1)
+            self.meter.ledger.add("judge", "tokens", reply.tokens_in + reply.tokens_out)
+
+        return Client(self.recipe.judge, self.cache, paid).ask(calls)
 
     def _kept(self, fraction: float, final: Any) -> Any:
         """The policy at a share of the budget: the final one at 1 (and for a method that does not train)."""

@@ -31,6 +31,7 @@ class Official:
     instructions: list[str]
     difficulty: Array | None
     anchors: Anchors
+    anchor_index: NDArray[np.int64]
     sha256: str
 
 
@@ -50,7 +51,7 @@ def official(eval_set: Path | None, data_dir: Path | None) -> Official:
     rows = files.rows(path, ["instruction"])
     instructions = [r["instruction"] for r in rows]
     seen = hashlib.sha256(path.read_bytes())
-    difficulty, anchors = None, NONE
+    difficulty, anchors, places = None, NONE, np.zeros(0, dtype=np.int64)
     hard = files.first(folder, "instruction_difficulty.csv", "instruction_difficulty_recovered.csv") if folder else None
     gamed = files.first(folder, "df_gamed.csv", "gamed_baseline_reconstructed.csv") if folder else None
     if hard is not None and gamed is not None:
@@ -62,12 +63,13 @@ def official(eval_set: Path | None, data_dir: Path | None) -> Official:
                 f"{hard} has {len(difficulty)} rows and {path} {len(instructions)}: they must belong together"
             )
         rows_ = files.table(gamed, ["index", "std_delta_len", "preference"])
+        places = np.array([int(r["index"]) for r in rows_], dtype=np.int64)
         anchors = Anchors(
             np.tanh([float(r["std_delta_len"]) for r in rows_]),
-            difficulty[[int(r["index"]) for r in rows_]],
+            difficulty[places],
             np.array([float(r["preference"]) for r in rows_]),
         )
-    return Official(instructions, difficulty, anchors, seen.hexdigest()[:16])
+    return Official(instructions, difficulty, anchors, places, seen.hexdigest()[:16])
 
 
 @dataclass

@@ -104,11 +104,14 @@ class Client:
     """Asks one judge.
 
     Args:
-        cache: keeps each answer as it comes; without it nothing is kept.
+        cache: keeps each answer as it comes; without it nothing is kept. on_reply: called with each answer that was
+            paid for, before it is kept.
     """
 
-    def __init__(self, endpoint: Endpoint, cache: RowCache | None = None) -> None:
-        self.endpoint, self.cache, self.tally = endpoint, cache, Tally()
+    def __init__(
+        self, endpoint: Endpoint, cache: RowCache | None = None, on_reply: Callable[[Reply], None] = lambda reply: None
+    ) -> None:
+        self.endpoint, self.cache, self.tally, self._on_reply = endpoint, cache, Tally(), on_reply
 
     def key(self, call: Call) -> str:
         """Cache key: the judge's identity and everything in the question."""
@@ -147,6 +150,8 @@ class Client:
                     stop.append(str(sentence))
                     return
                 found[key] = reply
+                if not reply.error:
+                    self._on_reply(reply)
                 if self.cache and not reply.error:
                     self.cache.put([(key, asdict(reply))])
                 progress(len(found))

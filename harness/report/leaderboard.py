@@ -96,6 +96,12 @@ def _head(board: Board) -> str:
         lines.append(_oracles(run.oracles["training"], run.oracles["evaluation"]))
     judges = {digest(b.judge): b.judge for r in board.ok for b in r.benchmarks if b.judge}
     for key, judge in sorted(judges.items()):
+        if judge["kind"] == "endpoint":
+            lines.append(
+                f"**Judge** `{key}`: `{judge['model']}` behind an endpoint (`{judge['endpoint']}`), official prompts. "
+                "Scores compare with published ones only if that is the judge they name."
+            )
+            continue
         lines.append(
             f"**Judge** `{key}`: {judge['kind']} by `{judge['model']}`, orders: {judge['orders']}. A weak judge, the "
             "start policy itself: its numbers are not comparable with GPT-4 judged scores, nor with any other judge's."

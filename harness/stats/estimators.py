@@ -40,6 +40,34 @@ def perplexity(columns: Columns, name: str, weights: Array) -> Array:
     return np.asarray(np.exp((weights @ column(columns, name)) / (weights @ column(columns, "tokens"))))
 
 
+def pooled_mean(columns: Columns, name: str, weights: Array) -> Array:
+    """Mean over all valid values of a column of lists (a question's turns, say): prompts are drawn, values pooled."""
+    rows = columns[name]
+    sums = np.array([sum(v for v in row if v is not None) for row in rows], dtype=np.float64)
+    counts = np.array([sum(v is not None for v in row) for row in rows], dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((weights @ sums) / (weights @ counts))
+
+
+def length_controlled_2(columns: Columns, name: str, weights: Array) -> Array:
+    """AlpacaEval 2's length-controlled win rate (percent) with difficulty and anchors (:mod:`.length_control`).
+
+    Columns: ``name`` (preference in [0, 1], None where the judge gave none), ``length``, ``baseline_length``
+    (characters), ``difficulty``, and ``anchors``: for each prompt its anchor rows, pairs of (tanh of the standardised
+    length difference, preference). Anchors are constants: they are not resampled.
+    """
+    from harness.stats.length_control import Anchors, controlled, fit
+
+    y = column(columns, name)
+    valid = ~np.isnan(y)
+    delta = (column(columns, "baseline_length") - column(columns, "length"))[valid]
+    hard = column(columns, "difficulty")
+    rows = [(x, d, p) for d, pairs in zip(hard, columns["anchors"], strict=True) for x, p in pairs]
+    anchors = Anchors(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
+    used = weights[:, valid]
+    return controlled(fit(y[valid], delta, hard[valid], used, anchors), hard[valid], used)
+
+
 def logistic(features: Array, y: Array, weights: Array, ridge: float, steps: int = 50) -> Array:
     """Weighted logistic regression with soft labels and no intercept, one fit for each row of weights, by Newton.
 
@@ -111,6 +139,8 @@ ESTIMATORS: dict[str, Callable[[Columns, str, Array], Array]] = {
     "mean": mean,
     "percent": percent,
     "perplexity": perplexity,
+    "pooled_mean": pooled_mean,
     "length_controlled": length_controlled,
+    "length_controlled_2": length_controlled_2,
     "style_controlled": style_controlled,
 }

@@ -1,0 +1,231 @@
+"""The official sets end to end: a comparison of the tiny policy on files in the official layout, judged over HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from benchmarks.alpaca_eval.official import filled, messages
+from benchmarks.alpaca_eval.verdict import is_switched
+from harness.benchmark import evaluate, metric
+from harness.errors import UserError
+from harness.recipe import builtin_recipes
+from harness.results import read_result
+from harness.stats.bootstrap import draws
+from harness.stats.estimators import length_controlled_2, pooled_mean
+
+Cli = Any
+PAIR_SYSTEM = "<|im_start|>system\nBe fair.\n<|im_end|>\n"
+PAIR = PAIR_SYSTEM + "<|im_start|>user\n{instruction}\n[m]{output_1}[M]{output_2}\n<|im_end|>\n"
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A small folder of our own in the official layout."""
+    folder = tmp_path / "official"
+    categories = ["writing", "math", "stem"]
+    write(
+        folder / "mt_bench/question.jsonl",
+        [
+            {"question_id": 81 + i, "category": c, "turns": [f"One {c}?", "And {two}?"]}
+            for i, c in enumerate(categories)
+        ],
+    )
+    reference = {"question_id": 82, "choices": [{"index": 0, "turns": ["Ref one.", "Ref two."]}]}
+    write(folder / "mt_bench/reference_answer_gpt-4.jsonl", [reference])
+    single, both = "Q {question} A {answer}", "Q {question_1} A {answer_1} Q {question_2} A {answer_2}"
+    prompts = {
+        "single-v1": single,
+        "single-math-v1": "R {ref_answer_1} " + single,
+        "single-v1-multi-turn": both,
+        "single-math-v1-multi-turn": "R {ref_answer_1} R {ref_answer_2} " + both,
+    }
+    write(
+        folder / "mt_bench/judge_prompts.jsonl",
+        [{"name": n, "system_prompt": f"system of {n}", "prompt_template": t} for n, t in prompts.items()],
+    )
+    items = [{"instruction": f"Do {i} {{x}}", "baseline_output": f"baseline {i} " * (i + 1)} for i in range(6)]
+    write(folder / "alpaca_eval/eval_set_gpt4_1106_preview.jsonl", items)
+    (folder / "alpaca_eval/judge_prompt_alpaca_eval_clf.txt").write_text(PAIR)
+    hard = "".join(f"{i},{0.5 * i - 1}\n" for i in range(6))
+    (folder / "alpaca_eval/instruction_difficulty.csv").write_text("index,instruction_difficulty\n" + hard)
+    gamed = "".join(f"{i},{s},{p}\n" for s, p in ((1.2, 0.2), (-1.2, 0.7)) for i in range(6))
+    (folder / "alpaca_eval/df_gamed.csv").write_text("index,std_delta_len,preference\n" + gamed)
+    return folder
+
+
+class Judge(ThreadingHTTPServer):
+    asked: list[dict[str, Any]]
+    daemon_threads = True
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Judge
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(body)
+        text = body["messages"][-1]["content"]
+        logprobs = None
+        if body.get("logprobs"):
+            said = "m"
+            top = [{"token": "m", "logprob": -0.4}, {"token": "M", "logprob": -1.2}]
+            logprobs = {"content": [{"token": "m", "logprob": -0.4, "top_logprobs": top}]}
+        else:
+            said = "no rating" if "One stem?" in text and "And" not in text else f"Fine. [[{1 + len(text) % 9}]]"
+        message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge-1-2024",
+                  "choices": [message | {"logprobs": logprobs}],
+                  "usage": {"prompt_tokens": 50, "completion_tokens": 2, "total_tokens": 52}}  # fmt: skip
+        payload = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *args: Any) -> None:
+        return
+
+
+@pytest.fixture
+def judge() -> Iterator[Judge]:
+    server = Judge(("127.0.0.1", 0), _Handler)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def recipe(folder: Path, judge: Any) -> Path:
+    tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
+    found = tiny | {
+        "name": "official",
+        "methods": ["start", "dpo"],
+        "tune": {"learning_rates": [1e-3]},
+        "judge": judge,
+        "benchmarks": {
+            "mt_bench_official": {"max_new_tokens": 6},
+            "alpaca_eval_2": {"max_new_tokens": 6},
+            "mt_bench": {"max_new_tokens": 6, "limit": 2},
+        },
+    }
+    (folder / "official.yaml").write_text(yaml.safe_dump(found))
+    return folder / "official.yaml"
+
+
+def test_official_sets_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli: Cli) -> None:
+    endpoint = {"model": "judge-1", "base_url": f"http://127.0.0.1:{judge.server_port}/v1"}
+    recipe(tmp_path, endpoint)
+    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = read_result(tmp_path / "results/official/pairs-16/dpo/seed-0.json")
+    found = {b.benchmark: b for b in result.benchmarks}
+    rating = found["mt_bench_official"].metric("rating")
+    assert (rating.n_valid, rating.n_total) == (5, 6)  # one judgment has no rating: counted, not averaged
+    assert found["mt_bench_official"].metric("turn_1").n_valid == 2
+    assert found["mt_bench_official"].judge["model"] == "judge-1"
+    assert found["mt_bench"].judge["kind"] == "local log-probability"
+    assert found["alpaca_eval_2"].label == "official set"
+    graded = [b for b in judge.asked if not b.get("logprobs")]
+    assert {b["temperature"] for b in graded} == {0}
+    math = next(b for b in graded if b["messages"][0]["content"] == "system of single-math-v1-multi-turn")
+    assert math["messages"][1]["content"].startswith("R Ref one. R Ref two. Q One math? A ")
+    assert "And {two}?" in math["messages"][1]["content"]
+    pairs = [b for b in judge.asked if b.get("logprobs")]
+    assert {(b["temperature"], b["max_tokens"], b["top_logprobs"]) for b in pairs} == {(1, 1, 5)}
+    for body in pairs:
+        text = body["messages"][1]["content"]
+        switched = is_switched(text.split("\n")[0])
+        assert ("[M]baseline" in text) == switched
+    share = np.exp(-0.4) / (np.exp(-0.4) + np.exp(-1.2))
+    items = found["alpaca_eval_2"].items["items"]
+    for i, value in zip(items["id"], items["preference"], strict=True):
+        assert value == pytest.approx(share if is_switched(f"Do {i} {{x}}") else 1 - share, abs=1e-5)
+    assert found["alpaca_eval_2"].metric("lc").value is not None
+    first = read_result(tmp_path / "results/official/pairs-16/start/seed-0.json")
+    calls = [r.ledger["phases"]["judge"]["calls"] for r in (first, result)]
+    assert sum(calls) >= len(judge.asked)  # the local judge's calls are in it too; equal questions were asked once
+    page = (tmp_path / "results/official/pairs-16/LEADERBOARD.md").read_text()
+    assert "`judge-1` behind an endpoint" in page
+    assert "MT-Bench (official set)" in page
+    asked = len(judge.asked)
+    again = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert len(judge.asked) == asked  # nothing is judged twice
+    everything = b"".join(p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file())
+    assert str(data).encode() not in everything
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "sentence"),
+    [
+        ("local", ["--data-dir", "DATA"], "needs a judge behind an endpoint"),
+        ({"model": "judge-1"}, [], "name it with --data-dir"),
+        ({"model": "judge-1"}, ["--data-dir", "."], "which is not there"),
+        ({"model": "judge-1", "speed": 3}, ["--data-dir", "DATA"], "speed"),
+    ],
+)
+def test_what_is_missing_is_told(
+    settings: Any, arguments: list[str], sentence: str, data: Path, tmp_path: Path, cli: Cli
+) -> None:
+    recipe(tmp_path, settings)
+    given = [str(data) if a == "DATA" else a for a in arguments]
+    done = cli("compare", "official.yaml", *given, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_prompt_files_are_read_and_filled_in_one_pass(tmp_path: Path) -> None:
+    turns = messages(PAIR, tmp_path)
+    assert turns[0] == ("system", "Be fair.")
+    values = {"instruction": "{output_1}", "output_1": "a {instruction}", "output_2": "b"}
+    assert filled(turns[1][1], values) == "{output_1}\n[m]a {instruction}[M]b"
+    with pytest.raises(UserError, match="holds no turn"):
+        messages("no turns", tmp_path)
+
+
+def test_pooled_mean_equals_repeated_rows() -> None:
+    rows = [[1.0, 2.0], [None, 5.0], [3.0, None], [None, None]]
+    weights = draws(4, 20)
+    found = pooled_mean({"id": [0, 1, 2, 3], "x": rows}, "x", weights)
+    for w, value in zip(weights, found, strict=True):
+        values = [v for row, n in zip(rows, w, strict=True) for v in row * int(n) if v is not None]
+        assert value == pytest.approx(np.mean(values), nan_ok=True) if values else np.isnan(value)
+    counted = evaluate(metric("x", "x", "u", 1, "pooled_mean", "x"), {"items": {"id": [0, 1, 2, 3], "x": rows}})
+    assert (counted.n_valid, counted.n_total) == (4, 8)
+
+
+def test_length_control_leaves_missing_verdicts_out() -> None:
+    rng = np.random.default_rng(0)
+    n = 30
+    columns: dict[str, Any] = {
+        "id": list(range(n)),
+        "preference": list(rng.uniform(0, 1, n)),
+        "length": list(rng.integers(10, 500, n)),
+        "baseline_length": list(rng.integers(10, 500, n)),
+        "difficulty": list(rng.normal(size=n)),
+        "anchors": [[[0.8, 0.2], [-0.8, 0.7]] for _ in range(n)],
+    }
+    one = np.ones((1, n))
+    whole = length_controlled_2(columns, "preference", one)
+    columns["preference"][3] = None
+    weights = one.copy()
+    weights[0, 3] = 5  # a row without a verdict has no weight
+    some = length_controlled_2(columns, "preference", weights)
+    assert some == pytest.approx(length_controlled_2(columns, "preference", one))
+    assert some != pytest.approx(whole, abs=1e-6)
