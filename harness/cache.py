@@ -33,12 +33,12 @@ class RowCache:
             found.update({k: json.loads(v) for k, v in self._db.execute(query, part)})
         return found
 
-    def put(self, rows: Iterable[tuple[str, Any]]) -> None:
-        """Store results in one transaction; an existing key keeps its first value."""
+    def put(self, rows: Iterable[tuple[str, Any]], *, replace: bool = False) -> None:
+        """Store results in one transaction; an existing key keeps its first value unless ``replace``."""
         values = [(key, json.dumps(value, ensure_ascii=False)) for key, value in rows]
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", values)
+            self._db.executemany(f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO rows VALUES (?, ?)", values)
         self._on_put()
 
     def close(self) -> None:

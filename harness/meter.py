@@ -164,6 +164,15 @@ class Meter:
         """The phase that is charged by name, if any."""
         return self._phase
 
+    def reading(self) -> dict[str, float]:
+        """What the phase named now was charged so far, by quantity; all sampling if none is named."""
+        self.flush()
+        return dict(self.ledger.entries.get(self._phase or "generate", {}))
+
+    def charge(self, quantity: str, amount: float) -> None:
+        """Charge the phase named now with something that no forward shows."""
+        self.ledger.add(self._phase or "generate", quantity, amount)
+
     def flush(self) -> None:
         """Charge the seconds of the current phase so far."""
         self._charge(self._charged)

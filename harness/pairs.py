@@ -37,7 +37,7 @@ def sample_pairs(
         for p, ids in zip(prompts, encoded, strict=True)
         for k in range(data.samples)
     ]
-    answers = policy.sample(requests, progress)
+    answers = policy.sample(requests, progress, priced=True)
     rows, ties = [], 0
     for index, prompt in enumerate(prompts):
         group = answers[index * data.samples : (index + 1) * data.samples]

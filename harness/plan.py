@@ -291,7 +291,7 @@ class RunPlan:
             UserError: the pairs were made by a version that did not record it.
         """
         spent = self.store.manifest(self.pairs)["ledger"]["phases"]
-        if "heldout" not in spent:
+        if "generated" not in spent.get("data", {}) or "generated" not in spent.get("heldout", {}):
             raise UserError(
                 f"The store {self.store.root} holds pairs of an earlier version: choose another with --store"
             )

@@ -115,23 +115,39 @@ class Policy:
         decoded: str = self.tokenizer.decode(list(completion.ids), skip_special_tokens=True)
         return decoded.strip()
 
-    def sample(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Completion]:
-        """Answers in request order; those already in the cache cost nothing, new ones are stored batch by batch."""
+    def sample(
+        self, requests: Sequence[Request], progress: Progress | None = None, *, priced: bool = False
+    ) -> list[Completion]:
+        """Answers in request order; new ones are stored batch by batch, with what they cost.
+
+        Those already in the cache cost nothing; with ``priced`` they are charged what they cost when they were made,
+        for a price that must not depend on what happened to be there.
+        """
         keys = [
             digest(["sample", SAMPLER_VERSION, self.identity, r.prompt, r.max_new_tokens, r.temperature, r.key])
             for r in requests
         ]
         found = self._cache.get(keys) if self._cache else {}
+        if priced:
+            found = {key: value for key, value in found.items() if value[3:]}
+            for value in found.values():
+                for quantity, amount in value[3].items():
+                    self.meter.charge(quantity, amount)
         missing = [i for i, key in enumerate(keys) if key not in found]
         done: dict[int, Completion] = {i: _restore(found[k]) for i, k in enumerate(keys) if k in found}
         if progress is not None and done:
             progress(len(done))
 
+        before = self.meter.reading()
+
         def keep(rows: list[int], batch: list[Completion]) -> None:
+            nonlocal before
+            now = self.meter.reading()
+            cost = {q: round((now[q] - before.get(q, 0)) / len(rows), 6) for q in now if now[q] != before.get(q, 0)}
+            before = now
             if self._cache:
-                self._cache.put(
-                    [(keys[missing[r]], [c.ids, c.logps, c.stopped]) for r, c in zip(rows, batch, strict=True)]
-                )
+                kept = [(keys[missing[r]], [c.ids, c.logps, c.stopped, cost]) for r, c in zip(rows, batch, strict=True)]
+                self._cache.put(kept, replace=priced)
             if progress is not None:
                 progress(len(rows))
 
@@ -210,5 +226,5 @@ class Policy:
 
 
 def _restore(value: Any) -> Completion:
-    ids, logps, stopped = value
+    ids, logps, stopped = value[:3]
     return Completion(tuple(ids), tuple(logps), bool(stopped))

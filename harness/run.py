@@ -138,7 +138,7 @@ class Run:
         def build(work: Path) -> dict[str, Any]:
             from harness.pairs import sample_pairs
 
-            self._open_ledger(work)
+            self._open_ledger(None)  # every answer carries its cost
             chosen = splits(self.recipe.data)
             asked = (len(chosen["train"]) + len(chosen["heldout"])) * self.recipe.data.samples
             policy = self.start

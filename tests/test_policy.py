@@ -67,6 +67,28 @@ def test_cached_answers_cost_nothing(load: Callable[[], Any], tokenizer: Any, tm
     assert other.meter.ledger.get("generate", "generated") > 0
 
 
+def test_a_price_does_not_depend_on_what_the_cache_held(
+    load: Callable[[], Any], tokenizer: Any, tmp_path: Path
+) -> None:
+    """Answers kept from an interrupted or another stage cost what they cost when they were made."""
+
+    def spent(folder: str, *parts: int) -> dict[str, float]:
+        for count in parts:
+            each = policy(load(), tokenizer, RowCache(tmp_path / folder))
+            with each.meter.phase("data"):
+                each.sample(asked(count), priced=True)
+        return each.meter.ledger.entries["data"]
+
+    once, again, joined = spent("a", 6), spent("a", 6), spent("b", 4, 6)
+    assert set(once) == {"tokens", "generated", "prefill_flops", "decode_flops", "seconds"}
+    assert again == pytest.approx(once, rel=0.05)
+    exact = ("tokens", "generated")
+    assert [joined[q] for q in exact] == pytest.approx([once[q] for q in exact], rel=1e-6)
+    old = RowCache(tmp_path / "b")
+    old._db.execute("UPDATE rows SET value = json_remove(value, '$[3]')")
+    assert spent("b", 6)["generated"] == once["generated"]
+
+
 def test_meter_counts_tokens_by_kind_of_forward(load: Callable[[], Any], tokenizer: Any) -> None:
     model, ledger = load(), Ledger()
     meter = Meter(ledger)
