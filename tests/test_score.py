@@ -14,7 +14,8 @@ from conftest import golden
 from scipy import stats
 
 from harness.cli import main
-from harness.stats.multiple import against, holm, p_value
+from harness.stats.bootstrap import Interval, holm
+from harness.stats.multiple import against
 
 Write = Callable[[str, list[dict[str, Any]]], Path]
 
@@ -255,9 +256,11 @@ def test_holm_equals_its_definition() -> None:
             assert {i for i, a in enumerate(adjusted) if a <= level} == rejected
 
 
-def test_p_values_are_normal() -> None:
-    assert p_value(1.3, 0.7) == pytest.approx(2 * stats.norm.sf(1.3 / 0.7))
-    assert (p_value(0, 0), p_value(1, 0)) == (1, 0)
+def test_p_values_equal_scipy() -> None:
+    assert Interval(1.3, 0, 0, 0.7).p == pytest.approx(2 * stats.norm.sf(1.3 / 0.7))
+    assert Interval(-1.3, 0, 0, 0.7, 3.4).p == pytest.approx(2 * stats.t.sf(1.3 / 0.7, 3.4))
+    assert (Interval(0, 0, 0, 0).p, Interval(1, 1, 1, 0).p) == (1, 0)
+    assert np.isnan(Interval(1, 0, 0, float("nan")).p)
 
 
 def test_holm_keeps_its_error_rate() -> None:

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import files
-from harness.stats.bootstrap import interval
+from harness.stats.bootstrap import Interval, interval
 from harness.stats.bradley_terry import Pool, style_controlled
 from harness.stats.length_control import Anchors, controlled, fit
-from harness.stats.multiple import p_value
 
 Array = NDArray[np.float64]
 
@@ -59,7 +58,7 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
         swap = rng.random(n) < 0.5
         sides = [[np.where(swap, rows[1 - k][f][chosen], rows[k][f][chosen]) for f in (0, 1)] for k in (0, 1)]
         (a, s), (b, t) = (_lc(y, delta, gamma, known.anchors, weights) for y, delta in sides)
-        false.append(p_value(a - b, interval(a - b, s - t).error) < 0.05)
+        false.append(interval(a - b, s - t).p < 0.05)
     told("length-controlled win rate, coverage", hits, started)
     told("length-controlled win rate, false verdicts", false, started)
 
@@ -92,7 +91,7 @@ def style_control(folder: Path, sets: int, resamples: int) -> None:
         drawn = _drawn(pool, chosen, rng.random(n) < 0.5)
         value, samples = style_controlled(drawn, drawn.one()).scores[0], style_controlled(drawn, weights).scores
         difference = float(value[0] - value[1])
-        false.append(p_value(difference, interval(difference, samples[:, 0] - samples[:, 1]).error) < 0.05)
+        false.append(interval(difference, samples[:, 0] - samples[:, 1]).p < 0.05)
     told("style-controlled score, coverage", hits, started)
     told("style-controlled score, false verdicts", false, started)
 
@@ -143,7 +142,7 @@ def ratings(folder: Path, sets: int, resamples: int) -> None:
         hits.append(found.low <= means[0].mean() <= found.high)
         difference = (means[0] - means[1])[chosen] * np.where(rng.random(80) < 0.5, 1, -1)
         error = interval(float(difference.mean()), weights @ difference / 80).error
-        false.append(p_value(float(difference.mean()), error) < 0.05)
+        false.append(Interval(float(difference.mean()), np.nan, np.nan, error).p < 0.05)
     told("MT-Bench mean, coverage", hits, started)
     told("MT-Bench mean, false verdicts", false, started)
 

@@ -69,7 +69,9 @@ def number(value: float | None, unit: str, *, sign: bool = False) -> str:
 
 
 def spread(found: Interval, unit: str, *, sign: bool = False) -> str:
-    """``value [low, high]``."""
+    """``value [low, high]``; no brackets where resampling the prompts changes nothing, so that there is no interval."""
+    if found.error == 0:
+        return f"{number(found.value, unit, sign=sign)} (no spread)"
     low, high = number(found.low, unit, sign=sign), number(found.high, unit, sign=sign)
     return f"{number(found.value, unit, sign=sign)} [{low}, {high}]"
 
@@ -90,7 +92,8 @@ def _head(board: Board) -> str:
             ", joined with the spread over training seeds (Student's t, Welch-Satterthwaite degrees of freedom)."
             if seeds > 1
             else "; one seed, so the spread over seeds is not in them."
-        ),
+        )
+        + " *No spread*: every resample gives the same value, so there is no interval.",
     ]
     if run.oracles:
         lines.append(_oracles(run.oracles["training"], run.oracles["evaluation"]))
@@ -159,22 +162,25 @@ def _scores(board: Board) -> str:
 
 def _differences(board: Board, other: str) -> str:
     columns = [c for c in board.columns(primary=True) if c.metric.better]
+    families = [board.compared(other, column) for column in columns]
     rows = []
     for method in board.methods:
         if method == other:
             continue
         row = [f"`{method}`"]
-        for column in columns:
-            found = board.difference(method, other, column)
+        for column, family in zip(columns, families, strict=True):
+            found = family.get(method)
             if found is None:
                 row.append("not paired")
-            else:
-                words = verdict(found, column.metric.better)
-                row.append(f"{spread(found, column.metric.unit, sign=True)} **{words}**")
+                continue
+            alone = verdict(found.interval, column.metric.better) != found.words
+            why = f" (p {found.p:.2f})" if alone else ""
+            row.append(f"{spread(found.interval, column.metric.unit, sign=True)} **{found.words}**{why}")
         rows.append(row)
     rows.append(["*smallest difference this set can show*", *_detectable(board, columns, other)])
     note = (
-        "Paired on the same prompts. A verdict is about one comparison (no correction for the number of comparisons). "
+        "Paired on the same prompts. An interval is about one comparison; a verdict holds for all comparisons of its "
+        "column together (Holm, 5%), and p is shown where only that correction takes it back. "
         "Last row: the true difference that would be found with power 80% (median over the trained methods)."
     )
     return f"## Differences to `{other}`\n\n{grid(['method', *map(_heading, columns)], rows)}\n\n{note}"
@@ -363,22 +369,24 @@ def _by_seed(board: Board) -> str | None:
 def _picture(board: Board) -> str:
     columns = board.columns(primary=True)
     against = board.reference if board.reference in board.methods else "start"
+    families = [board.compared(against, column) for column in columns]
     rows = []
     for method in board.methods:
         row: list[tuple[str, str, str | None]] = [(method, "", None)]
-        for column in columns:
+        for column, family in zip(columns, families, strict=True):
             cell = board.cell(method, column)
             if cell is None:
                 row.append(("n/a", "", None))
                 continue
             unit = column.metric.unit
-            span = f"{number(cell.interval.low, unit)} to {number(cell.interval.high, unit)}"
-            found = board.difference(method, against, column) if method != against else None
-            shade = SHADES.get(verdict(found, column.metric.better)) if found else None
+            low, high = number(cell.interval.low, unit), number(cell.interval.high, unit)
+            span = f"{low} to {high}" if cell.interval.error else "no spread"
+            shade = SHADES.get(family[method].words) if method in family else None
             row.append((number(cell.interval.value, unit), span, shade))
         rows.append(row)
     run = board.results[0]
     title = f"{run.recipe}: matched on {amount(run.budget['axis'], run.budget['limit'])}"
-    note = f"95% intervals. Green / red: better / worse than {against} on the same prompts; white: no difference shown."
+    shades = f"Green / red: better / worse than {against} on the same prompts (Holm); white: no difference shown."
+    note = f"95% intervals. {shades}"
     header = [("method", "")] + [(c.metric.title, f"{c.label}, {c.metric.unit}".removeprefix(", ")) for c in columns]
     return table(title, note, header, rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.results import Metric, RunResult
-from harness.stats.bootstrap import Interval, over_seeds, replicates
+from harness.stats.bootstrap import Interval, holm, over_seeds, replicates, verdict
 from harness.stats.estimators import Array
 
 
@@ -43,6 +43,16 @@ class Cell:
         """Values (K,) and replicates (K, R) of the given seeds; an untrained policy is the same for each."""
         index = [0] * len(seeds) if self.seeds is None else [self.seeds.index(seed) for seed in seeds]
         return self.values[index], self.samples[index]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A paired difference, its p-value after Holm's correction over the methods compared in the column, and the
+    verdict in words."""
+
+    interval: Interval
+    p: float
+    words: str
 
 
 class Board:
@@ -116,6 +126,15 @@ class Board:
             return None
         (x, xs), (y, ys) = a.rows(seeds), b.rows(seeds)
         return over_seeds(x - y, xs - ys, len(a.ids))
+
+    def compared(self, other: str, column: Column) -> dict[str, Compared]:
+        """Every other method that can be paired with ``other`` in a column: one family of comparisons."""
+        found = {m: d for m in self.methods if m != other and (d := self.difference(m, other, column)) is not None}
+        adjusted = holm([d.p for d in found.values()])
+        return {
+            m: Compared(d, p, verdict(d, column.metric.better, p))
+            for (m, d), p in zip(found.items(), adjusted, strict=True)
+        }
 
     def detectable(self, column: Column, other: str) -> float | None:
         """Minimum detectable difference to ``other``: paired, the median over methods; unpaired while there is none."""

@@ -10,7 +10,6 @@ from rich.table import Table
 from harness.report.leaderboard import number
 from harness.report.table import Board
 from harness.results import read_results
-from harness.stats.bootstrap import verdict
 
 COLOURS = {"better": "green", "worse": "red"}
 
@@ -24,15 +23,16 @@ def show(folder: Path, console: Console) -> None:
     table.add_column("method")
     for column in columns:
         table.add_column(f"{column.title}\n{column.metric.unit}")
+    families = [board.compared(against, column) for column in columns]
     for method in board.methods:
         cells = []
-        for column in columns:
+        for column, family in zip(columns, families, strict=True):
             cell = board.cell(method, column)
             if cell is None:
                 cells.append("n/a")
                 continue
-            unit, found = column.metric.unit, board.difference(method, against, column)
-            colour = COLOURS.get(verdict(found, column.metric.better), "") if found and method != against else ""
+            unit = column.metric.unit
+            colour = COLOURS.get(family[method].words, "") if method in family else ""
             value, low, high = (number(v, unit) for v in (cell.interval.value, cell.interval.low, cell.interval.high))
             cells.append(f"[{colour or 'default'}]{value}[/]\n[dim]{low} to {high}[/]")
         table.add_row(method, *cells)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,19 @@ class Interval:
     def mdd(self) -> float:
         """Minimum detectable difference (two-sided 5% level, power 80%), if this is the interval of a difference."""
         return POWER_FACTOR * self.error if self.df == inf else (_t(0.975, self.df) + _t(0.8, self.df)) * self.error
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of no difference, if this is the interval of a difference (Student's t with its degrees of
+        freedom, normal for one seed); NaN where there is no error, 1 where nothing differs at all."""
+        from scipy.special import ndtr, stdtr
+
+        if not isfinite(self.value) or not isfinite(self.error):
+            return float("nan")
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        ratio = -abs(self.value) / self.error
+        return float(2 * (ndtr(ratio) if self.df == inf else stdtr(self.df, ratio)))
 
 
 def interval(value: float, samples: Array) -> Interval:
@@ -91,9 +104,25 @@ def _t(p: float, df: float) -> float:
     return float(stdtrit(df, p))
 
 
-def verdict(difference: Interval, better: int) -> str:
-    """``better``, ``worse`` or ``no difference shown``; ``higher`` / ``lower`` where neither direction is good."""
-    if not np.isfinite(difference.low) or difference.low <= 0 <= difference.high:
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given. NaN counts as a comparison and stays NaN."""
+    order = sorted(range(len(p)), key=lambda i: (not isfinite(p[i]), p[i]))
+    out, worst = [float("nan")] * len(p), 0.0
+    for rank, i in enumerate(order):
+        if isfinite(p[i]):
+            worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
+            out[i] = worst
+    return out
+
+
+def verdict(difference: Interval, better: int, p: float | None = None) -> str:
+    """``better``, ``worse`` or ``no difference shown``; ``higher`` / ``lower`` where neither direction is good.
+
+    Args:
+        p: its p-value after correction for the comparisons made beside it; a difference is shown where its own
+            interval leaves out 0 and this is below 5%.
+    """
+    if not np.isfinite(difference.low) or difference.low <= 0 <= difference.high or not (p is None or p < 0.05):
         return "no difference shown"
     up = difference.low > 0
     if better == 0:
