@@ -16,6 +16,7 @@ class Pairwise(Benchmark):
     """Win rate against a baseline that is the start policy's own greedy answer. Equal answers are a draw."""
 
     judged = True
+    by_text = True
     Options = ChatOptions
     options: ChatOptions
     file: ClassVar[str]

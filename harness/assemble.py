@@ -28,7 +28,7 @@ def _ledger(plan: RunPlan, *stages: Stage | None) -> Ledger:
 
 
 def _base(plan: RunPlan) -> dict[str, Any]:
-    origin = registry.plugins("methods")[plan.method.name]
+    origin = registry.plugins("methods").get(plan.method.name) or registry.plugins("methods")["start"]
     counts = {}
     if plan.store.done(plan.pairs):
         counts = read_json(plan.store.path(plan.pairs) / "counts.json")
@@ -43,7 +43,7 @@ def _base(plan: RunPlan) -> dict[str, Any]:
         "method_summary": _summary(plan),
         "method_paper": plan.method.paper,
         "method_origin": f"{origin.origin} {origin.version}",
-        "method_options": plan.method.config.model_dump(mode="json"),
+        "method_options": plan.method.shown(),
         "seed": plan.seed,
         "budget": asdict(plan.budget),
         "start": {"model": plan.recipe.model if "/" not in plan.recipe.model else "custom", "key": plan.start.key},
@@ -108,7 +108,7 @@ def assemble(plan: RunPlan) -> RunResult:
         stopped_by=ended,
         benchmarks=scored,
         train_log=[{k: round(float(v), 6) for k, v in row.items()} for row in log],
-        **_base(plan) | ({"method_options": plan.configured(best).config.model_dump(mode="json")} if best else {}),
+        **_base(plan) | ({"method_options": plan.configured(best).shown()} if best else {}),
     )
 
 

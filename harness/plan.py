@@ -16,6 +16,7 @@ from harness.budget import Budget, named_budgets
 from harness.errors import UserError, unknown
 from harness.judge.prompts import identity
 from harness.methods.base import Method
+from harness.methods.endpoint import EndpointConfig, Remote
 from harness.models import start_stage
 from harness.oracles.base import Oracle
 from harness.prompts import splits
@@ -40,10 +41,12 @@ def make_method(recipe: Recipe, name: str, more: Mapping[str, Any] | None = None
     Raises:
         UserError: no such method or variant, or an option that it does not have.
     """
+    if name in recipe.endpoints:
+        return Remote(EndpointConfig(**recipe.endpoints[name].model_dump()))
     variant = recipe.variants.get(name)
     options = own_options(recipe, name) | dict(more or {})
     what = f"method {name}" if variant is None else f"variant {name} of method {variant.method}"
-    known = {*registry.plugins("methods"), *recipe.variants}
+    known = {*registry.plugins("methods"), *recipe.variants, *recipe.endpoints}
     if variant is None and name not in known:
         raise unknown("method", name, known)
     factory = registry.load("methods", name if variant is None else variant.method)
@@ -248,6 +251,8 @@ class RunPlan:
         inputs = {"policy": policy.key, "protocol": protocol, "version": SAMPLER_VERSION, "dtype": self.recipe.dtype}
         if self.method.instruction:
             inputs["instruction"] = self.method.instruction
+        if isinstance(self.method, Remote):
+            inputs["endpoint"] = self.method.config.identity()
         return Stage("answers", inputs)
 
     def judgments(self, benchmark: Benchmark) -> Stage | None:
@@ -319,6 +324,11 @@ class RunPlan:
 _PAIRED = ("train", "heldout")
 
 
+def _fitting(method: Method, loaded: list[Benchmark]) -> list[Benchmark]:
+    """The benchmarks that can measure a method: texts alone come from an endpoint."""
+    return [b for b in loaded if b.by_text] if isinstance(method, Remote) else loaded
+
+
 def make_runs(
     recipe: Recipe, budget_name: str, methods: list[str], seeds: int, benchmarks: list[str], store: Store
 ) -> list[RunPlan]:
@@ -342,9 +352,12 @@ def make_runs(
                 f"The benchmark {benchmark.name} needs a judge behind an endpoint: set judge: {{model: NAME}}"
             )
         benchmark.protocol()  # missing data are told before any work
-    for name in recipe.variants:
-        if name in registry.plugins("methods"):
-            raise UserError(f"The variant {name!r} has the name of an installed method: choose another in the recipe")
+    for kind, names in (("variant", recipe.variants), ("endpoint", recipe.endpoints)):
+        for name in names:
+            if name in registry.plugins("methods"):
+                raise UserError(
+                    f"The {kind} {name!r} has the name of an installed method: choose another in the recipe"
+                )
     chosen = {name: make_method(recipe, name) for name in methods}
     per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
     if any(m.trains for m in chosen.values()) and budget.steps(per_step) == 0:
@@ -353,7 +366,7 @@ def make_runs(
             f"raise budgets.{budget.name}.limit in the recipe"
         )
     return [
-        RunPlan(recipe, budget, name, method, seed, store, loaded, benchmarks)
+        RunPlan(recipe, budget, name, method, seed, store, _fitting(method, loaded), benchmarks)
         for seed in range(seeds)
         for name, method in sorted(chosen.items(), key=lambda item: item[1].trains)
         if method.trains or seed == 0

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from harness.endpoint import Endpoint
 from harness.errors import UserError, unknown
-from harness.judge.client import Endpoint
 from harness.store import digest
 
 Axis = Literal["steps", "pairs", "train_tokens", "generated_tokens", "oracle_calls", "flops", "seconds"]
@@ -162,6 +162,7 @@ class Recipe(_Strict):
     methods: list[str] = Field(min_length=1)
     method_options: dict[str, dict[str, Any]] = {}
     variants: dict[Annotated[str, Field(pattern=NAME)], VariantSpec] = {}
+    endpoints: dict[Annotated[str, Field(pattern=NAME)], Endpoint] = {}
     reference: str = "dpo"
     seeds: int = Field(default=1, gt=0)
     benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)

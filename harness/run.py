@@ -23,6 +23,7 @@ from harness.errors import UserError
 from harness.ledger import AXES, Ledger
 from harness.meter import Meter, MeteredOracle
 from harness.methods.base import TrainContext
+from harness.methods.endpoint import Remote
 from harness.oracles.base import Oracle
 from harness.outlook import expect
 from harness.plan import RunPlan, make_oracle, make_runs
@@ -265,9 +266,14 @@ class Run:
         if not todo:
             return
         stage = known(self.plan.policy())
-        policy = self._trained(self.store.path(stage), stage) if self.plan.method.trains else self.start
-        if self.plan.method.instruction:
-            policy = policy.instructed(self.plan.method.instruction)
+        method = self.plan.method
+        policy = self._trained(self.store.path(stage), stage) if method.trains else self.start
+        if isinstance(method, Remote):
+            from harness.endpoint_policy import EndpointPolicy
+
+            policy = EndpointPolicy(method.config, self.tokenizer, meter=self.meter, cache=self.cache)
+        if method.instruction:
+            policy = policy.instructed(method.instruction)
         context = self._context(policy)
         self._answer_together(todo, context)
         for benchmark in todo:

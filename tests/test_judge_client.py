@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from harness.cache import RowCache
+from harness.endpoint import Endpoint
 from harness.errors import UserError
 from harness.judge import client as module
-from harness.judge.client import Call, Client, Endpoint
+from harness.judge.client import Call, Client
 
 Behaviour = Callable[["Handler", dict[str, Any], int], None]
 

@@ -80,7 +80,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(body)
         text = body["messages"][-1]["content"]
         logprobs = None
-        if body.get("logprobs"):
+        if body["model"] == "policy-x":
+            said = "" if text.startswith("Do 3") else f"Remote: {text[:7]}"
+        elif body.get("logprobs"):
             said = "m"
             top = [{"token": "m", "logprob": -0.4}, {"token": "M", "logprob": -1.2}]
             logprobs = {"content": [{"token": "m", "logprob": -0.4, "top_logprobs": top}]}
@@ -110,19 +112,23 @@ def judge() -> Iterator[Judge]:
     server.shutdown()
 
 
-def recipe(folder: Path, judge: Any) -> Path:
+def recipe(folder: Path, judge: Any, **more: Any) -> Path:
     tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
-    found = tiny | {
-        "name": "official",
-        "methods": ["start", "dpo"],
-        "tune": {"learning_rates": [1e-3]},
-        "judge": judge,
-        "benchmarks": {
-            "mt_bench_official": {"max_new_tokens": 6},
-            "alpaca_eval_2": {"max_new_tokens": 6},
-            "mt_bench": {"max_new_tokens": 6, "limit": 2},
-        },
-    }
+    found = (
+        tiny
+        | {
+            "name": "official",
+            "methods": ["start", "dpo"],
+            "tune": {"learning_rates": [1e-3]},
+            "judge": judge,
+            "benchmarks": {
+                "mt_bench_official": {"max_new_tokens": 6},
+                "alpaca_eval_2": {"max_new_tokens": 6},
+                "mt_bench": {"max_new_tokens": 6, "limit": 2},
+            },
+        }
+        | more
+    )
     (folder / "official.yaml").write_text(yaml.safe_dump(found))
     return folder / "official.yaml"
 
@@ -168,6 +174,45 @@ def test_official_sets_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli:
     assert len(judge.asked) == asked  # nothing is judged twice
     everything = b"".join(p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file())
     assert str(data).encode() not in everything
+
+
+def test_a_policy_behind_an_endpoint_joins_the_table(data: Path, judge: Judge, tmp_path: Path, cli: Cli) -> None:
+    """It is asked with the messages and the protocol's decoding; what needs log-probabilities leaves it out."""
+    address = f"http://127.0.0.1:{judge.server_port}/v1"
+    there = {"model": "policy-x", "base_url": address, "retries": 0}
+    benchmarks = {
+        "mt_bench_official": {"max_new_tokens": 6},
+        "alpaca_eval_2": {"max_new_tokens": 6},
+        "arc_challenge": {"limit": 4},
+    }
+    recipe(
+        tmp_path,
+        {"model": "judge-1", "base_url": address},
+        endpoints={"remote": there},
+        methods=["start", "remote"],
+        benchmarks=benchmarks,
+    )
+    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    asked = [b for b in judge.asked if b["model"] == "policy-x"]
+    second = [b for b in asked if len(b["messages"]) == 3]
+    assert {b["messages"][1]["content"] for b in second} == {"Remote: One wri", "Remote: One mat", "Remote: One ste"}
+    assert {b["messages"][-1]["content"] for b in second} == {"And {two}?"}
+    assert sorted({b["temperature"] for b in asked}) == [0.0, 0.1, 0.7]
+    assert all(("seed" in b) == (b["temperature"] > 0) for b in asked)
+    assert {b["max_tokens"] for b in asked} == {6}
+    result = read_result(tmp_path / "results/official/pairs-16/remote/seed-0.json")
+    assert {b.benchmark for b in result.benchmarks} == {"mt_bench_official", "alpaca_eval_2"}
+    lengths = result.benchmark("alpaca_eval_2").items["items"]["length"]  # type: ignore[union-attr]
+    assert sorted(lengths) == [0] + [len("Remote: Do 0 {x")] * 5
+    assert (
+        result.ledger["phases"]["eval"]["generated"] == 2 * len(asked) == 2 * 12
+    )  # none twice, the empty one included
+    page = (tmp_path / "results/official/pairs-16/LEADERBOARD.md").read_text()
+    assert "| `remote` | `endpoint`: a model behind" in page
+    assert "not measured" in page
+    everything = b"".join(p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file())
+    assert b"127.0.0.1" not in everything
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class AlpacaEval2(Benchmark):
     )
     label = "official set"
     judged = True
+    by_text = True
     by_endpoint = True
     Options = AlpacaEval2Options
     options: AlpacaEval2Options

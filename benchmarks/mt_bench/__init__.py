@@ -19,6 +19,7 @@ class MTBench(Benchmark):
     title = "MT-Bench"
     summary = "two-turn questions, graded answer by answer (mini: 16 questions, ratings 1-9 by the local judge)"
     judged = True
+    by_text = True
     Options = ChatOptions
     options: ChatOptions
 

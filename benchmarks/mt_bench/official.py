@@ -35,6 +35,7 @@ class OfficialMTBench(Benchmark):
     summary = "the 80 official questions and prompts (--data-dir), graded by the recipe's judge behind an endpoint"
     label = "official set"
     judged = True
+    by_text = True
     by_endpoint = True
     Options = MTBenchOptions
     options: MTBenchOptions

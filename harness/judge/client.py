@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from harness.endpoint import Endpoint
 from harness.errors import UserError
 from harness.store import digest
 
@@ -20,32 +19,6 @@ if TYPE_CHECKING:
     from harness.cache import RowCache
 
 LONGEST_WAIT = 60.0
-
-
-class Endpoint(BaseModel):
-    """How to reach a judge. Only ``model`` and a hash of ``base_url`` belong to its identity.
-
-    ``model``: a dated snapshot, if there is one. ``api_key_env``: variable with the key. ``concurrency``: requests at
-    once. ``retries``: of one request that failed. ``timeout``: seconds for one request. ``max_requests`` and
-    ``max_cost``: stop there (0: no cap); the cost is in the currency of ``price_in`` and ``price_out``, for a million
-    tokens.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    model: str
-    base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
-    concurrency: int = Field(default=16, gt=0)
-    retries: int = Field(default=5, ge=0)
-    timeout: float = Field(default=120.0, gt=0)
-    max_requests: int = Field(default=0, ge=0)
-    max_cost: float = Field(default=0.0, ge=0)
-    price_in: float = Field(default=0.0, ge=0)
-    price_out: float = Field(default=0.0, ge=0)
-
-    def identity(self) -> dict[str, Any]:
-        """What can change an answer. Results are published, host names are not: an endpoint is named by a hash."""
-        return {"model": self.model, "endpoint": digest(self.base_url)}
 
 
 @dataclass(frozen=True)
@@ -75,7 +48,8 @@ class Call:
 @dataclass(frozen=True)
 class Reply:
     """An answer: its ``text``, the first token's alternatives (``top_logprobs``, None if the endpoint gave none), the
-    model that the endpoint says answered, tokens in and out; or the ``error`` that all attempts ended in."""
+    model that the endpoint says answered, tokens in and out, why it ended (``finish``); or the ``error`` that all
+    attempts ended in."""
 
     text: str | None
     top_logprobs: dict[str, float] | None = None
@@ -84,6 +58,7 @@ class Reply:
     tokens_in: int = 0
     tokens_out: int = 0
     error: str = ""
+    finish: str = ""
 
 
 @dataclass
@@ -105,13 +80,20 @@ class Client:
 
     Args:
         cache: keeps each answer as it comes; without it nothing is kept. on_reply: called with each answer that was
-            paid for, before it is kept.
+            paid for, before it is kept. empty: whether an empty
+            text is an answer (a policy's may be; a judge's is a fault).
     """
 
     def __init__(
-        self, endpoint: Endpoint, cache: RowCache | None = None, on_reply: Callable[[Reply], None] = lambda reply: None
+        self,
+        endpoint: Endpoint,
+        cache: RowCache | None = None,
+        on_reply: Callable[[Reply], None] = lambda reply: None,
+        *,
+        empty: bool = False,
     ) -> None:
-        self.endpoint, self.cache, self.tally, self._on_reply = endpoint, cache, Tally(), on_reply
+        self.endpoint, self.cache, self.tally = endpoint, cache, Tally()
+        self._on_reply, self._empty = on_reply, empty
 
     def key(self, call: Call) -> str:
         """Cache key: the judge's identity and everything in the question."""
@@ -166,11 +148,11 @@ class Client:
         try:
             from openai import AsyncOpenAI
         except ImportError:
-            raise UserError("A judge behind an endpoint needs openai: python -m pip install openai") from None
+            raise UserError("An endpoint needs openai: python -m pip install openai") from None
         key = os.environ.get(self.endpoint.api_key_env)
         if not key and self.endpoint.base_url is None:
             raise UserError(
-                f"The judge {self.endpoint.model!r} needs a key: set the variable {self.endpoint.api_key_env}"
+                f"The model {self.endpoint.model!r} needs a key: set the variable {self.endpoint.api_key_env}"
             )
         return AsyncOpenAI(
             api_key=key or "none", base_url=self.endpoint.base_url, max_retries=0, timeout=self.endpoint.timeout
@@ -198,7 +180,7 @@ class Client:
 
         try:
             answer = await client.chat.completions.create(model=self.endpoint.model, **call.request())
-            return "", None, _read(answer)
+            return "", None, _read(answer, self._empty)
         except openai.APITimeoutError:
             return "timeout", None, None
         except openai.APIStatusError as error:
@@ -216,7 +198,7 @@ class Client:
         if key:
             reason = reason.replace(key, "***")
         mend = f"check model, base_url and {self.endpoint.api_key_env}"
-        return f"The judge {self.endpoint.model!r} refuses ({reason}): {mend}"
+        return f"The model {self.endpoint.model!r} refuses ({reason}): {mend}"
 
     def _cost(self, reply: Reply) -> float:
         return (reply.tokens_in * self.endpoint.price_in + reply.tokens_out * self.endpoint.price_out) / 1e6
@@ -233,14 +215,14 @@ class _UnreadableError(Exception):
     """An answer without what an answer needs."""
 
 
-def _read(answer: Any) -> Reply:
+def _read(answer: Any, empty: bool) -> Reply:
     """The parts of a chat completion that are kept."""
     choices = getattr(answer, "choices", None)
     if not choices or getattr(choices[0], "message", None) is None:
         raise _UnreadableError("malformed answer")
     choice = choices[0]
-    text = choice.message.content
-    if not text:
+    text = choice.message.content or ""
+    if not text and not empty:
         raise _UnreadableError("empty answer")
     content = getattr(choice.logprobs, "content", None) if getattr(choice, "logprobs", None) else None
     top = {t.token: float(t.logprob) for t in content[0].top_logprobs} if content else None
@@ -252,6 +234,7 @@ def _read(answer: Any) -> Reply:
         str(getattr(answer, "system_fingerprint", "") or ""),
         int(getattr(usage, "prompt_tokens", 0) or 0),
         int(getattr(usage, "completion_tokens", 0) or 0),
+        finish=str(getattr(choice, "finish_reason", "") or ""),
     )
 
 

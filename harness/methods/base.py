@@ -95,6 +95,10 @@ class Method:
         """Train from the start policy within the budget; return the folder of the saved policy or adapter."""
         raise NotImplementedError
 
+    def shown(self) -> dict[str, Any]:
+        """Its options as results publish them."""
+        return self.config.model_dump(mode="json")
+
     def spending(self) -> Spending:
         """What a trained pair costs in expectation (for predictions). The default: one stored pair, nothing else."""
         return Spending()

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from harness.endpoint import Endpoint
 from harness.errors import UserError
-from harness.judge.client import Call, Client, Endpoint
+from harness.judge.client import Call, Client
 from harness.oracles.base import Oracle, OracleOptions, Row
 from harness.store import digest
 

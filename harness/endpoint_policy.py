@@ -1,0 +1,81 @@
+"""The policy behind an OpenAI-compatible endpoint: what a :class:`harness.policy.Policy` does as far as texts go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cache import RowCache
+from harness.endpoint import Endpoint
+from harness.errors import UserError
+from harness.judge.client import Call, Client, Reply
+from harness.meter import Meter
+from harness.policy import Messages, render
+from harness.store import digest
+from sail.types import Completion, Request
+
+
+@dataclass(frozen=True)
+class Said(Completion):
+    """An answer of which only the ``text`` is known: ``ids`` are the start policy's tokens for it, ``logps`` empty."""
+
+    text: str = ""
+
+
+class EndpointPolicy:
+    """Answers conversations through an endpoint.
+
+    A prompt is known by its token ids under the start policy's template, as everywhere; the endpoint gets the messages
+    and applies its own. A sampled answer's seed follows from the request's key, for servers that heed one.
+    """
+
+    def __init__(self, endpoint: Endpoint, tokenizer: Any, *, meter: Meter, cache: RowCache | None) -> None:
+        self.endpoint, self.tokenizer, self.meter, self._cache = endpoint, tokenizer, meter, cache
+        self.identity = f"endpoint-{digest(endpoint.identity())}"
+        self._asked: dict[tuple[int, ...], Messages] = {}
+
+    def render(self, messages: Messages) -> tuple[int, ...]:
+        """Name of a conversation: its token ids under the start policy's template."""
+        ids = tuple(render(self.tokenizer, messages))
+        self._asked[ids] = messages
+        return ids
+
+    def text(self, completion: Completion) -> str:
+        """The answer as the endpoint gave it."""
+        assert isinstance(completion, Said)
+        return completion.text.strip()
+
+    def sample(
+        self, requests: Sequence[Request], progress: Callable[[int], None] | None = None, *, priced: bool = False
+    ) -> list[Completion]:
+        """Answers in request order; each is kept as it comes, and an empty one is an answer.
+
+        Raises:
+            UserError: the endpoint left some unanswered after all retries; those it gave are kept.
+        """
+
+        def paid(reply: Reply) -> None:
+            self.meter.charge("generated", reply.tokens_out)
+            self.meter.charge("tokens", reply.tokens_in + reply.tokens_out)
+            if progress is not None:
+                progress(1)
+
+        replies = Client(self.endpoint, self._cache, paid, empty=True).ask([self._call(r) for r in requests])
+        open_ = [r.error for r in replies if r.error]
+        if open_:
+            raise UserError(
+                f"The endpoint {self.endpoint.model!r} answered {len(replies) - len(open_)} of {len(replies)} prompts "
+                f"({open_[0]}): run the same command again for the rest"
+            )
+        return [self._said(r) for r in replies]
+
+    def _call(self, request: Request) -> Call:
+        messages = tuple((m["role"], m["content"]) for m in self._asked[request.prompt])
+        seed = int(digest(list(request.key)), 16) % 2**31 if request.temperature else None
+        return Call(messages, request.temperature, request.max_new_tokens, seed=seed)
+
+    def _said(self, reply: Reply) -> Said:
+        text = reply.text or ""
+        ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+        return Said(ids, (), reply.finish != "length", text)

@@ -1,0 +1,31 @@
+"""A model behind an OpenAI-compatible endpoint as a row of the table: asked and judged as all are, never trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.endpoint import Endpoint
+from harness.methods.base import Method, MethodConfig, TrainContext
+
+
+class EndpointConfig(Endpoint, MethodConfig):
+    """The fields of :class:`harness.endpoint.Endpoint`."""
+
+
+class Remote(Method):
+    """Row of a recipe's ``endpoints:``. It gives texts alone: benchmarks that need log-probabilities leave it out."""
+
+    name = "endpoint"
+    summary = "a model behind an OpenAI-compatible endpoint (untrained)"
+    trains = False
+    Config = EndpointConfig
+    config: EndpointConfig
+
+    def shown(self) -> dict[str, Any]:
+        """The model and a hash of where it is: host names are not published."""
+        return self.config.identity()
+
+    def train(self, context: TrainContext) -> Path | None:
+        """Nothing to do: the policy is elsewhere."""
+        return None
