@@ -220,6 +220,8 @@ class RunPlan:
     def protocol(self, benchmark: Benchmark) -> dict[str, Any]:
         """Everything but the policy that can change a score: two different hashes never share a column."""
         protocol = benchmark.protocol()
+        if self.recipe.engine.name != "transformers":
+            protocol |= {"engine": self.recipe.engine.model_dump(mode="json")}
         if benchmark.judged:
             protocol |= {"judge": self.judge_of(benchmark)}
             protocol |= {} if benchmark.by_endpoint else {"baseline_policy": self.start.key}

@@ -103,6 +103,11 @@ class Policy:
         return tuple(render(self.tokenizer, messages))
 
     @property
+    def sampler(self) -> str:
+        """Name of the weights and of what samples from them, in caches."""
+        return self.identity
+
+    @property
     def eos_ids(self) -> list[int]:
         """Ids that end an answer."""
         configured = self.model.generation_config.eos_token_id
@@ -124,7 +129,7 @@ class Policy:
         for a price that must not depend on what happened to be there.
         """
         keys = [
-            digest(["sample", SAMPLER_VERSION, self.identity, r.prompt, r.max_new_tokens, r.temperature, r.key])
+            digest(["sample", SAMPLER_VERSION, self.sampler, r.prompt, r.max_new_tokens, r.temperature, r.key])
             for r in requests
         ]
         found = self._cache.get(keys) if self._cache else {}
@@ -151,16 +156,15 @@ class Policy:
             if progress is not None:
                 progress(len(rows))
 
-        answers = sample(
-            self.model,
-            [requests[i] for i in missing],
-            eos_ids=self.eos_ids,
-            pad_id=self.tokenizer.pad_token_id,
-            batch_size=self._batch_size,
-            on_rows=keep,
-        )
+        answers = self._generate([requests[i] for i in missing], keep) if missing else []
         done.update(zip(missing, answers, strict=True))
         return [done[i] for i in range(len(requests))]
+
+    def _generate(
+        self, requests: list[Request], keep: Callable[[list[int], list[Completion]], None]
+    ) -> list[Completion]:
+        pad = self.tokenizer.pad_token_id
+        return sample(self.model, requests, eos_ids=self.eos_ids, pad_id=pad, batch_size=self._batch_size, on_rows=keep)
 
     def token_logps(
         self,

@@ -140,6 +140,19 @@ JudgeSpec = Annotated[
 ]
 
 
+class EngineSpec(_Strict):
+    """What samples the answers of evaluation; a bare name stands for one without ``options`` (keywords of
+    ``vllm.LLM``, such as ``gpu_memory_utilization`` or ``max_model_len``). Training samples with transformers."""
+
+    name: Literal["transformers", "vllm"] = "transformers"
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
 class Recipe(_Strict):
     """One comparison. Unknown keys are errors. ``reference`` names the row that the others are compared with.
 
@@ -167,6 +180,7 @@ class Recipe(_Strict):
     seeds: int = Field(default=1, gt=0)
     benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)
     judge: JudgeSpec = "local"
+    engine: EngineSpec = EngineSpec()
     time_limit: float | None = Field(default=None, gt=0)
     prices: PriceSpec | None = None
     generation_batch_size: int = Field(default=64, gt=0)

@@ -109,6 +109,19 @@ class Run:
         size = self.recipe.generation_batch_size
         return Policy(model, self.tokenizer, identity, meter=self.meter, cache=self.cache, batch_size=size)
 
+    def _served(self, policy: Any) -> Any:
+        """The policy as evaluation asks it: by the recipe's engine."""
+        engine = self.recipe.engine
+        if engine.name == "transformers":
+            return policy
+        from harness.vllm_engine import VllmPolicy
+
+        return VllmPolicy.over(policy, engine.options)
+
+    @cached_property
+    def _start_served(self) -> Any:
+        return self._served(self.start)
+
     def _open_ledger(self, work: Path | None) -> Ledger:
         """The ledger of a stage, charged from now on by the meters of all loaded models.
 
@@ -267,7 +280,7 @@ class Run:
             return
         stage = known(self.plan.policy())
         method = self.plan.method
-        policy = self._trained(self.store.path(stage), stage) if method.trains else self.start
+        policy = self._served(self._trained(self.store.path(stage), stage)) if method.trains else self._start_served
         if isinstance(method, Remote):
             from harness.endpoint_policy import EndpointPolicy
 
@@ -284,7 +297,7 @@ class Run:
 
         return EvalContext(
             policy=policy,
-            start=self.start,
+            start=self._start_served,
             judge=LocalJudge(self.start, self.recipe.scoring_batch_size),
             oracle=MeteredOracle(
                 self._oracles[1], Ledger(), self.meter, "eval"
@@ -318,7 +331,9 @@ class Run:
         folder = self.store.path(stage) / "fractions" / f"{fraction:g}"
         if not folder.is_dir():
             return None
-        return self._policy(load_model(self.start_dir, folder, self.recipe.dtype), f"{stage.key}@{fraction:g}")
+        return self._served(
+            self._policy(load_model(self.start_dir, folder, self.recipe.dtype), f"{stage.key}@{fraction:g}")
+        )
 
     def _answer_together(self, todo: list[Benchmark], context: EvalContext) -> None:
         """Sample the first answers of all benchmarks in shared batches; the answer stages then find them cached."""
