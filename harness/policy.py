@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.meter import Meter
 from harness.store import digest
 from sail.sampling import left_pad, positions, prefill, sample
+from sail.scoring import score
 from sail.types import SAMPLER_VERSION, Completion, Request
 
 Progress = Callable[[int], None]
@@ -94,13 +95,17 @@ class Policy:
         other.identity = f"{self.identity}+{digest(instruction)}"
         return other
 
+    def told(self, messages: Messages) -> Messages:
+        """A conversation as this policy is asked: its instruction ends each user turn."""
+        if not self.instruction:
+            return messages
+        return [
+            m | {"content": f"{m['content']}\n\n{self.instruction}"} if m["role"] == "user" else m for m in messages
+        ]
+
     def render(self, messages: Messages) -> tuple[int, ...]:
         """Token ids of a conversation with the assistant's turn opened, as this policy is asked."""
-        if self.instruction:
-            messages = [
-                m | {"content": f"{m['content']}\n\n{self.instruction}"} if m["role"] == "user" else m for m in messages
-            ]
-        return tuple(render(self.tokenizer, messages))
+        return tuple(render(self.tokenizer, self.told(messages)))
 
     @property
     def sampler(self) -> str:
@@ -201,6 +206,53 @@ class Policy:
             if progress is not None:
                 progress(len(part))
         return [found[key] for key in keys]
+
+    def continuation_logps(
+        self,
+        rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+        batch_size: int = 16,
+        progress: Progress | None = None,
+    ) -> list[tuple[float, bool]]:
+        """Summed log-probability (nats) of each completion given (prompt ids, completion ids), and whether it is the
+        greedy one; what rows share is computed once (:mod:`sail.scoring`). Cached."""
+        keys = self._keys("continuation", rows)
+        found: dict[str, tuple[float, bool]] = {k: (v[0], v[1]) for k, v in self.kept(keys).items()}
+        missing = [i for i, key in enumerate(keys) if key not in found]
+        if progress is not None and len(missing) < len(rows):
+            progress(len(rows) - len(missing))
+
+        def keep(places: list[int], values: list[tuple[float, bool]]) -> None:
+            fresh = {keys[missing[place]]: value for place, value in zip(places, values, strict=True)}
+            found.update(fresh)
+            self.keep(fresh)
+            if progress is not None:
+                progress(len(places))
+
+        score(
+            self.model,
+            [rows[i] for i in missing],
+            pad_id=self.tokenizer.pad_token_id,
+            batch_size=batch_size,
+            on_rows=keep,
+        )
+        return [found[key] for key in keys]
+
+    def _keys(self, kind: str, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[str]:
+        """Keys of rows; a prompt is hashed once."""
+        prompts: dict[tuple[int, ...], str] = {}
+        for prompt, _ in rows:
+            if tuple(prompt) not in prompts:
+                prompts[tuple(prompt)] = digest(list(prompt))
+        return [digest([kind, 1, self.identity, prompts[tuple(prompt)], list(answer)]) for prompt, answer in rows]
+
+    def kept(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Stored results by key; absent keys are left out."""
+        return self._cache.get(keys) if self._cache else {}
+
+    def keep(self, rows: Mapping[str, Any]) -> None:
+        """Store results by key."""
+        if self._cache:
+            self._cache.put(rows.items())
 
     def next_token_logps(
         self, contexts: Sequence[Sequence[int]], candidates: Sequence[int], batch_size: int = 16

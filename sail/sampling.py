@@ -81,11 +81,20 @@ def batches(order: Sequence[int], requests: Sequence[Request], size: int) -> Ite
             yield rows[start : start + size]
 
 
+def backbone(model: Any) -> Any:
+    """The model without its LM head, adapters included."""
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(bare, bare.base_model_prefix)
+
+
 @torch.no_grad()
-def prefill(model: Any, prompts: Sequence[tuple[int, ...]], pad_id: int) -> tuple[Any, Tensor, Tensor, Tensor]:
+def prefill(
+    model: Any, prompts: Sequence[tuple[int, ...]], pad_id: int, known: tuple[tuple[int, ...], Any] | None = None
+) -> tuple[Any, Tensor, Tensor, Tensor]:
     """Everything of the prompts but their last token, through the backbone only (no LM head).
 
-    A prefix that all prompts share is computed once, and so is each prompt that occurs several times.
+    A prefix that all prompts share is computed once, and so is each prompt that occurs several times. ``known``: such
+    a prefix with its key-value cache of one row, computed before; the cache is consumed.
 
     Returns:
         key-value cache, last tokens (B, 1), attention mask up to and with them (B, L), their positions (B, 1).
@@ -93,22 +102,24 @@ def prefill(model: Any, prompts: Sequence[tuple[int, ...]], pad_id: int) -> tupl
     from transformers import DynamicCache
 
     device = next(model.parameters()).device
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    backbone = getattr(bare, bare.base_model_prefix)
+    body = backbone(model)
     unique = list(dict.fromkeys(prompts))
-    shared = common_prefix(unique)
-    cache = DynamicCache()
-    if shared >= SHARED_PREFIX_MIN:
-        head = torch.tensor([unique[0][:shared]], device=device)
-        backbone(input_ids=head, past_key_values=cache, use_cache=True)
-        cache.batch_repeat_interleave(len(unique))
+    if known is not None:
+        shared, cache = len(known[0]), known[1]
     else:
-        shared = 0
+        shared, cache = common_prefix(unique), DynamicCache()
+        if shared >= SHARED_PREFIX_MIN:
+            head = torch.tensor([unique[0][:shared]], device=device)
+            body(input_ids=head, past_key_values=cache, use_cache=True)
+        else:
+            shared = 0
+    if shared:
+        cache.batch_repeat_interleave(len(unique))
     rest = [p[shared:] for p in unique]
     ids, mask = left_pad(rest, pad_id, device)
     mask = torch.cat([mask.new_ones(len(unique), shared), mask], 1)
     if ids.shape[1] > 1:
-        backbone(
+        body(
             input_ids=ids[:, :-1],
             attention_mask=mask[:, :-1],
             position_ids=positions(mask)[:, shared:-1],

@@ -1,0 +1,63 @@
+"""lm-eval's model interface around a policy in memory. Imports lm-eval, torch and transformers: import it inside functions.
+
+``HFLM`` itself encodes, truncates, windows and stops, so that a number is plain lm-eval's by construction; only the
+forwards are ours (shared prefixes and contexts, rows kept as they come).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lm_eval.models.huggingface import HFLM
+
+from harness.policy import Policy
+from harness.store import digest
+
+Request = tuple[Any, list[int], list[int]]
+
+
+class PolicyLM(HFLM):  # type: ignore[misc]
+    """A :class:`Policy` as lm-eval asks it: ``loglikelihood``, ``loglikelihood_rolling`` and ``generate_until``."""
+
+    def __init__(self, policy: Policy, batch_size: int, progress: Callable[[int], None] = lambda done: None) -> None:
+        super().__init__(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch_size)
+        self.policy, self._rows, self._progress = policy, batch_size, progress
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """Cut from the left to the model's length as ``HFLM`` cuts."""
+        rows = []
+        for _, context, continuation in requests:
+            whole = (context + continuation)[-(self.max_length + 1) :]
+            rows.append((whole[: -len(continuation)], continuation))
+        return self.policy.continuation_logps(rows, self._rows, self._progress)
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """Longest contexts first, kept batch by batch; sampled answers are neither kept nor found again."""
+        asked = [request.args for request in requests]
+        if any(settings.get("do_sample") for _, settings in asked):
+            texts: list[str] = super().generate_until(requests, disable_tqdm=True)
+            return texts
+        keys = [digest(["lm-eval generate", 1, self.policy.identity, text, settings]) for text, settings in asked]
+        found = self.policy.kept(keys)
+        missing = [i for i, key in enumerate(keys) if key not in found]
+        missing.sort(key=lambda i: (-len(asked[i][0]), i))
+        for start in range(0, len(missing), self._rows):
+            part = missing[start : start + self._rows]
+            fresh = super().generate_until([requests[i] for i in part], disable_tqdm=True)
+            found |= dict(zip((keys[i] for i in part), fresh, strict=True))
+            self.policy.keep({keys[i]: found[keys[i]] for i in part})
+            self._progress(len(part))
+        return [found[key] for key in keys]
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """By the tokenizer's own template; a policy that is told something more is told it in every user turn."""
+        told = self.policy.told(chat_history)
+        text: str = super().apply_chat_template(told, add_generation_prompt=add_generation_prompt)
+        return text
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Nothing: the policy is named by our own results, and the Hub is not asked."""
+        return {}
