@@ -34,6 +34,13 @@ def optional(folder: str, *names: str) -> Path | None:
     return next((p for p in (Path(root) / folder / name for name in names) if p.is_file()), None)
 
 
+def folder(*parts: str) -> Path | None:
+    """A folder under the data folder, or None."""
+    root = os.environ.get(VARIABLE)
+    found = Path(root).joinpath(*parts) if root else None
+    return found if found is not None and found.is_dir() else None
+
+
 def sha256(*paths: Path) -> str:
     """Hash (16 hex digits) of files' bytes, in order."""
     found = hashlib.sha256()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from harness.errors import UserError
 from harness.results import BenchmarkResult, Columns, Estimator, Metric
 from harness.stats.bootstrap import POWER_FACTOR, interval, replicates
 from harness.store import digest
@@ -59,7 +60,7 @@ class Benchmark:
     name: ClassVar[str]
     title: ClassVar[str]
     summary: ClassVar[str]
-    label: ClassVar[str] = "mini"
+    label: str = "mini"
     version: ClassVar[int] = 1
     judged: ClassVar[bool] = False
     by_endpoint: ClassVar[bool] = False
@@ -69,6 +70,15 @@ class Benchmark:
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
         self.options = options or self.Options()
+
+    @classmethod
+    def member(cls, name: str) -> type[Benchmark]:
+        """The benchmark that a recipe writes as ``family:name``, for a class that stands for a family.
+
+        Raises:
+            UserError: this class is one benchmark.
+        """
+        raise UserError(f"The benchmark {cls.name} is no family: write {cls.name} instead of {cls.name}:{name}")
 
     def protocol(self) -> dict[str, Any]:
         """Everything beside the policy, the start policy and the judge that can change the score."""

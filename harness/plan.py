@@ -55,13 +55,16 @@ def make_method(recipe: Recipe, name: str, more: Mapping[str, Any] | None = None
 
 
 def make_benchmark(recipe: Recipe, name: str) -> Benchmark:
-    """The benchmark of a recipe, configured.
+    """The benchmark of a recipe, configured; ``family:member`` for one of a family.
 
     Raises:
         UserError: no such benchmark, or an option that it does not have.
     """
     options = recipe.benchmarks.get(name) or {}
-    benchmark: Benchmark = _configured(registry.load("benchmarks", name), "Options", options, f"benchmark {name}")
+    family, _, member = name.partition(":")
+    factory = registry.load("benchmarks", family)
+    factory = factory.member(member) if member else factory
+    benchmark: Benchmark = _configured(factory, "Options", options, f"benchmark {name}")
     return benchmark
 
 

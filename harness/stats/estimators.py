@@ -35,6 +35,17 @@ def percent(columns: Columns, name: str, weights: Array) -> Array:
     return 100 * mean(columns, name, weights)
 
 
+def weighted_mean(columns: Columns, name: str, weights: Array) -> Array:
+    """Mean over the set that the rows were drawn from by stratum: column ``weight`` holds how many items of it each
+    stands for. Prompts are resampled over all strata at once, so its intervals err on the wide side."""
+    return mean(columns, name, weights * column(columns, "weight"))
+
+
+def weighted_percent(columns: Columns, name: str, weights: Array) -> Array:
+    """100 times that."""
+    return 100 * weighted_mean(columns, name, weights)
+
+
 def perplexity(columns: Columns, name: str, weights: Array) -> Array:
     """exp of the token-weighted mean negative log-likelihood: columns ``name`` (nats, summed) and ``tokens``."""
     return np.asarray(np.exp((weights @ column(columns, name)) / (weights @ column(columns, "tokens"))))
@@ -138,6 +149,8 @@ def style_controlled(columns: Columns, name: str, weights: Array) -> Array:
 ESTIMATORS: dict[str, Callable[[Columns, str, Array], Array]] = {
     "mean": mean,
     "percent": percent,
+    "weighted_mean": weighted_mean,
+    "weighted_percent": weighted_percent,
     "perplexity": perplexity,
     "pooled_mean": pooled_mean,
     "length_controlled": length_controlled,

@@ -1,0 +1,75 @@
+"""One call of lm-eval as a library, and rows from what it logs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from harness.benchmark import Row
+
+SEED = 1234  # lm-eval's own default for drawing examples
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """lm-eval's warnings about each task stay out of the log; its errors do not."""
+    logger = logging.getLogger("lm_eval")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def simple_evaluate(
+    lm: Any, tasks: Sequence[Any], shots: int | None, samples: Mapping[str, Sequence[int]] | None, chat: bool
+) -> dict[str, Any]:
+    """lm-eval's results, with samples, of tasks on a model object in memory.
+
+    Args:
+        shots: None for each task's own number. samples: places in the test split by task, ascending; None for all.
+            (lm-eval takes an empty list for all: name at least one of each task.) chat: the chat template is applied,
+            each example a turn of its own.
+    """
+    from lm_eval import simple_evaluate as run
+
+    found: dict[str, Any] = run(
+        model=lm,
+        tasks=list(tasks),
+        num_fewshot=shots,
+        samples=None if samples is None else {name: list(places) for name, places in samples.items()},
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+        bootstrap_iters=0,
+        fewshot_random_seed=SEED,
+    )
+    return found
+
+
+def rows(results: Mapping[str, Any]) -> list[Row]:
+    """One row an item (and filter), in the order of tasks and items: responses, target, metrics, and hashes of the
+    item and of the prompt; the prompts themselves are left out, since they can be made again."""
+    return [
+        {
+            "task": task,
+            "doc_id": int(s["doc_id"]),
+            "filter": s["filter"],
+            "target": s["target"],
+            "resps": s["filtered_resps"],
+            "metrics": {name: _plain(s[name]) for name in s["metrics"]},
+            "doc_hash": s["doc_hash"][:16],
+            "prompt_hash": s["prompt_hash"][:16],
+        }
+        for task, found in results["samples"].items()
+        for s in sorted(found, key=lambda s: s["doc_id"])
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy, and tuples, as JSON has them."""
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value.item() if hasattr(value, "item") else value
