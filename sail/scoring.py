@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ Scored = tuple[float, bool]
 Stem = tuple[Ids, Ids]
 WORTH = 256  # prompt tokens that a shared prefix must save
 POSITIONS = 4096  # positions scored in one forward, unless one completion alone has more
+ON_CPU = (
+    1024  # prompt tokens of one forward on a CPU, unless one prompt alone has more: batching long ones gains nothing
+)
 
 
 @dataclass(frozen=True)
@@ -54,17 +58,20 @@ def families(prompts: Sequence[Ids]) -> list[Family]:
     return [*found, Family(0, sorted(rest, key=len))] if rest else found
 
 
-def _batches(prompts: Sequence[Ids], stems: dict[Ids, list[Stem]], size: int) -> Iterator[list[Stem]]:
-    """At most ``size`` stems in order of their prompts, those of one prompt together; few where they are long."""
+def _batches(family: Family, stems: dict[Ids, list[Stem]], size: int, most: float = inf) -> Iterator[list[Stem]]:
+    """At most ``size`` stems, by length of their prompts, those of one prompt together if they fit; fewer where they
+    have over ``POSITIONS`` tokens, or their prompts over ``most`` beyond what the family shares."""
     batch: list[Stem] = []
-    for prompt in prompts:
-        own = stems[prompt]
-        width = max(len(tail) for _, tail in [*batch, *own]) + 1
-        if batch and (len(batch) + len(own) > size or (len(batch) + len(own)) * width > POSITIONS):
+    width = tokens = 0
+    for prompt in family.prompts:
+        own, new = stems[prompt], len(prompt) - family.shared
+        wider = max(width, *(len(tail) + 1 for _, tail in own))
+        count = len(batch) + len(own)
+        if batch and (count > size or count * wider > POSITIONS or tokens + new > most):
             yield batch
-            batch = []
-        batch = [*batch, *own]
-        step = max(1, min(size, POSITIONS // (max(len(tail) for _, tail in batch) + 1)))
+            batch, tokens, wider = [], 0, max(len(tail) + 1 for _, tail in own)
+        batch, width, tokens = [*batch, *own], wider, tokens + new
+        step = max(1, min(size, POSITIONS // width))
         while len(batch) > step:
             yield batch[:step]
             batch = batch[step:]
@@ -99,10 +106,11 @@ def score(
     for stem in wanted:
         stems.setdefault(stem[0], []).append(stem)
     done: list[Scored | None] = [None] * len(rows)
+    most = ON_CPU if model.device.type == "cpu" else inf
     try:
         for family in families(list(stems)):
             prefix = _prefix(model, family)
-            for batch in _batches(family.prompts, stems, batch_size):
+            for batch in _batches(family, stems, batch_size, most):
                 found = _score_batch(model, batch, [[rows[i][1] for i in wanted[s]] for s in batch], prefix, pad_id)
                 places = [i for stem in batch for i in wanted[stem]]
                 for i, value in zip(places, found, strict=True):

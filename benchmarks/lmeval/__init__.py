@@ -15,7 +15,7 @@ from pydantic import Field
 
 from benchmarks import datadir
 from benchmarks.lmeval import tasks
-from benchmarks.lmeval.data import ARC, MMLU, ONE, Source, Splits, subset
+from benchmarks.lmeval.data import ARC, MMLU, Source, Splits, subset
 from harness import files
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
 from harness.errors import UserError
@@ -319,7 +319,7 @@ class AnyTask(LMEval):
         """The one task."""
         found: Splits = {split: files.rows(path) for split, path in self._files().items()}
         data = {self.task: found} if found else {}
-        return tasks.build(self.definitions(), data, {"revision": self.options.revision})
-
-
-__all__ = ["ARC0", "ARC25", "MMLU5", "ONE", "AnyTask", "LMEval", "Official"]
+        built = tasks.build(self.definitions(), data, {"revision": self.options.revision})
+        if self.shots and built[0].config.num_fewshot == 0:
+            raise UserError(f"lm-eval's task {self.task} fixes 0 examples: leave shots out of benchmark {self.name}")
+        return built

@@ -1,4 +1,4 @@
-"""lm-eval's model interface around a policy in memory. Imports lm-eval, torch and transformers: import it inside functions.
+"""lm-eval's model interface around a policy in memory. It imports lm-eval and torch: import it inside functions.
 
 ``HFLM`` itself encodes, truncates, windows and stops, so that a number is plain lm-eval's by construction; only the
 forwards are ours (shared prefixes and contexts, rows kept as they come).

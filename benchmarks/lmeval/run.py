@@ -14,14 +14,19 @@ SEED = 1234  # lm-eval's own default for drawing examples
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """lm-eval's warnings about each task stay out of the log; its errors do not."""
+    """lm-eval's warnings about each task stay out of the log (its errors do not), and it does not survey the machine
+    after each call: that starts processes for seconds, and our results name the environment."""
+    from lm_eval import evaluator
+
     logger = logging.getLogger("lm_eval")
-    before = logger.level
+    before, survey = logger.level, evaluator.add_env_info
     logger.setLevel(logging.ERROR)
+    evaluator.add_env_info = lambda results: None
     try:
         yield
     finally:
         logger.setLevel(before)
+        evaluator.add_env_info = survey
 
 
 def simple_evaluate(
@@ -35,6 +40,7 @@ def simple_evaluate(
             each example a turn of its own.
     """
     from lm_eval import simple_evaluate as run
+    from lm_eval.tasks import TaskManager
 
     found: dict[str, Any] = run(
         model=lm,
@@ -45,6 +51,7 @@ def simple_evaluate(
         fewshot_as_multiturn=chat,
         bootstrap_iters=0,
         fewshot_random_seed=SEED,
+        task_manager=TaskManager(include_defaults=False),  # the tasks are built: its index of all others takes 14 s
     )
     return found
 

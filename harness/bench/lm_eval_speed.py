@@ -1,10 +1,12 @@
 """MMLU (5-shot) and ARC-Challenge (25-shot) through our model interface and through plain lm-eval, side by side.
 
-Run: ``python -m harness.bench.lm_eval_speed DATA_DIR [ITEMS] [MODEL] [BATCH]``. ITEMS: 0 for all. Prints one JSON line a
-task: items, scores of both, greatest difference of a log-likelihood, items that differ in a metric, seconds (building of
-prompts included), ratio. The same model object, tokenizer, tasks, items and batch size; MMLU's items are drawn by
-subject (whole subjects, so that as many share their examples as in the full set). The two sides take turns, chunk by
-chunk, so that a busy machine slows both.
+Run: ``python -m harness.bench.lm_eval_speed DATA_DIR [ITEMS] [MODEL] [BATCH]``. ITEMS: 0 for all. BATCH: the batch size
+of plain lm-eval, which is 1 unless told otherwise (on a CPU it is slower with more); ours is the recipes' 16.
+
+Prints one JSON line a task: items, scores of both, greatest difference of a log-likelihood, items that differ in a
+metric, seconds (building of prompts included), ratio. Same model object, tokenizer, tasks and items: whole subjects of
+MMLU one after the other, so that as many items share their examples as in the full set. The two sides take turns, part
+by part (a subject; with ITEMS 20 items at most), so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -26,57 +28,71 @@ from harness.models import build_start
 from harness.policy import Policy, load_model, load_tokenizer
 from harness.store import Store
 
-Chunk = dict[str, list[int]]
-WARM_UP = 2
+Part = dict[str, list[int]]
+PART, BATCH, WARM_UP = 20, 16, 2
 
 
-def chunks(sizes: dict[str, int], items: int, size: int = 100) -> list[Chunk]:
-    """Whole strata, or parts of at most ``size`` items, until ``items`` are reached (0: all)."""
-    found: list[Chunk] = []
+class Side:
+    """One of the two model interfaces: what it took, and its rows."""
+
+    def __init__(self, lm: Any, tasks: Mapping[str, Any], shots: int) -> None:
+        self.lm, self.all, self.shots = lm, tasks, shots
+        self.seconds = 0.0
+        self.rows: list[dict[str, Any]] = []
+
+    def run(self, part: Part) -> None:
+        """The items of a part."""
+        from benchmarks.lmeval.run import rows, simple_evaluate
+
+        began = time.perf_counter()
+        found = simple_evaluate(self.lm, [self.all[name] for name in part], self.shots, part, chat=False)
+        self.seconds += time.perf_counter() - began
+        self.rows += rows(found)
+
+    def warm(self, part: Part) -> None:
+        """The first items of a part, not counted."""
+        self.run({name: places[:WARM_UP] for name, places in part.items()})
+        self.seconds, self.rows = 0.0, []
+
+    def scores(self) -> dict[str, float]:
+        """Mean of each metric."""
+        names = self.rows[0]["metrics"]
+        return {name: round(sum(r["metrics"][name] for r in self.rows) / len(self.rows), 6) for name in names}
+
+
+def parts(sizes: Mapping[str, int], items: int) -> list[Part]:
+    """Tasks one after the other, in parts of at most ``PART``, until ``items`` are reached; whole ones if it is 0."""
+    found: list[Part] = []
     left = items or sum(sizes.values())
     for name, count in sizes.items():
-        for start in range(0, min(count, left), size):
-            found.append({name: list(range(start, min(start + size, count, left)))})
-        left -= min(count, left)
-    return [chunk for chunk in found if all(chunk.values())]
+        count, size = min(count, left), PART if items else count
+        found += [{name: list(range(start, min(start + size, count)))} for start in range(0, count, size)]
+        left -= count
+    return found
 
 
-def compare(ours: Any, theirs: Any, tasks: dict[str, Any], shots: int, parts: Sequence[Chunk]) -> dict[str, Any]:
-    """Both sides on the same parts, the order alternating; the first part is run once before, to warm up."""
-    from benchmarks.lmeval.run import rows, simple_evaluate
-
-    def run(lm: Any, part: Chunk) -> tuple[float, list[dict[str, Any]]]:
-        began = time.perf_counter()
-        found = simple_evaluate(lm, [tasks[name] for name in part], shots, part, chat=False)
-        return time.perf_counter() - began, rows(found)
-
-    for lm in (ours, theirs):
-        run(lm, {name: places[:WARM_UP] for name, places in parts[0].items()})
-    seconds, collected = [0.0, 0.0], ([], [])  # type: tuple[list[dict[str, Any]], list[dict[str, Any]]]
-    for i, part in enumerate(parts):
-        for side in (0, 1) if i % 2 == 0 else (1, 0):
-            spent, found = run((ours, theirs)[side], part)
-            seconds[side] += spent
-            collected[side].extend(found)
-    gap = max(
-        abs(x[0] - y[0]) for a, b in zip(*collected, strict=True) for x, y in zip(a["resps"], b["resps"], strict=True)
-    )
-    scores = [
-        {name: sum(r["metrics"][name] for r in side) / len(side) for name in side[0]["metrics"]} for side in collected
-    ]
+def compare(ours: Side, theirs: Side, asked: Sequence[Part]) -> dict[str, Any]:
+    """Both sides on the same parts, the order alternating."""
+    for side in (ours, theirs):
+        side.warm(asked[0])
+    for i, part in enumerate(asked):
+        for side in (ours, theirs) if i % 2 == 0 else (theirs, ours):
+            side.run(part)
+    pairs = list(zip(ours.rows, theirs.rows, strict=True))
+    gaps = [abs(x[0] - y[0]) for a, b in pairs for x, y in zip(a["resps"], b["resps"], strict=True)]
     return {
-        "items": len(collected[0]),
-        "ours": scores[0],
-        "lm_eval": scores[1],
-        "items_that_differ": sum(a["metrics"] != b["metrics"] for a, b in zip(*collected, strict=True)),
-        "greatest_gap": float(f"{gap:.3g}"),
-        "seconds_ours": round(seconds[0], 2),
-        "seconds_lm_eval": round(seconds[1], 2),
-        "ratio": round(seconds[1] / seconds[0], 2),
+        "items": len(pairs),
+        "ours": ours.scores(),
+        "lm_eval": theirs.scores(),
+        "items_that_differ": sum(a["metrics"] != b["metrics"] for a, b in pairs),
+        "greatest_gap": float(f"{max(gaps):.3g}"),
+        "seconds_ours": round(ours.seconds, 2),
+        "seconds_lm_eval": round(theirs.seconds, 2),
+        "ratio": round(theirs.seconds / ours.seconds, 2),
     }
 
 
-def measure(folder: Path, items: int = 60, model: str = "smollm2", batch: int = 16) -> list[dict[str, Any]]:
+def measure(folder: Path, items: int = 60, model: str = "smollm2", batch: int = 1) -> list[dict[str, Any]]:
     """One row a task.
 
     Raises:
@@ -93,25 +109,30 @@ def measure(folder: Path, items: int = 60, model: str = "smollm2", batch: int = 
     with tempfile.TemporaryDirectory() as scratch, redirect_stdout(sys.stderr), quiet():
         start = build_start(model, Store(Path(scratch)))
         loaded, tokenizer = load_model(start), load_tokenizer(start)
-        theirs = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch)
+        policy = Policy(loaded, tokenizer, "bench", meter=Meter(Ledger()), cache=None)
         for benchmark in (MMLU5(), ARC25()):
             if not benchmark.source.paths():
-                raise UserError(f"{folder} has no folder {benchmark.source.folder}: name one that does")
+                raise UserError(f"{folder} has no folder {benchmark.source.folder} with questions: name one that has")
             tasks = {task.config.task: task for task in benchmark.tasks()}
+            ours = Side(PolicyLM(policy, BATCH), tasks, benchmark.shots)
+            theirs = Side(HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch), tasks, benchmark.shots)
             sizes = {name: len(task.eval_docs) for name, task in tasks.items()}
-            policy = Policy(loaded, tokenizer, "bench", meter=Meter(Ledger()), cache=None)
-            row = compare(PolicyLM(policy, batch), theirs, tasks, benchmark.shots, chunks(sizes, items))
-            found.append({"benchmark": benchmark.name, "model": model, "shots": benchmark.shots} | row)
+            told = {"benchmark": benchmark.name, "model": model, "shots": benchmark.shots, "lm_eval_batch": batch}
+            found.append(told | compare(ours, theirs, parts(sizes, items)))
     return found
 
 
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
+def main(arguments: Sequence[str]) -> None:
+    """The command."""
     if not arguments:
         sys.exit("python -m harness.bench.lm_eval_speed DATA_DIR [ITEMS] [MODEL] [BATCH]")
-    given = [int(arguments[1])] if arguments[1:] else []
+    folder, items, model, batch = [*arguments, *["", "60", "smollm2", "1"][len(arguments) :]]
     try:
-        for line in measure(Path(arguments[0]), *given, *arguments[2:3], *map(int, arguments[3:4])):
+        for line in measure(Path(folder), int(items), model, int(batch)):
             print(json.dumps(line))
     except UserError as error:
         sys.exit(f"Error: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -8,6 +8,8 @@ from typing import Any
 
 from harness.report.costs import amount, budget_line, costs
 from harness.report.markdown import grid
+from harness.report.subjects import FILE as SUBJECTS
+from harness.report.subjects import subjects
 from harness.report.svg import Point, Strip, curves, scatter, strips, table
 from harness.report.table import Board, Column
 from harness.results import RunResult, read_results
@@ -41,6 +43,9 @@ def render(results: Sequence[RunResult]) -> dict[str, str]:
     by_seed = _by_seed(board)
     if by_seed:
         files[SEEDS] = by_seed
+    by_subject = subjects(board)
+    if by_subject:
+        files[SUBJECTS] = by_subject
     return files
 
 
@@ -113,6 +118,13 @@ def _head(board: Board) -> str:
         lines.append(
             "**mini**: a small set written for this project in the benchmark's official schema. It is not the real "
             "benchmark, and its scores are not comparable with published ones."
+        )
+    if subjects(board):
+        lines.append(f"Scores by subject: [{SUBJECTS}]({SUBJECTS}).")
+    if any("weight" in c for r in board.ok for b in r.benchmarks for c in b.items.values()):
+        lines.append(
+            "**n of N, drawn**: a subset drawn by a seed, by subject in proportion where it says so. Its score "
+            "estimates the whole set's, with an interval for n items; it shares no column with a score on all N."
         )
     if _chart(board):
         lines.append(f"![Gold reward against KL to the start policy]({CHART})")

@@ -1,0 +1,432 @@
+"""MMLU, ARC-Challenge and other tasks of lm-eval against lm-eval's own model class, item by item."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import GOLDEN, golden
+
+pytest.importorskip("lm_eval", reason="lm-eval is not installed (the extra lm-eval)")
+
+import torch
+import yaml
+from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, LMEval, MMLU5Chat, tasks
+from benchmarks.lmeval.data import subset
+from benchmarks.lmeval.model import PolicyLM
+from harness.benchmark import EvalContext, score
+from harness.cache import RowCache
+from harness.errors import UserError
+from harness.judge.local import LocalJudge
+from harness.ledger import Ledger
+from harness.meter import Meter, MeteredOracle
+from harness.oracles.constraints import ConstraintOracle
+from harness.policy import Policy
+from harness.recipe import builtin_recipes
+from harness.results import read_result
+from sail.scoring import families
+
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
+SUBJECTS = ("anatomy", "virology", "world_religions")
+
+
+class Writer:
+    """Text of random words, by a seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = random.Random(seed)
+
+    def __call__(self, low: int, high: int) -> str:
+        return " ".join(self.rng.choice(WORDS) for _ in range(self.rng.randint(low, high)))
+
+
+def policy(model: Any, tokenizer: Any, cache: RowCache | None = None) -> Policy:
+    return Policy(model, tokenizer, "p", meter=Meter(Ledger()), cache=cache)
+
+
+def context(asked: Policy) -> EvalContext:
+    return EvalContext(asked, asked, LocalJudge(asked), MeteredOracle(ConstraintOracle(), Ledger()), [], [], 5)
+
+
+def instances(kind: str, arguments: list[tuple[Any, ...]]) -> list[Instance]:
+    return [Instance(kind, {}, a, i, metadata=("t", i, 1)) for i, a in enumerate(arguments)]
+
+
+@pytest.fixture
+def model(load: Callable[[], Any]) -> Any:
+    return load()
+
+
+@pytest.fixture
+def short(model: Any) -> Any:
+    """The model, said to take 512 tokens."""
+    model.config.max_position_embeddings = 512
+    return model
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Questions of our own in the layout that --data-dir has."""
+    say, folder = Writer(), tmp_path / "official"
+
+    def write(name: str, rows: list[dict[str, Any]]) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+
+    def mmlu(subject: str, count: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "subject": subject,
+                "question": f" {say(2, 9)}?\u2028",
+                "choices": [say(1, 3) for _ in "ABCD"],
+                "answer": i % 4,
+            }
+            for i in range(count)
+        ]
+
+    def arc(count: int) -> list[dict[str, Any]]:
+        rows = []
+        for i in range(count):
+            choices = [say(1, 4) for _ in range(3 + i % 3)]
+            rows.append({"id": None, "question": say(3, 9), "choices": choices, "answer": i % 3})
+        return rows
+
+    write("mmlu/test.jsonl", [r for i, s in enumerate(SUBJECTS) for r in mmlu(s, 4 + 3 * i)])
+    write("mmlu/dev.jsonl", [r for s in SUBJECTS for r in mmlu(s, 5)])
+    write("arc_challenge/train.jsonl", arc(40))
+    write("arc_challenge/test.jsonl", arc(9))
+    monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(folder))
+    return folder
+
+
+def plain(benchmark: LMEval, model: Any, tokenizer: Any, samples: Any = None, **more: Any) -> dict[str, Any]:
+    """Plain lm-eval: its model class on tasks that were built apart."""
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3)
+    index = TaskManager(include_defaults=False)
+    more |= {"samples": samples, "bootstrap_iters": 200, "task_manager": index}
+    found: dict[str, Any] = simple_evaluate(lm, tasks=benchmark.tasks(), num_fewshot=benchmark.shots, **more)
+    return found
+
+
+def equal(rows: list[dict[str, Any]], found: dict[str, Any], atol: float = 1e-4) -> None:
+    """Prompts (by hash), metrics and log-likelihoods, item by item."""
+    ours = {(r["task"], r["doc_id"], r["filter"]): r for r in rows}
+    theirs = {(t, s["doc_id"], s["filter"]): s for t, samples in found["samples"].items() for s in samples}
+    assert ours.keys() == theirs.keys()
+    for key, s in theirs.items():
+        assert ours[key]["prompt_hash"] == s["prompt_hash"][:16], key
+        for name in s["metrics"]:
+            np.testing.assert_allclose(ours[key]["metrics"][name], s[name], atol=atol, err_msg=str(key))
+        for mine, other in zip(ours[key]["resps"], s["filtered_resps"], strict=True):
+            if isinstance(other, tuple):
+                assert mine[0] == pytest.approx(other[0], abs=atol)
+                assert mine[1] == other[1]
+            else:
+                assert mine == pytest.approx(other, abs=1e-2) if isinstance(other, float) else mine == other
+
+
+def asked_pairs(tokenizer: Any, model: Any) -> list[tuple[str, str]]:
+    """Letters after shared examples, options of several tokens, trailing spaces, no context, a greedy continuation,
+    contexts beyond the model's length."""
+    say = Writer(1)
+    pairs = []
+    for _ in range(3):
+        shots = say(50, 60)
+        pairs += [(f"{shots} {q}\nAnswer:", f" {o}") for q in (say(2, 9) for _ in range(7)) for o in "ABCD"]
+    for _ in range(5):
+        text = f"{say(5, 80)}\nAnswer: "
+        pairs += [(text, say(1, 4)) for _ in range(4)]
+    ids = tokenizer.encode("alpha beta", return_tensors="pt")
+    greedy = model.generate(ids, max_new_tokens=1, do_sample=False)[0, -1:]
+    pairs.append(("alpha beta", tokenizer.decode(greedy)))
+    return [
+        *pairs,
+        ("", "hello there"),
+        ("", "<|end|>x"),
+        (say(900, 900), f" {say(3, 3)}"),
+        (say(900, 900), say(30, 30)),
+    ]
+
+
+def test_loglikelihoods_equal_those_of_lm_eval(short: Any, tokenizer: Any, tmp_path: Path) -> None:
+    model, requests = short, instances("loglikelihood", asked_pairs(tokenizer, short))
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8).loglikelihood(requests, disable_tqdm=True)
+    kept = RowCache(tmp_path / "rows.sqlite")
+    first = policy(model, tokenizer, kept)
+    ours = PolicyLM(first, 6).loglikelihood(requests, disable_tqdm=True)
+    np.testing.assert_allclose([v for v, _ in ours], [v for v, _ in theirs], atol=1e-4)
+    assert [g for _, g in ours] == [g for _, g in theirs]
+    assert any(g for _, g in ours)
+    spent = first.meter.ledger.get("reference", "tokens") + first.meter.ledger.get("generate", "tokens")
+    whole = sum(min(512, len(tokenizer.encode("".join(r.args)))) for r in requests)
+    assert spent < whole / 2  # what is shared is computed once
+    again = policy(model, tokenizer, kept)
+    assert PolicyLM(again, 6).loglikelihood(requests, disable_tqdm=True) == ours
+    assert again.meter.ledger.entries == {}  # kept rows cost nothing
+
+
+def test_perplexities_and_answers_equal_those_of_lm_eval(short: Any, tokenizer: Any, tmp_path: Path) -> None:
+    say, model = Writer(2), short
+    theirs, kept = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3), RowCache(tmp_path / "rows.sqlite")
+    ours = PolicyLM(policy(model, tokenizer, kept), 4)
+    texts = instances("loglikelihood_rolling", [(say(n, n),) for n in (1, 40, 240)])  # the last needs two windows
+    expected = theirs.loglikelihood_rolling(texts, disable_tqdm=True)
+    assert ours.loglikelihood_rolling(texts, disable_tqdm=True) == pytest.approx(expected, rel=1e-6)
+    settings: list[dict[str, Any]] = [{"until": ["a"], "max_gen_toks": 9}, {"until": [], "max_gen_toks": 5}]
+    questions = instances("generate_until", [(say(1, 12), settings[i % 2]) for i in range(11)])
+    expected = theirs.generate_until(questions, disable_tqdm=True)
+    assert ours.generate_until(questions) == expected
+    again = policy(model, tokenizer, kept)
+    assert PolicyLM(again, 4).generate_until(questions) == expected
+    assert again.meter.ledger.entries == {}
+
+
+def test_families_share_what_is_worth_sharing() -> None:
+    few = [(*range(100), 900 + i) for i in range(2)]  # saves 100 tokens: not worth a batch of its own
+    many = [(*range(500, 600), 900 + i, *range(i)) for i in range(5)]
+    found = families([*few, *many, (1, 2), *many])
+    assert [(f.shared, sorted(f.prompts)) for f in found] == [(100, sorted(many)), (0, sorted([*few, (1, 2)]))]
+    assert [len(p) for p in found[0].prompts] == sorted(len(p) for p in many)
+
+
+@pytest.mark.parametrize("kind", [MMLU5, MMLU5Chat, ARC25, ARC0])
+def test_protocols_equal_plain_lm_eval(kind: type[LMEval], data: Path, model: Any, tokenizer: Any) -> None:
+    benchmark = kind()
+    rows = benchmark.answer(context(policy(model, tokenizer)))
+    chat = {"apply_chat_template": benchmark.chat, "fewshot_as_multiturn": benchmark.chat}
+    found = plain(benchmark, model, tokenizer, **chat)
+    equal(rows, found)
+    scored = score(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
+    sizes = {name: n["effective"] for name, n in found["n-samples"].items()}
+    for name, total in ((m.name, sum(sizes.values())) for m in scored.metrics):
+        whole = sum(found["results"][t][f"{name},none"] * n for t, n in sizes.items()) / total
+        assert scored.metric(name).value == pytest.approx(100 * whole, abs=1e-5)
+        assert scored.metric(name).n_valid == total
+    assert [m.name for m in scored.metrics if m.primary] == [kind.main]
+    assert scored.label == f"{total} of {'14,042' if kind.chat or kind is MMLU5 else '1,172'}"
+
+
+def test_the_hub_and_a_folder_give_the_same_prompts(
+    data: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lm-eval's registered tasks, loading by themselves, against ours from files; ours asks for the pinned revision."""
+    from benchmarks.lmeval.tasks import _loader
+
+    local = {"cais/mmlu": MMLU5.source.local(), "allenai/ai2_arc": {"ARC-Challenge": ARC25.source.local()["default"]}}
+    asked: list[Any] = []
+
+    def hub(path: str, name: str, **more: Any) -> Any:
+        asked.append((path, more.get("revision")))
+        return _loader(local[path][name])()
+
+    monkeypatch.setattr("datasets.load_dataset", hub)
+    for kind, names in ((MMLU5, [f"mmlu_{s}" for s in SUBJECTS]), (ARC25, ["arc_challenge"])):
+        benchmark = kind()
+        rows = benchmark.answer(context(policy(model, tokenizer)))
+        manager = TaskManager(include_defaults=False, include_path=benchmark.definitions()[names[0]].parent)
+        lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3)
+        equal(rows, simple_evaluate(lm, tasks=names, num_fewshot=kind.shots, task_manager=manager))
+    asked.clear()
+    before = ARC25().protocol()
+    monkeypatch.delenv("SAIL_BENCH_DATA_DIR")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert [s["doc_hash"] for s in ARC25().answer(context(policy(model, tokenizer)))] == [r["doc_hash"] for r in rows]
+    assert asked == [("allenai/ai2_arc", ARC25.source.revision)]
+    after = ARC25().protocol()
+    assert {k for k in before if before[k] != after[k]} == {"data", "label"}
+    assert ARC25().label == "official set"
+
+
+def test_a_subset_is_drawn_by_subject(data: Path, model: Any, tokenizer: Any) -> None:
+    benchmark = MMLU5(MMLU5.Options.model_validate({"limit": 9}))
+    assert benchmark.label == "9 of 14,042, drawn by subject"
+    rows = benchmark.answer(context(policy(model, tokenizer)))
+    assert len(rows) == 9
+    assert sum(r["weight"] for r in rows) == pytest.approx(21, abs=1e-4)
+    chosen = {f"mmlu_{s}": [r["doc_id"] for r in rows if r["task"] == f"mmlu_{s}"] for s in SUBJECTS}
+    equal(rows, plain(benchmark, model, tokenizer, chosen))
+    scored = score(benchmark, rows, benchmark.protocol(), None).metric("acc")
+    sizes = {"mmlu_anatomy": 4, "mmlu_virology": 7, "mmlu_world_religions": 10}
+    means = {t: np.mean([r["metrics"]["acc"] for r in rows if r["task"] == t]) for t in sizes}
+    assert scored.value == pytest.approx(100 * sum(sizes[t] * means[t] for t in sizes) / 21, abs=1e-3)
+    assert benchmark.protocol() != MMLU5().protocol()
+    assert benchmark.protocol() != MMLU5(MMLU5.Options.model_validate({"limit": 9, "seed": 1})).protocol()
+
+
+def test_subsets_are_proportional_nested_and_unbiased() -> None:
+    sizes = {"a": 100, "b": 33, "c": 5, "d": 1}
+    for limit in (4, 10, 50, 138, 139, 200):
+        found = subset(sizes, limit)
+        assert sum(map(len, found.values())) == min(limit, 139)
+        for name, places in found.items():
+            assert places == sorted(set(places))
+            assert set(places) <= set(range(sizes[name]))
+            assert len(places) >= 1
+            assert abs(len(places) - 1 - (limit - 4) * (sizes[name] - 1) / 135) < 1 or limit > 139
+    assert set(subset(sizes, 10)["a"]) <= set(subset(sizes, 50)["a"])
+    assert subset(sizes, 50, 1)["a"] != subset(sizes, 50)["a"]
+    drawn = [i for seed in range(400) for i in subset({"a": 20}, 5, seed)["a"]]
+    assert np.bincount(drawn, minlength=20).min() > 60  # 100 expected, sd about 9
+    with pytest.raises(UserError, match="4 subjects"):
+        subset(sizes, 3)
+
+
+def any_task(name: str, **options: Any) -> LMEval:
+    kind = AnyTask.member(name)
+    return kind(kind.Options.model_validate(options))  # type: ignore[return-value]
+
+
+def test_any_task_by_its_name(data: Path, model: Any, tokenizer: Any) -> None:
+    """Options that several are right, generation with two filters, and perplexity."""
+    say = Writer(3)
+    sets: dict[str, dict[str, list[dict[str, Any]]]] = {
+        "truthfulqa_mc2": {"validation": [
+            {"question": say(3, 6), "mc1_targets": {"choices": [say(1, 3), say(1, 3)], "labels": [1, 0]},
+             "mc2_targets": {"choices": [say(1, 3) for _ in range(4)], "labels": [1, 1, 0, 0]}} for _ in range(5)]},
+        "gsm8k": {split: [{"question": say(3, 6), "answer": f"{say(1, 3)} #### {i}"} for i in range(6)]
+                  for split in ("train", "test")},
+        "wikitext": {split: [{"page": say(20, 40)} for _ in range(3)] for split in ("train", "validation", "test")},
+    }  # fmt: skip
+    for task, splits in sets.items():
+        for split, rows in splits.items():
+            path = data / "lm_eval" / task / f"{split}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    for task, limit in (("truthfulqa_mc2", 0), ("gsm8k", 2), ("wikitext", 0)):
+        benchmark = any_task(task, limit=limit)
+        rows = benchmark.answer(context(policy(model, tokenizer)))
+        found = plain(benchmark, model, tokenizer, {task: sorted({r["doc_id"] for r in rows})} if limit else None)
+        equal(rows, found)
+        scored = score(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
+        for m in scored.metrics:
+            name, _, how = m.name.partition(",")
+            expected = found["results"][task][f"{name},{how or 'none'}"]
+            assert m.value == pytest.approx(expected * (100 if "percent" in m.estimator.kind else 1), rel=1e-4), m.name
+            assert m.better == (-1 if "perplexity" in name else 1)
+        assert benchmark.protocol()["benchmark"] == f"lm_eval:{task}"
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: AnyTask().protocol(), "write lm_eval:TASK"),
+        (lambda: any_task("truthfulqa_mc3").protocol(), "did you mean 'truthfulqa_mc2'"),
+        (lambda: any_task("mmlu").protocol(), "is a group of tasks"),
+        (lambda: any_task("ifeval").protocol(), "needs data: set its revision"),
+        (lambda: MMLU5.member("x"), "is no family"),
+        (lambda: MMLU5().protocol(), "give --data-dir with mmlu/test.jsonl"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    make: Callable[[], Any], sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SAIL_BENCH_DATA_DIR", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=sentence):
+        make()
+
+
+def test_data_that_do_not_fit_are_told(data: Path) -> None:
+    (data / "mmlu/dev.jsonl").unlink()
+    with pytest.raises(UserError, match="lacks dev.jsonl"):
+        MMLU5().protocol()
+    row = {"question": "x", "choices": ["a", "b", "c"], "answer": 7}
+    (data / "arc_challenge/test.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=r"test.jsonl has a row that is no question"):
+        ARC25().tasks()
+
+
+def test_definitions_hash_what_they_include(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("include: b.yaml\ntask: a\nprocess_docs: !function utils.f\n")
+    (tmp_path / "b.yaml").write_text("task: b\n")
+    (tmp_path / "utils.py").write_text("f = 1\n")
+    seen = {tasks.definition([tmp_path / "a.yaml"])}
+    for name in ("a.yaml", "b.yaml", "utils.py"):
+        with (tmp_path / name).open("a") as file:
+            file.write("# changed\n")
+        seen.add(tasks.definition([tmp_path / "a.yaml"]))
+    assert len(seen) == 4
+
+
+@pytest.mark.slow
+def test_a_comparison_with_subjects(data: Path, tmp_path: Path, cli: Any) -> None:
+    tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
+    tiny |= {"name": "known", "methods": ["start", "dpo"], "tune": {"learning_rates": [1e-3]}}
+    tiny["benchmarks"] = {
+        "mmlu_official": {"limit": 9},
+        "arc_challenge_0shot": {},
+        "lm_eval:arc_challenge": {"shots": 1},
+    }
+    for split in ("train", "test"):
+        path = data / "lm_eval" / "arc_challenge" / f"{split}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = ARC25.source.local()["default"][split]
+        path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    (tmp_path / "known.yaml").write_text(yaml.safe_dump(tiny))
+    done = cli("compare", "known.yaml", "--data-dir", data, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "results/known/pairs-16"
+    result = read_result(folder / "dpo/seed-0.json")
+    assert [b.benchmark for b in result.benchmarks] == list(tiny["benchmarks"])
+    page = (folder / "LEADERBOARD.md").read_text()
+    assert "MMLU 5-shot (9 of 14,042, drawn by subject), acc %" in page
+    assert "(SUBJECTS.md)" in page
+    found = result.benchmarks[0].items["items"]
+    table = (folder / "SUBJECTS.md").read_text()
+    for subject in SUBJECTS:
+        own = [v for v, s in zip(found["acc"], found["subject"], strict=True) if s == subject]
+        row = next(line for line in table.split("\n") if line.startswith(f"| {subject} |"))
+        error = 100 * np.std(own, ddof=1) / len(own) ** 0.5 if len(own) > 1 else None
+        told = f"{100 * np.mean(own):.1f} ± {'n/a' if error is None else f'{error:.1f}'}"
+        assert row.split(" | ")[-1].removesuffix(" |") == told
+    assert cli("leaderboard", "known", "--check", cwd=tmp_path).returncode == 0
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_smollm2_on_the_official_items_is_equal_and_faster(
+    threads: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30 items of MMLU and 4 of ARC (plain lm-eval takes about 10 s for each of these), timed in turns."""
+    from harness.bench.lm_eval_speed import Side, compare, parts
+    from harness.models import build_start, smollm2_folder
+    from harness.policy import load_model, load_tokenizer
+    from harness.store import Store
+
+    golden("mmlu", "dev.jsonl"), golden("arc_challenge", "train.jsonl")
+    monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(GOLDEN))
+    try:
+        smollm2_folder()
+    except UserError:
+        pytest.skip("the embedded model is not installed")
+    start = build_start("smollm2", Store(tmp_path))
+    loaded, tokenizer = load_model(start), load_tokenizer(start)
+    for benchmark, items, faster in ((MMLU5(), 30, 1.5), (ARC25(), 4, 2.0)):
+        built = {task.config.task: task for task in benchmark.tasks()}
+        ours = Side(PolicyLM(policy(loaded, tokenizer), 16), built, benchmark.shots)
+        theirs = Side(HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=1), built, benchmark.shots)
+        sizes = {name: len(task.eval_docs) for name, task in built.items()}
+        told = compare(ours, theirs, parts(sizes, items))
+        assert told["items"] == items
+        assert told["items_that_differ"] == 0
+        assert [r["prompt_hash"] for r in ours.rows] == [r["prompt_hash"] for r in theirs.rows]
+        assert told["greatest_gap"] < 5e-4
+        assert told["ratio"] > faster, told
