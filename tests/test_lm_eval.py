@@ -103,8 +103,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     write("mmlu/test.jsonl", [r for i, s in enumerate(SUBJECTS) for r in mmlu(s, 4 + 3 * i)])
     write("mmlu/dev.jsonl", [r for s in SUBJECTS for r in mmlu(s, 5)])
-    write("arc_challenge/train.jsonl", arc(40))
-    write("arc_challenge/test.jsonl", arc(9))
+    write("arc_challenge/train.jsonl", arc(30))
+    write("arc_challenge/test.jsonl", arc(4))
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(folder))
     return folder
 
@@ -135,9 +135,8 @@ def equal(rows: list[dict[str, Any]], found: dict[str, Any], atol: float = 1e-4)
                 assert mine == pytest.approx(other, abs=1e-2) if isinstance(other, float) else mine == other
 
 
-def asked_pairs(tokenizer: Any, model: Any) -> list[tuple[str, str]]:
-    """Letters after shared examples, options of several tokens, trailing spaces, no context, a greedy continuation,
-    contexts beyond the model's length."""
+def asked_pairs() -> list[tuple[str, str]]:
+    """Letters after shared examples, options of several tokens, trailing spaces, no context, too long a context."""
     say = Writer(1)
     pairs = []
     for _ in range(3):
@@ -146,33 +145,34 @@ def asked_pairs(tokenizer: Any, model: Any) -> list[tuple[str, str]]:
     for _ in range(5):
         text = f"{say(5, 80)}\nAnswer: "
         pairs += [(text, say(1, 4)) for _ in range(4)]
-    ids = tokenizer.encode("alpha beta", return_tensors="pt")
-    greedy = model.generate(ids, max_new_tokens=1, do_sample=False)[0, -1:]
-    pairs.append(("alpha beta", tokenizer.decode(greedy)))
-    return [
-        *pairs,
-        ("", "hello there"),
-        ("", "<|end|>x"),
-        (say(900, 900), f" {say(3, 3)}"),
-        (say(900, 900), say(30, 30)),
-    ]
+    return [*pairs, ("", "hello there"), ("", "<|end|>x"), (say(120, 120), f" {say(3, 3)}"), (say(130, 130), say(9, 9))]
 
 
 def test_loglikelihoods_equal_those_of_lm_eval(short: Any, tokenizer: Any, tmp_path: Path) -> None:
-    model, requests = short, instances("loglikelihood", asked_pairs(tokenizer, short))
+    model, requests = short, instances("loglikelihood", asked_pairs())
     theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8).loglikelihood(requests, disable_tqdm=True)
     kept = RowCache(tmp_path / "rows.sqlite")
     first = policy(model, tokenizer, kept)
     ours = PolicyLM(first, 6).loglikelihood(requests, disable_tqdm=True)
     np.testing.assert_allclose([v for v, _ in ours], [v for v, _ in theirs], atol=1e-4)
     assert [g for _, g in ours] == [g for _, g in theirs]
-    assert any(g for _, g in ours)
     spent = first.meter.ledger.get("reference", "tokens") + first.meter.ledger.get("generate", "tokens")
     whole = sum(min(512, len(tokenizer.encode("".join(r.args)))) for r in requests)
     assert spent < whole / 2  # what is shared is computed once
     again = policy(model, tokenizer, kept)
     assert PolicyLM(again, 6).loglikelihood(requests, disable_tqdm=True) == ours
     assert again.meter.ledger.entries == {}  # kept rows cost nothing
+
+
+def test_what_greedy_decoding_gives_is_known(model: Any, tokenizer: Any) -> None:
+    prompt = tokenizer.encode("alpha beta")
+    likely = model.generate(torch.tensor([prompt]), max_new_tokens=4, min_new_tokens=4, do_sample=False)[0].tolist()
+    tail = likely[len(prompt) :]
+    asked = [(None, prompt, tail[:n]) for n in (1, 2, 4)] + [(None, prompt, [*tail[:2], tail[2] ^ 1])]
+    found = PolicyLM(policy(model, tokenizer), 2)._loglikelihood_tokens(asked)
+    expected = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)._loglikelihood_tokens(asked, disable_tqdm=True)
+    assert [g for _, g in found] == [g for _, g in expected] == [True, True, True, False]
+    np.testing.assert_allclose([v for v, _ in found], [v for v, _ in expected], atol=1e-4)
 
 
 def test_perplexities_and_answers_equal_those_of_lm_eval(short: Any, tokenizer: Any, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_families_share_what_is_worth_sharing() -> None:
     assert [len(p) for p in found[0].prompts] == sorted(len(p) for p in many)
 
 
-@pytest.mark.parametrize("kind", [MMLU5, MMLU5Chat, ARC25, ARC0])
+@pytest.mark.parametrize("kind", [MMLU5, MMLU5Chat, pytest.param(ARC25, marks=pytest.mark.slow), ARC0])
 def test_protocols_equal_plain_lm_eval(kind: type[LMEval], data: Path, model: Any, tokenizer: Any) -> None:
     benchmark = kind()
     rows = benchmark.answer(context(policy(model, tokenizer)))
@@ -216,6 +216,7 @@ def test_protocols_equal_plain_lm_eval(kind: type[LMEval], data: Path, model: An
     assert scored.label == f"{total} of {'14,042' if kind.chat or kind is MMLU5 else '1,172'}"
 
 
+@pytest.mark.slow
 def test_the_hub_and_a_folder_give_the_same_prompts(
     data: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +287,7 @@ def any_task(name: str, **options: Any) -> LMEval:
     return kind(kind.Options.model_validate(options))  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 def test_any_task_by_its_name(data: Path, model: Any, tokenizer: Any) -> None:
     """Options that several are right, generation with two filters, and perplexity."""
     say = Writer(3)
@@ -378,11 +380,11 @@ def test_a_comparison_with_subjects(data: Path, tmp_path: Path, cli: Any) -> Non
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "results/known/pairs-16"
     result = read_result(folder / "dpo/seed-0.json")
-    assert [b.benchmark for b in result.benchmarks] == list(tiny["benchmarks"])
+    assert [b.benchmark for b in result.benchmarks] == sorted(tiny["benchmarks"])
     page = (folder / "LEADERBOARD.md").read_text()
     assert "MMLU 5-shot (9 of 14,042, drawn by subject), acc %" in page
     assert "(SUBJECTS.md)" in page
-    found = result.benchmarks[0].items["items"]
+    found = result.benchmarks[-1].items["items"]
     table = (folder / "SUBJECTS.md").read_text()
     for subject in SUBJECTS:
         own = [v for v, s in zip(found["acc"], found["subject"], strict=True) if s == subject]
@@ -419,14 +421,15 @@ def test_smollm2_on_the_official_items_is_equal_and_faster(
         pytest.skip("the embedded model is not installed")
     start = build_start("smollm2", Store(tmp_path))
     loaded, tokenizer = load_model(start), load_tokenizer(start)
-    for benchmark, items, faster in ((MMLU5(), 30, 1.5), (ARC25(), 4, 2.0)):
+    asked = policy(loaded, tokenizer)
+    for benchmark, items, part, faster in ((MMLU5(), 30, 20, 1.5), (ARC25(), 4, 1, 2.0)):
         built = {task.config.task: task for task in benchmark.tasks()}
-        ours = Side(PolicyLM(policy(loaded, tokenizer), 16), built, benchmark.shots)
-        theirs = Side(HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=1), built, benchmark.shots)
-        sizes = {name: len(task.eval_docs) for name, task in built.items()}
-        told = compare(ours, theirs, parts(sizes, items))
+        plain = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=1)
+        sides = [Side(lm, built, benchmark.shots, asked.meter.ledger) for lm in (PolicyLM(asked, 16), plain)]
+        told = compare(*sides, parts({name: len(task.eval_docs) for name, task in built.items()}, items, part))
         assert told["items"] == items
         assert told["items_that_differ"] == 0
-        assert [r["prompt_hash"] for r in ours.rows] == [r["prompt_hash"] for r in theirs.rows]
-        assert told["greatest_gap"] < 5e-4
-        assert told["ratio"] > faster, told
+        assert [r["prompt_hash"] for r in sides[0].rows] == [r["prompt_hash"] for r in sides[1].rows]
+        assert told["greatest_gap"] < 3e-4  # HFLM's own rounding: float64 agrees with ours to 3e-5 (docs/knowledge.md)
+        assert told["flops_ratio"] > 3, told
+        assert told["ratio_by_part"][-1] > faster, told
