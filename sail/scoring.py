@@ -22,9 +22,7 @@ Scored = tuple[float, bool]
 Stem = tuple[Ids, Ids]
 WORTH = 256  # prompt tokens that a shared prefix must save
 POSITIONS = 4096  # positions scored in one forward, unless one completion alone has more
-ON_CPU = (
-    1024  # prompt tokens of one forward on a CPU, unless one prompt alone has more: batching long ones gains nothing
-)
+ON_CPU = 1024  # prompt tokens of one forward on a CPU, unless one prompt alone has more (longer batches gain nothing)
 
 
 @dataclass(frozen=True)
@@ -58,16 +56,29 @@ def families(prompts: Sequence[Ids]) -> list[Family]:
     return [*found, Family(0, sorted(rest, key=len))] if rest else found
 
 
-def _batches(family: Family, stems: dict[Ids, list[Stem]], size: int, most: float = inf) -> Iterator[list[Stem]]:
+def _windowed(model: Any) -> bool:
+    """Whether some layer sees a window only. It is counted in places of the cache, so that padding between a shared
+    prefix and the rest of a shorter prompt would push tokens out of it."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return any(kind != "full_attention" for kind in kinds)
+    return getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
+
+
+def _batches(
+    family: Family, stems: dict[Ids, list[Stem]], size: int, most: float = inf, alone: bool = False
+) -> Iterator[list[Stem]]:
     """At most ``size`` stems, by length of their prompts, those of one prompt together if they fit; fewer where they
-    have over ``POSITIONS`` tokens, or their prompts over ``most`` beyond what the family shares."""
+    have over ``POSITIONS`` tokens, or their prompts over ``most`` beyond what the family shares, or where each prompt
+    stays ``alone``."""
     batch: list[Stem] = []
     width = tokens = 0
     for prompt in family.prompts:
         own, new = stems[prompt], len(prompt) - family.shared
         wider = max(width, *(len(tail) + 1 for _, tail in own))
         count = len(batch) + len(own)
-        if batch and (count > size or count * wider > POSITIONS or tokens + new > most):
+        if batch and (alone or count > size or count * wider > POSITIONS or tokens + new > most):
             yield batch
             batch, tokens, wider = [], 0, max(len(tail) + 1 for _, tail in own)
         batch, width, tokens = [*batch, *own], wider, tokens + new
@@ -106,11 +117,11 @@ def score(
     for stem in wanted:
         stems.setdefault(stem[0], []).append(stem)
     done: list[Scored | None] = [None] * len(rows)
-    most = ON_CPU if model.device.type == "cpu" else inf
+    most, alone = ON_CPU if model.device.type == "cpu" else inf, _windowed(model)
     try:
         for family in families(list(stems)):
             prefix = _prefix(model, family)
-            for batch in _batches(family, stems, batch_size, most):
+            for batch in _batches(family, stems, batch_size, most, alone):
                 found = _score_batch(model, batch, [[rows[i][1] for i in wanted[s]] for s in batch], prefix, pad_id)
                 places = [i for stem in batch for i in wanted[stem]]
                 for i, value in zip(places, found, strict=True):
@@ -142,9 +153,10 @@ def _score_batch(
     width = max(len(tail) for _, tail in stems)
     tails = torch.tensor([[*tail, *[pad_id] * (width - len(tail))] for _, tail in stems], device=last.device)
     ids = torch.cat([last, tails.view(len(stems), width).to(last.dtype)], 1)
+    real = torch.tensor([[1] * len(tail) + [0] * (width - len(tail)) for _, tail in stems], device=mask.device)
     logits = model(
         input_ids=ids,
-        attention_mask=torch.cat([mask, mask.new_ones(len(stems), width)], 1),  # padding at the end is seen by nobody
+        attention_mask=torch.cat([mask, real.view(len(stems), width).to(mask.dtype)], 1),
         position_ids=place + torch.arange(width + 1, device=place.device),
         past_key_values=cache,
         use_cache=True,

@@ -72,7 +72,7 @@ class LMEval(Benchmark):
         from benchmarks.lmeval import run
         from benchmarks.lmeval.model import PolicyLM
 
-        with run.quiet(), context.policy.meter.phase("eval"):
+        with run.quiet(), run.seeded(), context.policy.meter.phase("eval"):
             built = {task.config.task: task for task in self.tasks()}
             sizes = {name: len(task.eval_docs) for name, task in built.items()}
             chosen = subset(sizes, self.options.limit, self.options.seed) if self.options.limit else None
@@ -167,11 +167,17 @@ class Official(LMEval):
         asked = min(self.options.limit or there, there)
         if asked < whole:
             drawn = f", drawn{' by ' + self.source.by if self.source.by else ''}" if asked < there else ""
-            self.label = f"{asked} of {whole:,}{drawn}"
+            self.label = f"{asked:,} of {whole:,}{drawn}"
 
     def identity(self) -> str:
-        """The source's."""
-        return self.source.identity()
+        """The source's.
+
+        Raises:
+            UserError: no source, or a limit that leaves a subject out.
+        """
+        found = self.source.identity()
+        subset(self.source.sizes() or dict.fromkeys(self.definitions(), self.source.size), self.options.limit or 10**9)
+        return found
 
     def tasks(self) -> list[Any]:
         """From ``--data-dir``, else from the Hub at a pinned revision; the definitions are the same."""

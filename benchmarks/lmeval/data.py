@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -54,7 +55,7 @@ class Source:
         """
         paths = self.paths()
         if paths:
-            return _facts(*_stamped(paths))[0]
+            return _facts(self.by, *_stamped(paths))[0]
         if _offline() and not _snapshot(self.repository, self.revision).is_dir():
             wanted = ", ".join(f"{self.folder}/{names[0]}" for names in self.files.values())
             raise UserError(
@@ -65,13 +66,18 @@ class Source:
     def count(self) -> int:
         """Questions that are there."""
         paths = self.paths()
-        return _facts(*_stamped({self.tested: paths[self.tested]}))[1] if paths else self.size
+        return sum(self.sizes().values()) if paths else self.size
+
+    def sizes(self) -> dict[str, int]:
+        """Questions that are there, by stratum; empty where the data folder has none."""
+        paths = self.paths()
+        return _facts(self.by, *_stamped({self.tested: paths[self.tested]}))[1] if paths else {}
 
     def local(self) -> dict[str, Splits]:
         """Rows by stratum and split, as lm-eval's tasks expect them; empty where the data folder has none."""
         found: dict[str, Splits] = {}
         for split, path in self.paths().items():
-            for row in files.rows(path, ["question", "choices"]):
+            for row in files.rows(path, ["question", "choices", *([self.by] if self.by else [])]):
                 stratum = str(row[self.by]) if self.by else ONE
                 found.setdefault(stratum, {}).setdefault(split, []).append(self._official(row, path))
         return found
@@ -116,10 +122,12 @@ def _stamped(paths: Mapping[str, Path]) -> list[tuple[Path, int]]:
 
 
 @lru_cache(maxsize=32)
-def _facts(*stamped: tuple[Path, int]) -> tuple[str, int]:
-    """Hash of some files, and the number of their rows."""
+def _facts(by: str, *stamped: tuple[Path, int]) -> tuple[str, dict[str, int]]:
+    """Hash of some files, and the number of their rows by stratum."""
     paths = [path for path, _ in stamped]
-    return datadir.sha256(*paths), sum(len(files.rows(path, ["question", "choices"])) for path in paths)
+    wanted = ["question", "choices", *([by] if by else [])]
+    strata = Counter(str(row[by]) if by else ONE for path in paths for row in files.rows(path, wanted))
+    return datadir.sha256(*paths), dict(strata)
 
 
 def _offline() -> bool:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 
+from harness.errors import UserError
 from harness.policy import Policy
 from harness.store import digest
 
@@ -35,8 +37,18 @@ class PolicyLM(HFLM):  # type: ignore[misc]
         return self.policy.continuation_logps(rows, self._rows, self._progress)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Longest contexts first, kept batch by batch; sampled answers are neither kept nor found again."""
+        """Longest contexts first, kept batch by batch; sampled answers are neither kept nor found again.
+
+        Raises:
+            UserError: the answers may be as long as the model's whole length.
+        """
         asked = [request.args for request in requests]
+        longest = max((normalize_gen_kwargs(s, self.max_gen_toks)["max_gen_toks"] for _, s in asked), default=0)
+        if longest >= self.max_length:
+            raise UserError(
+                f"lm-eval's task asks for answers of up to {longest} tokens, but the model takes {self.max_length} in all: "
+                "leave it out for this model"
+            )
         if any(settings.get("do_sample") for _, settings in asked):
             texts: list[str] = super().generate_until(requests, disable_tqdm=True)
             return texts

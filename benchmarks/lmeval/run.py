@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from harness.benchmark import Row
+from harness.errors import UserError
 
 SEED = 1234  # lm-eval's own default for drawing examples
 
@@ -29,6 +32,26 @@ def quiet() -> Iterator[None]:
         evaluator.add_env_info = survey
 
 
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Random numbers as lm-eval's command starts with them, also while tasks are built (some shuffle their options);
+    afterwards as they were before."""
+    import numpy as np
+    import torch
+    from lm_eval import evaluator
+
+    before = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(evaluator.DEFAULT_RANDOM_SEED)
+        np.random.seed(evaluator.DEFAULT_OTHER_SEED)
+        torch.manual_seed(evaluator.DEFAULT_OTHER_SEED)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+
+
 def simple_evaluate(
     lm: Any, tasks: Sequence[Any], shots: int | None, samples: Mapping[str, Sequence[int]] | None, chat: bool
 ) -> dict[str, Any]:
@@ -38,21 +61,31 @@ def simple_evaluate(
         shots: None for each task's own number. samples: places in the test split by task, ascending; None for all.
             (lm-eval takes an empty list for all: name at least one of each task.) chat: the chat template is applied,
             each example a turn of its own.
+
+    Raises:
+        UserError: a metric needs data of NLTK that are not there.
     """
     from lm_eval import simple_evaluate as run
     from lm_eval.tasks import TaskManager
 
-    found: dict[str, Any] = run(
-        model=lm,
-        tasks=list(tasks),
-        num_fewshot=shots,
-        samples=None if samples is None else {name: list(places) for name, places in samples.items()},
-        apply_chat_template=chat,
-        fewshot_as_multiturn=chat,
-        bootstrap_iters=0,
-        fewshot_random_seed=SEED,
-        task_manager=TaskManager(include_defaults=False),  # the tasks are built: its index of all others takes 14 s
-    )
+    try:
+        found: dict[str, Any] = run(
+            model=lm,
+            tasks=list(tasks),
+            num_fewshot=shots,
+            samples=None if samples is None else {name: list(places) for name, places in samples.items()},
+            apply_chat_template=chat,
+            fewshot_as_multiturn=chat,
+            bootstrap_iters=0,
+            fewshot_random_seed=SEED,
+            task_manager=TaskManager(include_defaults=False),  # the tasks are built: its index of all others takes 14 s
+        )
+    except LookupError as error:
+        lacking = re.search(r"nltk\.download\('(\w+)'\)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
+        if lacking is None:
+            raise
+        name = lacking.group(1)
+        raise UserError(f"lm-eval's metric needs NLTK's {name}: run python -m nltk.downloader {name}") from None
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -44,10 +44,8 @@ def locate(task: str) -> Path:
         UserError: there is no such task, or the name is that of a group.
     """
     said = re.compile(rf"^[\"']?(task|group)[\"']?:[ \t]*[\"']?{re.escape(task)}[\"']?[ \t]*$", re.M)
-    named = sorted(root().rglob(f"{task}.yaml"))
-    rest = (path for path in sorted(root().rglob("*.yaml")) if path not in named)
     names = []
-    for path in (*named, *rest):
+    for path in sorted(root().rglob("*.yaml"), key=lambda path: (path.stem != task, path)):
         text = path.read_text(encoding="utf-8", errors="replace")
         found = said.search(text)
         if found and found.group(1) == "task":
@@ -91,8 +89,9 @@ def build(paths: Mapping[str, Path], data: Mapping[str, Splits], fixed: Mapping[
             dataset's loader (``revision``), for tasks without data.
 
     Raises:
-        UserError: the Hub's data cannot be read, or a package that the task needs is missing.
+        UserError: the data cannot be read or do not fit, or a package that the task needs is missing.
     """
+    from jinja2 import TemplateError
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager(include_defaults=False, include_path=sorted({path.parent for path in paths.values()}))
@@ -104,15 +103,33 @@ def build(paths: Mapping[str, Path], data: Mapping[str, Splits], fixed: Mapping[
         else:
             more = {"dataset_kwargs": {**((entry.cfg or {}).get("dataset_kwargs") or {}), **fixed}}
         try:
-            found.append(manager._factory.build(entry, overrides=more, registry=manager.task_index))
+            task = manager._factory.build(entry, overrides=more, registry=manager.task_index)
         except ImportError as error:
             raise UserError(f"lm-eval's task {name} needs a package that is not there ({error}): install it") from None
-        except OSError as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(
-                f"The data of lm-eval's task {name} cannot be read ({type(error).__name__}: {reason}): give --data-dir"
-            ) from None
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+            reason = f"{type(error).__name__}: {str(error).strip().split(chr(10))[0].rstrip('.')}"
+            if name in data:
+                mend = "give each split and column that its data set has on the Hub"
+                raise UserError(f"The local files do not fit lm-eval's task {name} ({reason}): {mend}") from None
+            raise UserError(f"The data of lm-eval's task {name} cannot be read ({reason}): give --data-dir") from None
+        for config in (task.config, task.fewshot_cfg):
+            if config.process_docs is not None:
+                config.process_docs = _once(config.process_docs)
+        found.append(task)
     return found
+
+
+def _once(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Documents that lm-eval prepares anew at each look (some shuffle their options), prepared once."""
+    known: dict[str, Any] = {}
+
+    def look(documents: Any) -> Any:
+        name = documents._fingerprint
+        if name not in known:
+            known[name] = process(documents)
+        return known[name]
+
+    return look
 
 
 def _loader(splits: Splits) -> Any:
