@@ -75,7 +75,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lm_eval(session: nox.Session) -> None:
-    """MMLU and ARC-Challenge by our forwards against plain lm-eval, item by item; `-- DATA_DIR --part mmlu --limit 20`."""
+    """MMLU and ARC-Challenge against plain lm-eval, item by item; `-- ../shared/golden --part mmlu --limit 20`."""
     prepare(session, ".[dev]")
     session.run("python", "-m", "harness.bench.lm_eval_speed", *(session.posargs or ["../shared/golden"]))
 

@@ -72,12 +72,15 @@ class LMEval(Benchmark):
         from benchmarks.lmeval import run
         from benchmarks.lmeval.model import PolicyLM
 
-        with run.quiet(), run.seeded(), context.policy.meter.phase("eval"):
-            built = {task.config.task: task for task in self.tasks()}
-            sizes = {name: len(task.eval_docs) for name, task in built.items()}
+        with run.quiet(), context.policy.meter.phase("eval"):
+            with run.seeded():
+                built = {task.config.task: task for task in self.tasks()}
+            with run.seeded():  # the first look at the documents, which some tasks shuffle
+                sizes = {name: len(task.eval_docs) for name, task in built.items()}
             chosen = subset(sizes, self.options.limit, self.options.seed) if self.options.limit else None
             lm = PolicyLM(context.policy, context.scoring_batch_size, context.progress)
-            results = run.simple_evaluate(lm, list(built.values()), self.shots, chosen, self.chat)
+            with run.seeded():
+                results = run.simple_evaluate(lm, list(built.values()), self.shots, chosen, self.chat)
         found = run.rows(results)
         if chosen:
             for row in found:

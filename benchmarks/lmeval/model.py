@@ -46,8 +46,8 @@ class PolicyLM(HFLM):  # type: ignore[misc]
         longest = max((normalize_gen_kwargs(s, self.max_gen_toks)["max_gen_toks"] for _, s in asked), default=0)
         if longest >= self.max_length:
             raise UserError(
-                f"lm-eval's task asks for answers of up to {longest} tokens, but the model takes {self.max_length} in all: "
-                "leave it out for this model"
+                f"lm-eval's task asks for answers of up to {longest} tokens, but the model takes {self.max_length} in "
+                "all: leave it out for this model"
             )
         if any(settings.get("do_sample") for _, settings in asked):
             texts: list[str] = super().generate_until(requests, disable_tqdm=True)

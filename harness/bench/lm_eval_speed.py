@@ -5,9 +5,9 @@ Without a part all three, each printed as it ends. DATA_DIR holds ``mmlu/`` and 
 Without a limit: all questions of MMLU and of ARC 0-shot, the first 100 of ARC 25-shot. B: the batch size of plain
 lm-eval, which is 1 unless told otherwise (on a CPU it is slower with more); ours is the recipes' 16.
 
-One JSON line a part: items, scores of both, greatest difference of a log-likelihood, items that differ in a metric or in
-their prompt, seconds (building of prompts included), their ratio over all and by slice (least, median, greatest), and
-the ratio of floating-point operations, which no busy machine moves. Same model object, tokenizer, tasks and items. The
+One JSON line a part: items, scores of both, greatest difference of a log-likelihood, items that differ in a metric or
+in their prompt, seconds (building of prompts included), their ratio over all and by slice (least, median, greatest),
+and the ratio of floating-point operations, which no busy machine moves. Same model object, tokenizer, tasks, items. The
 two sides take turns, slice by slice: a subject of MMLU, 100 items of ARC 0-shot; ARC 25-shot is one slice, since its
 examples are drawn item after item from one stream (so these are the prompts of ``lm_eval --limit``).
 """
@@ -19,7 +19,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +104,8 @@ def compare(ours: Side, theirs: Side, asked: Sequence[Slice]) -> dict[str, Any]:
     for i, part in enumerate(asked):
         for side in (ours, theirs) if i % 2 == 0 else (theirs, ours):
             side.run(part)
-        print(
-            f"{i + 1}/{len(asked)}: {ours.seconds[-1]:.1f} s, {theirs.seconds[-1]:.1f} s", file=sys.stderr, flush=True
-        )
+        took = f"{ours.seconds[-1]:.1f} s, lm-eval {theirs.seconds[-1]:.1f} s"
+        print(f"{i + 1}/{len(asked)}: {took}", file=sys.stderr, flush=True)
     pairs = list(zip(ours.rows, theirs.rows, strict=True))
     gaps = [abs(x[0] - y[0]) for a, b in pairs for x, y in zip(a["resps"], b["resps"], strict=True)]
     seconds = sum(ours.seconds), sum(theirs.seconds)
@@ -128,45 +127,31 @@ def compare(ours: Side, theirs: Side, asked: Sequence[Slice]) -> dict[str, Any]:
     }
 
 
-def measure(
-    folder: Path, parts: Sequence[str] = tuple(PARTS), limit: int = 0, model: str = "smollm2", batch: int = 1
-) -> Iterator[dict[str, Any]]:
-    """One row a part, as it ends.
+def side_by_side(part: Part, policy: Policy, limit: int = 0, batch: int = 1) -> dict[str, Any]:
+    """A part on the data folder, for a policy whose meter sees both sides.
 
     Args:
         limit: first items only (0: the part's own number). batch: of plain lm-eval.
 
     Raises:
-        UserError: the folder has no questions, or lm-eval is not installed.
+        UserError: the folder has no questions.
     """
-    from benchmarks.lmeval import tasks
-
-    tasks.lm_eval_version()
     from lm_eval.models.huggingface import HFLM
 
     import benchmarks.lmeval
     from benchmarks.lmeval.model import PolicyLM
     from benchmarks.lmeval.run import quiet, seeded
 
-    os.environ["SAIL_BENCH_DATA_DIR"] = str(folder.resolve())
-    with tempfile.TemporaryDirectory() as scratch:
-        start = build_start(model, Store(Path(scratch)))
-        loaded, tokenizer = load_model(start), load_tokenizer(start)
-        ledger = Ledger()
-        policy = Policy(loaded, tokenizer, "bench", meter=Meter(ledger), cache=None)  # meters the model, for both sides
-        for name in parts:
-            part = PARTS[name]
-            with redirect_stdout(sys.stderr), quiet(), seeded():
-                benchmark = getattr(benchmarks.lmeval, part.benchmark)()
-                if not benchmark.source.paths():
-                    raise UserError(f"{folder} has no {benchmark.source.folder} with questions: name one that has")
-                built = {task.config.task: task for task in benchmark.tasks()}
-                ours = Side(PolicyLM(policy, BATCH), built, benchmark.shots, ledger)
-                plain = HFLM(pretrained=loaded, tokenizer=tokenizer, batch_size=batch)
-                theirs = Side(plain, built, benchmark.shots, ledger)
-                sizes = {task: len(built[task].eval_docs) for task in built}
-                found = compare(ours, theirs, slices(sizes, limit or part.items, part.slice))
-            yield {"part": name, "model": model, "shots": benchmark.shots, "lm_eval_batch": batch} | found
+    with redirect_stdout(sys.stderr), quiet(), seeded():
+        benchmark = getattr(benchmarks.lmeval, part.benchmark)()
+        if not benchmark.source.paths():
+            raise UserError(f"The data folder has no {benchmark.source.folder} with questions: name one that has")
+        built = {task.config.task: task for task in benchmark.tasks()}
+        plain = HFLM(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch)
+        sides = [Side(lm, built, benchmark.shots, policy.meter.ledger) for lm in (PolicyLM(policy, BATCH), plain)]
+        sizes = {name: len(task.eval_docs) for name, task in built.items()}
+        found = compare(sides[0], sides[1], slices(sizes, limit or part.items, part.slice))
+    return {"shots": benchmark.shots, "lm_eval_batch": batch} | found
 
 
 @click.command()
@@ -177,9 +162,17 @@ def measure(
 @click.option("--batch", type=click.IntRange(1), default=1, help="Batch size of plain lm-eval.")
 def main(folder: Path, parts: tuple[str, ...], limit: int, model: str, batch: int) -> None:
     """Log-likelihoods and time of both sides, a JSON line a part."""
+    from benchmarks.lmeval.tasks import lm_eval_version
+
+    os.environ["SAIL_BENCH_DATA_DIR"] = str(folder.resolve())
     try:
-        for line in measure(folder, parts or tuple(PARTS), limit, model, batch):
-            print(json.dumps(line), flush=True)
+        lm_eval_version()
+        with tempfile.TemporaryDirectory() as scratch:
+            start = build_start(model, Store(Path(scratch)))
+            policy = Policy(load_model(start), load_tokenizer(start), "bench", meter=Meter(Ledger()), cache=None)
+            for name in parts or PARTS:
+                found = side_by_side(PARTS[name], policy, limit, batch)
+                print(json.dumps({"part": name, "model": model} | found), flush=True)
     except UserError as error:
         sys.exit(f"Error: {error}")
 
