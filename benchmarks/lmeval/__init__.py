@@ -278,7 +278,7 @@ class AnyOptions(LMEvalOptions):
 
     shots: int | None = Field(default=None, ge=0)
     chat: bool = False
-    revision: str = ""
+    revision: str = Field(default="", pattern="^([0-9a-f]{40})?$")
 
 
 class AnyTask(LMEval):

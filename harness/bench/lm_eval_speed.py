@@ -35,7 +35,7 @@ from harness.models import build_start
 from harness.policy import Policy, load_model, load_tokenizer
 from harness.store import Store
 
-BATCH, WARM_UP = 16, 2
+BATCH, WARM_UP = 16, 1
 Slice = dict[str, list[int]]
 
 
