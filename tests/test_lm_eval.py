@@ -375,6 +375,7 @@ def test_ifeval_equals_plain_lm_eval(
 ) -> None:
     """Rules that need no data of NLTK; a rule that does is told in a sentence."""
     monkeypatch.setattr("nltk.download", lambda name: False)
+    monkeypatch.setattr("nltk.data.path", [])
     say = Writer(5)
 
     def item(key: int, rule: str, **settings: Any) -> dict[str, Any]:
