@@ -44,7 +44,7 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
 
     known = official(None, folder)
     assert known.difficulty is not None
-    rows = [_alpaca(folder, model) for model in ("alpaca-7b", "gemma-7b-it")]
+    rows = [alpaca_rows(folder, model) for model in ("alpaca-7b", "gemma-7b-it")]
     one = np.ones((1, len(known.difficulty)))
     truth = controlled(fit(*rows[0], known.difficulty, one, known.anchors), known.difficulty, one)[0]
     rng, n = np.random.default_rng(0), len(known.difficulty)
@@ -63,7 +63,8 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
     told("length-controlled win rate, false verdicts", false, started)
 
 
-def _alpaca(folder: Path, model: str) -> tuple[Array, Array]:
+def alpaca_rows(folder: Path, model: str) -> tuple[Array, Array]:
+    """Preferences in [0, 1] and length differences (baseline minus model, characters) of a published model."""
     rows = files.rows(folder / "alpaca_eval" / "annotations" / f"{model}.jsonl")
     y = np.array([float(r["preference"]) - 1 for r in rows])
     return y, np.array([float(r["len_1"] - r["len_2"]) for r in rows])

@@ -179,7 +179,8 @@ class Client:
         import openai
 
         try:
-            answer = await client.chat.completions.create(model=self.endpoint.model, **call.request())
+            body = {"model": self.endpoint.model, **call.request()}
+            answer = await client.post("/chat/completions", cast_to=object, body=body)  # typed models cost more than all
             return "", None, _read(answer, self._empty)
         except openai.APITimeoutError:
             return "timeout", None, None
@@ -216,26 +217,25 @@ class _UnreadableError(Exception):
 
 
 def _read(answer: Any, empty: bool) -> Reply:
-    """The parts of a chat completion that are kept."""
-    choices = getattr(answer, "choices", None)
-    if not choices or getattr(choices[0], "message", None) is None:
+    """The parts of a chat completion (its JSON) that are kept."""
+    try:
+        choice = answer["choices"][0]
+        text = choice["message"].get("content") or ""
+        content = (choice.get("logprobs") or {}).get("content")
+        top = {t["token"]: float(t["logprob"]) for t in content[0]["top_logprobs"]} if content else None
+        usage = answer.get("usage") or {}
+        tokens = [int(usage.get(k) or 0) for k in ("prompt_tokens", "completion_tokens")]
+    except (TypeError, KeyError, IndexError, AttributeError, ValueError):
+        raise _UnreadableError("malformed answer") from None
+    if not isinstance(text, str):
         raise _UnreadableError("malformed answer")
-    choice = choices[0]
-    text = choice.message.content or ""
     if not text and not empty:
         raise _UnreadableError("empty answer")
-    content = getattr(choice.logprobs, "content", None) if getattr(choice, "logprobs", None) else None
-    top = {t.token: float(t.logprob) for t in content[0].top_logprobs} if content else None
-    usage = getattr(answer, "usage", None)
-    return Reply(
-        text,
-        top or None,
-        str(getattr(answer, "model", "") or ""),
-        str(getattr(answer, "system_fingerprint", "") or ""),
-        int(getattr(usage, "prompt_tokens", 0) or 0),
-        int(getattr(usage, "completion_tokens", 0) or 0),
-        finish=str(getattr(choice, "finish_reason", "") or ""),
+    model, fingerprint, finish = (
+        str(found.get(key) or "")
+        for found, key in ((answer, "model"), (answer, "system_fingerprint"), (choice, "finish_reason"))
     )
+    return Reply(text, top or None, model, fingerprint, *tokens, finish=finish)
 
 
 def _retry_after(headers: Any) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,11 +99,18 @@ def style_controlled(pool: Pool, weights: Array, version: Version = "v0.1", feat
         weights: counts of one joint draw of prompts for all models, shape (R, prompts).
     """
     d = differences(pool, version)[:, :features]
-    parts = [_fit(pool, d, weights[i : i + CHUNK], version) for i in range(0, len(weights), CHUNK)]
+    start = _fit(pool, d, pool.one(), version).beta
+    parts = [_fit(pool, d, weights[i : i + CHUNK], version, start).fit for i in range(0, len(weights), CHUNK)]
     return Fit(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("scores", "coefficients", "mean", "sd")))
 
 
-def _fit(pool: Pool, d: Array, weights: Array, version: Version) -> Fit:
+class _Fitted(NamedTuple):
+    fit: Fit
+    beta: Array
+
+
+def _fit(pool: Pool, d: Array, weights: Array, version: Version, start: Array | None = None) -> _Fitted:
+    """Newton's method from ``start`` (the data's own fit, say), one fit for each row of weights."""
     count, k, r = len(pool.models), d.shape[1], len(weights)
     old = version == "v0.1"
     rows = weights[:, pool.prompt]
@@ -131,7 +138,7 @@ def _fit(pool: Pool, d: Array, weights: Array, version: Version) -> Fit:
     if old:
         penalty += 1.0
         penalty[: count + 1] /= log(10) ** 2
-    beta = np.zeros((r, maps.shape[2]))
+    beta = np.zeros((r, maps.shape[2])) if start is None else np.repeat(start, r, 0)
     second = np.zeros((r, width, width))
     for _ in range(60):
         raw = np.einsum("rwp,rp->rw", maps, beta)
@@ -142,10 +149,10 @@ def _fit(pool: Pool, d: Array, weights: Array, version: Version) -> Fit:
         hessian = np.swapaxes(maps, 1, 2) @ second @ maps + np.diag(penalty + 1e-9)
         move = np.linalg.solve(hessian, gradient[..., None])[..., 0]
         beta += np.clip(move, -3, 3)
-        if np.abs(move).max() < 1e-9:
+        if np.abs(move).max() < 1e-6:  # quadratic: what is left is the square of that
             break
     strength = beta[:, :count] - (beta[:, count : count + 1] if old else 0)
-    return Fit(100 / (1 + np.exp(-strength)), beta[:, offset:], mean, sd)
+    return _Fitted(Fit(100 / (1 + np.exp(-strength)), beta[:, offset:], mean, sd), beta)
 
 
 def with_style(pool: Pool, weights: Array, style: Style, version: Version = "v0.1") -> Array:
