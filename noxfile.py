@@ -74,6 +74,15 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def statistics(session: nox.Session) -> None:
+    """How often intervals cover, and what scoring takes, on published judgments; `-- ../shared/golden 200` is a look."""
+    prepare(session, ".[dev]")
+    arguments = session.posargs or ["../shared/golden"]
+    session.run("python", "-m", "harness.bench.scoring_speed", arguments[0])
+    session.run("python", "-m", "harness.bench.coverage", *arguments)
+
+
+@nox.session(default=False)
 def lm_eval(session: nox.Session) -> None:
     """MMLU and ARC-Challenge against plain lm-eval, item by item; `-- ../shared/golden --part mmlu --limit 20`."""
     prepare(session, ".[dev]")

@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Metric:
-    """One metric of all models: ``values`` (M,) and ``samples`` (M, R), replicates of one joint draw of prompts.
+    """One metric of all models: ``values`` (M,) and ``samples`` (M, R), replicates of one joint draw of
+    ``prompts`` prompts.
 
     A ``detail`` stands in the JSON only, and is not compared.
     """
@@ -27,6 +28,7 @@ class Metric:
     unit: str
     values: Array
     samples: Array
+    prompts: int
     detail: bool = False
 
 
@@ -56,7 +58,7 @@ class Scored:
             valid, total = self.counts[i]
             row: dict[str, Any] = {"model": model, "n_valid": valid, "n_total": total, "metrics": {}}
             for metric in self.metrics:
-                found = interval(float(metric.values[i]), metric.samples[i])
+                found = interval(float(metric.values[i]), metric.samples[i], metric.prompts)
                 row["metrics"][metric.name] = {
                     "value": _plain(found.value),
                     "low": _plain(found.low),
@@ -82,7 +84,7 @@ class Scored:
                 }
                 for metric in self.metrics
                 if not metric.detail
-                for d in against(self.models, metric.values, metric.samples, reference)
+                for d in against(self.models, metric.values, metric.samples, reference, metric.prompts)
             ]
         return out | {"warnings": self.warnings}
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.errors import UserError
 from harness.results import BenchmarkResult, Columns, Estimator, Metric
-from harness.stats.bootstrap import POWER_FACTOR, interval, replicates
+from harness.stats.bootstrap import interval, replicates
 from harness.store import digest
 from sail.types import Request
 
@@ -139,7 +139,7 @@ def evaluate(metric: Metric, items: dict[str, Columns]) -> Metric:
     """The metric with value, interval, minimum detectable difference and counts."""
     columns = items[metric.estimator.group]
     value, samples = replicates(metric.estimator.kind, columns, metric.estimator.column)
-    found = interval(value, samples)
+    found = interval(value, samples, len(columns["id"]))
     values = columns[metric.estimator.column] if metric.estimator.column else columns["id"]
     flat = [v for row in values for v in (row if isinstance(row, list) else [row])]
     total, valid = len(flat), sum(v is not None for v in flat)
@@ -148,7 +148,7 @@ def evaluate(metric: Metric, items: dict[str, Columns]) -> Metric:
             "value": _number(value),
             "low": _number(found.low),
             "high": _number(found.high),
-            "mdd": _number(POWER_FACTOR * 2**0.5 * found.error),
+            "mdd": _number(2**0.5 * found.mdd),
             "n_valid": valid,
             "n_total": total,
         }
@@ -169,4 +169,15 @@ def score(
         judge=judge,
         metrics=[evaluate(m, items) for m in metrics],
         items=items,
+        snapshots=sorted(_snapshots(rows)),
     )
+
+
+def _snapshots(found: Any) -> set[str]:
+    """Every ``judge`` in rows of any depth: the model that an endpoint said it answered as."""
+    if isinstance(found, list):
+        return set().union(*map(_snapshots, found))
+    if not isinstance(found, dict):
+        return set()
+    own = {found["judge"]} if isinstance(found.get("judge"), str) and found["judge"] else set()
+    return own.union(*map(_snapshots, found.values()))

@@ -54,7 +54,7 @@ class Metric(_Record):
 
 
 class BenchmarkResult(_Record):
-    """Scores of one benchmark under one protocol."""
+    """Scores of one benchmark under one protocol. ``snapshots``: the models that the judge's endpoint said answered."""
 
     benchmark: str
     title: str
@@ -64,6 +64,7 @@ class BenchmarkResult(_Record):
     judge: dict[str, Any] | None
     metrics: list[Metric]
     items: dict[str, Columns]
+    snapshots: list[str] = []
 
     def metric(self, name: str) -> Metric:
         """A metric by name."""

@@ -167,6 +167,8 @@ def test_official_sets_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli:
     assert sum(calls) >= len(judge.asked)  # the local judge's calls are in it too; equal questions were asked once
     page = (tmp_path / "results/official/pairs-16/LEADERBOARD.md").read_text()
     assert "`judge-1` behind an endpoint" in page
+    assert "answered by `judge-1-2024`." in page
+    assert found["mt_bench_official"].snapshots == ["judge-1-2024"]
     assert "MT-Bench (official set)" in page
     asked = len(judge.asked)
     again = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)

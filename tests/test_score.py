@@ -269,6 +269,6 @@ def test_holm_keeps_its_error_rate() -> None:
     for _ in range(400):
         values = rng.normal(size=(5, 200))
         weights = rng.multinomial(200, np.full(200, 1 / 200), size=300)
-        found = against(list("abcde"), values.mean(1), values @ weights.T / 200, "a")
+        found = against(list("abcde"), values.mean(1), values @ weights.T / 200, "a", 200)
         false += any(d.verdict != "no difference shown" for d in found)
     assert false / 400 < 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5

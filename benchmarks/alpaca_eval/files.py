@@ -168,13 +168,19 @@ def score(
         raise UserError("Two annotation files hold the same model: leave one out")
     draw = joint_draw(len(known.instructions))
     raw = [_means(a.y, draw[:, a.index]) for a in found]
-    metrics = [Metric("win_rate", "win %", *columns(raw))]
+    metrics = [Metric("win_rate", "win %", *columns(raw), len(draw[0]))]
     warnings = [p for a in found for p in a.problems]
     if known.difficulty is None:
         warnings.append("no length-controlled win rate: instruction difficulty and anchors are absent (--data-dir)")
     else:
         metrics.insert(
-            0, Metric("length_controlled", "win %", *columns([_lc(a, known, draw, how, row_numbers) for a in found]))
+            0,
+            Metric(
+                "length_controlled",
+                "win %",
+                *columns([_lc(a, known, draw, how, row_numbers) for a in found]),
+                len(draw[0]),
+            ),
         )
         for a, lc, wr in zip(found, metrics[0].values, metrics[1].values, strict=True):
             if lc < min(wr - wr / 4, wr - 10) or lc > max(wr + (100 - wr) / 4, wr + 10):

@@ -146,7 +146,7 @@ def score(
     order = sorted({r["question"] for r in rows})
     games_ = pool(rows, looks, order)
     draw, one = joint_draw(len(order)), np.ones((1, len(order)))
-    metrics = [Metric("win_rate", "win %", win_rates(games_, one)[0], win_rates(games_, draw).T)]
+    metrics = [Metric("win_rate", "win %", win_rates(games_, one)[0], win_rates(games_, draw).T, len(order))]
     style_of: dict[str, Any] | None = None
     absent = {(m, r["question"]) for r in rows for m in (r["model"], r["baseline"])} - set(looks)
     if answered is None:
@@ -156,7 +156,7 @@ def score(
         warnings.append(f"no style-controlled score: {len(absent)} answers are absent, as {model}'s to {question}")
     else:
         values, samples, style_of = _controlled(games_, one, draw, version, frozen)
-        metrics.insert(0, Metric("style_controlled", "win %", values, samples))
+        metrics.insert(0, Metric("style_controlled", "win %", values, samples, len(order)))
     valid, total = Counter[str](), Counter[str]()
     for r in rows:
         valid[r["model"]] += r["valid"]

@@ -11,6 +11,7 @@ from benchmarks.mt_bench.grading import REFERENCED, collect, official_mean, rati
 from benchmarks.scored import Metric, Scored, joint_draw
 from harness import files
 from harness.errors import UserError
+from harness.stats.bootstrap import interval
 from harness.store import digest
 
 
@@ -56,7 +57,7 @@ def score(judged: Path, questions: Path | None = None) -> Scored:
             "unparsed": found[m].unparsed,
             "messy": bool(told),
             "show_result": official_mean(rows, m),
-            "standard_error": metrics[0].samples[i].std(ddof=1),
+            "standard_error": interval(0.0, metrics[0].samples[i], len(order)).error,
         }
     return Scored(
         "MT-Bench",
@@ -80,4 +81,4 @@ def _mean(name: str, grid: Any, draw: Any, detail: bool = False) -> Metric:
     sums, counts = np.where(valid, grid, 0).sum(2), valid.sum(2).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         value, samples = sums.sum(1) / counts.sum(1), (draw @ sums.T / (draw @ counts.T)).T
-    return Metric(name, "rating 1-10", value, samples, detail)
+    return Metric(name, "rating 1-10", value, samples, int(valid.any((0, 2)).sum()), detail)

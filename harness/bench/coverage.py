@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import files
-from harness.stats.bootstrap import Interval, interval
+from harness.stats.bootstrap import interval
 from harness.stats.bradley_terry import Pool, style_controlled
 from harness.stats.length_control import Anchors, controlled, fit
 
@@ -53,12 +53,12 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
         chosen, weights = rng.integers(n, size=n), draw(rng, n, resamples)
         gamma = known.difficulty[chosen]
         y, delta = rows[0][0][chosen], rows[0][1][chosen]
-        found = interval(*_lc(y, delta, gamma, known.anchors, weights))
+        found = interval(*_lc(y, delta, gamma, known.anchors, weights), n)
         hits.append(found.low <= truth <= found.high)
         swap = rng.random(n) < 0.5
         sides = [[np.where(swap, rows[1 - k][f][chosen], rows[k][f][chosen]) for f in (0, 1)] for k in (0, 1)]
         (a, s), (b, t) = (_lc(y, delta, gamma, known.anchors, weights) for y, delta in sides)
-        false.append(interval(a - b, s - t).p < 0.05)
+        false.append(interval(a - b, s - t, n).p < 0.05)
     told("length-controlled win rate, coverage", hits, started)
     told("length-controlled win rate, false verdicts", false, started)
 
@@ -87,12 +87,12 @@ def style_control(folder: Path, sets: int, resamples: int) -> None:
         drawn = _drawn(pool, chosen, np.zeros(n, dtype=bool))
         value, samples = style_controlled(drawn, drawn.one()).scores[0], style_controlled(drawn, weights).scores
         for m in range(2):
-            found = interval(float(value[m]), samples[:, m])
+            found = interval(float(value[m]), samples[:, m], n)
             hits.append(bool(found.low <= truth[m] <= found.high))
         drawn = _drawn(pool, chosen, rng.random(n) < 0.5)
         value, samples = style_controlled(drawn, drawn.one()).scores[0], style_controlled(drawn, weights).scores
         difference = float(value[0] - value[1])
-        false.append(interval(difference, samples[:, 0] - samples[:, 1]).p < 0.05)
+        false.append(interval(difference, samples[:, 0] - samples[:, 1], n).p < 0.05)
     told("style-controlled score, coverage", hits, started)
     told("style-controlled score, false verdicts", false, started)
 
@@ -139,11 +139,10 @@ def ratings(folder: Path, sets: int, resamples: int) -> None:
     rng, hits, false, started = np.random.default_rng(2), [], [], time.perf_counter()
     for _ in range(sets):
         chosen, weights = rng.integers(80, size=80), draw(rng, 80, resamples)
-        found = interval(float(means[0, chosen].mean()), weights @ means[0, chosen] / 80)
+        found = interval(float(means[0, chosen].mean()), weights @ means[0, chosen] / 80, 80)
         hits.append(found.low <= means[0].mean() <= found.high)
         difference = (means[0] - means[1])[chosen] * np.where(rng.random(80) < 0.5, 1, -1)
-        error = interval(float(difference.mean()), weights @ difference / 80).error
-        false.append(Interval(float(difference.mean()), np.nan, np.nan, error).p < 0.05)
+        false.append(interval(float(difference.mean()), weights @ difference / 80, 80).p < 0.05)
     told("MT-Bench mean, coverage", hits, started)
     told("MT-Bench mean, false verdicts", false, started)
 

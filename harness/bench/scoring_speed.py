@@ -54,7 +54,7 @@ def length_control(folder: Path) -> None:
 
 
 def style_control(folder: Path) -> None:
-    """A pool of 16 models with real games; where an answer's style is not in the data, that of another model stands in."""
+    """A pool of 16 models with real games; answers whose style is not in the data have that of another model."""
     rows = files.rows(folder / "arena_hard" / "battles_gpt4o_judge_16models.jsonl")
     looks: dict[str, list[list[float]]] = {}
     for r in files.rows(folder / "arena_hard" / "style_features_v0.1.jsonl"):

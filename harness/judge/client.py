@@ -180,7 +180,9 @@ class Client:
 
         try:
             body = {"model": self.endpoint.model, **call.request()}
-            answer = await client.post("/chat/completions", cast_to=object, body=body)  # typed models cost more than all
+            answer = await client.post(
+                "/chat/completions", cast_to=object, body=body
+            )  # typed models cost more than all
             return "", None, _read(answer, self._empty)
         except openai.APITimeoutError:
             return "timeout", None, None

@@ -106,8 +106,8 @@ def _head(board: Board) -> str:
     for key, judge in sorted(judges.items()):
         if judge["kind"] == "endpoint":
             lines.append(
-                f"**Judge** `{key}`: `{judge['model']}` behind an endpoint (`{judge['endpoint']}`), official prompts. "
-                "Scores compare with published ones only if that is the judge they name."
+                f"**Judge** `{key}`: `{judge['model']}` behind an endpoint (`{judge['endpoint']}`), official prompts"
+                f"{_snapshots(board, key)}. Scores compare with published ones only if that is the judge they name."
             )
             continue
         lines.append(
@@ -133,6 +133,15 @@ def _head(board: Board) -> str:
     if _by_seed(board):
         lines.append(f"![Gold reward by seed]({SEEDS})")
     return "\n\n".join(line for line in lines if line)
+
+
+def _snapshots(board: Board, key: str) -> str:
+    """Which models the endpoint of a judge said it answered as."""
+    found = {s for r in board.ok for b in r.benchmarks if b.judge and digest(b.judge) == key for s in b.snapshots}
+    told = ", ".join(f"`{name}`" for name in sorted(found))
+    if len(found) > 1:
+        return f", answered by {told}: **the judge changed on the way, so rows may differ by judge**"
+    return f", answered by {told}" if found else ""
 
 
 def _oracles(training: dict[str, Any], evaluation: dict[str, Any]) -> str:

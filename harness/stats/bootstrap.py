@@ -51,7 +51,7 @@ class Interval:
     @property
     def p(self) -> float:
         """Two-sided p of no difference, if this is the interval of a difference (Student's t with its degrees of
-        freedom, normal for one seed); NaN where there is no error, 1 where nothing differs at all."""
+        freedom); NaN where there is no error, 1 where nothing differs at all."""
         from scipy.special import ndtr, stdtr
 
         if not isfinite(self.value) or not isfinite(self.error):
@@ -62,13 +62,22 @@ class Interval:
         return float(2 * (ndtr(ratio) if self.df == inf else stdtr(self.df, ratio)))
 
 
-def interval(value: float, samples: Array) -> Interval:
-    """95% percentile interval of bootstrap replicates."""
+def interval(value: float, samples: Array, prompts: int) -> Interval:
+    """95% interval of bootstrap replicates over ``prompts`` prompts: the percentile interval, widened for small sets.
+
+    A bootstrap draw spreads less than prompts do, by sqrt((n - 1) / n), and its percentiles are those of a normal law
+    where Student's with n - 1 degrees of freedom would be right (T. Hesterberg 2015, "expanded percentile"). At 80
+    prompts that is 2% of the width, at 16 prompts 12%.
+    """
     usable = samples[np.isfinite(samples)]
-    if len(usable) == 0:
+    if len(usable) < 2 or prompts < 2:
         return Interval(value, float("nan"), float("nan"), float("nan"))
-    low, high = np.percentile(usable, [2.5, 97.5])
-    return Interval(value, float(low), float(high), float(usable.std(ddof=1)))
+    from scipy.special import ndtr
+
+    wider, df = (prompts / (prompts - 1)) ** 0.5, prompts - 1.0
+    tail = 100 * float(ndtr(-wider * _t(0.975, df)))
+    low, high = np.percentile(usable, [tail, 100 - tail])
+    return Interval(value, float(low), float(high), wider * float(usable.std(ddof=1)), df)
 
 
 def over_seeds(values: Array, samples: Array, prompts: int) -> Interval:
@@ -84,15 +93,15 @@ def over_seeds(values: Array, samples: Array, prompts: int) -> Interval:
     """
     value, centre = float(values.mean()), samples.mean(0)
     if len(values) == 1:
-        return interval(value, centre)
+        return interval(value, centre, prompts)
     usable = centre[np.isfinite(centre)]
-    if len(usable) < 2 or not np.isfinite(value):
+    if len(usable) < 2 or prompts < 2 or not np.isfinite(value):
         return Interval(value, float("nan"), float("nan"), float("nan"))
-    parts = float(usable.var(ddof=1)), float(values.var(ddof=1)) / len(values)
+    parts = float(usable.var(ddof=1)) * prompts / (prompts - 1), float(values.var(ddof=1)) / len(values)
     error = sum(parts) ** 0.5
     if error == 0:
         return Interval(value, value, value, 0.0)
-    df = error**4 / (parts[0] ** 2 / max(1, prompts - 1) + parts[1] ** 2 / (len(values) - 1))
+    df = error**4 / (parts[0] ** 2 / (prompts - 1) + parts[1] ** 2 / (len(values) - 1))
     half = _t(0.975, df) * error
     return Interval(value, value - half, value + half, error, df)
 

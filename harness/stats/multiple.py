@@ -24,14 +24,15 @@ class Difference:
     verdict: str
 
 
-def against(models: Sequence[str], values: Array, samples: Array, reference: str) -> list[Difference]:
+def against(models: Sequence[str], values: Array, samples: Array, reference: str, prompts: int) -> list[Difference]:
     """Every other model against ``reference``.
 
     Args:
-        values: (M,). samples: bootstrap replicates of one joint draw of prompts for all models, (M, R).
+        values: (M,). samples: bootstrap replicates of one joint draw of ``prompts`` prompts for all models,
+            (M, R).
     """
     base = list(models).index(reference)
     others = [i for i in range(len(models)) if i != base]
-    found = [interval(float(values[i] - values[base]), samples[i] - samples[base]) for i in others]
+    found = [interval(float(values[i] - values[base]), samples[i] - samples[base], prompts) for i in others]
     adjusted = holm([f.p for f in found])
     return [Difference(models[i], f, f.p, p, verdict(f, 1, p)) for i, f, p in zip(others, found, adjusted, strict=True)]
