@@ -75,7 +75,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def statistics(session: nox.Session) -> None:
-    """How often intervals cover, and what scoring takes, on published judgments; `-- ../shared/golden 200` is a look."""
+    """Coverage of the intervals and time of scoring, on published judgments; `-- ../shared/golden 200` is a look."""
     prepare(session, ".[dev]")
     arguments = session.posargs or ["../shared/golden"]
     session.run("python", "-m", "harness.bench.scoring_speed", arguments[0])
