@@ -33,8 +33,9 @@ class BenchmarkOptions(BaseModel):
 @dataclass
 class EvalContext:
     """What a benchmark may use: the policy under test, the start policy, the judge, the oracle, and unseen data.
-    ``kept`` gives the policy at a share of the budget; None if the run ended before it. ``ask`` puts questions to the
-    judge behind the recipe's endpoint."""
+    ``training_oracle``: the one that labelled the training pairs, where another one evaluates. ``kept`` gives the
+    policy at a share of the budget; None if the run ended before it. ``ask`` puts questions to the judge behind the
+    recipe's endpoint."""
 
     policy: Policy
     start: Policy
@@ -43,6 +44,7 @@ class EvalContext:
     prompts: Sequence[Row]
     heldout_pairs: Sequence[Row]
     scoring_batch_size: int
+    training_oracle: MeteredOracle | None = None
     ask: Callable[[Sequence[Call]], list[Reply]] = lambda calls: []
     kept: Callable[[float], Policy | None] = lambda fraction: None
     progress: Callable[[int], None] = lambda done: None
