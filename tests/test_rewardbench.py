@@ -15,7 +15,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from benchmarks.rewardbench import RewardBench, RewardBenchOptions, data, encode, measured, wins
+from benchmarks.rewardbench import RewardBench, RewardBenchOptions, data, encode, measured
 from benchmarks.rewardbench.reward import _judged
 from benchmarks.rewardbench.sections import SECTIONS, SIZE, SIZES, WEIGHTS, label
 from harness.benchmark import EvalContext, Row, evaluate, score
@@ -358,7 +358,7 @@ def test_reward_models_on_pairs(reward_dirs: list[Path], folder: Path, tokenizer
                 rewards.append(float(model(input_ids=ids).logits))
         judged = _judged(RewardModel(RewardModelOptions(model=str(place))), *asked(), None, lambda done: None)
         assert [reward for reward, _ in judged] == pytest.approx(rewards, abs=1e-4)
-        won = [wins(rewards[2 * i : 2 * i + 2]) for i in range(11)]
+        won = [float(rewards[2 * i] > rewards[2 * i + 1]) for i in range(11)]
         values.append(won)
         assert row["metrics"]["RewardBench-format pairs, mean"]["value"] == pytest.approx(100 * np.mean(won))
         assert (row["n_valid"], row["n_total"]) == (11, 12)

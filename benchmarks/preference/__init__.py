@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from benchmarks.common import wins
 from benchmarks.preference.diversity import novelty
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
 from harness.results import Columns, Metric
@@ -105,7 +106,7 @@ class Preference(Benchmark):
         columns: Columns = {
             "id": [r["id"] for r in answered],
             main: [round(r["reward"], 6) for r in answered],
-            "win": [_half(r["reward"] - r["start_reward"]) for r in answered],
+            "win": [wins(r["reward"], r["start_reward"]) for r in answered],
             "kl": [round(r["logp"] - r["start_logp"], 5) for r in answered],
             "reverse_kl": [round(r["start_answer_logp"] - r["start_answer_policy_logp"], 5) for r in answered],
             "start_nll": [round(-r["start_logp"], 5) for r in answered],
@@ -137,18 +138,13 @@ class Preference(Benchmark):
         margins: Columns = {
             "id": [r["id"] for r in pairs],
             "margin": [round(r["margin"], 6) for r in pairs],
-            "accurate": [_half(r["margin"]) for r in pairs],
+            "accurate": [wins(r["margin"], 0) for r in pairs],
         }
         metrics += [
             metric("margin", "held-out margin", "beta-free nats", 0, "mean", "margin", group="pairs"),
             metric("accuracy", "held-out accuracy", "%", 0, "percent", "accurate", group="pairs"),
         ]
         return {"items": columns, "pairs": margins}, metrics
-
-
-def _half(difference: float) -> float:
-    """1 for a positive difference, 0 for a negative one, one half for none."""
-    return 0.5 + 0.5 * ((difference > 0) - (difference < 0))
 
 
 def _scored(context: EvalContext, policy: Policy, asked: list[Request], answers: list[Completion]) -> list[float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from benchmarks.common import wins
 from benchmarks.rewardbench import data
 from benchmarks.rewardbench.sections import SECTION, SECTIONS, WEIGHTS, label, official
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
@@ -85,18 +86,8 @@ class RewardBench(Benchmark):
 
     def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
         """The implicit reward first; sections, if they are the official ones; then without a reference."""
-        ratio = [_ratio(r) for r in rows]
-        logps = [r["policy"] and r["policy"]["logps"] for r in rows]
-        tokens = [r["policy"] and r["policy"]["tokens"] for r in rows]
-        values = {
-            "accuracy": [wins(pair) for pair in ratio],
-            "summed": [wins(pair) for pair in logps],
-            "per_token": [
-                wins(pair and [a / n for a, n in zip(pair, count, strict=True)])
-                for pair, count in zip(logps, tokens, strict=True)
-            ],
-        }
-        return measured(rows, values, TITLES, self.title)
+        values = [_verdicts(r) for r in rows]
+        return measured(rows, {name: [v.get(name) for v in values] for name in TITLES}, TITLES, self.title)
 
 
 TITLES = {
@@ -135,15 +126,12 @@ def measured(
     return groups, metrics
 
 
-def wins(pair: Sequence[float] | None) -> float | None:
-    """1 if the first of two numbers is higher, 0 if the second is, one half if they are equal."""
-    return None if pair is None else 0.5 + 0.5 * ((pair[0] > pair[1]) - (pair[0] < pair[1]))
-
-
-def _ratio(row: Row) -> list[float] | None:
+def _verdicts(row: Row) -> dict[str, float]:
+    """1, 0 or one half by implicit reward, by log pi, and by log pi per token; nothing for a pair that is not valid."""
     if row["policy"] is None or row["start"] is None:
-        return None
-    return [a - b for a, b in zip(row["policy"]["logps"], row["start"]["logps"], strict=True)]
+        return {}
+    (a, b), (m, n), (c, d) = row["policy"]["logps"], row["policy"]["tokens"], row["start"]["logps"]
+    return {"accuracy": wins(a - c, b - d), "summed": wins(a, b), "per_token": wins(a / m, b / n)}
 
 
 def encode(policy: Policy, prompt: str, answers: Sequence[str]) -> list[list[int]]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.rewardbench import data, measured, wins
+from benchmarks.common import wins
+from benchmarks.rewardbench import data, measured
 from benchmarks.rewardbench.sections import label
 from benchmarks.scored import Metric, Scored, columns
 from harness.cache import RowCache
@@ -48,7 +49,7 @@ def score(
         rows = [pair for pair in pairs for _ in range(2)]
         judged = _judged(model, rows, texts, cache, partial(progress, name))
         won = [
-            None if pair["chosen"] == pair["rejected"] else wins([a, b])
+            None if pair["chosen"] == pair["rejected"] else wins(a, b)
             for pair, (a, _), (b, _) in zip(pairs, judged[::2], judged[1::2], strict=True)
         ]
         groups, found = measured(pairs, {"accuracy": won}, {"accuracy": ("", "acc %")}, "RewardBench")

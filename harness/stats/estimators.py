@@ -60,11 +60,11 @@ def distinct(columns: Columns, name: str, weights: Array) -> Array:
     An answer drawn twice brings nothing new, so distinct n-grams counted in a resample are too few on average, and
     their percentile interval would miss the value. Here a resample gains or loses what an answer alone brings, for each
     time that it is drawn more or less than once: right on average, and for one answer taken out exact. The variance is
-    that of the delete-one jackknife, which is not too small on average (Efron and Stein 1981).
+    that of the delete-one jackknife, which is not too small on average (Efron and Stein 1981). No more than 100.
     """
     new, only, total = (column(columns, f"{name}{part}") for part in ("", "_only", "_total"))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(100 * (new.sum() + (weights - 1) @ only) / (weights @ total))
+        return np.asarray(np.minimum(100 * (new.sum() + (weights - 1) @ only) / (weights @ total), 100))
 
 
 def sections(columns: Columns, name: str, weights: Array) -> Array:
