@@ -59,3 +59,8 @@ def answers(context: EvalContext, requests: Sequence[Request], policy: Any = Non
     with policy.meter.phase("eval"):
         completions = policy.sample(requests, context.progress)
     return [{"text": policy.text(c), "tokens": len(c.ids), "truncated": not c.stopped} for c in completions]
+
+
+def wins(first: float, second: float) -> float:
+    """1 if the first number is higher, 0 if the second is, one half if they are equal."""
+    return 0.5 + 0.5 * ((first > second) - (first < second))

@@ -33,8 +33,9 @@ class BenchmarkOptions(BaseModel):
 @dataclass
 class EvalContext:
     """What a benchmark may use: the policy under test, the start policy, the judge, the oracle, and unseen data.
-    ``kept`` gives the policy at a share of the budget; None if the run ended before it. ``ask`` puts questions to the
-    judge behind the recipe's endpoint."""
+    ``training_oracle``: the one that labelled the training pairs, where another one evaluates. ``kept`` gives the
+    policy at a share of the budget; None if the run ended before it. ``ask`` puts questions to the judge behind the
+    recipe's endpoint."""
 
     policy: Policy
     start: Policy
@@ -43,6 +44,7 @@ class EvalContext:
     prompts: Sequence[Row]
     heldout_pairs: Sequence[Row]
     scoring_batch_size: int
+    training_oracle: MeteredOracle | None = None
     ask: Callable[[Sequence[Call]], list[Reply]] = lambda calls: []
     kept: Callable[[float], Policy | None] = lambda fraction: None
     progress: Callable[[int], None] = lambda done: None
@@ -54,7 +56,8 @@ class Benchmark:
     ``judged``: a judge's identity belongs to its protocol; ``by_endpoint``: that judge is the recipe's ``judge:``
     behind an OpenAI-compatible endpoint, not the local one. ``on_task``: it uses the recipe's own evaluation prompts,
     held-out pairs and oracle, and they belong to its protocol. ``by_text``: the policy's texts are all it needs, so
-    that it measures a policy behind an endpoint too.
+    that it measures a policy behind an endpoint too. ``relative``: it measures against the start policy, which then
+    belongs to its protocol.
     """
 
     name: ClassVar[str]
@@ -66,6 +69,7 @@ class Benchmark:
     by_endpoint: ClassVar[bool] = False
     on_task: ClassVar[bool] = False
     by_text: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
     Options: ClassVar[type[BenchmarkOptions]] = BenchmarkOptions
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:

@@ -36,6 +36,15 @@ def rows(path: Path, needed: Iterable[str] = ()) -> list[Row]:
     Raises:
         UserError: no JSON, no object, or an object without one of the ``needed`` keys.
     """
+    return [row for _, row in numbered(path, needed)]
+
+
+def numbered(path: Path, needed: Iterable[str] = ()) -> list[tuple[str, Row]]:
+    """The same, each with its place (``line 3``, ``item 3``), for errors.
+
+    Raises:
+        UserError: as :func:`rows`.
+    """
     content, keys = text(path), list(needed)
     if content.lstrip().startswith("["):
         try:
@@ -58,7 +67,7 @@ def rows(path: Path, needed: Iterable[str] = ()) -> list[Row]:
         missing = [k for k in keys if k not in row]
         if missing:
             raise UserError(f"{path}, {unit} {number}: the key {missing[0]!r} is missing")
-    return [row for _, row in found]
+    return [(f"{unit} {number}", row) for number, row in found]
 
 
 def table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:

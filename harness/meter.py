@@ -316,6 +316,11 @@ class MeteredOracle:
         """What a reward is measured in."""
         return self._oracle.unit
 
+    @property
+    def pairwise(self) -> bool:
+        """Whether it compares answers instead of scoring them."""
+        return self._oracle.pairwise
+
     @contextmanager
     def _asked(self, calls: int) -> Iterator[None]:
         named = self._meter.current if self._meter else None

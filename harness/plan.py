@@ -228,6 +228,8 @@ class RunPlan:
         if benchmark.judged:
             protocol |= {"judge": self.judge_of(benchmark)}
             protocol |= {} if benchmark.by_endpoint else {"baseline_policy": self.start.key}
+        if benchmark.relative:
+            protocol |= {"start": self.start.key}
         if benchmark.on_task:
             chosen = splits(self.recipe.data)
             protocol |= {

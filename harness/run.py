@@ -295,13 +295,17 @@ class Run:
     def _context(self, policy: Any) -> EvalContext:
         from harness.judge.local import LocalJudge
 
+        training, evaluation = self._oracles
+
+        def metered(oracle: Oracle) -> MeteredOracle:
+            return MeteredOracle(oracle, Ledger(), self.meter, "eval")  # evaluation is not the method's spending
+
         return EvalContext(
             policy=policy,
             start=self._start_served,
             judge=LocalJudge(self.start, self.recipe.scoring_batch_size),
-            oracle=MeteredOracle(
-                self._oracles[1], Ledger(), self.meter, "eval"
-            ),  # the reward of evaluation is not the method's spending
+            oracle=metered(evaluation),
+            training_oracle=None if training is evaluation else metered(training),
             prompts=splits(self.recipe.data)["eval"],
             ask=self._ask,
             kept=lambda fraction: self._kept(fraction, policy),

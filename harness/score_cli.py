@@ -1,9 +1,10 @@
-"""``sail-bench score``: scores of judgments that somebody else made, from the official tools' own files."""
+"""``sail-bench score``: scores of judgments that somebody else made, and of reward models on labelled pairs."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,23 @@ FILE = click.Path(path_type=Path)
 
 @click.group()
 def score() -> None:
-    """Score the official tools' own judgment files. JSON to the standard output, a table to the terminal."""
+    """Score the official tools' own judgment files, or reward models. JSON to the standard output, a table to the
+    terminal."""
 
 
-def _out(scored: Scored, reference: str | None, extra: dict[str, Any] | None = None) -> None:
+def _out(
+    scored: Scored,
+    reference: str | None,
+    extra: dict[str, Any] | None = None,
+    more: Callable[[dict[str, Any]], list[Any]] = lambda report: [],
+) -> None:
     from rich.console import Console
 
     from benchmarks.scored import tables
 
     report = scored.as_json(reference) | (extra or {})
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
-    for table in tables(report):
+    for table in [*tables(report), *more(report)]:
         console.print(table)
     for warning in report["warnings"]:
         click.echo(f"note: {warning}", err=True)
@@ -107,3 +114,44 @@ def mt_bench(judgments: Path, questions: Path | None, reference: str | None) -> 
     from benchmarks.mt_bench.files import score as run
 
     _out(run(judgments, questions), reference)
+
+
+@score.command("rewardbench")
+@click.option(
+    "--model", "models", multiple=True, required=True, help="A reward model: directory or Hub id; repeatable."
+)
+@click.option("--data-dir", type=FILE, help="Folder with rewardbench/filtered.jsonl or .parquet; else the Hub.")
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="So many pairs, drawn by subset (0: all).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the pairs of --limit.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--max-length", type=click.IntRange(min=1), default=2048, show_default=True, help="Tokens seen.")
+@click.option("--store", type=FILE, default=Path(".sail-bench"), show_default=True, help="Keeps rewards over a kill.")
+@REFERENCE
+def rewardbench(
+    models: tuple[str, ...],
+    data_dir: Path | None,
+    limit: int,
+    seed: int,
+    batch_size: int,
+    max_length: int,
+    store: Path,
+    reference: str | None,
+) -> None:
+    """RewardBench, or pairs in its format: accuracy of reward models by subset."""
+    from benchmarks.rewardbench.reward import score as run
+    from benchmarks.rewardbench.reward import table
+    from harness.cache import RowCache
+    from harness.compare import check_writable
+
+    check_writable(store, "--store")
+    scored = run(
+        list(dict.fromkeys(models)),
+        data_dir,
+        cache=RowCache(store / "rows.sqlite"),
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        max_length=max_length,
+        progress=lambda name, done: click.echo(f"{name}: {done:,} answers", err=True),
+    )
+    _out(scored, reference, more=lambda report: [table(report)])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from benchmarks import datadir
+from benchmarks import datadir, hub
 from harness import files
 from harness.benchmark import Row
 from harness.errors import UserError
@@ -56,7 +55,7 @@ class Source:
         paths = self.paths()
         if paths:
             return _facts(self.by, *_stamped(paths))[0]
-        if _offline() and not _snapshot(self.repository, self.revision).is_dir():
+        if not hub.reachable(self.repository, self.revision):
             wanted = ", ".join(f"{self.folder}/{names[0]}" for names in self.files.values())
             raise UserError(
                 f"The Hub is switched off and {self.repository} is not in its cache: give --data-dir with {wanted}"
@@ -128,19 +127,6 @@ def _facts(by: str, *stamped: tuple[Path, int]) -> tuple[str, dict[str, int]]:
     wanted = ["question", "choices", *([by] if by else [])]
     strata = Counter(str(row[by]) if by else ONE for path in paths for row in files.rows(path, wanted))
     return datadir.sha256(*paths), dict(strata)
-
-
-def _offline() -> bool:
-    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in _SWITCHES)
-
-
-_SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-
-
-def _snapshot(repository: str, revision: str) -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE) / f"datasets--{repository.replace('/', '--')}" / "snapshots" / revision
 
 
 def subset(sizes: Mapping[str, int], limit: int, seed: int = 0) -> dict[str, list[int]]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from benchmarks.common import wins
+from benchmarks.preference.diversity import novelty
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
 from harness.results import Columns, Metric
 from sail.types import Completion, Request
@@ -21,15 +23,18 @@ class PreferenceOptions(BenchmarkOptions):
 
 
 class Preference(Benchmark):
-    """Gold reward, win rate against ``start``, held-out margin, KL, length, truncation, perplexity under ``start``.
+    """Reward, win rate against ``start``, KL both ways, length, truncation, distinct-n, perplexity under ``start``, and
+    the implicit reward on held-out pairs.
 
     One answer a prompt at temperature 1; the noise is the same for every method, so that prompts pair closely. The
-    reward margin is what self-labelled methods optimise by construction: it is shown, and nothing is ranked by it.
+    reward margin is what self-labelled methods widen by construction: it is shown with its accuracy, and nothing is
+    ranked by either. Where another oracle evaluates than trained, both rewards are shown. See docs/preference.md.
     """
 
     name = "preference"
     title = "Preference"
-    summary = "gold reward on unseen prompts, win rate against start, KL, length, perplexity (the project's own task)"
+    version = 2
+    summary = "reward on unseen prompts, wins, KL, length, diversity, held-out margin (the project's own task)"
     on_task = True
     Options = PreferenceOptions
     options: PreferenceOptions
@@ -54,12 +59,13 @@ class Preference(Benchmark):
         ]
 
     def answer(self, context: EvalContext) -> list[Row]:
-        """Answers of the policy and of start to the same prompts, and log-probabilities under start."""
-        plain = self._asked(context, context.start)
+        """Answers of the policy and of start to the same prompts, and the log-probabilities of each under the other."""
+        plain, told = self._asked(context, context.start), self.requests(context)
         with context.policy.meter.phase("eval"):
-            ours = context.policy.sample(self.requests(context), context.progress)
+            ours = context.policy.sample(told, context.progress)
             theirs = context.start.sample(plain)
-            under_start = _under_start(context, plain, ours)
+            under_start = _scored(context, context.start, plain, ours)
+            under_policy = _scored(context, context.policy, told, theirs)
             margins = _margins(context)
         texts = [context.policy.text(c) for c in ours]
         base_texts = [context.start.text(c) for c in theirs]
@@ -71,49 +77,83 @@ class Preference(Benchmark):
                 "reward": r,
                 "start_reward": b,
                 "unit": context.oracle.unit,
+                "pairwise": context.oracle.pairwise,
                 "tokens": len(c.ids),
                 "truncated": not c.stopped,
                 "logp": c.logp,
                 "start_logp": u,
+                "start_answer_logp": s.logp,
+                "start_answer_policy_logp": v,
             }
-            for prompt, text, c, r, b, u in zip(context.prompts, texts, ours, reward, base, under_start, strict=True)
+            for prompt, text, c, r, b, u, s, v in zip(
+                context.prompts, texts, ours, reward, base, under_start, theirs, under_policy, strict=True
+            )
         ]
+        if context.training_oracle is not None:
+            trained, _ = context.training_oracle.versus(list(context.prompts), texts, base_texts)
+            for row, value in zip(rows, trained, strict=True):
+                row |= {"training_reward": value, "training_unit": context.training_oracle.unit}
         return rows + margins
 
     def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
-        """Answers and held-out pairs are two groups of columns."""
+        """Answers and held-out pairs are two groups of columns. A pairwise oracle's verdicts are column ``preferred``:
+        no reward that could be compared with another method's."""
         answered = [r for r in rows if "reward" in r]
         pairs = [r for r in rows if "margin" in r]
         unit = answered[0]["unit"] if answered else "reward"
         title = "gold reward" if unit == "share met" else "reward"
+        main = "preferred" if answered and answered[0]["pairwise"] else "reward"
         columns: Columns = {
             "id": [r["id"] for r in answered],
-            "reward": [round(r["reward"], 6) for r in answered],
-            "win": [
-                0.5 + 0.5 * ((r["reward"] > r["start_reward"]) - (r["reward"] < r["start_reward"])) for r in answered
-            ],
+            main: [round(r["reward"], 6) for r in answered],
+            "win": [wins(r["reward"], r["start_reward"]) for r in answered],
             "kl": [round(r["logp"] - r["start_logp"], 5) for r in answered],
+            "reverse_kl": [round(r["start_answer_logp"] - r["start_answer_policy_logp"], 5) for r in answered],
             "start_nll": [round(-r["start_logp"], 5) for r in answered],
             "tokens": [r["tokens"] for r in answered],
             "truncated": [int(r["truncated"]) for r in answered],
         }
-        margins: Columns = {"id": [r["id"] for r in pairs], "margin": [round(r["margin"], 6) for r in pairs]}
-        return {"items": columns, "pairs": margins}, [
-            metric("gold_reward", title, unit, 1, "mean", "reward", primary=True),
+        metrics = [metric("gold_reward", title, unit, 1, "mean", main, primary=True)]
+        if answered and "training_reward" in answered[0]:
+            columns["training_reward"] = [round(r["training_reward"], 6) for r in answered]
+            measured = answered[0]["training_unit"]
+            metrics.append(
+                metric("training_reward", "training oracle's reward", measured, 0, "mean", "training_reward")
+            )
+        metrics += [
             metric("win_rate", "win vs start", "win %", 1, "percent", "win"),
             metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
+            metric("reverse_kl", "reverse KL", "nats/answer", 0, "mean", "reverse_kl"),
             metric("start_perplexity", "start perplexity", "per token", 0, "perplexity", "start_nll"),
             metric("length", "length", "tokens", 0, "mean", "tokens"),
             metric("truncated", "truncated", "%", 0, "percent", "truncated"),
-            metric("margin", "held-out margin", "beta-free nats", 0, "mean", "margin", group="pairs"),
         ]
+        for n in (1, 2):
+            name = f"distinct_{n}"
+            parts = novelty([r["text"] for r in answered], n)
+            columns |= dict(zip((name, f"{name}_only", f"{name}_total"), parts, strict=True))
+            metrics.append(
+                metric(name, f"distinct-{n}", "% of words" if n == 1 else "% of word pairs", 0, "distinct", name)
+            )
+        margins: Columns = {
+            "id": [r["id"] for r in pairs],
+            "margin": [round(r["margin"], 6) for r in pairs],
+            "accurate": [wins(r["margin"], 0) for r in pairs],
+        }
+        metrics += [
+            metric("margin", "held-out margin", "beta-free nats", 0, "mean", "margin", group="pairs"),
+            metric("accuracy", "held-out accuracy", "%", 0, "percent", "accurate", group="pairs"),
+        ]
+        return {"items": columns, "pairs": margins}, metrics
 
 
-def _under_start(context: EvalContext, asked: list[Request], ours: list[Completion]) -> list[float]:
+def _scored(context: EvalContext, policy: Policy, asked: list[Request], answers: list[Completion]) -> list[float]:
+    """Log-probabilities (nats, summed) of answers under ``policy``, as it is asked; where policy and start are one,
+    those that they were sampled with."""
     if context.policy.identity == context.start.identity:
-        return [c.logp for c in ours]
-    rows = [(q.prompt, c.ids) for q, c in zip(asked, ours, strict=True)]
-    return [sum(v) for v in context.start.token_logps(rows, context.scoring_batch_size, context.progress)]
+        return [c.logp for c in answers]
+    rows = [(q.prompt, c.ids) for q, c in zip(asked, answers, strict=True)]
+    return [sum(v) for v in policy.token_logps(rows, context.scoring_batch_size, context.progress)]
 
 
 def _margins(context: EvalContext) -> list[Row]:

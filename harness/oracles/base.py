@@ -22,8 +22,9 @@ class OracleOptions(BaseModel):
 class Oracle:
     """Base class of oracles: ``score`` for one that rates answers, ``prefer`` for one that compares them.
 
-    ``pairwise`` oracles override ``prefer`` alone. ``unit`` stands in the heading of the reward. ``cache``, where a run
-    sets it, keeps paid answers over a kill; ``attach`` meters a model that the oracle loads.
+    ``pairwise`` oracles override ``prefer`` alone, and ask both orders of each pair. ``unit`` stands in the heading of
+    the reward. ``cache``, where a run sets it, keeps paid answers over a kill; ``attach`` meters a model that the
+    oracle loads.
     """
 
     name: ClassVar[str]

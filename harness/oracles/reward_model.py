@@ -64,9 +64,7 @@ class RewardModel(Oracle):
         import torch
 
         model, tokenizer = self._loaded
-        ids = [
-            conversation(tokenizer, r["prompt"], t)[: self.options.max_length] for r, t in zip(rows, texts, strict=True)
-        ]
+        ids = [each[: self.options.max_length] for each in self._encoded(rows, texts)]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         found = [0.0] * len(ids)
         for start in range(0, len(order), self.options.batch_size):
@@ -77,6 +75,14 @@ class RewardModel(Oracle):
             for i, value in zip(part, logits, strict=True):
                 found[i] = value
         return found
+
+    def lengths(self, rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
+        """Tokens of each conversation; what lies beyond ``max_length`` is not seen."""
+        return [len(each) for each in self._encoded(rows, texts)]
+
+    def _encoded(self, rows: Sequence[Row], texts: Sequence[str]) -> list[list[int]]:
+        tokenizer = self._loaded[1]
+        return [conversation(tokenizer, r["prompt"], t) for r, t in zip(rows, texts, strict=True)]
 
 
 def conversation(tokenizer: Any, prompt: str, text: str) -> list[int]:

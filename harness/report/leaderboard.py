@@ -17,7 +17,10 @@ from harness.stats.bootstrap import Interval, verdict
 from harness.store import digest, write_text
 
 PAGE, CHART, PICTURE, SEEDS, CURVE = "LEADERBOARD.md", "reward-kl.svg", "leaderboard.svg", "seeds.svg", "curve.svg"
-DIAGNOSTICS = ("win_rate", "kl", "start_perplexity", "length", "truncated", "margin")
+DIAGNOSTICS = (
+    *("training_reward", "win_rate", "kl", "reverse_kl", "start_perplexity", "length", "truncated"),
+    *("distinct_1", "distinct_2", "margin", "accuracy"),
+)
 SHADES = {"better": "#dcfce7", "worse": "#fee2e2"}
 
 
@@ -228,13 +231,42 @@ def _distance(board: Board) -> str:
         return ""
     note = (
         "A reward bought by leaving the language shows here: perplexity of the answers under the start policy, KL "
-        "(Monte Carlo, one sample a prompt), length and truncation. The held-out margin is never ranked: self-labelled "
-        "methods widen it by construction."
+        "(Monte Carlo, one sample a prompt), length and truncation. The held-out margin is never ranked, nor is the "
+        "accuracy on the same pairs: self-labelled methods widen the margin by construction, so it says how far the "
+        "implicit reward moved and not whether the answers became better. No trial is chosen by them either."
     )
+    if any(c.metric.name == "training_reward" for c in columns):
+        note += (
+            " A training oracle's reward that rises while the evaluation oracle's does not is over-optimisation: the "
+            "method learned the first one's weaknesses."
+        )
     smallest = ["*smallest difference to `start` this set can show*", *_detectable(board, columns, "start")]
     header = ["method", *[f"{c.metric.title}, {c.metric.unit}" for c in columns]]
-    table = grid(header, [*_rows(board, columns), smallest])
-    return f"## Distance from the start policy\n\n{table}\n\n{note}"
+    lines = [header, *_rows(board, columns), smallest]
+    for place, told in _wins(board, columns):
+        for line, cell in zip(lines, told, strict=True):
+            line.insert(place, cell)
+    return f"## Distance from the start policy\n\n{grid(lines[0], lines[1:])}\n\n{note}"
+
+
+def _wins(board: Board, shown: Sequence[Column]) -> list[tuple[int, list[str]]]:
+    """Columns of wins against the reference by reward, and where each goes in a table of ``shown``. None where an
+    oracle compared: it was asked about the start policy's answers alone."""
+    other, found = board.reference, []
+    rewards = {c.protocol_hash: c for c in board.columns(benchmark="preference") if c.metric.name == "gold_reward"}
+    for place, column in enumerate(shown, 2):
+        reward = rewards.get(column.protocol_hash)
+        if column.metric.name != "win_rate" or reward is None or reward.metric.estimator.column != "reward":
+            continue
+        if other == "start" or other not in board.methods:
+            continue
+        won = [None if m == other else board.wins(m, other, reward) for m in board.methods]
+        cells = [
+            spread(w, "win %") if w else "" if m == other else "not paired"
+            for m, w in zip(board.methods, won, strict=True)
+        ]
+        found.append((place, [f"win vs `{other}`, win %", *cells, ""]))
+    return found[::-1]
 
 
 def _secondary(board: Board) -> str:

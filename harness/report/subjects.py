@@ -33,14 +33,14 @@ def _table(board: Board, shown: Column) -> str | None:
         sizes = sorted({len(by[name]) for by in found.values() if name in by})
         cells = [_cell(by[name]) if name in by else "not measured" for by in found.values()]
         rows.append([name, "/".join(map(str, sizes)), *cells])
-    means = [f"{np.mean([100 * v.mean() for v in by.values()]):.1f}" for by in found.values()]
+    means = [f"{np.mean([100 * v.mean() for v in by.values() if len(v)] or [np.nan]):.1f}" for by in found.values()]
     rows.append(["*mean over subjects*", "", *means])
     header = ["subject", "items", *[f"`{m}`" for m in found]]
     return f"## {shown.title}, {shown.metric.unit} (protocol `{shown.protocol_hash}`)\n\n{grid(header, rows)}"
 
 
 def _by_subject(board: Board, method: str, shown: Column) -> dict[str, Array]:
-    """Values of a method's items by subject, the mean over its seeds."""
+    """Valid values of a method's items by subject, the mean over its seeds."""
     seeds, subjects = [], None
     for run in board.of(method):
         scored = run.benchmark(shown.benchmark)
@@ -54,9 +54,12 @@ def _by_subject(board: Board, method: str, shown: Column) -> dict[str, Array]:
     if subjects is None:
         return {}
     values, labels = np.mean(seeds, axis=0), np.array(subjects)
-    return {str(name): values[labels == name] for name in dict.fromkeys(subjects)}
+    valid = ~np.isnan(values)
+    return {str(name): values[valid & (labels == name)] for name in dict.fromkeys(subjects)}
 
 
 def _cell(values: Array) -> str:
+    if not len(values):
+        return "n/a"
     error = f"{100 * values.std(ddof=1) / len(values) ** 0.5:.1f}" if len(values) > 1 else "n/a"
     return f"{100 * values.mean():.1f} ± {error}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from harness.results import Metric, RunResult
+from harness.results import Columns, Metric, RunResult
 from harness.stats.bootstrap import Interval, holm, over_seeds, replicates, verdict
-from harness.stats.estimators import Array
+from harness.stats.estimators import Array, column
 
 
 @dataclass(frozen=True)
@@ -92,20 +92,28 @@ class Board:
             self._cells[key] = self._cell(method, column)
         return self._cells[key]
 
+    def _measured(self, method: str, shown: Column) -> Iterator[tuple[RunResult, Metric, Columns]]:
+        """Runs of a method that have a column, with their metric and its per-prompt columns; all on the same prompts
+        as the first."""
+        ids = None
+        for run in self.of(method):
+            scored = run.benchmark(shown.benchmark)
+            if scored is None or scored.protocol_hash != shown.protocol_hash:
+                continue
+            metric = next((m for m in scored.metrics if m.name == shown.metric.name), None)
+            if metric is None:
+                continue
+            columns = scored.items[metric.estimator.group]
+            ids = columns["id"] if ids is None else ids
+            if columns["id"] == ids:
+                yield run, metric, columns
+
     def _cell(self, method: str, column: Column) -> Cell | None:
         parts, seeds, ids, valid, total = [], [], None, 0, 0
         runs = self.of(method)
-        for run in runs:
-            scored = run.benchmark(column.benchmark)
-            if scored is None or scored.protocol_hash != column.protocol_hash:
-                continue
-            metric = scored.metric(column.metric.name)
-            own = tuple(scored.items[metric.estimator.group]["id"])
-            if ids is not None and own != ids:
-                continue
-            ids, valid, total = own, valid + metric.n_valid, total + metric.n_total
-            how = metric.estimator
-            parts.append(replicates(how.kind, scored.items[how.group], how.column))
+        for run, metric, columns in self._measured(method, column):
+            ids, valid, total = tuple(columns["id"]), valid + metric.n_valid, total + metric.n_total
+            parts.append(replicates(metric.estimator.kind, columns, metric.estimator.column))
             seeds.append(run.seed)
         if ids is None:
             return None
@@ -118,14 +126,28 @@ class Board:
         """Method minus other on the same prompts, in one joint draw, seed by seed over the seeds that both have; None
         where they cannot be paired."""
         a, b = self.cell(method, column), self.cell(other, column)
-        if a is None or b is None or a.ids != b.ids:
-            return None
-        own = [cell.seeds for cell in (a, b) if cell.seeds is not None]
-        seeds = sorted(set(own[0]).intersection(*own[1:])) if own else [0]
-        if not seeds:
+        seeds = _shared(a, b)
+        if a is None or b is None or not seeds:
             return None
         (x, xs), (y, ys) = a.rows(seeds), b.rows(seeds)
         return over_seeds(x - y, xs - ys, len(a.ids))
+
+    def wins(self, method: str, other: str, shown: Column) -> Interval | None:
+        """Percent of prompts on which a method's value in a column is higher than another's, ties half: paired as
+        :meth:`difference`, seed by seed. None where they cannot be paired."""
+        a, b = self.cell(method, shown), self.cell(other, shown)
+        seeds = _shared(a, b)
+        if a is None or b is None or not seeds:
+            return None
+        gaps = self._by_prompt(method, shown, a, seeds) - self._by_prompt(other, shown, b, seeds)
+        parts = [replicates("percent", {"id": a.ids, "won": 0.5 + 0.5 * np.sign(gap)}, "won") for gap in gaps]
+        values, samples = np.array([value for value, _ in parts]), np.stack([s for _, s in parts])
+        return over_seeds(values, samples, len(a.ids))
+
+    def _by_prompt(self, method: str, shown: Column, cell: Cell, seeds: Sequence[int]) -> Array:
+        """Per-prompt values of a metric that is the mean of a column, shape (K, prompts), as :meth:`Cell.rows`."""
+        found = [column(columns, metric.estimator.column) for _, metric, columns in self._measured(method, shown)]
+        return np.stack(found)[[0] * len(seeds) if cell.seeds is None else [cell.seeds.index(s) for s in seeds]]
 
     def compared(self, other: str, column: Column) -> dict[str, Compared]:
         """Every other method that can be paired with ``other`` in a column: one family of comparisons."""
@@ -144,6 +166,14 @@ class Board:
             alone = [c.interval.mdd * 2**0.5 for m in self.methods if (c := self.cell(m, column))]
             sizes = [size for size in alone if np.isfinite(size) and size > 0]
         return float(np.median(sizes)) if sizes else None
+
+
+def _shared(a: Cell | None, b: Cell | None) -> list[int]:
+    """Seeds that two cells on the same prompts share ([0] for two untrained policies); none if they do not pair."""
+    if a is None or b is None or a.ids != b.ids:
+        return []
+    own = [cell.seeds for cell in (a, b) if cell.seeds is not None]
+    return sorted(set(own[0]).intersection(*own[1:])) if own else [0]
 
 
 _EMPTY: dict[str, object] = {"value": None, "low": None, "high": None, "mdd": None, "n_valid": 0, "n_total": 0}

@@ -51,6 +51,38 @@ def perplexity(columns: Columns, name: str, weights: Array) -> Array:
     return np.asarray(np.exp((weights @ column(columns, name)) / (weights @ column(columns, "tokens"))))
 
 
+def distinct(columns: Columns, name: str, weights: Array) -> Array:
+    """Distinct-n (arXiv 1510.03055): percent of all n-grams of all answers that are distinct, by their linear part.
+
+    Columns, for each answer: ``name``, its n-grams that no earlier answer has; ``<name>_only``, those that no other
+    answer has; ``<name>_total``, how many it has, repeats included.
+
+    An answer drawn twice brings nothing new, so distinct n-grams counted in a resample are too few on average, and
+    their percentile interval would miss the value. Here a resample gains or loses what an answer alone brings, for each
+    time that it is drawn more or less than once: right on average, and for one answer taken out exact. The variance is
+    that of the delete-one jackknife, which is not too small on average (Efron and Stein 1981). No more than 100.
+    """
+    new, only, total = (column(columns, f"{name}{part}") for part in ("", "_only", "_total"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.minimum(100 * (new.sum() + (weights - 1) @ only) / (weights @ total), 100))
+
+
+def sections(columns: Columns, name: str, weights: Array) -> Array:
+    """Percent: the mean over sections of the weighted mean in each (RewardBench's score; of one section, its own).
+
+    Columns: ``name`` (None is not valid), ``section`` and ``section_weight``. Rows are drawn over all sections at once.
+    """
+    values, share = column(columns, name), column(columns, "section_weight")
+    label = np.array(columns["section"])
+    found = []
+    for section in dict.fromkeys(columns["section"]):
+        inside = (label == section) & ~np.isnan(values)
+        used = weights[:, inside] * share[inside]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found.append(used @ values[inside] / used.sum(1))
+    return np.asarray(100 * np.mean(found, axis=0))
+
+
 def pooled_mean(columns: Columns, name: str, weights: Array) -> Array:
     """Mean over all valid values of a column of lists (a question's turns, say): prompts are drawn, values pooled."""
     rows = columns[name]
@@ -152,6 +184,8 @@ ESTIMATORS: dict[str, Callable[[Columns, str, Array], Array]] = {
     "weighted_mean": weighted_mean,
     "weighted_percent": weighted_percent,
     "perplexity": perplexity,
+    "distinct": distinct,
+    "sections": sections,
     "pooled_mean": pooled_mean,
     "length_controlled": length_controlled,
     "length_controlled_2": length_controlled_2,

@@ -1,0 +1,134 @@
+"""Pairs in RewardBench's format: ``prompt``, ``chosen``, ``rejected``, ``subset`` and perhaps ``id``."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks import datadir, hub
+from benchmarks.lmeval.data import subset as drawn
+from benchmarks.rewardbench.sections import SIZES
+from harness import files
+from harness.errors import UserError
+
+Row = dict[str, Any]
+FOLDER = "rewardbench"
+FILES = ("filtered.jsonl", "filtered.json", "filtered.parquet")
+REPOSITORY, REVISION = "allenai/reward-bench", "168d848cdbbea9764fae4a544dc9ca1e6cca4931"
+TEXTS = ("prompt", "chosen", "rejected", "subset")
+
+
+def locate(root: Path | None = None) -> Path | None:
+    """The file under ``root`` (or in it, or ``root`` itself), or under the data folder; None if there is none.
+
+    Raises:
+        UserError: ``root`` is given and has none.
+    """
+    if root is None:
+        return datadir.optional(FOLDER, *FILES)
+    found = root if root.is_file() else files.first(root / FOLDER, *FILES) or files.first(root, *FILES)
+    if found is None:
+        raise UserError(f"The folder {root} has no {FOLDER}/{FILES[0]}: put the pairs there")
+    return found
+
+
+def identity(path: Path | None) -> str:
+    """Where the pairs come from: a hash of the file, or the Hub's commit.
+
+    Raises:
+        UserError: neither is at hand.
+    """
+    if path is not None:
+        return datadir.sha256(path)
+    if not hub.reachable(REPOSITORY, REVISION):
+        raise UserError(
+            f"The Hub is switched off and {REPOSITORY} is not in its cache: give --data-dir with {FOLDER}/{FILES[0]}"
+        )
+    return f"{REPOSITORY}@{REVISION}"
+
+
+def sizes(path: Path | None) -> dict[str, int]:
+    """Pairs by subset; the official ones if they are still to be had from the Hub."""
+    return dict(SIZES) if path is None else dict(Counter(row["subset"] for row in pairs(path)))
+
+
+def pairs(path: Path | None) -> Sequence[Row]:
+    """All pairs, checked.
+
+    Raises:
+        UserError: a row is none (with file and line), or the Hub cannot be read.
+    """
+    return _hub() if path is None else _file(path, path.stat().st_mtime_ns)
+
+
+def chosen(path: Path | None, limit: int, seed: int) -> list[Row]:
+    """All pairs, or ``limit`` drawn by ``seed`` from the subsets in proportion; each with ``weight``, the pairs of its
+    subset that it stands for, and ``of``, the pairs that its subset has."""
+    found = pairs(path)
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(found):
+        places.setdefault(row["subset"], []).append(place)
+    counts = {name: len(inside) for name, inside in places.items()}
+    kept = drawn(counts, limit or len(found), seed)
+    stands = {name: counts[name] / len(inside) for name, inside in kept.items()}
+    taken = sorted(places[name][i] for name, inside in kept.items() for i in inside)
+    return [
+        found[i] | {"weight": round(stands[found[i]["subset"]], 6), "of": counts[found[i]["subset"]]} for i in taken
+    ]
+
+
+@lru_cache(maxsize=2)
+def _file(path: Path, stamp: int) -> Sequence[Row]:
+    if path.suffix == ".parquet":
+        return _checked(path, ((f"row {i}", row) for i, row in enumerate(_parquet(path), 1)))
+    return _checked(path, files.numbered(path, TEXTS))
+
+
+def _parquet(path: Path) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        names = parquet.read_schema(path).names
+        missing = next((name for name in TEXTS if name not in names), None)
+        if missing:
+            raise UserError(f"{path}: the column {missing!r} is missing")
+        found: list[Row] = parquet.read_table(path, columns=[n for n in (*TEXTS, "id") if n in names]).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise UserError(f"{path} is no Parquet file ({reason}): give JSONL or Parquet") from None
+    return found
+
+
+@lru_cache(maxsize=1)
+def _hub() -> Sequence[Row]:
+    import datasets
+
+    try:
+        found = datasets.load_dataset(REPOSITORY, split="filtered", revision=REVISION)
+    except Exception as error:  # noqa: BLE001 - requests, caches and parsers raise what they like
+        reason = f"{type(error).__name__}: {str(error).strip().split(chr(10))[0].rstrip('.')}"
+        raise UserError(f"{REPOSITORY} cannot be read from the Hub ({reason}): give --data-dir") from None
+    return _checked(Path(REPOSITORY), ((f"row {i}", row) for i, row in enumerate(found, 1)))
+
+
+def _checked(path: Path, rows: Iterable[tuple[str, Row]]) -> Sequence[Row]:
+    found = []
+    for place, (where, row) in enumerate(rows):
+        for key in TEXTS:
+            if not isinstance(row.get(key), str) or not (row[key].strip() or key in ("chosen", "rejected")):
+                told = "a text is expected" if key != "subset" else "a name is expected"
+                raise UserError(f"{os.fspath(path)}, {where}: {told} for {key!r}, not {_short(row.get(key))}")
+        name = row["id"] if row.get("id") is not None else place
+        found.append({key: row[key] for key in TEXTS} | {"id": f"{row['subset']}/{name}"})
+    if not found:
+        raise UserError(f"{path} holds no pair: give rows with {', '.join(TEXTS)}")
+    return tuple(found)
+
+
+def _short(value: Any) -> str:
+    return "an empty one" if isinstance(value, str) else "nothing" if value is None else type(value).__name__
