@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
+from harness.prompts import turns
 from harness.results import Columns, Metric
 from sail.types import Completion, Request
 
@@ -48,10 +49,7 @@ class Preference(Benchmark):
 
     def _asked(self, context: EvalContext, policy: Policy) -> list[Request]:
         length = self.options.max_new_tokens
-        return [
-            Request(policy.render([{"role": "user", "content": p["prompt"]}]), length, 1.0, ("preference", p["id"]))
-            for p in context.prompts
-        ]
+        return [Request(policy.render(turns(p)), length, 1.0, ("preference", p["id"])) for p in context.prompts]
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Answers of the policy and of start to the same prompts, and log-probabilities under start."""
