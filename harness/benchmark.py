@@ -167,7 +167,7 @@ def score(
     return BenchmarkResult(
         benchmark=benchmark.name,
         title=benchmark.title,
-        label=protocol["label"],
+        label=protocol.get("label", benchmark.label),
         protocol=protocol,
         protocol_hash=digest(protocol),
         judge=judge,
