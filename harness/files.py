@@ -46,10 +46,12 @@ def numbered(path: Path, needed: Iterable[str] = ()) -> list[tuple[str, Row]]:
     Raises:
         UserError: not that, no object, or an object without one of the ``needed`` keys.
     """
+    keys = list(needed)
     if path.suffix == ".parquet":
-        return [(f"row {number}", row) for number, row in enumerate(_parquet(path), 1)]
-    content, keys = text(path), list(needed)
-    unit, found = _array(path, content) if content.lstrip()[:1] == "[" else _lines(path, content)
+        unit, found = _parquet(path)
+    else:
+        content = text(path)
+        unit, found = _array(path, content) if content.lstrip()[:1] == "[" else _lines(path, content)
     for number, row in found:
         if not isinstance(row, dict):
             raise UserError(f"{path}, {unit} {number}: an object is expected, not {type(row).__name__}")
@@ -86,16 +88,15 @@ def _lines(path: Path, content: str) -> tuple[str, list[tuple[int, Any]]]:
     return "line", found
 
 
-def _parquet(path: Path) -> list[Row]:
+def _parquet(path: Path) -> tuple[str, list[tuple[int, Any]]]:
     from pyarrow import ArrowException, parquet
 
     try:
-        found: list[Row] = parquet.read_table(path).to_pylist()
+        return "row", list(enumerate(parquet.read_table(path).to_pylist(), 1))
     except FileNotFoundError:
         raise UserError(f"There is no file {path}") from None
     except (OSError, ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]})") from None
-    return found
 
 
 def table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:

@@ -270,12 +270,11 @@ def test_pairs_are_stored_counted_and_paid_at_first_use(tmp_path: Path) -> None:
     run.train(plan.points[0], 0)
     ledger = Ledger.load(plan.store.manifest(plan.train(plan.points[0], 0))["ledger"])
     spent = plan.store.manifest(plan.pairs)["ledger"]["phases"]["data"]
-    assert ledger.get("data", "pairs") == 15
-    assert (
-        ledger.get("data", "tokens")
-        == spent["tokens"]
-        == sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in stored)
-    )
+    used = len(ledger.bought)
+    assert 12 <= used == ledger.get("data", "pairs") <= 15, "12 in the first epoch of full batches, 4 in the second"
+    sides = [len(r["prompt_ids"]) + len(r[f"{s}_ids"]) for r in stored for s in ("chosen", "rejected")]
+    assert spent["tokens"] == sum(sides)
+    assert ledger.get("data", "tokens") == pytest.approx(sum(sides) * used / 15, abs=1)
     assert ledger.spent("oracle_calls") == ledger.spent("generated_tokens") == 0
 
 
