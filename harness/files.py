@@ -69,10 +69,9 @@ def rows(path: Path, needed: Iterable[str] = ()) -> list[Row]:
 def _array(path: Path, content: str) -> tuple[str, list[tuple[int, Any]]]:
     try:
         return "item", list(enumerate(json.loads(content), 1))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}; a JSON array is expected") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested too deeply; a JSON array of objects is expected") from None
+    except (ValueError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError(f"{path}{line}: {_reason(error)}; a JSON array is expected") from None
 
 
 def _lines(path: Path, content: str) -> tuple[str, list[tuple[int, Any]]]:
@@ -82,10 +81,15 @@ def _lines(path: Path, content: str) -> tuple[str, list[tuple[int, Any]]]:
             continue
         try:
             found.append((number, json.loads(line)))
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = getattr(error, "msg", "nested too deeply")
-            raise UserError(f"{path}, line {number}: {reason}; one JSON object a line is expected") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: {_reason(error)}; one JSON object a line is expected") from None
     return "line", found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return str(getattr(error, "msg", error))
 
 
 def _parquet(path: Path) -> tuple[str, list[tuple[int, Any]]]:

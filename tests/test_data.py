@@ -238,6 +238,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "a missing key": (b'{"prompt": "a", "chosen": "b"}', "line 3: the key 'rejected' is missing"),
     "a wrong type": (b'{"prompt": "a", "chosen": {"x": 1}, "rejected": "c"}', "line 3: 'chosen' must be a string or a"),
     "not UTF-8": (b'{"prompt": "\xff", "chosen": "b", "rejected": "c"}', "line 3, is not UTF-8 (byte "),
+    "a huge number": (b'{"score": ' + b"9" * 5000 + b"}", "line 3: Exceeds the limit"),
     "nesting": (b"[" * 100_000, "line 3: nested too deeply"),
 }
 
