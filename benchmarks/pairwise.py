@@ -30,6 +30,10 @@ class Pairwise(Benchmark):
     def _prompts(self) -> list[Row]:
         return mini(self.name, self.file, self.options.limit)
 
+    def asked(self) -> list[str]:
+        """The prompts."""
+        return [p[self.prompt_key] for p in self._prompts()]
+
     def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
         """One answer a prompt, compared in both orders unless it is the baseline itself."""
         answers = len(self._prompts())

@@ -48,7 +48,7 @@ def _base(plan: RunPlan) -> dict[str, Any]:
         "budget": asdict(plan.budget),
         "start": {"model": plan.recipe.model if "/" not in plan.recipe.model else "custom", "key": plan.start.key},
         "oracles": {"training": plan.oracle, "evaluation": plan.eval_oracle},
-        "data": {"pairs": plan.pairs.key, **counts},
+        "data": {"pairs": plan.pairs.key, **counts, **({"overlap": plan.overlap} if plan.overlap else {})},
         "environment": _environment(plan),
         "prices": plan.recipe.prices.model_dump() if plan.recipe.prices else {},
     }

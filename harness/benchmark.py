@@ -102,6 +102,10 @@ class Benchmark:
         ``trained`` (or the start policy itself)."""
         return 0, 0
 
+    def asked(self) -> list[str]:
+        """What it asks first, the same of every policy, for the check of brought training data; may be empty."""
+        return []
+
     def fractions(self) -> list[float]:
         """Shares of the budget whose policies it scores beside the final one."""
         return []
@@ -167,7 +171,7 @@ def score(
     return BenchmarkResult(
         benchmark=benchmark.name,
         title=benchmark.title,
-        label=benchmark.label,
+        label=protocol.get("label", benchmark.label),
         protocol=protocol,
         protocol_hash=digest(protocol),
         judge=judge,

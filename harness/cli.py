@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.errors import UserError, unknown
+from harness.files import DATA_DIR
 from harness.score_cli import score
-
-DATA_DIR = "SAIL_BENCH_DATA_DIR"
 
 if TYPE_CHECKING:
     from harness.compare import Request
@@ -98,7 +97,7 @@ def _options(command: Any) -> Any:
             click.option(
                 "--data-dir",
                 type=click.Path(path_type=Path),
-                help="Official data for the official sets (docs/score.md).",
+                help="Official data for the official sets (docs/score.md); data files of the recipe (docs/data.md).",
             ),
         ]
     ):
@@ -106,15 +105,19 @@ def _options(command: Any) -> Any:
     return command
 
 
-def _request(options: dict[str, Any]) -> Request:
-    from harness.compare import Request
-    from harness.recipe import load_recipe
-
-    folder = options["data_dir"]
+def _data_dir(folder: Path | None) -> None:
+    """Name the data folder to this process and to those it starts."""
     if folder is not None:
         if not folder.is_dir():
             raise UserError(f"--data-dir {folder} is no folder: give one that exists")
         os.environ[DATA_DIR] = str(folder.resolve())
+
+
+def _request(options: dict[str, Any]) -> Request:
+    from harness.compare import Request
+    from harness.recipe import load_recipe
+
+    _data_dir(options["data_dir"])
     return Request(
         recipe=load_recipe(options["recipe"]),
         budget=options["budget"],
@@ -305,10 +308,12 @@ def new_method(name: str, into: Path) -> None:
 @click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--learning-rate", type=float, default=1e-5, show_default=True)
 @click.option("--store", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True)
-def train_reward(recipe: str, out: Path, epochs: int, learning_rate: float, store: Path) -> None:
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the recipe's data files (docs/data.md).")
+def train_reward(recipe: str, out: Path, epochs: int, learning_rate: float, store: Path, data_dir: Path | None) -> None:
     """Train a reward model from RECIPE's preference pairs, for the oracle `reward_model`."""
     from harness.recipe import load_recipe
 
+    _data_dir(data_dir)
     loaded = load_recipe(recipe)
     from harness.reward import train_reward as run
 

@@ -1,10 +1,12 @@
-"""Reading rows that a user brings: JSON, JSONL and CSV, with errors that name the file and the line."""
+"""Reading rows that a user brings: JSON, JSONL, Parquet and CSV, with errors that name the file and the line."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,55 +14,44 @@ from typing import Any
 from harness.errors import UserError
 
 Row = dict[str, Any]
+DATA_DIR = "SAIL_BENCH_DATA_DIR"
 
 
 def text(path: Path) -> str:
-    """A file's text.
+    """A file's text, unpacked if its name ends in ``.gz``.
 
     Raises:
-        UserError: it is missing or is not UTF-8.
+        UserError: it is missing, not to be read, or not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"There is no file {path}") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: name a file in it") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 (byte {error.start}): convert it") from None
-
-
-def rows(path: Path, needed: Iterable[str] = ()) -> list[Row]:
-    """Objects of a JSON array or of a JSONL file (lines end at ``\\n`` only: U+2028 may stand inside a string).
-
-    Raises:
-        UserError: no JSON, no object, or an object without one of the ``needed`` keys.
-    """
-    return [row for _, row in numbered(path, needed)]
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}, is not UTF-8 (byte {error.start}): convert it") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error})") from None
 
 
 def numbered(path: Path, needed: Iterable[str] = ()) -> list[tuple[str, Row]]:
-    """The same, each with its place (``line 3``, ``item 3``), for errors.
+    """Objects of a JSON array, a JSONL file (lines end at ``\\n`` only: U+2028 may stand inside a string) or a Parquet
+    file, each with where it stands (``line 3``).
 
     Raises:
-        UserError: as :func:`rows`.
+        UserError: not that, no object, or an object without one of the ``needed`` keys.
     """
-    content, keys = text(path), list(needed)
-    if content.lstrip().startswith("["):
-        try:
-            found = list(enumerate(json.loads(content), 1))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {error.lineno}: {error.msg}; a JSON array is expected") from None
-        unit = "item"
+    keys = list(needed)
+    if path.suffix == ".parquet":
+        unit, found = _parquet(path)
     else:
-        found, unit = [], "line"
-        for number, line in enumerate(content.split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                found.append((number, json.loads(line)))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: {error.msg}; one JSON object a line is expected") from None
+        content = text(path)
+        unit, found = _array(path, content) if content.lstrip()[:1] == "[" else _lines(path, content)
     for number, row in found:
         if not isinstance(row, dict):
             raise UserError(f"{path}, {unit} {number}: an object is expected, not {type(row).__name__}")
@@ -68,6 +59,48 @@ def numbered(path: Path, needed: Iterable[str] = ()) -> list[tuple[str, Row]]:
         if missing:
             raise UserError(f"{path}, {unit} {number}: the key {missing[0]!r} is missing")
     return [(f"{unit} {number}", row) for number, row in found]
+
+
+def rows(path: Path, needed: Iterable[str] = ()) -> list[Row]:
+    """The objects alone of :func:`numbered`."""
+    return [row for _, row in numbered(path, needed)]
+
+
+def _array(path: Path, content: str) -> tuple[str, list[tuple[int, Any]]]:
+    try:
+        return "item", list(enumerate(json.loads(content), 1))
+    except (ValueError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError(f"{path}{line}: {_reason(error)}; a JSON array is expected") from None
+
+
+def _lines(path: Path, content: str) -> tuple[str, list[tuple[int, Any]]]:
+    found = []
+    for number, line in enumerate(content.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append((number, json.loads(line)))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: {_reason(error)}; one JSON object a line is expected") from None
+    return "line", found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return str(getattr(error, "msg", error))
+
+
+def _parquet(path: Path) -> tuple[str, list[tuple[int, Any]]]:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return "row", list(enumerate(parquet.read_table(path).to_pylist(), 1))
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}") from None
+    except (OSError, ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]})") from None
 
 
 def table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:

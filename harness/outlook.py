@@ -12,6 +12,7 @@ from harness.methods.base import Method
 from harness.plan import RunPlan
 from harness.predict import Calibration, Forecast, Lengths, Spending, first_lines, forecast, phases, shape_of_config
 from harness.prompts import splits
+from harness.recipe import PairsSpec
 from harness.store import read_json
 
 LETTERS_PER_TOKEN, TEMPLATE_TOKENS = 4, 24
@@ -47,7 +48,7 @@ def expect(
         stored, price = read_json(folder / "counts.json")["train"]["pairs"], plan.price
     else:
         lengths = _guess(plan)
-        stored, price = recipe.data.train_prompts, _guessed_price(plan, shape, lengths)
+        stored, price = len(splits(recipe.data)["train"]), _guessed_price(plan, shape, lengths)
     return forecast(shape, method.spending(), lengths, per_step, stored, price, known)
 
 
@@ -65,15 +66,23 @@ def _shape(plan: RunPlan) -> Shape | None:
 
 
 def _guess(plan: RunPlan) -> Lengths:
-    """Prompts by their letters, responses at their longest."""
+    """Prompts and brought responses by their letters, sampled responses at their longest."""
     data = plan.recipe.data
     prompts = splits(data)["train"]
     prompt = sum(len(p["prompt"]) for p in prompts) / len(prompts) / LETTERS_PER_TOKEN + TEMPLATE_TOKENS
-    return Lengths(prompt, data.max_new_tokens, prompt + data.max_new_tokens)
+    response = float(data.max_new_tokens)
+    if isinstance(data, PairsSpec):
+        letters = sum(len(p["chosen"]) + len(p["rejected"]) for p in prompts) / 2 / len(prompts)
+        response = min(letters / LETTERS_PER_TOKEN, plan.recipe.train.max_length)
+    return Lengths(prompt, response, prompt + response)
 
 
 def _guessed_price(plan: RunPlan, shape: Shape | None, lengths: Lengths) -> dict[str, float]:
-    samples = plan.recipe.data.samples
+    data = plan.recipe.data
+    if isinstance(data, PairsSpec):
+        reference = phases(shape, Spending(reference=2), lengths, 1)["reference"] if shape else 0.0
+        return {"forward_flops": reference}
+    samples = data.samples
     price: dict[str, float] = {"generated": samples * lengths.response, "calls": samples}
     if shape is not None:
         price["prefill_flops"] = phases(shape, Spending(sampled=samples), lengths, 1)["generate"]
@@ -81,10 +90,14 @@ def _guessed_price(plan: RunPlan, shape: Shape | None, lengths: Lengths) -> dict
 
 
 def shared(plan: RunPlan) -> dict[str, float]:
-    """Tokens to sample for the stored pairs, if they are not there yet; at most."""
+    """Tokens to sample for the stored pairs, or operations for brought ones, if they are not there yet; at most."""
     if plan.store.done(plan.pairs):
         return {}
     data = plan.recipe.data
+    if isinstance(data, PairsSpec):
+        shape, lengths = _shape(plan), _guess(plan)
+        rows = sum(len(splits(data)[part]) for part in ("train", "heldout"))
+        return {"flops": rows * _guessed_price(plan, shape, lengths)["forward_flops"]} if shape else {}
     asked = (data.train_prompts + data.heldout_prompts) * data.samples
     return {"generated_tokens": asked * data.max_new_tokens, "oracle_calls": asked}
 

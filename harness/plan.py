@@ -19,14 +19,17 @@ from harness.methods.base import Method
 from harness.methods.endpoint import EndpointConfig, Remote
 from harness.models import start_stage
 from harness.oracles.base import Oracle
+from harness.oracles.none import NONE
+from harness.preferences import brought, contaminated
 from harness.prompts import splits
-from harness.recipe import OracleSpec, Recipe
+from harness.recipe import OracleSpec, PairsSpec, Recipe
 from harness.results import Trial
 from harness.search import Point, points
 from harness.store import Stage, Store, digest, read_json
 from sail.types import SAMPLER_VERSION
 
-PAIRS_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 2, 1, 1
+PAIRS_VERSION, BROUGHT_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 1, 2, 1, 1
+OWN_DATA = "own data"
 
 
 def own_options(recipe: Recipe, name: str) -> dict[str, Any]:
@@ -125,6 +128,8 @@ class RunPlan:
     @cached_property
     def pairs(self) -> Stage:
         """The preference pairs."""
+        if isinstance(self.recipe.data, PairsSpec):
+            return self._brought(self.recipe.data)
         data = self.recipe.data.model_dump(mode="json", exclude={"eval_prompts", "tune_prompts", "free"})
         prompts = {k: digest([p["prompt"] for p in v]) for k, v in splits(self.recipe.data).items() if k in _PAIRED}
         inputs = {
@@ -136,6 +141,31 @@ class RunPlan:
             "oracle": _in_keys(self.oracle),
         }
         return Stage("pairs", inputs)
+
+    def _brought(self, data: PairsSpec) -> Stage:
+        """Pairs that somebody brings: no oracle labels them, and files count by their contents."""
+        inputs = {
+            "version": BROUGHT_VERSION,
+            "dtype": self.recipe.dtype,
+            "start": self.start.key,
+            "data": data.model_dump(mode="json", exclude={"train", "test", "free"}),
+            "files": brought(data).identity,
+            "max_length": self.recipe.train.max_length,
+        }
+        return Stage("pairs", inputs)
+
+    @property
+    def _labels(self) -> list[Any]:
+        """The training oracle, where the key of the pairs does not hold it already."""
+        return [_in_keys(self.oracle)] if isinstance(self.recipe.data, PairsSpec) else []
+
+    @cached_property
+    def overlap(self) -> dict[str, dict[str, int]]:
+        """How many brought training prompts are prompts of the recipe's benchmarks, by benchmark."""
+        if not isinstance(self.recipe.data, PairsSpec):
+            return {}
+        asked = {b.name: prompts for b in self.benchmarks if (prompts := b.asked())}
+        return contaminated(splits(self.recipe.data)["train"], asked)
 
     def train(self, point: Point, seed: int) -> Stage:
         """Training at one point of the search with one seed."""
@@ -155,6 +185,7 @@ class RunPlan:
                 "seed": seed,
                 "max_new_tokens": self.recipe.data.max_new_tokens,
                 **({"fractions": self.fractions} if self.fractions else {}),
+                **({"oracle": self._labels} if self._labels else {}),
             },
         )
 
@@ -207,9 +238,9 @@ class RunPlan:
         if len(trials) < len(self.points):
             return None
         scored = [
-            (t.eligible, t.gold_reward, -t.learning_rate, -place)
+            (t.eligible, t.gold_reward or 0.0, -t.learning_rate, -place)
             for place, t in enumerate(trials)
-            if t.gold_reward is not None
+            if not t.error  # one trial alone may have no reward
         ]
         return self.points[-max(scored)[3]] if scored else None
 
@@ -237,6 +268,7 @@ class RunPlan:
                 "heldout": self.pairs.key,
                 "oracle": _in_keys(self.eval_oracle),
                 "start": self.start.key,
+                **({"label": OWN_DATA} if isinstance(self.recipe.data, PairsSpec) else {}),
             }
         return protocol
 
@@ -296,14 +328,15 @@ class RunPlan:
 
     @cached_property
     def price(self) -> dict[str, float]:
-        """What one stored training pair cost, by quantity: sampling and labelling all answers to all training prompts,
-        shared out over the pairs. The pairs are there.
+        """What one stored training pair cost, by quantity: sampling and labelling all answers to all training prompts
+        (of brought pairs: their log-probabilities under the start policy), shared out over the pairs. They are there.
 
         Raises:
             UserError: the pairs were made by a version that did not record it.
         """
         spent = self.store.manifest(self.pairs)["ledger"]["phases"]
-        if "generated" not in spent.get("data", {}) or "generated" not in spent.get("heldout", {}):
+        recorded = all("generated" in spent.get(phase, {}) for phase in ("data", "heldout"))
+        if not recorded and not isinstance(self.recipe.data, PairsSpec):
             raise UserError(
                 f"The store {self.store.root} holds pairs of an earlier version: choose another with --store"
             )
@@ -318,14 +351,15 @@ class RunPlan:
         stages += [self.tune(point) for point in self.points]
         stages += [s for b in self.benchmarks for s in (self.policy(), self.answers(b), self.judgments(b)) if s]
         made = [self.store.manifest(stage) for stage in stages if self.store.done(stage)]
-        return digest([SCORE_VERSION, self.recipe.hash, self.budget.name, self.name, self.seed, made])
+        facts = [SCORE_VERSION, self.recipe.hash, self.budget.name, self.name, self.seed, made]
+        return digest([*facts, *([self.overlap] if self.overlap else [])])
 
     @property
     def comparison_key(self) -> str:
         """Hash of what two runs must share to stand in one table: start, pairs, budget, training and search."""
         recipe = self.recipe
         shared = [recipe.train.model_dump(mode="json"), recipe.tune.key(), recipe.dtype]
-        return digest([self.start.key, self.pairs.key, *self.budget.key(), *shared])
+        return digest([self.start.key, self.pairs.key, *self.budget.key(), *shared, *self._labels])
 
 
 _PAIRED = ("train", "heldout")
@@ -334,6 +368,30 @@ _PAIRED = ("train", "heldout")
 def _fitting(method: Method, loaded: list[Benchmark]) -> list[Benchmark]:
     """The benchmarks that can measure a method: texts alone come from an endpoint."""
     return [b for b in loaded if b.by_text] if isinstance(method, Remote) else loaded
+
+
+def _check_oracles(recipe: Recipe, methods: Mapping[str, Method], on_task: list[str]) -> None:
+    """Refuse a recipe in which answers will have to be scored that its oracles cannot score.
+
+    Raises:
+        UserError: names what asks the oracle.
+    """
+    mend = "set oracle: {name: reward_model, options: {model: DIR}} (sail-bench train-reward makes one)"
+    asked = {"oracle": recipe.oracle.name, "eval_oracle": (recipe.eval_oracle or recipe.oracle).name}
+    if not isinstance(recipe.data, PairsSpec):
+        if asked["oracle"] == NONE:
+            raise UserError("The task constraints samples pairs that an oracle must label: set oracle: constraints")
+        return
+    if "constraints" in asked.values():
+        raise UserError(f"The oracle constraints knows its own prompts only, not those of data.train: {mend}")
+    if asked["oracle"] == NONE:
+        for name, method in methods.items():
+            if method.spending().labelled:
+                raise UserError(f"The method {name} asks an oracle for labels and the recipe has none: {mend}")
+            if method.trains and len(points(recipe.tune, name, method.grid, own_options(recipe, name))) > 1:
+                raise UserError(f"A search needs a reward and the recipe has no oracle: leave one trial, or {mend}")
+    if asked["eval_oracle"] == NONE and on_task:
+        raise UserError(f"The benchmark {on_task[0]} needs a reward and the recipe has no oracle: {mend}")
 
 
 def make_runs(
@@ -366,6 +424,7 @@ def make_runs(
                     f"The {kind} {name!r} has the name of an installed method: choose another in the recipe"
                 )
     chosen = {name: make_method(recipe, name) for name in methods}
+    _check_oracles(recipe, chosen, [b.name for b in loaded if b.on_task and b.name in benchmarks])
     per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
     if any(m.trains for m in chosen.values()) and budget.steps(per_step) == 0:
         raise UserError(

@@ -249,6 +249,12 @@ class Policy:
         """Stored results by key; absent keys are left out."""
         return self._cache.get(keys) if self._cache else {}
 
+    def uncached(self) -> Policy:
+        """The same model in memory, computing everything anew."""
+        other = copy(self)
+        other._cache = None
+        return other
+
     def keep(self, rows: Mapping[str, Any]) -> None:
         """Store results by key."""
         if self._cache:

@@ -6,18 +6,30 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.oracles.constraints import load_prompts
-from harness.recipe import DataSpec
+from harness.recipe import DataSpec, PairsSpec
 
 Prompt = dict[str, Any]
 
 
-def splits(data: DataSpec) -> dict[str, list[Prompt]]:
+def turns(prompt: Prompt) -> list[dict[str, str]]:
+    """The conversation that a prompt stands for: its ``messages``, else one turn of the user."""
+    found: list[dict[str, str]] = prompt.get("messages") or [{"role": "user", "content": prompt["prompt"]}]
+    return found
+
+
+def splits(data: DataSpec | PairsSpec) -> dict[str, list[Prompt]]:
     """The prompts a recipe uses: ``train`` and ``tune`` from the training file, ``eval`` and ``heldout`` from the
     evaluation file; all four disjoint.
 
     Raises:
         UserError: the recipe asks for more prompts than are written.
+
+    Brought pairs are shared out by :mod:`harness.preferences`.
     """
+    if isinstance(data, PairsSpec):
+        from harness.preferences import brought
+
+        return brought(data).parts
     train, evaluation = load_prompts("train"), load_prompts("eval")
     for keys, rows in ((("train_prompts", "tune_prompts"), train), (("eval_prompts", "heldout_prompts"), evaluation)):
         asked = sum(getattr(data, key) for key in keys)

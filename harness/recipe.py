@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from harness.endpoint import Endpoint
 from harness.errors import UserError, unknown
@@ -15,6 +25,7 @@ from harness.store import digest
 
 Axis = Literal["steps", "pairs", "train_tokens", "generated_tokens", "oracle_calls", "flops", "seconds"]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+TASKS = ("constraints", "preferences")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -62,6 +73,37 @@ class DataSpec(_Strict):
     max_new_tokens: int = Field(default=48, gt=0)
     seed: int = 0
     free: bool = Field(default=False, description="count the stored pairs towards no budget; the page then says so")
+
+
+class PairsSpec(_Strict):
+    """Preference pairs that somebody brings (docs/data.md), instead of pairs sampled for the project's own task.
+
+    ``train``, ``test``: a JSONL, JSON or Parquet file, or ``org/name@COMMIT:split`` of the Hub. ``label``: which choice
+    of PKU-SafeRLHF counts. ``max_prompt_length`` (tokens, 0: what the model holds) bounds prompts of all parts; a pair
+    longer than ``train.max_length`` is dropped or, as TRL does, cut. ``train_prompts`` and ``heldout_prompts`` count
+    rows; 0 takes all that are left. ``max_new_tokens``: of what online methods and the search sample.
+    """
+
+    task: Literal["preferences"]
+    train: str
+    test: str
+    format: Literal["auto", "trl", "ultrafeedback", "pku-saferlhf", "hh-rlhf"] = "auto"
+    label: Literal["better", "safer"] = "better"
+    too_long: Literal["drop", "cut"] = "drop"
+    max_prompt_length: int = Field(default=0, ge=0)
+    train_prompts: int = Field(default=0, ge=0)
+    tune_prompts: int = Field(gt=0)
+    eval_prompts: int = Field(gt=0)
+    heldout_prompts: int = Field(default=0, ge=0)
+    max_new_tokens: int = Field(default=128, gt=0)
+    seed: int = 0
+    free: bool = Field(default=False, description="count the stored pairs towards no budget; the page then says so")
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the recipe's file lies, if it came from one; part of no key."""
+        return self._folder
 
 
 class LoraSpec(_Strict):
@@ -153,6 +195,16 @@ class EngineSpec(_Strict):
         return {"name": value} if isinstance(value, str) else value
 
 
+AnyData = Annotated[
+    Annotated[DataSpec, Tag("constraints")] | Annotated[PairsSpec, Tag("preferences")],
+    Discriminator(
+        lambda value: value.get("task", "constraints") if isinstance(value, dict) else getattr(value, "task", None),
+        custom_error_type="task",
+        custom_error_message="a mapping with task: constraints or task: preferences is expected",
+    ),
+]
+
+
 class Recipe(_Strict):
     """One comparison. Unknown keys are errors. ``reference`` names the row that the others are compared with.
 
@@ -165,7 +217,7 @@ class Recipe(_Strict):
     description: str = ""
     model: str
     dtype: Literal["float32", "bfloat16"] = "float32"
-    data: DataSpec
+    data: AnyData
     oracle: OracleSpec = OracleSpec(name="constraints")
     eval_oracle: OracleSpec | None = None
     budgets: dict[Annotated[str, Field(pattern=NAME)], BudgetSpec] = {}
@@ -185,6 +237,14 @@ class Recipe(_Strict):
     prices: PriceSpec | None = None
     generation_batch_size: int = Field(default=64, gt=0)
     scoring_batch_size: int = Field(default=16, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_nobody(cls, value: Any) -> Any:
+        """Pairs that somebody brings need no oracle."""
+        data = value.get("data") if isinstance(value, dict) else None
+        brought = isinstance(data, dict) and data.get("task") == "preferences"
+        return {"oracle": "none"} | value if brought else value
 
     @model_validator(mode="after")
     def _budget_exists(self) -> Recipe:
@@ -230,7 +290,10 @@ def load_recipe(name: str) -> Recipe:
         raise UserError(f"The recipe file {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise UserError(f"The recipe file {path} must hold a mapping of keys, such as 'name: my-recipe'")
-    return _validated(raw, path)
+    recipe = _validated(raw, path)
+    if isinstance(recipe.data, PairsSpec):
+        recipe.data._folder = path.parent.resolve()
+    return recipe
 
 
 def _validated(raw: dict[str, Any], path: Path) -> Recipe:
@@ -238,7 +301,8 @@ def _validated(raw: dict[str, Any], path: Path) -> Recipe:
         return Recipe.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        place = [str(part) for i, part in enumerate(first["loc"]) if i != 1 or part not in TASKS]
+        where = ".".join(place) or "(top level)"
         if first["type"] == "extra_forbidden":
             raise unknown(f"key in {path.name}:", where, _keys(Recipe)) from None
         raise UserError(f"In {path.name}, key '{where}': {first['msg'].removeprefix('Value error, ')}") from None
@@ -248,7 +312,8 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     names = []
     for name, info in model.model_fields.items():
         names.append(prefix + name)
-        for candidate in (info.annotation, *getattr(info.annotation, "__args__", ())):
+        for part in (info.annotation, *getattr(info.annotation, "__args__", ())):
+            candidate = getattr(part, "__origin__", part)
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 names += _keys(candidate, f"{prefix}{name}.")
     return names

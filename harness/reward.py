@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.oracles.none import NONE
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
 from harness.plan import make_runs
-from harness.prompts import splits
-from harness.recipe import Recipe
+from harness.recipe import OracleSpec, PairsSpec, Recipe
 from harness.run import Run
 from harness.store import Store, read_rows, write_json
 
@@ -42,6 +42,8 @@ def train_reward(
 
     if out.exists() and any(out.iterdir()):
         raise UserError(f"The folder {out} is not empty: choose another with --out")
+    if isinstance(recipe.data, PairsSpec):  # the recipe may name the model that is made here
+        recipe = recipe.model_copy(update={"oracle": OracleSpec(name=NONE), "eval_oracle": None})
     plan = make_runs(recipe, recipe.budget, ["start"], 1, [], Store(store))[0]
     run = Run(plan, lambda kind, value: say(str(value[0])) if kind == "stage" else None)
     folder = run.pairs()
@@ -50,11 +52,11 @@ def train_reward(
         tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForSequenceClassification.from_pretrained(run.start_dir, num_labels=1, dtype="float32")
     model.config.pad_token_id = tokenizer.pad_token_id
-    prompts = {p["id"]: p for part in ("train", "heldout") for p in splits(recipe.data)[part]}
+    prompts = {p["id"]: p for part in ("train", "heldout") for p in run.prompts[part]}
 
     def ids(row: dict[str, Any], side: str) -> list[int]:
         text = tokenizer.decode(row[f"{side}_ids"], skip_special_tokens=True).strip()
-        return conversation(tokenizer, prompts[row["id"]]["prompt"], text)
+        return conversation(tokenizer, prompts[row["id"]], text)
 
     pairs = read_rows(folder / "train.jsonl")
     data = Dataset.from_list([{"chosen_ids": ids(r, "chosen"), "rejected_ids": ids(r, "rejected")} for r in pairs])

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,13 @@ from harness.meter import Meter, MeteredOracle
 from harness.methods.base import TrainContext
 from harness.methods.endpoint import Remote
 from harness.oracles.base import Oracle
+from harness.oracles.none import NONE
 from harness.outlook import expect
 from harness.plan import RunPlan, make_oracle, make_runs
 from harness.predict import Calibration, Lengths
-from harness.prompts import splits
-from harness.recipe import Recipe
+from harness.preferences import brought
+from harness.prompts import Prompt, splits, turns
+from harness.recipe import DataSpec, PairsSpec, Recipe
 from harness.search import Point
 from harness.store import Stage, Store, known, read_json, read_rows, write_json, write_rows
 from sail.types import Request
@@ -149,27 +151,67 @@ class Run:
     def pairs(self) -> Path:
         """The folder of the preference pairs."""
 
-        def build(work: Path) -> dict[str, Any]:
-            from harness.pairs import sample_pairs
-
-            self._open_ledger(None)  # every answer carries its cost
-            chosen = splits(self.recipe.data)
-            asked = (len(chosen["train"]) + len(chosen["heldout"])) * self.recipe.data.samples
-            policy = self.start
-            self.emit("stage", ("preference pairs", asked))
-            counts = {}
-            for name in ("train", "heldout"):
-                with self.meter.phase("data" if name == "train" else name):
-                    rows, ties = sample_pairs(policy, self.oracle, chosen[name], self.recipe.data, self._tick)
-                    write_rows(work / f"{name}.jsonl", rows)
-                    counts[name] = {"pairs": len(rows), "ties": ties}
-            write_json(work / "counts.json", counts)
-            for name, key in (("train", "train_prompts"), ("heldout", "heldout_prompts")):
-                if not counts[name]["pairs"]:
-                    raise UserError(f"Sampling gave no {name} pair (all answers score alike): raise data.{key}")
-            return self._spent()
-
+        data = self.recipe.data
+        build = partial(self._brought, data) if isinstance(data, PairsSpec) else partial(self._sampled, data)
         return self.store.get(self.plan.pairs, build)
+
+    def _sampled(self, data: DataSpec, work: Path) -> dict[str, Any]:
+        from harness.pairs import sample_pairs
+
+        self._open_ledger(None)  # every answer carries its cost
+        chosen = splits(data)
+        asked = (len(chosen["train"]) + len(chosen["heldout"])) * data.samples
+        policy = self.start
+        self.emit("stage", ("preference pairs", asked))
+        counts = {}
+        for name in ("train", "heldout"):
+            with self.meter.phase("data" if name == "train" else name):
+                rows, ties = sample_pairs(policy, self.oracle, chosen[name], data, self._tick)
+                write_rows(work / f"{name}.jsonl", rows)
+                counts[name] = {"pairs": len(rows), "ties": ties}
+        write_json(work / "counts.json", counts)
+        for name, key in (("train", "train_prompts"), ("heldout", "heldout_prompts")):
+            if not counts[name]["pairs"]:
+                raise UserError(f"Sampling gave no {name} pair (all answers score alike): raise data.{key}")
+        return self._spent()
+
+    def _brought(self, data: PairsSpec, work: Path) -> dict[str, Any]:
+        from harness.stored import Limits, readable, stored_pairs, window
+
+        self._open_ledger(None)  # every log-probability carries its cost
+        found, policy, train = brought(data), self.start, self.recipe.train
+        holds = window(policy)
+        limits = Limits(data.max_prompt_length or holds, min(train.max_length, holds), data.too_long == "cut")
+        self.emit("stage", ("preference pairs", 2 * (len(found.parts["train"]) + len(found.parts["heldout"]))))
+        counts: dict[str, Any] = {"files": found.counts, "source": found.identity}
+        kept = {}
+        for name in ("train", "heldout"):
+            with self.meter.phase("data" if name == "train" else name):
+                size = self.recipe.scoring_batch_size
+                rows, lost = stored_pairs(policy, found.parts[name], limits, size, self._tick)
+            write_rows(work / f"{name}.jsonl", rows)
+            kept[name], counts[name] = [r["id"] for r in rows], {"pairs": len(rows), "left_out": lost}
+        for name in ("tune", "eval"):
+            rows, lost = readable(policy, found.parts[name], min(limits.prompt, holds - data.max_new_tokens))
+            kept[name], counts[name] = [r["id"] for r in rows], {"prompts": len(rows), "left_out": lost}
+        for name, ids in kept.items():
+            if not ids:
+                why = ", ".join(f"{count} {reason}" for reason, count in counts[name]["left_out"].items())
+                raise UserError(
+                    f"Of the {name} rows none is left ({why}): raise train.max_length, data.max_prompt_length or "
+                    f"data.{name}_prompts"
+                )
+        write_json(work / "kept.json", kept)
+        write_json(work / "counts.json", counts)
+        return self._spent()
+
+    @cached_property
+    def prompts(self) -> dict[str, list[Prompt]]:
+        """The recipe's prompts by part; of brought ones those that the pairs stage kept."""
+        found, file = splits(self.recipe.data), self.pairs() / "kept.json"
+        if not file.is_file():
+            return found
+        return {part: [p for p in found[part] if p["id"] in ids] for part, ids in read_json(file).items()}
 
     def train(self, point: Point, seed: int) -> Path:
         """The folder of a trained policy."""
@@ -193,7 +235,7 @@ class Run:
             start=self.start_dir,
             tokenizer=self.tokenizer,
             pairs=rows,
-            prompts={p["id"]: p for p in splits(recipe.data)["train"]},
+            prompts={p["id"]: p for p in self.prompts["train"]},
             oracle=self.oracle,
             meter=self.meter,
             ledger=ledger,
@@ -247,8 +289,8 @@ class Run:
     def _tuning_scores(self, policy: Any) -> dict[str, float]:
         from harness.policy import render
 
-        prompts = splits(self.recipe.data)["tune"]
-        encoded = [render(self.tokenizer, [{"role": "user", "content": p["prompt"]}]) for p in prompts]
+        prompts = self.prompts["tune"]
+        encoded = [render(self.tokenizer, turns(p)) for p in prompts]
         asked = [
             Request(tuple(ids), self.recipe.data.max_new_tokens, 1.0, ("tune", p["id"]))
             for p, ids in zip(prompts, encoded, strict=True)
@@ -261,12 +303,12 @@ class Run:
             logps = self.start.token_logps(rows, self.recipe.scoring_batch_size)
         nll = -sum(map(sum, logps)) / sum(map(len, logps))
         own = -sum(c.logp for c in base) / sum(len(c.ids) for c in base)
+        found = {"perplexity_ratio": round(math.exp(nll - own), 6)}
+        if self.recipe.oracle.name == NONE:
+            return found
         texts, theirs = [policy.text(c) for c in ours], [policy.text(c) for c in base]
         reward, _ = self.oracle.versus(prompts, texts, theirs)
-        return {
-            "gold_reward": round(sum(reward) / len(reward), 6),
-            "perplexity_ratio": round(math.exp(nll - own), 6),
-        }
+        return {"gold_reward": round(sum(reward) / len(reward), 6), **found}
 
     def _trained(self, folder: Path, stage: Stage) -> Any:
         from harness.policy import load_model
@@ -306,7 +348,7 @@ class Run:
             judge=LocalJudge(self.start, self.recipe.scoring_batch_size),
             oracle=metered(evaluation),
             training_oracle=None if training is evaluation else metered(training),
-            prompts=splits(self.recipe.data)["eval"],
+            prompts=self.prompts["eval"],
             ask=self._ask,
             kept=lambda fraction: self._kept(fraction, policy),
             heldout_pairs=read_rows(self.pairs() / "heldout.jsonl"),
@@ -377,6 +419,9 @@ class Run:
         """Do everything that is open, in order."""
         if not self.store.done(self.plan.start):
             _ = self.start_dir
+        if not all(self.store.done(s) for s in (self.plan.pairs, *map(self.plan.tune, self.plan.points))):
+            for oracle in self._oracles:
+                oracle.ready()
         self.pairs()
         for point in self.plan.points:
             if not self.store.done(self.plan.tune(point)):

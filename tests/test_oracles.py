@@ -91,7 +91,7 @@ def test_reward_model_scores_each_conversation_alone(reward_dir: Path, tokenizer
     expected = []
     for row, text in zip(rows, texts, strict=True):
         with torch.no_grad():
-            ids = torch.tensor([conversation(tokenizer, row["prompt"], text)])
+            ids = torch.tensor([conversation(tokenizer, row, text)])
             expected.append(float(model(input_ids=ids).logits))
     assert len({round(e, 5) for e in expected}) == 5
     assert oracle.score(rows, texts) == pytest.approx(expected, abs=1e-4)

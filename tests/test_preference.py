@@ -271,7 +271,7 @@ def test_the_interval_of_distinct_n_covers_what_such_a_set_has() -> None:
     for k in range(150):
         texts = corpus(rng)
         value, samples = replicates("distinct", columns(texts, 2), "d")
-        found = interval(value, samples)
+        found = interval(value, samples, 60)
         assert value == pytest.approx(brute(texts, 2))
         assert samples.mean() == pytest.approx(value, abs=4 * samples.std() / RESAMPLES**0.5)
         hit += found.low <= truth <= found.high

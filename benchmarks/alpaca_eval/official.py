@@ -70,6 +70,10 @@ class AlpacaEval2(Benchmark):
             "fit": "exact",
         }
 
+    def asked(self) -> list[str]:
+        """The instructions."""
+        return [item["instruction"] for item in self._items()]
+
     def _items(self) -> list[Row]:
         found = files.rows(self._set(), ["instruction"])
         return found[: self.options.limit] if self.options.limit else found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
+from harness.prompts import turns
 from harness.results import Columns, Metric
 from sail.types import Request
 
@@ -69,14 +70,10 @@ class Curve(Benchmark):
 
     def _scores(self, context: EvalContext, policy: Policy, prompts: list[Row]) -> tuple[list[Any], list[Any]]:
         length = self.options.max_new_tokens
-        turns = [[{"role": "user", "content": p["prompt"]}] for p in prompts]
-        asked = [
-            Request(policy.render(turn), length, 1.0, ("preference", p["id"]))
-            for p, turn in zip(prompts, turns, strict=True)
-        ]
+        asked = [Request(policy.render(turns(p)), length, 1.0, ("preference", p["id"])) for p in prompts]
         with policy.meter.phase("eval"):
             answers = policy.sample(asked, context.progress)
-            plain = [context.start.render(turn) for turn in turns]
+            plain = [context.start.render(turns(p)) for p in prompts]
             base = context.start.sample(
                 [Request(p, length, 1.0, q.key) for p, q in zip(plain, asked, strict=True)], context.progress
             )

@@ -31,6 +31,10 @@ class MTBench(Benchmark):
     def _questions(self) -> list[Row]:
         return mini("mt_bench", "question", self.options.limit)
 
+    def asked(self) -> list[str]:
+        """First turns."""
+        return [q["turns"][0] for q in self._questions()]
+
     def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
         """Two answers a question, each rated once."""
         answers = 2 * len(self._questions())

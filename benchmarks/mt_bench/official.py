@@ -58,6 +58,10 @@ class OfficialMTBench(Benchmark):
             "scale": "1-10",
         }
 
+    def asked(self) -> list[str]:
+        """First turns."""
+        return [q["turns"][0] for q in self._questions()]
+
     def _questions(self) -> list[Row]:
         found = files.rows(self._files()[0], ["question_id", "category", "turns"])
         return found[: self.options.limit] if self.options.limit else found

@@ -9,6 +9,7 @@ from pydantic import Field
 from benchmarks.common import wins
 from benchmarks.preference.diversity import novelty
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
+from harness.prompts import turns
 from harness.results import Columns, Metric
 from sail.types import Completion, Request
 
@@ -53,10 +54,7 @@ class Preference(Benchmark):
 
     def _asked(self, context: EvalContext, policy: Policy) -> list[Request]:
         length = self.options.max_new_tokens
-        return [
-            Request(policy.render([{"role": "user", "content": p["prompt"]}]), length, 1.0, ("preference", p["id"]))
-            for p in context.prompts
-        ]
+        return [Request(policy.render(turns(p)), length, 1.0, ("preference", p["id"])) for p in context.prompts]
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Answers of the policy and of start to the same prompts, and the log-probabilities of each under the other."""

@@ -72,7 +72,7 @@ def score(
         warnings.append(f"{equal:,} pairs hold the same answer twice: they are not valid")
     sizes = data.sizes(path)
     protocol = {"data": source, "set": label(sizes, limit), "limit": limit, "seed": seed, "max_length": max_length}
-    shown = [Metric(title, "acc %", *(v for v in _stacked(found))) for title, found in metrics.items()]
+    shown = [Metric(title, "acc %", *_stacked(found), len(pairs)) for title, found in metrics.items()]
     return Scored("rewardbench", "none (labelled pairs)", protocol, list(models), counts, shown, facts, warnings)
 
 
@@ -110,7 +110,7 @@ def _subsets(items: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
     for name in dict.fromkeys(items["subject"]):
         values = [v for v, s in zip(items["accuracy"], items["subject"], strict=True) if s == name]
         value, samples = replicates("percent", {"id": values, "y": values}, "y")
-        known = interval(value, samples)
+        known = interval(value, samples, len(values))
         numbers = {"value": known.value, "low": known.low, "high": known.high}
         found[name] = {k: v if np.isfinite(v) else None for k, v in numbers.items()} | {
             "n_valid": sum(v is not None for v in values),

@@ -237,7 +237,7 @@ def _read(answer: Any, empty: bool) -> Reply:
         str(found.get(key) or "")
         for found, key in ((answer, "model"), (answer, "system_fingerprint"), (choice, "finish_reason"))
     )
-    return Reply(text, top or None, model, fingerprint, *tokens, finish=finish)
+    return Reply(text, top or None, model, fingerprint, tokens[0], tokens[1], finish=finish)
 
 
 def _retry_after(headers: Any) -> float | None:

@@ -39,12 +39,13 @@ class IterativeDPO(Method):
     def train(self, context: TrainContext) -> Path | None:
         """Train all rounds."""
         from harness.policy import render
+        from harness.prompts import turns
         from harness.rounds import Rounds, train_rounds
 
         c = self.config
         rounds = Rounds(c.rounds, c.prompts, c.reference, c.begin)
-        turns = {name: [{"role": "user", "content": p["prompt"]}] for name, p in context.prompts.items()}
-        rows = [{"id": name, "prompt_ids": render(context.tokenizer, turn)} for name, turn in turns.items()]
+        asked = {name: render(context.tokenizer, turns(p)) for name, p in context.prompts.items()}
+        rows = [{"id": name, "prompt_ids": ids} for name, ids in asked.items()]
         return train_rounds(context, rounds, c.beta or context.train.beta, rows, self.pairs)
 
     def pairs(

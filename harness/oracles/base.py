@@ -43,6 +43,9 @@ class Oracle:
         """Everything that decides its answers; part of every key that depends on them. Cheap: no model is loaded."""
         return {"oracle": self.name, "version": self.version, **self.options.model_dump(mode="json")}
 
+    def ready(self) -> None:
+        """Fail now if it could not answer later; called before anything is trained."""
+
     def score(self, rows: Sequence[Row], texts: Sequence[str]) -> list[float]:
         """Reward of each text as an answer to the prompt of its row (``prompt`` and what the task adds)."""
         raise NotImplementedError

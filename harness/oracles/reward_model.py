@@ -10,6 +10,7 @@ from pydantic import Field
 
 from harness.errors import UserError
 from harness.oracles.base import Oracle, OracleOptions, Row
+from harness.prompts import turns
 
 
 class RewardModelOptions(OracleOptions):
@@ -35,6 +36,10 @@ class RewardModel(Oracle):
         from harness.models import start_stage
 
         return {"oracle": self.name, "version": self.version, "checkpoint": start_stage(self.options.model).key}
+
+    def ready(self) -> None:
+        """Load the checkpoint."""
+        _ = self._loaded
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -82,14 +87,14 @@ class RewardModel(Oracle):
 
     def _encoded(self, rows: Sequence[Row], texts: Sequence[str]) -> list[list[int]]:
         tokenizer = self._loaded[1]
-        return [conversation(tokenizer, r["prompt"], t) for r, t in zip(rows, texts, strict=True)]
+        return [conversation(tokenizer, r, t) for r, t in zip(rows, texts, strict=True)]
 
 
-def conversation(tokenizer: Any, prompt: str, text: str) -> list[int]:
-    """Token ids of a prompt with its answer, by the chat template; as plain text if the tokenizer has none."""
+def conversation(tokenizer: Any, row: Row, text: str) -> list[int]:
+    """Token ids of a prompt row with an answer, by the chat template; as plain text if the tokenizer has none."""
     if tokenizer.chat_template:
-        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
-        ids: list[int] = tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
+        said = [*turns(row), {"role": "assistant", "content": text}]
+        ids: list[int] = tokenizer.apply_chat_template(said, return_dict=True)["input_ids"]
         return ids
-    plain: list[int] = tokenizer(f"{prompt}\n\n{text}")["input_ids"]
+    plain: list[int] = tokenizer(f"{row['prompt']}\n\n{text}")["input_ids"]
     return plain

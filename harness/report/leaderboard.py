@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.costs import amount, budget_line, costs
+from harness.report.data import data_line
 from harness.report.markdown import grid
 from harness.report.subjects import FILE as SUBJECTS
 from harness.report.subjects import subjects
@@ -103,8 +104,10 @@ def _head(board: Board) -> str:
         )
         + " *No spread*: every resample gives the same value, so there is no interval.",
     ]
+    lines.append(data_line(run.data))
     if run.oracles:
-        lines.append(_oracles(run.oracles["training"], run.oracles["evaluation"]))
+        labelled = "what methods sample" if lines[-1] else "the training pairs"
+        lines.append(_oracles(run.oracles["training"], run.oracles["evaluation"], labelled))
     judges = {digest(b.judge): b.judge for r in board.ok for b in r.benchmarks if b.judge}
     for key, judge in sorted(judges.items()):
         if judge["kind"] == "endpoint":
@@ -147,16 +150,18 @@ def _snapshots(board: Board, key: str) -> str:
     return f", answered by {told}" if found else ""
 
 
-def _oracles(training: dict[str, Any], evaluation: dict[str, Any]) -> str:
+def _oracles(training: dict[str, Any], evaluation: dict[str, Any], labelled: str) -> str:
     def told(oracle: dict[str, Any]) -> str:
         return f"`{oracle['oracle']}` (`{digest(oracle)}`)"
 
     if training == evaluation:
+        if training["oracle"] == "none":
+            return "**Oracle**: none, so nothing here is ranked by a reward."
         return (
-            f"**Oracle**: {told(training)} labels the training pairs and gives the reward in evaluation: the same one, "
+            f"**Oracle**: {told(training)} labels {labelled} and gives the reward in evaluation: the same one, "
             "so a method that exploits its weaknesses is rewarded for it."
         )
-    return f"**Oracles**: {told(training)} labels the training pairs; {told(evaluation)}, another one, evaluates."
+    return f"**Oracles**: {told(training)} labels {labelled}; {told(evaluation)}, another one, evaluates."
 
 
 def _heading(column: Column) -> str:
@@ -290,11 +295,12 @@ def _search(board: Board) -> str:
             kept = "kept" if first and chosen and trial.options.items() <= first.method_options.items() else ""
             options = ", ".join(f"{k} {v}" for k, v in trial.options.items())
             row = [f"`{method}`", f"{trial.learning_rate:g}", options]
-            if trial.gold_reward is None or trial.perplexity_ratio is None:
+            if trial.perplexity_ratio is None:
                 rows.append([*row, "n/a", f"diverged: {trial.error}", ""])
                 continue
+            reward = "not asked" if trial.gold_reward is None else f"{trial.gold_reward:.3f}"
             ratio = f"{trial.perplexity_ratio:.2f}" + ("" if trial.eligible else " (too high: not eligible)")
-            rows.append([*row, f"{trial.gold_reward:.3f}", ratio, kept])
+            rows.append([*row, reward, ratio, kept])
     if not rows:
         return ""
     note = (
@@ -384,7 +390,9 @@ def _chart(board: Board) -> str | None:
             points.append(Point(method, x.interval, y.interval))
     run = board.results[0]
     title = f"{run.recipe}, {amount(run.budget['axis'], run.budget['limit'])}: gold reward against KL"
-    return scatter(title, "KL to the start policy (nats per answer)", "gold reward (share of constraints met)", points)
+    unit = columns["gold_reward"].metric.unit
+    reward = "gold reward (share of constraints met)" if unit == "share met" else f"reward ({unit})"
+    return scatter(title, "KL to the start policy (nats per answer)", reward, points)
 
 
 def _curve(board: Board) -> str | None:
