@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.errors import UserError, unknown
+from harness.judge_cli import judge_card
 from harness.score_cli import score
 
 DATA_DIR = "SAIL_BENCH_DATA_DIR"
@@ -52,6 +53,7 @@ def main() -> None:
 
 
 main.add_command(score)
+main.add_command(judge_card)
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -36,6 +36,11 @@ def rows(path: Path, needed: Iterable[str] = ()) -> list[Row]:
     Raises:
         UserError: no JSON, no object, or an object without one of the ``needed`` keys.
     """
+    return [row for _, row in located(path, needed)]
+
+
+def located(path: Path, needed: Iterable[str] = ()) -> list[tuple[str, Row]]:
+    """The same, each with its place for an error: file, and line or item."""
     content, keys = text(path), list(needed)
     if content.lstrip().startswith("["):
         try:
@@ -58,7 +63,7 @@ def rows(path: Path, needed: Iterable[str] = ()) -> list[Row]:
         missing = [k for k in keys if k not in row]
         if missing:
             raise UserError(f"{path}, {unit} {number}: the key {missing[0]!r} is missing")
-    return [row for _, row in found]
+    return [(f"{path}, {unit} {number}", row) for number, row in found]
 
 
 def table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
