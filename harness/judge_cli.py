@@ -141,7 +141,12 @@ def _endpoint(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[
     def ask(pairs: Any) -> Any:
         client = Client(endpoint, RowCache(options["store"] / "rows.sqlite"))
         with _shown(name, 3 * len(pairs)) as progress:
-            return ask_endpoint(client, pairs, how, progress)
+            try:
+                return ask_endpoint(client, pairs, how, progress)
+            except UserError as error:
+                if how.verdict == "logprobs" and "logprob" in str(error).lower():
+                    raise UserError(f"{error}; without log-probabilities: --verdict text") from None
+                raise
 
     return {"kind": "endpoint", **endpoint.identity()}, how.protocol(), ask
 

@@ -353,6 +353,21 @@ def test_a_judge_that_names_no_answer_is_no_judge(serve: Any, pairs: Path, tmp_p
     assert not (tmp_path / "results").exists()
 
 
+def test_an_endpoint_without_log_probabilities(serve: Any, pairs: Path, tmp_path: Path, cli: Cli) -> None:
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        if "logprobs" in request:
+            handler.send({"error": {"message": "this model does not support logprobs"}}, 400)
+        else:
+            scripted(False)(handler, request, n)
+
+    url = f"http://127.0.0.1:{serve(inner).server_port}/v1"
+    command = ["judge-card", "j", "--base-url", url, "--pairs", pairs]
+    done = cli(*command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "without log-probabilities: --verdict text" in done.stderr
+    assert cli(*command, "--verdict", "text", cwd=tmp_path).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
