@@ -12,6 +12,7 @@ import click
 
 from harness.errors import UserError, unknown
 from harness.files import DATA_DIR
+from harness.judge_cli import judge_card
 from harness.score_cli import score
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def main() -> None:
 
 
 main.add_command(score)
+main.add_command(judge_card)
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -13,12 +13,12 @@ PLAIN_EVERY_S = 20.0
 
 
 class Display:
-    """Shows the runs of a comparison. Use as a context manager."""
+    """Shows the runs of a comparison (or of ``what``). Use as a context manager."""
 
-    def __init__(self, runs: int, console: Console | None = None) -> None:
+    def __init__(self, runs: int, console: Console | None = None, what: str = "comparison") -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
-        self._runs, self._done = runs, 0
+        self._runs, self._done, self._what = runs, 0, what
         self._name, self._stage, self._at = "", "", 0
         self._total: int | None = None
         self._began = self._stage_began = self._last = time.monotonic()
@@ -39,7 +39,7 @@ class Display:
                 speed_estimate_period=3600,
             )
             self._bar.start()
-            self._overall = self._bar.add_task("comparison", total=self._runs)
+            self._overall = self._bar.add_task(self._what, total=self._runs)
             self._current = self._bar.add_task("", total=None, visible=False)
         return self
 

@@ -41,11 +41,13 @@ def test_help_is_instant(cli: Cli) -> None:
     empty = best(sys.executable, "-c", "pass")
     shown = best(sys.executable, "-c", "from harness.cli import main; main(['--help'])")
     assert shown - empty < 0.3
-    for command in ("compare", "plan", "leaderboard"):
+    for command in ("compare", "plan", "leaderboard", "judge-card"):
         assert cli(command, "--help").returncode == 0
 
 
-@pytest.mark.parametrize("command", [["methods"], ["benchmarks"], ["oracles"], ["plan", "tiny"], ["--help"]])
+@pytest.mark.parametrize(
+    "command", [["methods"], ["benchmarks"], ["oracles"], ["plan", "tiny"], ["--help"], ["judge-card", "-h"]]
+)
 def test_light_commands_import_no_torch(command: list[str], tmp_path: Path) -> None:
     code = (
         "import sys\nfrom harness.cli import main\n"

@@ -166,7 +166,7 @@ class Client:
             self.tally.requests += 1
             fault, wait, reply = await self._attempt(client, call)
             if reply is not None:
-                self.tally.cost += self._cost(reply)
+                self.tally.cost += self.cost(reply)
                 return reply
             self.tally.faults[fault] += 1
             if attempt < self.endpoint.retries:
@@ -203,7 +203,8 @@ class Client:
         mend = f"check model, base_url and {self.endpoint.api_key_env}"
         return f"The model {self.endpoint.model!r} refuses ({reason}): {mend}"
 
-    def _cost(self, reply: Reply) -> float:
+    def cost(self, reply: Reply) -> float:
+        """What an answer costs, in the currency of the prices."""
         return (reply.tokens_in * self.endpoint.price_in + reply.tokens_out * self.endpoint.price_out) / 1e6
 
     def _caps(self) -> None:

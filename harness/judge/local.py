@@ -48,6 +48,11 @@ class LocalJudge:
             out.append(([m / sum(mass) for m in mass], sum(mass)))
         return out
 
+    def tokens(self, row: tuple[str, str, str]) -> int:
+        """Tokens of a comparison as it is asked, in one order."""
+        question, first, second = row
+        return len(self._context(COMPARE.format(question=question, first=first, second=second), COMPARE_OPENING))
+
     def compare(self, rows: Sequence[tuple[str, str, str]]) -> list[dict[str, float]]:
         """Verdicts on (question, first answer, second answer).
 

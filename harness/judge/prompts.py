@@ -15,6 +15,7 @@ RATE = (
     "You are given a request and an answer. Rate the answer from 1 (useless) to 9 (excellent).\n\n"
     "Request:\n{question}\n\n{reference}Answer:\n{answer}\n\nHow good is the answer, from 1 to 9?"
 )
+COMPARE_IN_LETTERS = COMPARE + "\n\nReply with one letter, A or B, and nothing else."
 REFERENCE = "A correct answer:\n{reference}\n\n"
 SYSTEM = "You are a fair and careful judge."
 COMPARE_OPENING, RATE_OPENING = "Answer", "Rating: "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from harness.report.cards import cited, missing
 from harness.report.costs import amount, budget_line, costs
 from harness.report.data import data_line
 from harness.report.markdown import grid
@@ -25,10 +27,10 @@ DIAGNOSTICS = (
 SHADES = {"better": "#dcfce7", "worse": "#fee2e2"}
 
 
-def render(results: Sequence[RunResult]) -> dict[str, str]:
-    """File names and contents of a leaderboard."""
+def render(results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """File names and contents of a leaderboard. ``cards``: the sentence that links the card of each judge with one."""
     board = Board(results)
-    parts = [_head(board), _scores(board)]
+    parts = [_head(board, cards), _scores(board)]
     if board.reference in board.methods:
         parts.append(_differences(board, board.reference))
     if "start" in board.methods and board.reference != "start":
@@ -55,7 +57,7 @@ def render(results: Sequence[RunResult]) -> dict[str, str]:
 
 def write_leaderboard(folder: Path) -> None:
     """Write the leaderboard of ``results/<recipe>/<budget>``."""
-    for name, text in render(read_results(folder)).items():
+    for name, text in render(read_results(folder), cited(folder)).items():
         write_text(folder / name, text)
 
 
@@ -63,7 +65,7 @@ def stale(folder: Path) -> list[str]:
     """Files of a leaderboard that differ from what its results give."""
     return [
         name
-        for name, text in render(read_results(folder)).items()
+        for name, text in render(read_results(folder), cited(folder)).items()
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     ]
 
@@ -85,7 +87,7 @@ def spread(found: Interval, unit: str, *, sign: bool = False) -> str:
     return f"{number(found.value, unit, sign=sign)} [{low}, {high}]"
 
 
-def _head(board: Board) -> str:
+def _head(board: Board, cards: Mapping[str, str]) -> str:
     run = board.results[0]
     axis = run.budget["axis"]
     seeds = max((len(board.of(m)) for m in board.methods), default=0)
@@ -110,16 +112,21 @@ def _head(board: Board) -> str:
         lines.append(_oracles(run.oracles["training"], run.oracles["evaluation"], labelled))
     judges = {digest(b.judge): b.judge for r in board.ok for b in r.benchmarks if b.judge}
     for key, judge in sorted(judges.items()):
+        card = cards.get(key) or missing(judge, run.start["model"])
         if judge["kind"] == "endpoint":
             lines.append(
                 f"**Judge** `{key}`: `{judge['model']}` behind an endpoint (`{judge['endpoint']}`), official prompts"
-                f"{_snapshots(board, key)}. Scores compare with published ones only if that is the judge they name."
+                f"{_snapshots(board, key)}. Scores compare with published ones only if that is the judge they name. "
+                + card
             )
             continue
         lines.append(
             f"**Judge** `{key}`: {judge['kind']} by `{judge['model']}`, orders: {judge['orders']}. A weak judge, the "
-            "start policy itself: its numbers are not comparable with GPT-4 judged scores, nor with any other judge's."
+            "start policy itself: its numbers are not comparable with GPT-4 judged scores, nor with any other judge's. "
+            + card
         )
+    if board.ok and not judges:
+        lines.append("**Judge**: none; no benchmark of this page asks one.")
     if any(b.label == "mini" for r in board.ok for b in r.benchmarks):
         lines.append(
             "**mini**: a small set written for this project in the benchmark's official schema. It is not the real "

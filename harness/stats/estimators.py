@@ -151,6 +151,26 @@ def length_controlled(columns: Columns, name: str, weights: Array) -> Array:
     return np.asarray(100 / (1 + np.exp(-logistic(features, y, weights, ridge=1e-6)[:, 1])))
 
 
+def length_coefficient(columns: Columns, name: str, weights: Array) -> Array:
+    """What length alone is worth to a judge: b1 of logit P(it picks the known better answer) = b0 + b1 * delta / sd.
+
+    b0 is the known label's part. Both parts change sign with the order of the two answers, so this is the regression of
+    the verdict on label and length difference without an intercept. Columns: ``name`` (1 if the judge picks the known
+    better answer, 0.5 for a tie) and ``length_difference`` (characters, known better minus worse); sd is taken anew in
+    each resample. An L2 penalty of 1 (C = 1) keeps a judge that looks at nothing but length finite. NaN where no
+    lengths differ.
+    """
+    from harness.stats.length_control import spread
+
+    y, delta = column(columns, name), column(columns, "length_difference")
+    valid = ~np.isnan(y)
+    if not np.ptp(delta[valid]) if valid.any() else True:
+        return np.full(len(weights), np.nan)
+    y, delta, used = y[valid], delta[valid], weights[:, valid]
+    scaled = delta / spread(delta, used)[:, None]
+    return logistic(np.stack([np.ones_like(scaled), scaled], -1), y, used, ridge=1.0)[:, 1]
+
+
 STYLE = ("tokens", "headers", "lists", "bolds")
 
 
@@ -189,5 +209,6 @@ ESTIMATORS: dict[str, Callable[[Columns, str, Array], Array]] = {
     "pooled_mean": pooled_mean,
     "length_controlled": length_controlled,
     "length_controlled_2": length_controlled_2,
+    "length_coefficient": length_coefficient,
     "style_controlled": style_controlled,
 }

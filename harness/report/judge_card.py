@@ -1,0 +1,141 @@
+"""The page of a judge's card, and its table for the terminal, from the card's file alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.report.leaderboard import number
+from harness.report.markdown import grid
+from harness.results import CardSection, JudgeCard, Metric
+
+COIN = {"agreement", "single_agreement", "agreement_longer", "agreement_shorter", "first_slot", "longer"}
+SENTENCES = {
+    "agreement": "It picks the known better answer; a tie counts half, a coin gets 50.",
+    "single_agreement": "The same for one call in one order, averaged over the two orders.",
+    "first_slot": "Position bias: single calls that name the answer shown first; 50 is none.",
+    "first_probability": "The same as a mean probability.",
+    "same_slot": "Pairs that position alone decides: swapping the answers does not move the verdict.",
+    "same_winner": "Pairs where swapping the answers leaves the winner (or the tie) as it was.",
+    "same_again": "Self-consistency: one of the two orders, asked a second time.",
+    "longer": "Length bias: it picks the longer answer, right or wrong; pairs of equal length left out.",
+    "known_longer": "For comparison: what the known preferences do.",
+    "length": "Length bias at the same known label: logistic coefficient of the length difference; 0 is none.",
+    "agreement_longer": "Agreement where length is on the right side.",
+    "agreement_shorter": "Agreement where a judge of length alone would be wrong.",
+    "mass": "How often it means to answer at all.",
+}
+
+
+def figure(found: Metric) -> str:
+    """Value and interval; no brackets where resampling the pairs changes nothing."""
+    if found.value is None:
+        return "n/a"
+    value = number(found.value, found.unit)
+    if found.low is None or found.high is None or found.low == found.high:
+        return f"{value} (no spread)"
+    return f"{value} [{number(found.low, found.unit)}, {number(found.high, found.unit)}]"
+
+
+def sentence(found: Metric) -> str:
+    """What a figure says, and on which side of its neutral value its interval lies."""
+    text = SENTENCES[found.name]
+    neutral = 50.0 if found.name in COIN else 0.0 if found.name == "length" else None
+    if neutral is None or found.low is None or found.high is None:
+        return text
+    side = f"above {neutral:g}" if found.low > neutral else f"below {neutral:g}" if found.high < neutral else ""
+    return f"{text} **{side or f'no difference from {neutral:g} shown'}**"
+
+
+def page(card: JudgeCard) -> str:
+    """The Markdown page."""
+    judge = card.judge
+    local = judge["kind"] != "endpoint"
+    lines = [f"# Judge card: `{judge['model']}`", _identity(card), _warning(local)]
+    lines += [_section(s) for s in card.sections]
+    lines.append(
+        "Intervals: 95%, bootstrap over pairs (1,000 resamples, the logistic fit repeated in each). A single call "
+        "names the slot that it gives over half; with both orders averaged, the answer with over half wins. *n*: "
+        "pairs whose calls can be read, of the pairs that the figure is about. More: `docs/judge-card.md`."
+    )
+    return "\n\n".join(lines) + "\n"
+
+
+def _identity(card: JudgeCard) -> str:
+    judge = card.judge
+    if judge["kind"] == "endpoint":
+        return f"**Judge** `{card.key}`: `{judge['model']}` behind an endpoint (`{judge['endpoint']}`)."
+    return f"**Judge** `{card.key}`: {judge['kind']} by `{judge['model']}`, orders: {judge['orders']}."
+
+
+def _warning(local: bool) -> str:
+    if local:
+        return (
+            "**Not comparable with GPT-4 judged scores.** A weak judge, the start policy itself; what it says compares "
+            "with nothing but itself. It is deterministic, so self-consistency is not measured."
+        )
+    return (
+        "Asked with this project's own question, not with the prompts of the official benchmarks: bias and agreement "
+        "may differ there."
+    )
+
+
+def _section(section: CardSection) -> str:
+    data = section.data
+    passed = f"; {data['equal']} with equal answers passed over" if data["equal"] else ""
+    head = (
+        f"Pairs: the first {data['used']} usable ones of `{data['file']}` (sha256 `{data['sha256'][:16]}`{passed}), "
+        f"hash of the pairs used `{data['pairs']}`. Measured on {section.date} by `{section.command}`. "
+        + _how(section.protocol)
+    )
+    rows = [[m.title, m.unit, figure(m), f"{m.n_valid} / {m.n_total}", sentence(m)] for m in section.metrics]
+    table = grid(["figure", "unit", "value [95%]", "n", "in words"], rows)
+    return f"## {data['file']}, {data['used']} pairs\n\n{head}\n\n{table}\n\n{usage(section)}"
+
+
+def _how(protocol: dict[str, Any]) -> str:
+    if "temperature" not in protocol:
+        return "Both orders of each pair, answers A and B compared by log-probability."
+    how = "first-token log-probabilities, else its text" if protocol["verdict"] == "logprobs" else "its text"
+    return (
+        f"Both orders of each pair and one of them again, temperature {protocol['temperature']:g}, at most "
+        f"{protocol['max_tokens']} tokens; the verdict from {how}."
+    )
+
+
+def usage(section: CardSection) -> str:
+    """Calls, tokens, cost and speed in words."""
+    used = section.usage
+    verdicts = used["calls"] - used["unreadable"] - used["unanswered"]
+    parts = [f"**Calls** {used['calls']}: {used['unreadable']} unreadable, {used['unanswered']} unanswered"]
+    if used["answered_by"]:
+        parts.append("answered by " + ", ".join(f"`{m}`" for m in used["answered_by"]))
+    parts.append(f"{used['from_logprobs']} verdicts read from log-probabilities")
+    tokens = used["tokens_in"] + used["tokens_out"]
+    text = ", ".join(parts) + f". **Tokens** {used['tokens_in']:,} in, {used['tokens_out']:,} out"
+    text += f" ({tokens / verdicts:,.0f} a verdict). **Cost** "
+    if used["cost"] is None:
+        text += "not measured (no prices given)."
+    elif section.protocol.get("temperature") is None:
+        text += "none but the time of the machine."
+    else:
+        each = 1000 * used["cost"] / verdicts
+        text += f"{used['cost']:.4g} in the currency of the prices, {each:.4g} for 1,000 verdicts."
+    if not used["timed"]:
+        return text + " **Speed** not measured: all answers came from the cache."
+    cores = f" on {used['cores']} cores" if used["cores"] else ""
+    timed, seconds = used["timed"], used["seconds"]
+    return f"{text} **Speed** {timed / seconds:.3g} verdicts a second{cores} ({timed} calls in {seconds:.1f} s)."
+
+
+def table(section: CardSection) -> Any:
+    """Rich table of a section."""
+    from rich.table import Table
+
+    found = Table(title=f"{section.data['file']}, {section.data['used']} pairs", caption="95% intervals over pairs")
+    for name in ("figure", "value", "n", "in words"):
+        found.add_column(name)
+    for m in section.metrics:
+        unit = "" if m.unit == "%" else f"\n{m.unit}"
+        words = sentence(m).replace("**", "")
+        found.add_row(m.title + (" (%)" if m.unit == "%" else unit), figure(m), f"{m.n_valid} / {m.n_total}", words)
+    return found
