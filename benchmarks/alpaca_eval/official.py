@@ -20,6 +20,7 @@ from harness.results import Columns, Metric
 from sail.types import Request
 
 NAME, FOLDER = "alpaca_eval_2", "alpaca_eval"
+PROMPT = "evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
 SETS = ("eval_set_gpt4_1106_preview.jsonl", "alpaca_eval_gpt4_baseline.json")
 
 
@@ -53,9 +54,16 @@ class AlpacaEval2(Benchmark):
         return datadir.locate(NAME, FOLDER, *SETS)
 
     def _prompt(self) -> Path:
-        return datadir.locate(NAME, FOLDER, "judge_prompt_alpaca_eval_clf.txt", "alpaca_eval_clf.txt")
+        """From the data folder, the installed alpaca-eval, or its repository."""
+        names = ("judge_prompt_alpaca_eval_clf.txt", "alpaca_eval_clf.txt")
+        found = datadir.optional(FOLDER, *names) or datadir.packaged("alpaca_eval", PROMPT)
+        return found or datadir.locate(NAME, FOLDER, *names)
 
     def _known(self) -> Official:
+        """Difficulty and anchors come from where the set comes from: a data folder without them has none."""
+        if datadir.optional(FOLDER, *SETS) is None:
+            for name in ("instruction_difficulty.csv", "df_gamed.csv"):
+                datadir.locate(NAME, FOLDER, name)
         return official(self._set(), self._set().parent)
 
     def protocol(self) -> dict[str, Any]:

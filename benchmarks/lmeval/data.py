@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from benchmarks import datadir
+from benchmarks.sources import offline
 from harness import files
 from harness.benchmark import Row
 from harness.errors import UserError
@@ -56,7 +56,7 @@ class Source:
         paths = self.paths()
         if paths:
             return _facts(self.by, *_stamped(paths))[0]
-        if _offline() and not _snapshot(self.repository, self.revision).is_dir():
+        if offline() and not _snapshot(self.repository, self.revision).is_dir():
             wanted = ", ".join(f"{self.folder}/{names[0]}" for names in self.files.values())
             raise UserError(
                 f"The Hub is switched off and {self.repository} is not in its cache: give --data-dir with {wanted}"
@@ -128,13 +128,6 @@ def _facts(by: str, *stamped: tuple[Path, int]) -> tuple[str, dict[str, int]]:
     wanted = ["question", "choices", *([by] if by else [])]
     strata = Counter(str(row[by]) if by else ONE for path in paths for row in files.rows(path, wanted))
     return datadir.sha256(*paths), dict(strata)
-
-
-def _offline() -> bool:
-    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in _SWITCHES)
-
-
-_SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 def _snapshot(repository: str, revision: str) -> Path:
