@@ -1,7 +1,7 @@
 """Where official files live: repository, commit, path and, where it is known, the sha256 of the bytes.
 
-A revision is a commit, never a branch. A hash stands here only if it was computed on the file, or quoted beside that very
-commit by a project that checks it. Without one the commit alone pins the bytes, and protocols hold their hash anyway.
+A revision is a commit, never a branch. A hash stands here only if it was computed on the file, or quoted beside that
+very commit by a project that checks it. Without one the commit alone pins the bytes, and protocols hold their hash.
 """
 
 from __future__ import annotations

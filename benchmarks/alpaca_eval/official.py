@@ -11,7 +11,7 @@ from pydantic import Field
 from benchmarks import datadir
 from benchmarks.alpaca_eval.files import Official, official
 from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference
-from benchmarks.common import answers
+from benchmarks.common import answers, filled
 from harness import files
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
 from harness.errors import UserError
@@ -184,8 +184,3 @@ def messages(text: str, source: Path) -> list[tuple[str, str]]:
     if not found:
         raise UserError(f"{source} holds no turn between <|im_start|> and <|im_end|>")
     return [(role, content) for role, content in found]
-
-
-def filled(template: str, values: dict[str, str]) -> str:
-    """The template with ``{name}`` replaced, in one pass: braces elsewhere, and in the values, stay."""
-    return re.sub("|".join(re.escape("{" + k + "}") for k in values), lambda m: values[m.group()[1:-1]], template)
