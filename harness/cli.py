@@ -98,7 +98,7 @@ def _options(command: Any) -> Any:
             click.option(
                 "--data-dir",
                 type=click.Path(path_type=Path),
-                help="Official data for the official sets (docs/score.md).",
+                help="Official data; what it lacks is fetched (docs/score.md).",
             ),
         ]
     ):

@@ -40,9 +40,7 @@ class AlpacaEval2(Benchmark):
 
     name = NAME
     title = "AlpacaEval 2"
-    summary = (
-        "the official instructions, baseline and prompt (--data-dir), judged by the recipe's judge behind an endpoint"
-    )
+    summary = "the official instructions, baseline and prompt, judged by the recipe's judge behind an endpoint"
     label = "official set"
     judged = True
     by_text = True

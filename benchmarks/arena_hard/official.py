@@ -56,7 +56,7 @@ class OfficialArenaHard(Benchmark):
     ``baselines``: the model that each category of prompts is compared with.
     """
 
-    summary = "the official prompts and baseline answers (--data-dir or fetched), judged behind an endpoint"
+    summary = "the official prompts against the official baseline, style-controlled and raw, judged behind an endpoint"
     judged = True
     by_text = True
     by_endpoint = True
@@ -173,12 +173,12 @@ class OfficialArenaHard(Benchmark):
                 messages = prompts.messages(row["category"], asked[row["id"]], *pair)
                 calls.append(Call(messages, self._temperature(), self.options.judge_tokens))
         replies = context.ask(calls)
-        texts_ = [r.text or "" for r in replies]
+        said = [[r] for r in replies]
         unsure = [i for i, r in enumerate(replies) if self.attempts > 1 and r.text and undecided(r.text)]
-        second = context.ask([_again(calls[i], texts_[i]) for i in unsure]) if unsure else []
+        second = context.ask([_again(calls[i], replies[i].text or "") for i in unsure]) if unsure else []
         for i, reply in zip(unsure, second, strict=True):
-            texts_[i] = f"{texts_[i]}\n{reply.text or ''}"
-        games = [self._game(reply, text) for reply, text in zip(replies, texts_, strict=True)]
+            said[i].append(reply)
+        games = [self._game(turns) for turns in said]
         return [
             {**row, "games": games[2 * i : 2 * i + 2], **self._looks(row["answer"]["text"], other)}
             for i, (row, other) in enumerate(zip(rows, theirs, strict=True))
@@ -204,10 +204,15 @@ class OfficialArenaHard(Benchmark):
             raise UserError(f"{name} has no answer to {len(missing)} questions of {self.name}, as {missing[0]['id']}")
         return [by_question[r["category"]][r["id"]] for r in rows]
 
-    def _game(self, reply: Reply, text: str) -> Row:
-        read = label if self.release == "v0.1" else label_v2
-        found = {"label": read(text) if reply.text else None, "judgment": text, "judge": reply.model}
-        return found | ({"error": reply.error} if reply.error else {})
+    def _game(self, turns: list[Reply]) -> Row:
+        """Verdict on all that the judge said in a game."""
+        text = "\n".join(r.text for r in turns if r.text)
+        found = {
+            "label": (label if self.release == "v0.1" else label_v2)(text),
+            "judgment": text,
+            "judge": turns[0].model,
+        }
+        return found | ({"error": turns[-1].error} if turns[-1].error else {})
 
     def _look(self, text: str) -> list[float]:
         tokens = self._unit() != "characters"
