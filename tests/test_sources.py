@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,49 @@ def test_files_of_a_package_are_found_without_importing_it(tmp_path: Path, monke
     assert datadir.packaged("heavy_one", "data/prompt.txt") == tmp_path / "heavy_one/data/prompt.txt"
     assert datadir.packaged("heavy_one", "data/other.txt") is None
     assert datadir.packaged("no_such_package_at_all", "x") is None
+
+
+ALPACA = """
+import hashlib, json, sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from benchmarks import sources
+from benchmarks.alpaca_eval.official import AlpacaEval2
+for key, source in sources.SOURCES.items():
+    own = Path(sys.argv[1]) / key
+    if own.is_file():
+        sources.SOURCES[key] = replace(source, sha256=hashlib.sha256(own.read_bytes()).hexdigest())
+print(json.dumps(AlpacaEval2().protocol()))
+"""
+
+
+@pytest.mark.slow
+def test_alpaca_eval_is_the_same_from_a_folder_and_from_the_hub(site: Site, tmp_path: Path) -> None:
+    """Small files of our own in place of the official ones: the set brings its difficulty and anchors with it."""
+    folder = tmp_path / "data/alpaca_eval"
+    folder.mkdir(parents=True)
+    content = {
+        "alpaca_eval_gpt4_baseline.json": json.dumps([{"instruction": f"Do {i}", "output": "x"} for i in range(2)]),
+        "instruction_difficulty.csv": "instruction_difficulty\n0.5\n-0.5\n",
+        "df_gamed.csv": "index,std_delta_len,preference\n0,1.0,0.2\n1,-1.0,0.7\n",
+        "alpaca_eval_clf.txt": "<|im_start|>user\n{instruction}\n<|im_end|>\n",
+    }
+    for name, text in content.items():
+        (folder / name).write_text(text)
+        s = SOURCES[f"alpaca_eval/{name}"]
+        kind = f"/datasets/{s.repository}/resolve" if s.home == "dataset" else f"/{s.repository}"
+        site.files[f"{kind}/{s.revision}/{s.path}"] = text.encode()
+    found = []
+    for given in ({"SAIL_BENCH_DATA_DIR": str(folder.parent)}, {}):
+        done = subprocess.run(
+            [sys.executable, "-c", ALPACA, str(folder.parent)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment(site, tmp_path / "home", **given),
+        )
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+        assert bool(site.asked) == (len(found) == 2)
+    assert find_spec("alpaca_eval") is not None or found[0] == found[1]
+    assert found[0]["set"] == found[1]["set"]
