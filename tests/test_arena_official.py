@@ -283,7 +283,7 @@ def recipe(folder: Path, judge: Judge, benchmarks: dict[str, Any]) -> None:
 def test_arena_hard_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli: Cli) -> None:
     short = {"max_new_tokens": 6, "length": "characters"}
     recipe(tmp_path, judge, {"arena_hard_v0.1": short, "arena_hard_v2.0": short})
-    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "results/official/pairs-16/start/seed-0.json"
     found = {b.benchmark: b for b in read_result(path).benchmarks}
@@ -316,7 +316,7 @@ def test_arena_hard_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli: Cl
     asked = len(judge.asked)
     record = pool_file(tmp_path / "pool.json")
     recipe(tmp_path, judge, {"arena_hard_v0.1": {**short, "pool": "pool.json"}})
-    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr
     assert len(judge.asked) == asked  # the same answers and questions: nothing is asked again
     frozen = next(b for b in read_result(path).benchmarks if b.benchmark == "arena_hard_v0.1")
