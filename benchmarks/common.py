@@ -1,9 +1,10 @@
-"""What the benchmarks share: reading a mini set, and asking a policy for greedy chat answers."""
+"""What the benchmarks share: reading a mini set, asking a policy for greedy chat answers, filling a prompt."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -64,3 +65,8 @@ def answers(context: EvalContext, requests: Sequence[Request], policy: Any = Non
 def wins(first: float, second: float) -> float:
     """1 if the first number is higher, 0 if the second is, one half if they are equal."""
     return 0.5 + 0.5 * ((first > second) - (first < second))
+
+
+def filled(template: str, values: dict[str, str]) -> str:
+    """The template with ``{name}`` replaced, in one pass: braces elsewhere, and in the values, stay."""
+    return re.sub("|".join(re.escape("{" + k + "}") for k in values), lambda m: values[m.group()[1:-1]], template)

@@ -83,21 +83,12 @@ def arena_hard(
     reference: str | None,
 ) -> None:
     """Arena-Hard: style-controlled and raw score against the baseline."""
+    from benchmarks.arena_hard.files import saved_style
     from benchmarks.arena_hard.files import score as run
-    from harness import files
     from harness.errors import UserError
     from harness.store import write_json
 
-    frozen = None
-    if pool is not None:
-        try:
-            frozen = json.loads(files.text(pool))
-            missing = {"version", "models", "mean", "sd", "coefficients", "hash"} - set(frozen)
-        except (json.JSONDecodeError, TypeError):
-            missing = {"version"}
-        if missing:
-            raise UserError(f"--pool {pool} is no style that --save-pool wrote ({min(missing)!r} is missing)")
-    scored, style = run(judgments, answers, protocol, frozen)
+    scored, style = run(judgments, answers, protocol, saved_style(pool) if pool else None)
     if save_pool is not None:
         if style is None:
             raise UserError("--save-pool needs --answers with every answer: there is no style to save")

@@ -11,7 +11,7 @@ from pydantic import Field
 from benchmarks import datadir
 from benchmarks.alpaca_eval.files import Official, official
 from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference
-from benchmarks.common import answers
+from benchmarks.common import answers, filled
 from harness import files
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
 from harness.errors import UserError
@@ -20,6 +20,7 @@ from harness.results import Columns, Metric
 from sail.types import Request
 
 NAME, FOLDER = "alpaca_eval_2", "alpaca_eval"
+PROMPT = "evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
 SETS = ("eval_set_gpt4_1106_preview.jsonl", "alpaca_eval_gpt4_baseline.json")
 
 
@@ -39,9 +40,7 @@ class AlpacaEval2(Benchmark):
 
     name = NAME
     title = "AlpacaEval 2"
-    summary = (
-        "the official instructions, baseline and prompt (--data-dir), judged by the recipe's judge behind an endpoint"
-    )
+    summary = "the official instructions, baseline and prompt, judged by the recipe's judge behind an endpoint"
     label = "official set"
     judged = True
     by_text = True
@@ -53,9 +52,16 @@ class AlpacaEval2(Benchmark):
         return datadir.locate(NAME, FOLDER, *SETS)
 
     def _prompt(self) -> Path:
-        return datadir.locate(NAME, FOLDER, "judge_prompt_alpaca_eval_clf.txt", "alpaca_eval_clf.txt")
+        """From the data folder, the installed alpaca-eval, or its repository."""
+        names = ("judge_prompt_alpaca_eval_clf.txt", "alpaca_eval_clf.txt")
+        found = datadir.optional(FOLDER, *names) or datadir.packaged("alpaca_eval", PROMPT)
+        return found or datadir.locate(NAME, FOLDER, *names)
 
     def _known(self) -> Official:
+        """Difficulty and anchors come from where the set comes from: a data folder without them has none."""
+        if datadir.optional(FOLDER, *SETS) is None:
+            for name in ("instruction_difficulty.csv", "df_gamed.csv"):
+                datadir.locate(NAME, FOLDER, name)
         return official(self._set(), self._set().parent)
 
     def protocol(self) -> dict[str, Any]:
@@ -180,8 +186,3 @@ def messages(text: str, source: Path) -> list[tuple[str, str]]:
     if not found:
         raise UserError(f"{source} holds no turn between <|im_start|> and <|im_end|>")
     return [(role, content) for role, content in found]
-
-
-def filled(template: str, values: dict[str, str]) -> str:
-    """The template with ``{name}`` replaced, in one pass: braces elsewhere, and in the values, stay."""
-    return re.sub("|".join(re.escape("{" + k + "}") for k in values), lambda m: values[m.group()[1:-1]], template)

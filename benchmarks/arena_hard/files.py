@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,17 +33,21 @@ def _jsonl(path: Path) -> list[Path]:
     return [path]
 
 
-def _id(row: Mapping[str, Any], source: Path) -> str:
+def question_id(row: Mapping[str, Any], source: Path) -> str:
+    """A row's question, by either of the official names."""
     for key in ("question_id", "uid"):
         if key in row:
             return str(row[key])
     raise UserError(f"{source}: a row has neither question_id nor uid")
 
 
-def answers(path: Path) -> Looks:
-    """Token length and markdown counts of each answer, by (model, question). Token lengths are those in the files: they
-    belong to the official tokenizer of the version."""
-    found: Looks = {}
+def texts(path: Path) -> dict[tuple[str, str], tuple[str, float | None]]:
+    """Text and stored token length of each answer, by (model, question), in any of the official layouts.
+
+    Raises:
+        UserError: an answer without a text.
+    """
+    found: dict[tuple[str, str], tuple[str, float | None]] = {}
     for file in _jsonl(path):
         for row in files.rows(file):
             model = str(row.get("model_id") or row.get("model") or file.stem)
@@ -54,11 +59,50 @@ def answers(path: Path) -> Looks:
             if text is None and row.get("messages"):
                 content = row["messages"][-1].get("content")
                 text = content.get("answer") if isinstance(content, dict) else content
-            if text is None or length is None:
-                raise UserError(f"{file}: the answer to {_id(row, file)} has no text or no token_len")
-            counts = style(str(text))
-            found[model, _id(row, file)] = [float(length), counts["headers"], counts["lists"], counts["bolds"]]
+            if text is None:
+                raise UserError(f"{file}: the answer to {question_id(row, file)} has no text")
+            found[model, question_id(row, file)] = str(text), None if length is None else float(length)
     return found
+
+
+def answers(path: Path) -> Looks:
+    """Token length and markdown counts of each answer, by (model, question). Token lengths are those in the files: they
+    belong to the official tokenizer of the version."""
+    found: Looks = {}
+    for (model, question), (text, length) in texts(path).items():
+        if length is None:
+            raise UserError(f"{path}: the answer of {model} to {question} has no token_len")
+        found[model, question] = [length, *(float(n) for n in style(text).values())]
+    return found
+
+
+def saved_style(path: Path) -> dict[str, Any]:
+    """A style that ``--save-pool`` wrote.
+
+    Raises:
+        UserError: it is no such file, or was changed by hand.
+    """
+    try:
+        found = json.loads(files.text(path))
+        missing = {"version", "models", "mean", "sd", "coefficients", "hash"} - set(found)
+    except (json.JSONDecodeError, TypeError):
+        found, missing = {}, {"version"}
+    if missing:
+        raise UserError(f"{path} is no style that --save-pool wrote ({min(missing)!r} is missing)")
+    if digest({k: v for k, v in found.items() if k != "hash"}) != found["hash"]:
+        raise UserError(f"{path} was changed after --save-pool wrote it (its hash differs): write it again")
+    return dict(found)
+
+
+def frozen_style(record: Mapping[str, Any], version: Version) -> Style:
+    """The constants of a frozen style.
+
+    Raises:
+        UserError: they are of another version of Arena-Hard.
+    """
+    if record["version"] != version:
+        raise UserError(f"The frozen style is that of Arena-Hard {record['version']}, not {version}")
+    return Style(*(np.array(record[k], float) for k in ("mean", "sd", "coefficients")))
 
 
 def judgments(path: Path, version: Version) -> tuple[list[dict[str, Any]], list[str]]:
@@ -76,7 +120,7 @@ def judgments(path: Path, version: Version) -> tuple[list[dict[str, Any]], list[
     judges: set[str] = set()
     for file in _jsonl(path):
         for row in files.rows(file, ["games"]):
-            model, question = str(row.get("model") or file.stem), _id(row, file)
+            model, question = str(row.get("model") or file.stem), question_id(row, file)
             judges.add(str(row.get("judge", "not named in the file")))
             if (model, question) in seen:
                 bad[f"{model}: rows repeat a question (the first counts)"] += 1
@@ -183,10 +227,7 @@ def _controlled(
     games_: Pool, one: Array, draw: Array, version: Version, frozen: Mapping[str, Any] | None
 ) -> tuple[Array, Array, dict[str, Any]]:
     if frozen is not None:
-        if frozen.get("version") != version:
-            raise UserError(f"The frozen style is that of Arena-Hard {frozen.get('version')}, not {version}")
-        known = Style(*(np.array(frozen[k], float) for k in ("mean", "sd", "coefficients")))
-        values, samples = (with_style(games_, w, known, version) for w in (one, draw))
+        values, samples = (with_style(games_, w, frozen_style(frozen, version), version) for w in (one, draw))
         return values[0], samples.T, dict(frozen)
     found, again = style_controlled(games_, one, version), style_controlled(games_, draw, version)
     return found.scores[0], again.scores.T, _record(games_, found, version)

@@ -12,8 +12,17 @@ _AS_B = {"A>>B": (0.0, 3), "A>B": (0.0, 1), "A=B": (0.5, 1), "B>A": (1.0, 1), "B
 
 def label(judgment: str) -> str | None:
     """v0.1: the label in double brackets as it stands, if all of them agree (else, or without one, None)."""
-    found = [m for m in re.findall(r"\[\[([AB<>=]+)\]\]", judgment) if m]
+    found = _labels(judgment)
     return found[0] if len(set(found)) == 1 else None
+
+
+def undecided(judgment: str) -> bool:
+    """v0.1: no label at all, so that the judge is asked once more (labels that disagree are final)."""
+    return not _labels(judgment)
+
+
+def _labels(judgment: str) -> list[str]:
+    return re.findall(r"\[\[([AB<>=]+)\]\]", judgment)
 
 
 def label_v2(judgment: str) -> str | None:
@@ -23,6 +32,11 @@ def label_v2(judgment: str) -> str | None:
         if found := [m for m in re.findall(pattern, text) if m]:
             return str(found[-1])
     return None
+
+
+def slot(label: str | None) -> float | None:
+    """1 where the answer shown first won, 0 where the second did, 0.5 for a tie; None for no valid label."""
+    return None if label not in _AS_B else 1 - _AS_B[label][0]
 
 
 def game(label: str | None, number: int) -> tuple[float, int] | None:

@@ -54,9 +54,8 @@ def win_rates(pool: Pool, weights: Array) -> Array:
         return np.asarray(100 * (rows * pool.wins) @ onehot / ((rows * pool.games) @ onehot))
 
 
-def differences(pool: Pool, version: Version) -> Array:
+def differences(ours: Array, theirs: Array, version: Version) -> Array:
     """Style of the model's answer relative to the baseline's, shape (n, k), before standardisation."""
-    ours, theirs = pool.ours, pool.theirs
     if version == "v0.1":
         return (ours - theirs) / (ours + theirs + 1)
     total = ours[:, :1] + theirs[:, :1]
@@ -98,7 +97,7 @@ def style_controlled(pool: Pool, weights: Array, version: Version = "v0.1", feat
     Args:
         weights: counts of one joint draw of prompts for all models, shape (R, prompts).
     """
-    d = differences(pool, version)[:, :features]
+    d = differences(pool.ours, pool.theirs, version)[:, :features]
     start = _fit(pool, d, pool.one(), version).beta
     parts = [_fit(pool, d, weights[i : i + CHUNK], version, start).fit for i in range(0, len(weights), CHUNK)]
     return Fit(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("scores", "coefficients", "mean", "sd")))
@@ -160,8 +159,16 @@ def with_style(pool: Pool, weights: Array, style: Style, version: Version = "v0.
 
     The penalty of v0.1 is left out; tests/test_golden_scores.py shows what that changes (under 0.05 points).
     """
-    d = (differences(pool, version)[:, : len(style.mean)] - style.mean) / style.sd
-    offset = d @ style.coefficients
+    return with_offset(pool, weights, style_offset(differences(pool.ours, pool.theirs, version), style))
+
+
+def style_offset(differences: Array, style: Style) -> Array:
+    """What a frozen style adds to the logit of each row, shape (n,), from rows of :func:`differences`."""
+    return np.asarray((differences[:, : len(style.mean)] - style.mean) / style.sd @ style.coefficients)
+
+
+def with_offset(pool: Pool, weights: Array, offset: Array) -> Array:
+    """Scores where the logit of each row has a known part ``offset``, shape (n,); percent, (R, models)."""
     rows = weights[:, pool.prompt]
     games, wins = rows * pool.games, rows * pool.wins
     onehot = np.eye(len(pool.models))[pool.model]

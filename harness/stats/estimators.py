@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.stats.bradley_terry import Pool, Version, with_offset
+from harness.stats.bradley_terry import style_controlled as style_fit
+
 Array = NDArray[np.float64]
 Columns = Mapping[str, Sequence[Any]]
 
@@ -198,6 +201,72 @@ def style_controlled(columns: Columns, name: str, weights: Array) -> Array:
     return np.asarray(100 / (1 + np.exp(-np.log(10) * beta[:, 0])))
 
 
+def _games(columns: Columns, name: str) -> tuple[Array, Array]:
+    """Weighted wins and total weight of each prompt's valid games."""
+    wins, total = np.zeros(len(columns[name])), np.zeros(len(columns[name]))
+    for i, (scores, weights) in enumerate(zip(columns[name], columns["weight"], strict=True)):
+        valid = [(s, w) for s, w in zip(scores, weights, strict=True) if s is not None]
+        wins[i], total[i] = sum(s * w for s, w in valid), sum(w for _, w in valid)
+    return wins, total
+
+
+def game_percent(columns: Columns, name: str, weights: Array) -> Array:
+    """Score against one baseline, percent: the weighted mean over all valid games, prompts drawn (Arena-Hard).
+
+    Columns: ``name``, each prompt's list of game scores (1 win, 0.5 tie, 0 loss, None without a verdict), and
+    ``weight``, the list of the games' weights.
+    """
+    wins, total = _games(columns, name)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(100 * (weights @ wins) / (weights @ total))
+
+
+def _pool(columns: Columns, name: str) -> tuple[Pool, NDArray[np.intp]]:
+    """The model's games as a pool of its own, and the prompts that have a valid game."""
+    wins, total = _games(columns, name)
+    used = np.flatnonzero(total)
+    ours, theirs = (np.stack([column(columns, side + f)[used] for f in STYLE], -1) for side in ("", "baseline_"))
+    return Pool(["model"], len(wins), np.zeros_like(used), used, wins[used], total[used], ours, theirs), used
+
+
+def equal_style(columns: Columns, name: str, weights: Array, version: Version = "v0.1") -> Array:
+    """Score at equal style, percent, with style coefficients from this model's own games: Arena-Hard's fit, read where
+    all differences of style are 0 instead of at the pool's mean, which is the model's own. Everything is fitted again
+    in each resample.
+
+    Columns: those of :func:`game_percent`, and ``<feature>`` / ``baseline_<feature>`` for each of ``STYLE``.
+    """
+    pool, used = _pool(columns, name)
+    plain = game_percent(columns, name, weights)
+    if not len(used):
+        return plain
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        fit = style_fit(pool, weights, version)
+        centre = (fit.mean / fit.sd * fit.coefficients).sum(1)
+        odds = fit.scores[:, 0] / (100 - fit.scores[:, 0]) * np.exp(-centre)
+        found = 100 * odds / (1 + odds)
+    # without a penalty no fit exists where every game went one way: the score is that end of the scale
+    return np.asarray(np.where((version == "v2.0") & ((plain == 0) | (plain == 100)), plain, found))
+
+
+def equal_style_v2(columns: Columns, name: str, weights: Array) -> Array:
+    """:func:`equal_style` with the features and the unpenalised fit of v2.0."""
+    return equal_style(columns, name, weights, "v2.0")
+
+
+def frozen_style(columns: Columns, name: str, weights: Array) -> Array:
+    """Score under the style of a named pool that is frozen, percent: one strength is fitted, in each resample again.
+    The interval is conditional on the pool's constants.
+
+    Columns: those of :func:`game_percent`, and ``offset``: what the frozen style adds to each prompt's logit
+    (:func:`harness.stats.bradley_terry.style_offset`).
+    """
+    pool, used = _pool(columns, name)
+    if not len(used):
+        return game_percent(columns, name, weights)
+    return with_offset(pool, weights, column(columns, "offset")[used])[:, 0]
+
+
 ESTIMATORS: dict[str, Callable[[Columns, str, Array], Array]] = {
     "mean": mean,
     "percent": percent,
@@ -211,4 +280,8 @@ ESTIMATORS: dict[str, Callable[[Columns, str, Array], Array]] = {
     "length_controlled_2": length_controlled_2,
     "length_coefficient": length_coefficient,
     "style_controlled": style_controlled,
+    "game_percent": game_percent,
+    "equal_style": equal_style,
+    "equal_style_v2": equal_style_v2,
+    "frozen_style": frozen_style,
 }

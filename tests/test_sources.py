@@ -1,0 +1,256 @@
+"""Official files from the Hub and GitHub: the real clients against a local server that speaks what they ask."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import golden
+
+from benchmarks import datadir
+from benchmarks.sources import SOURCES
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TEXT = b"a small file\n"
+SHA = hashlib.sha256(TEXT).hexdigest()
+
+
+class Site(ThreadingHTTPServer):
+    """``files``: bytes by address; ``asked``: (method, address) of every request."""
+
+    files: dict[str, bytes]
+    asked: list[tuple[str, str]]
+    daemon_threads = True
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Site
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.command, self.path))
+        content = self.server.files.get(self.path)
+        self.send_response(404 if content is None else 200)
+        content = content or b""
+        commit = re.search(r"/([0-9a-f]{40})/", self.path)
+        if commit:
+            self.send_header("X-Repo-Commit", commit[1])
+        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *args: Any) -> None:
+        return
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    server = Site(("127.0.0.1", 0), _Handler)
+    server.files, server.asked = {}, []
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def environment(site: Site, home: Path, **more: str) -> dict[str, str]:
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "SAIL_BENCH_"))}
+    return keep | {
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": site.address,
+        "SAIL_BENCH_GITHUB": site.address,
+        "HF_HUB_DISABLE_XET": "1",
+        **more,
+    }
+
+
+FETCH = """
+import json, sys
+from harness.errors import UserError
+from benchmarks.sources import Source, fetch
+try:
+    got = fetch(Source(*json.loads(sys.argv[1])))
+    print(json.dumps({"text": got.read_text()} if not isinstance(got, str) else {"reason": got}))
+except UserError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+
+def fetch(site: Site, home: Path, source: list[str], **more: str) -> dict[str, str]:
+    """One call in a process of its own: the clients read their environment when they are imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", FETCH, json.dumps(source)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(site, home, **more),
+    )
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+HOMES = [
+    pytest.param("dataset", f"/datasets/org/set/resolve/{COMMIT}/a/file.txt", id="dataset"),
+    pytest.param("space", f"/spaces/org/set/resolve/{COMMIT}/a/file.txt", id="space"),
+    pytest.param("github", f"/org/set/{COMMIT}/a/file.txt", id="github"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("home", "address"), HOMES)
+def test_a_file_is_fetched_once_at_its_commit(home: str, address: str, site: Site, tmp_path: Path) -> None:
+    site.files[address] = TEXT
+    source = [home, "org/set", "a/file.txt", COMMIT, SHA]
+    offline = fetch(site, tmp_path, source, HF_HUB_OFFLINE="1")
+    assert offline == {"reason": "the Hub is switched off and the file is not in its cache"}
+    assert not site.asked
+    assert fetch(site, tmp_path, source) == {"text": TEXT.decode()}
+    assert {path for _, path in site.asked} == {address}  # the commit, and nothing else, is asked for
+    site.asked.clear()
+    assert fetch(site, tmp_path, source) == {"text": TEXT.decode()}
+    assert fetch(site, tmp_path, source, HF_HUB_OFFLINE="1") == {"text": TEXT.decode()}
+    assert not site.asked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("home", "address"), HOMES)
+def test_other_bytes_are_refused_and_not_kept(home: str, address: str, site: Site, tmp_path: Path) -> None:
+    site.files[address] = b"something else"
+    source = [home, "org/set", "a/file.txt", COMMIT, SHA]
+    error = fetch(site, tmp_path, source)["error"]
+    assert f"a/file.txt of org/set@{COMMIT[:12]}" in error
+    assert hashlib.sha256(b"something else").hexdigest() in error
+    assert SHA in error
+    site.files[address] = TEXT
+    assert fetch(site, tmp_path, source) == {"text": TEXT.decode()}
+    del site.files[address]
+    assert fetch(site, tmp_path / "new", source) == {"reason": "the download failed (status 404)"}
+    site.server_close()
+    assert "the download failed" in fetch(site, tmp_path / "new", source)["reason"]
+
+
+PROTOCOL = """
+import json
+from benchmarks.mt_bench.official import OfficialMTBench
+print(json.dumps(OfficialMTBench().protocol()))
+"""
+
+
+@pytest.mark.slow
+def test_the_protocol_is_the_same_from_a_folder_and_from_the_repository(site: Site, tmp_path: Path) -> None:
+    """The published files, whose hashes the table holds; one of them stays in the folder and is not asked for."""
+    names = ("question.jsonl", "reference_answer_gpt-4.jsonl", "judge_prompts.jsonl")
+    folder = tmp_path / "data/mt_bench"
+    folder.mkdir(parents=True)
+    for name in names:
+        source = SOURCES[f"mt_bench/{name}"]
+        content = golden("mt_bench", name).read_bytes()
+        site.files[f"/{source.repository}/{source.revision}/{source.path}"] = content
+        (folder / name).write_bytes(content)
+    found = []
+    for data in (folder.parent, None, folder.parent):
+        given = {} if data is None else {"SAIL_BENCH_DATA_DIR": str(data)}
+        done = subprocess.run(
+            [sys.executable, "-c", PROTOCOL],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment(site, tmp_path / "home", **given),
+        )
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+        assert len(site.asked) == (0 if len(found) == 1 else 3)
+        (folder / names[1]).unlink(missing_ok=True)
+    assert found[0] == found[1] == found[2]
+
+
+def test_hashes_in_the_table_are_those_of_published_files() -> None:
+    places = {
+        "mt_bench/question.jsonl": ("mt_bench", "question.jsonl"),
+        "mt_bench/reference_answer_gpt-4.jsonl": ("mt_bench", "reference_answer_gpt-4.jsonl"),
+        "mt_bench/judge_prompts.jsonl": ("mt_bench", "judge_prompts.jsonl"),
+        "alpaca_eval/alpaca_eval_clf.txt": ("alpaca_eval", "judge_prompt_alpaca_eval_clf.txt"),
+        "arena_hard/question_v0.1.jsonl": ("arena_hard", "question_v0.1.jsonl"),
+        "arena_hard/question_v2.0.jsonl": ("arena_hard", "question_v2.0.jsonl"),
+    }
+    for key, place in places.items():
+        assert SOURCES[key].sha256 == hashlib.sha256(golden(*place).read_bytes()).hexdigest(), key
+
+
+def test_sources_are_commits_and_whole_hashes() -> None:
+    for key, source in SOURCES.items():
+        assert re.fullmatch("[0-9a-f]{40}", source.revision), key
+        assert re.fullmatch("([0-9a-f]{64})?", source.sha256), key
+
+
+def test_files_of_a_package_are_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "heavy_one/data").mkdir(parents=True)
+    (tmp_path / "heavy_one/__init__.py").write_text("raise RuntimeError('imported')\n")
+    (tmp_path / "heavy_one/data/prompt.txt").write_text("x")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert datadir.packaged("heavy_one", "data/prompt.txt") == tmp_path / "heavy_one/data/prompt.txt"
+    assert datadir.packaged("heavy_one", "data/other.txt") is None
+    assert datadir.packaged("no_such_package_at_all", "x") is None
+
+
+ALPACA = """
+import hashlib, json, sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from benchmarks import sources
+from benchmarks.alpaca_eval.official import AlpacaEval2
+for key, source in sources.SOURCES.items():
+    own = Path(sys.argv[1]) / key
+    if own.is_file():
+        sources.SOURCES[key] = replace(source, sha256=hashlib.sha256(own.read_bytes()).hexdigest())
+print(json.dumps(AlpacaEval2().protocol()))
+"""
+
+
+@pytest.mark.slow
+def test_alpaca_eval_is_the_same_from_a_folder_and_from_the_hub(site: Site, tmp_path: Path) -> None:
+    """Small files of our own in place of the official ones: the set brings its difficulty and anchors with it."""
+    folder = tmp_path / "data/alpaca_eval"
+    folder.mkdir(parents=True)
+    content = {
+        "alpaca_eval_gpt4_baseline.json": json.dumps([{"instruction": f"Do {i}", "output": "x"} for i in range(2)]),
+        "instruction_difficulty.csv": "instruction_difficulty\n0.5\n-0.5\n",
+        "df_gamed.csv": "index,std_delta_len,preference\n0,1.0,0.2\n1,-1.0,0.7\n",
+        "alpaca_eval_clf.txt": "<|im_start|>user\n{instruction}\n<|im_end|>\n",
+    }
+    for name, text in content.items():
+        (folder / name).write_text(text)
+        s = SOURCES[f"alpaca_eval/{name}"]
+        kind = f"/datasets/{s.repository}/resolve" if s.home == "dataset" else f"/{s.repository}"
+        site.files[f"{kind}/{s.revision}/{s.path}"] = text.encode()
+    found = []
+    for given in ({"SAIL_BENCH_DATA_DIR": str(folder.parent)}, {}):
+        done = subprocess.run(
+            [sys.executable, "-c", ALPACA, str(folder.parent)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment(site, tmp_path / "home", **given),
+        )
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+        assert bool(site.asked) == (len(found) == 2)
+    assert find_spec("alpaca_eval") is not None or found[0] == found[1]
+    assert found[0]["set"] == found[1]["set"]
