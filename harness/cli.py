@@ -99,7 +99,7 @@ def _options(command: Any) -> Any:
             click.option(
                 "--data-dir",
                 type=click.Path(path_type=Path),
-                help="Official data (what it lacks is fetched: docs/score.md), data files of the recipe (docs/data.md).",
+                help="Official data (what it lacks is fetched: docs/score.md), files of the recipe (docs/data.md).",
             ),
         ]
     ):
