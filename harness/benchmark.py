@@ -54,7 +54,8 @@ class Benchmark:
     ``judged``: a judge's identity belongs to its protocol; ``by_endpoint``: that judge is the recipe's ``judge:``
     behind an OpenAI-compatible endpoint, not the local one. ``on_task``: it uses the recipe's own evaluation prompts,
     held-out pairs and oracle, and they belong to its protocol. ``by_text``: the policy's texts are all it needs, so
-    that it measures a policy behind an endpoint too.
+    that it measures a policy behind an endpoint too. ``against_start``: the start policy's answers are its baseline,
+    and belong to its protocol (always so where the local judge is asked).
     """
 
     name: ClassVar[str]
@@ -66,6 +67,7 @@ class Benchmark:
     by_endpoint: ClassVar[bool] = False
     on_task: ClassVar[bool] = False
     by_text: ClassVar[bool] = False
+    against_start: bool = False
     Options: ClassVar[type[BenchmarkOptions]] = BenchmarkOptions
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:

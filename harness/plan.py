@@ -227,7 +227,8 @@ class RunPlan:
             protocol |= {"engine": self.recipe.engine.model_dump(mode="json")}
         if benchmark.judged:
             protocol |= {"judge": self.judge_of(benchmark)}
-            protocol |= {} if benchmark.by_endpoint else {"baseline_policy": self.start.key}
+        if benchmark.against_start or (benchmark.judged and not benchmark.by_endpoint):
+            protocol |= {"baseline_policy": self.start.key}
         if benchmark.on_task:
             chosen = splits(self.recipe.data)
             protocol |= {
