@@ -110,7 +110,7 @@ class RunPlan:
     @cached_property
     def start(self) -> Stage:
         """The start policy."""
-        return start_stage(self.recipe.model)
+        return start_stage(self.recipe.model, self.recipe.chat_template)
 
     @cached_property
     def oracle(self) -> dict[str, Any]:
