@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.chat_template import template_text
 from harness.errors import UserError
 from harness.models import build_start, start_stage
 from harness.policy import load_tokenizer, render, takes_system
-from harness.recipe import Recipe, load_recipe
+from harness.recipe import Recipe, builtin_recipes, load_recipe
 from harness.store import Store, digest
 from harness.template_check import TURNS, check_template, eos_ids
 
@@ -174,3 +175,16 @@ def test_without_fastchat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fastchat.conversation", None)
     with pytest.raises(UserError, match="needs FastChat: python -m pip install"):
         template_text("fastchat:vicuna_v1.1")
+
+
+@pytest.mark.slow
+def test_a_faulty_template_ends_a_comparison_before_the_first_token(tmp_path: Path, cli: Any) -> None:
+    (tmp_path / "mine.jinja").write_text(EACH + TURN + "\n{% endfor %}" + OPEN)
+    tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tiny | {"name": "mine", "chat_template": "mine.jinja"}))
+    done = cli("compare", "mine.yaml", "--methods", "start", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Error: The chat template ends an assistant's turn with" in done.stderr
+    assert "Traceback" not in done.stderr
+    stages = [p.name.split("-")[0] for p in (tmp_path / ".sail-bench/stages").iterdir()]
+    assert stages == ["start"]
