@@ -56,8 +56,8 @@ class Benchmark:
     ``judged``: a judge's identity belongs to its protocol; ``by_endpoint``: that judge is the recipe's ``judge:``
     behind an OpenAI-compatible endpoint, not the local one. ``on_task``: it uses the recipe's own evaluation prompts,
     held-out pairs and oracle, and they belong to its protocol. ``by_text``: the policy's texts are all it needs, so
-    that it measures a policy behind an endpoint too. ``relative``: it measures against the start policy, which then
-    belongs to its protocol.
+    that it measures a policy behind an endpoint too. ``against_start``: the start policy is its baseline, and belongs
+    to its protocol (always so where the local judge is asked).
     """
 
     name: ClassVar[str]
@@ -69,7 +69,7 @@ class Benchmark:
     by_endpoint: ClassVar[bool] = False
     on_task: ClassVar[bool] = False
     by_text: ClassVar[bool] = False
-    relative: ClassVar[bool] = False
+    against_start: bool = False
     Options: ClassVar[type[BenchmarkOptions]] = BenchmarkOptions
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:

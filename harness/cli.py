@@ -224,18 +224,11 @@ def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
     """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
     from harness.recipe import load_recipe
     from harness.report.leaderboard import stale, write_leaderboard
+    from harness.results import result_folders
 
     if recipe and recipe.endswith((".yaml", ".yml")):
         recipe = load_recipe(recipe).name
-    folders = sorted(
-        {p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")} - {results / "studies"}
-    )
-    folders = [f for f in folders if f.parent.parent == results and f.parent.name not in ("studies", "bench")]
-    if not folders:
-        known = sorted({p.parts[-4] for p in results.glob("*/*/*/seed-*.json")})
-        if recipe and known:
-            raise unknown(f"recipe in {results}", recipe, known)
-        raise UserError(f"The folder {results} holds no results: run 'sail-bench compare' first or set --results")
+    folders = result_folders(results, recipe)
     bad = []
     for folder in folders:
         if check:
@@ -248,6 +241,20 @@ def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
         sys.exit(1)
     if check:
         click.echo(f"{len(folders)} leaderboard(s) up to date")
+
+
+@main.command()
+@click.argument("recipe", required=False)
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option("--store", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Official data, to find judgments of official sets.")
+def rescore(recipe: str | None, results: Path, store: Path, data_dir: Path | None) -> None:
+    """Compute the scores of RECIPE (all if none is named) again from what is stored: no model, no judge."""
+    from harness.rescore import rescore as run
+
+    _data_dir(data_dir)
+    changed = run(recipe, results, store, click.echo)
+    click.echo(f"{changed} result file(s) changed; leaderboards rewritten")
 
 
 def _listing(kind: str, schema: str) -> None:

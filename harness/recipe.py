@@ -210,12 +210,14 @@ class Recipe(_Strict):
 
     ``judge`` grades the official sets: a model behind an OpenAI-compatible endpoint (the mini sets have the local one).
     ``oracle`` labels the training pairs; ``eval_oracle`` (the same if absent) gives the reward in evaluation.
+    ``chat_template`` is for a model that comes without one: a Jinja file, or ``fastchat:NAME``.
     ``time_limit`` ends a run whose process works longer (minutes); it fails, the others go on.
     """
 
     name: str = Field(pattern=NAME)
     description: str = ""
     model: str
+    chat_template: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     data: AnyData
     oracle: OracleSpec = OracleSpec(name="constraints")
@@ -262,8 +264,10 @@ class Recipe(_Strict):
 
     @property
     def hash(self) -> str:
-        """Hash of everything in the recipe but its name and description."""
-        return digest(self.model_dump(mode="json", exclude={"name", "description"}))
+        """Hash of everything in the recipe but its name and description (and keys that are newer, where they are not
+        used)."""
+        new = {"chat_template"} if self.chat_template is None else set()
+        return digest(self.model_dump(mode="json", exclude={"name", "description"} | new))
 
 
 def builtin_recipes() -> dict[str, Path]:

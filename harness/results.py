@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.errors import UserError
+from harness.errors import UserError, unknown
 from harness.store import read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -210,3 +210,19 @@ def read_results(folder: Path) -> list[RunResult]:
         if result.comparison_key != found[0][1].comparison_key:
             raise UserError(f"{path} and {found[0][0]} were made under different settings: remove or move one of them")
     return [result for _, result in found]
+
+
+def result_folders(results: Path, recipe: str | None = None) -> list[Path]:
+    """Folders ``results/<recipe>/<budget>``, of one recipe or of all; studies have a results folder of their own.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = sorted({p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")})
+    found = [f for f in found if f.parent.parent == results and f.parent.name not in ("studies", "bench")]
+    if not found:
+        known = sorted({p.parts[-4] for p in results.glob("*/*/*/seed-*.json")})
+        if recipe and known:
+            raise unknown(f"recipe in {results}", recipe, known)
+        raise UserError(f"The folder {results} holds no results: run 'sail-bench compare' first or set --results")
+    return found

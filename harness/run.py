@@ -72,15 +72,16 @@ class Run:
         from harness.models import build_start
 
         self.emit("stage", ("start policy", None))
-        return build_start(self.recipe.model, self.store)
+        return build_start(self.recipe.model, self.store, self.recipe.chat_template)
 
     @cached_property
     def tokenizer(self) -> Any:
         """Tokenizer of the start policy, its chat template checked."""
-        from harness.policy import check_template, load_tokenizer
+        from harness.policy import load_tokenizer
+        from harness.template_check import check_template, eos_ids
 
         tokenizer = load_tokenizer(self.start_dir)
-        check_template(tokenizer)
+        check_template(tokenizer, eos_ids(self.start_dir, tokenizer))
         return tokenizer
 
     @cached_property

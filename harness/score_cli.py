@@ -97,14 +97,21 @@ def arena_hard(
 
 
 @score.command("mt_bench")
-@click.option("--judgments", type=FILE, required=True, help="FastChat's gpt-4_single.jsonl.")
+@click.option("--judgments", type=FILE, required=True, help="FastChat's gpt-4_single.jsonl or gpt-4_pair.jsonl.")
 @click.option("--questions", type=FILE, help="question.jsonl, for scores by category.")
+@click.option("--baseline", metavar="MODEL", help="Of a pairwise file: count games against this model only.")
 @REFERENCE
-def mt_bench(judgments: Path, questions: Path | None, reference: str | None) -> None:
-    """MT-Bench: single-answer ratings, by turn and category."""
-    from benchmarks.mt_bench.files import score as run
+def mt_bench(judgments: Path, questions: Path | None, baseline: str | None, reference: str | None) -> None:
+    """MT-Bench: single-answer ratings or pairwise win rates (told by the rows), by turn and category."""
+    from benchmarks.mt_bench import files, pair_files
+    from harness.errors import UserError
 
-    _out(run(judgments, questions), reference)
+    if pair_files.pairwise(judgments):
+        _out(pair_files.score(judgments, questions, baseline), reference)
+    elif baseline is not None:
+        raise UserError(f"{judgments} holds single-answer ratings, which have no --baseline: leave it out")
+    else:
+        _out(files.score(judgments, questions), reference)
 
 
 @score.command("rewardbench")

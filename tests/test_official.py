@@ -21,6 +21,7 @@ from harness.recipe import builtin_recipes
 from harness.results import read_result
 from harness.stats.bootstrap import draws
 from harness.stats.estimators import length_controlled_2, pooled_mean
+from harness.store import digest, read_rows
 
 Cli = Any
 PAIR_SYSTEM = "<|im_start|>system\nBe fair.\n<|im_end|>\n"
@@ -47,7 +48,13 @@ def data(tmp_path: Path) -> Path:
     reference = {"question_id": 82, "choices": [{"index": 0, "turns": ["Ref one.", "Ref two."]}]}
     write(folder / "mt_bench/reference_answer_gpt-4.jsonl", [reference])
     single, both = "Q {question} A {answer}", "Q {question_1} A {answer_1} Q {question_2} A {answer_2}"
+    pair, pairs = "Q {question} A {answer_a} B {answer_b}", "Q {question_2} A {answer_a_1} {answer_a_2} B "
+    pairs += "{answer_b_1} {answer_b_2} after {question_1}"
     prompts = {
+        "pair-v2": pair,
+        "pair-math-v1": "R {ref_answer_1} " + pair,
+        "pair-v2-multi-turn": pairs,
+        "pair-math-v1-multi-turn": "R {ref_answer_1} R {ref_answer_2} " + pairs,
         "single-v1": single,
         "single-math-v1": "R {ref_answer_1} " + single,
         "single-v1-multi-turn": both,
@@ -67,6 +74,11 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
+def pair_verdict(text: str) -> str:
+    """Any verdict, or none, as the text will have it."""
+    return ("[[A]]", "It is [[B]].", "[[C]]", "no verdict")[int(digest(text), 16) % 4]
+
+
 class Judge(ThreadingHTTPServer):
     asked: list[dict[str, Any]]
     daemon_threads = True
@@ -80,7 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(body)
         text = body["messages"][-1]["content"]
         logprobs = None
-        if body["model"] == "policy-x":
+        if body["messages"][0]["content"].startswith("system of pair"):
+            said = pair_verdict(text)
+        elif body["model"] == "policy-x":
             said = "" if text.startswith("Do 3") else f"Remote: {text[:7]}"
         elif body.get("logprobs"):
             said = "m"
@@ -215,6 +229,80 @@ def test_a_policy_behind_an_endpoint_joins_the_table(data: Path, judge: Judge, t
     assert "not measured" in page
     everything = b"".join(p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file())
     assert b"127.0.0.1" not in everything
+
+
+def expected_points(row: dict[str, Any], turn: int) -> float | None:
+    """Points of one turn from the judge's rule and prompts written out by hand."""
+    category = row["category"]
+    q1, q2 = f"One {category}?", "And {two}?"
+    (a1, a2), (b1, b2) = ([t["text"] for t in row[side]] for side in ("turns", "baseline"))
+    if (a1 if turn == 1 else (a1, a2)) == (b1 if turn == 1 else (b1, b2)):
+        return 0.5
+    before = ("R Ref one. " if turn == 1 else "R Ref one. R Ref two. ") if category == "math" else ""
+
+    def game(one: tuple[str, str], two: tuple[str, str]) -> str:
+        if turn == 1:
+            return pair_verdict(f"{before}Q {q1} A {one[0]} B {two[0]}")
+        return pair_verdict(f"{before}Q {q2} A {one[0]} {one[1]} B {two[0]} {two[1]} after {q1}")
+
+    first, second = game((a1, a2), (b1, b2)), game((b1, b2), (a1, a2))
+    if "no verdict" in (first, second):
+        return None
+    return {("[[A]]", "It is [[B]]."): 1.0, ("It is [[B]].", "[[A]]"): 0.0}.get((first, second), 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("baseline", "methods"), [("start", ["start", "dpo"]), ("model-1.5", ["start"])])
+def test_pairwise_games_end_to_end(
+    baseline: str, methods: list[str], data: Path, judge: Judge, tmp_path: Path, cli: Cli
+) -> None:
+    given = [
+        {"question_id": i, "model_id": "x", "choices": [{"index": 0, "turns": [f"Given {i}.", f"More {i}."]}]}
+        for i in (83, 81, 82)
+    ]
+    write(data / "mt_bench/model_answer/model-1.5.jsonl", given)
+    endpoint = {"model": "judge-1", "base_url": f"http://127.0.0.1:{judge.server_port}/v1"}
+    options = {"max_new_tokens": 6, "baseline": baseline}
+    recipe(tmp_path, endpoint, methods=methods, benchmarks={"mt_bench_pairwise": options})
+    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stored = {}
+    for manifest in (tmp_path / ".sail-bench/stages").glob("judgments-*/rows.jsonl"):
+        found = read_rows(manifest)
+        if "games" in found[0]:
+            stored[tuple(t["text"] for r in found for t in r["turns"])] = found
+    files = {m: tmp_path / f"results/official/pairs-16/{m}/seed-0.json" for m in methods}
+    results = {m: read_result(path).benchmark("mt_bench_pairwise") for m, path in files.items()}
+    pairs = [b for b in judge.asked if b["messages"][0]["content"].startswith("system of pair")]
+    assert {(b["temperature"], b["max_tokens"]) for b in pairs} == {(0, 2048)}
+    assert len(stored) == len(methods)
+    by_points = []
+    for rows in stored.values():
+        if baseline != "start":
+            assert {r["question_id"]: r["baseline"][0]["text"] for r in rows} == {
+                i: f"Given {i}." for i in range(81, 84)
+            }
+        by_points.append([[expected_points(r, t) for t in (1, 2)] for r in rows])
+    columns = [r.items["items"]["preference"] for r in results.values() if r]
+    assert sorted(map(str, columns)) == sorted(map(str, by_points))
+    scored = results["start"]
+    assert scored is not None
+    if baseline == "start":  # 50 by construction: nothing asked
+        assert len(pairs) <= 3 * 2 * 2
+        assert scored.metric("win_rate_adjusted").value == 50
+        assert scored.metric("agree").value is None
+        assert scored.protocol["baseline_policy"].startswith("start-")
+    else:
+        assert len(pairs) == 3 * 2 * 2
+        assert "baseline_policy" not in scored.protocol
+    asked = len(judge.asked)
+    assert cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path).returncode == 0
+    assert len(judge.asked) == asked
+    if baseline != "start":
+        write(data / "mt_bench/model_answer/model-1.5.jsonl", given[:2])
+        done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "lacks an answer to question 82" in done.stderr
 
 
 @pytest.mark.parametrize(

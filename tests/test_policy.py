@@ -1,4 +1,4 @@
-"""Policies: cached answers, log-probabilities against plain forwards, metering, template checks, adapters."""
+"""Policies: cached answers, log-probabilities against plain forwards, metering, adapters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from harness.cache import RowCache
-from harness.errors import UserError
 from harness.ledger import Ledger
 from harness.meter import Meter
-from harness.policy import Policy, check_template, load_model, render
+from harness.policy import Policy, load_model
 from harness.recipe import LoraSpec
 from harness.training import lora_config
 from sail.types import Request
@@ -108,29 +107,6 @@ def test_meter_counts_tokens_by_kind_of_forward(load: Callable[[], Any], tokeniz
     assert ledger.get("generate", "generated") == 2 * 5
     assert ledger.get("generate", "tokens") == 2 * 3 + 2 * 4
     assert ledger.get("judge", "seconds") > 0
-
-
-def test_template_check(tokenizer: Any) -> None:
-    import copy
-
-    check_template(tokenizer)
-    ids = render(tokenizer, [{"role": "user", "content": "Hi"}])
-    assert tokenizer.decode(ids) == "<|user|>Hi<|end|><|assistant|>"
-    deaf = copy.deepcopy(tokenizer)
-    deaf.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    with pytest.raises(UserError, match="add_generation_prompt"):
-        check_template(deaf)
-    mute = copy.deepcopy(tokenizer)
-    mute.chat_template = None
-    with pytest.raises(UserError, match="no chat template"):
-        check_template(mute)
-    double = copy.deepcopy(tokenizer)
-    double.bos_token = "<|user|>"
-    double.chat_template = (
-        "<|user|><|user|>{{ messages[0]['content'] }}{% if add_generation_prompt %}<|end|>{% endif %}"
-    )
-    with pytest.raises(UserError, match="BOS twice"):
-        check_template(double)
 
 
 def test_a_saved_adapter_is_merged(load: Callable[[], Any], tiny_dir: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -33,13 +32,13 @@ AGAIN = "continue your judgment and finish by outputting a final verdict label" 
 class ArenaOptions(BenchmarkOptions):
     """``limit``: first prompts only (0: all). ``max_new_tokens``: of an answer, ``judge_tokens``: of a verdict.
     ``pool``: a frozen style that ``score arena_hard --save-pool`` wrote. ``length``: unit of an answer's length as a
-    feature of style (absent: the official tokenizer's tokens where tiktoken is installed, else characters)."""
+    feature of style, of the official tokenizer (tiktoken's; its file is downloaded once), or characters."""
 
     max_new_tokens: int = Field(default=4096, gt=0)
     judge_tokens: int = Field(default=4096, gt=0)
     limit: int = Field(default=0, ge=0)
     pool: str = ""
-    length: Literal["tokens", "characters"] | None = None
+    length: Literal["tokens", "characters"] = "tokens"
 
 
 class Arena2Options(ArenaOptions):
@@ -98,11 +97,10 @@ class OfficialArenaHard(Benchmark):
         return saved_style(Path(self.options.pool)) if self.options.pool else None
 
     def _unit(self) -> str:
-        chosen = self.options.length or ("tokens" if find_spec("tiktoken") else "characters")
-        if chosen == "tokens":
+        if self.options.length == "tokens":
             _encoding(self.tokenizer)
             return f"tokens of {self.tokenizer}"
-        return chosen
+        return self.options.length
 
     def protocol(self) -> dict[str, Any]:
         """Adds the files, the decoding, the games, and where the style coefficients come from."""

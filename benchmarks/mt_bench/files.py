@@ -1,4 +1,4 @@
-"""MT-Bench from FastChat's own judgment file (``gpt-4_single.jsonl``)."""
+"""MT-Bench from FastChat's own file of single-answer ratings, ``gpt-4_single.jsonl`` (pairs: :mod:`.pair_files`)."""
 
 from __future__ import annotations
 
@@ -25,28 +25,20 @@ def score(judged: Path, questions: Path | None = None) -> Scored:
         UserError: a file that is missing or broken, or mixed judges.
     """
     rows = files.rows(judged, ["question_id", "model", "turn", "score"])
-    judges = sorted(
-        {str(r["judge"][0] if isinstance(r.get("judge"), list) else r.get("judge", "not named")) for r in rows}
-    )
-    if len(judges) > 1:
-        raise UserError(f"{judged} mixes judges ({', '.join(judges)}): score each by itself")
+    judge = one_judge(rows, judged)
     warnings = []
     differ = sum(isinstance(r.get("judgment"), str) and (rating(r["judgment"]) or -1) != r["score"] for r in rows)
     if differ:
         warnings.append(f"{differ} stored scores are not what their judgment text says; the stored ones count")
-    asked = files.rows(questions, ["question_id", "category"]) if questions else []
-    category = {int(q["question_id"]): str(q["category"]) for q in asked}
-    order = sorted(category or {int(r["question_id"]) for r in rows})
+    category, order = asked(rows, questions)
     found = collect(rows, order)
     models = sorted(found)
     draw = joint_draw(len(order))
     grid = np.array(
         [[[_value(found[m].scores.get((q, t))) for t in (1, 2)] for q in order] for m in models]
     )  # (M, questions, 2)
-    metrics = [_mean("rating", grid, draw), _mean("turn_1", grid[..., :1], draw), _mean("turn_2", grid[..., 1:], draw)]
-    for name in dict.fromkeys(category[q] for q in order) if category else ():
-        inside = np.array([category[q] == name for q in order])
-        metrics.append(_mean(name, np.where(inside[:, None], grid, np.nan), draw, detail=True))
+    valid = np.isfinite(grid)
+    metrics = by_turn_and_category("rating", "rating 1-10", np.where(valid, grid, 0), valid, draw, category, order)
     facts = {}
     for i, m in enumerate(models):
         told = found[m].messy
@@ -61,7 +53,7 @@ def score(judged: Path, questions: Path | None = None) -> Scored:
         }
     return Scored(
         "MT-Bench",
-        judges[0],
+        judge,
         {"benchmark": "mt_bench", "questions": digest(order), "referenced": list(REFERENCED)},
         models,
         [(int(np.isfinite(g).sum()), g.size) for g in grid],
@@ -75,10 +67,41 @@ def _value(rating: float | None) -> float:
     return float("nan") if rating is None else rating
 
 
-def _mean(name: str, grid: Any, draw: Any, detail: bool = False) -> Metric:
-    """Mean over valid ratings of (M, questions, turns): turns are pooled, as the official mean does."""
-    valid = np.isfinite(grid)
-    sums, counts = np.where(valid, grid, 0).sum(2), valid.sum(2).astype(float)
+def one_judge(rows: list[dict[str, Any]], source: Path) -> str:
+    """Name of the judge of all rows.
+
+    Raises:
+        UserError: there are several.
+    """
+    found = {str(r["judge"][0] if isinstance(r.get("judge"), list) else r.get("judge", "not named")) for r in rows}
+    if len(found) > 1:
+        raise UserError(f"{source} mixes judges ({', '.join(sorted(found))}): score each by itself")
+    return found.pop() if found else "not named"
+
+
+def asked(rows: list[dict[str, Any]], questions: Path | None) -> tuple[dict[int, str], list[int]]:
+    """Categories by question id (empty without ``questions``), and the ids in order."""
+    found = files.rows(questions, ["question_id", "category"]) if questions else []
+    category = {int(q["question_id"]): str(q["category"]) for q in found}
+    return category, sorted(category or {int(r["question_id"]) for r in rows})
+
+
+def by_turn_and_category(
+    name: str, unit: str, sums: Any, counts: Any, draw: Any, category: dict[int, str], order: list[int]
+) -> list[Metric]:
+    """Means of (M, questions, 2 turns) sums over counts: both turns pooled, each turn, and by category."""
+    counts = counts.astype(float)
+    found = [mean(name, unit, sums, counts, draw)]
+    found += [mean(f"turn_{t + 1}", unit, sums[..., t : t + 1], counts[..., t : t + 1], draw) for t in (0, 1)]
+    for kind in dict.fromkeys(category[q] for q in order) if category else ():
+        inside = np.array([category[q] == kind for q in order])[:, None]
+        found.append(mean(kind, unit, sums * inside, counts * inside, draw, detail=True))
+    return found
+
+
+def mean(name: str, unit: str, sums: Any, counts: Any, draw: Any, detail: bool = False) -> Metric:
+    """Mean of (M, questions, turns) sums over counts; questions are resampled, turns pooled as the official mean is."""
+    sums, counts = sums.sum(2), counts.sum(2)
     with np.errstate(invalid="ignore", divide="ignore"):
         value, samples = sums.sum(1) / counts.sum(1), (draw @ sums.T / (draw @ counts.T)).T
-    return Metric(name, "rating 1-10", value, samples, int(valid.any((0, 2)).sum()), detail)
+    return Metric(name, unit, value, samples, int((counts > 0).any(0).sum()), detail)

@@ -36,9 +36,17 @@ def fill(template: str, question: Sequence[str], answer: Sequence[str], referenc
     Args:
         question, answer, reference: both turns (``reference`` may be empty where the template asks for none).
     """
-    values = {"question": question[0], "answer": answer[0]} if turn == 1 else {}
+    return filled(template, question, {"answer": answer}, reference, turn)
+
+
+def filled(
+    template: str, question: Sequence[str], answers: Mapping[str, Sequence[str]], reference: Sequence[str], turn: int
+) -> str:
+    """The same for answers by the names that the template has for them (both turns of each)."""
+    values = {"question": question[0]} | {name: said[0] for name, said in answers.items()} if turn == 1 else {}
     for i in range(turn):
-        values |= {f"question_{i + 1}": question[i], f"answer_{i + 1}": answer[i]}
+        values[f"question_{i + 1}"] = question[i]
+        values |= {f"{name}_{i + 1}": said[i] for name, said in answers.items()}
         if reference:
             values[f"ref_answer_{i + 1}"] = reference[i]
     return template.format(**values)

@@ -40,7 +40,7 @@ class RewardBench(Benchmark):
     name = "rewardbench"
     title = "RewardBench"
     summary = "accuracy of the implicit reward on labelled pairs, by subset (--data-dir or the Hub)"
-    relative = True
+    against_start = True
     Options = RewardBenchOptions
     options: RewardBenchOptions
 

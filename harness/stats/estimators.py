@@ -95,6 +95,11 @@ def pooled_mean(columns: Columns, name: str, weights: Array) -> Array:
         return np.asarray((weights @ sums) / (weights @ counts))
 
 
+def pooled_percent(columns: Columns, name: str, weights: Array) -> Array:
+    """100 times that."""
+    return 100 * pooled_mean(columns, name, weights)
+
+
 def length_controlled_2(columns: Columns, name: str, weights: Array) -> Array:
     """AlpacaEval 2's length-controlled win rate (percent) with difficulty and anchors (:mod:`.length_control`).
 
@@ -276,6 +281,7 @@ ESTIMATORS: dict[str, Callable[[Columns, str, Array], Array]] = {
     "distinct": distinct,
     "sections": sections,
     "pooled_mean": pooled_mean,
+    "pooled_percent": pooled_percent,
     "length_controlled": length_controlled,
     "length_controlled_2": length_controlled_2,
     "length_coefficient": length_coefficient,
