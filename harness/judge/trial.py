@@ -134,12 +134,13 @@ def ask_local(model: str, root: Path, pairs: Sequence[Pair], progress: Progress 
     from harness.ledger import Ledger
     from harness.meter import Meter
     from harness.models import build_start, start_stage
-    from harness.policy import Policy, check_template, load_model, load_tokenizer
+    from harness.policy import Policy, load_model, load_tokenizer
+    from harness.template_check import check_template, eos_ids
 
     store = Store(root)
     folder = build_start(model, store)
     tokenizer = load_tokenizer(folder)
-    check_template(tokenizer)
+    check_template(tokenizer, eos_ids(folder, tokenizer))
     ledger = Ledger()
     policy = Policy(
         load_model(folder),
