@@ -229,10 +229,12 @@ def test_stage_keys_of_earlier_recipes_stay(tmp_path: Path) -> None:
         except UserError as error:
             pytest.skip(str(error))
         assert (plan.pairs.key, plan.comparison_key) == (result.data["pairs"], result.comparison_key)
-        measured = {b.benchmark: b.protocol_hash for b in result.benchmarks}
+        measured = {b.benchmark: b for b in result.benchmarks}
         for benchmark in plan.benchmarks:
             if benchmark.name in measured:
-                assert digest(plan.protocol(benchmark)) == measured[benchmark.name]
+                was = measured[benchmark.name]
+                assert digest(was.protocol) == was.protocol_hash
+                assert plan.protocol(benchmark) | {"version": was.protocol["version"]} == was.protocol
         compared += 1
     assert compared
     assert load_recipe("smollm2").hash == "7e383c9bf6a4d667"

@@ -291,6 +291,7 @@ def test_an_endpoint_judge(logprobs: bool, serve: Any, pairs: Path, tmp_path: Pa
     server = serve(scripted(logprobs))
     url = f"http://127.0.0.1:{server.server_port}/v1"
     command = ["judge-card", "judge-x", "--base-url", url, "--pairs", pairs, "--price-in", 10, "--price-out", 30]
+    command += ["--concurrency", 1]  # the script counts how often a question came
     done = cli(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "agreement, both orders" in done.stdout
