@@ -18,12 +18,13 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, behaviour: Behaviour) -> None:
-        self.behaviour, self.asked, self.keys = behaviour, [], []
+        self.behaviour, self.asked, self.keys, self.bodies = behaviour, [], [], []
         self.lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Handler)
 
     asked: list[str]
     keys: list[str]
+    bodies: list[dict[str, Any]]
 
     def handle_error(self, *args: Any) -> None:
         """A client that went away is part of these tests."""
@@ -39,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             n = self.server.asked.count(text)
             self.server.asked.append(text)
+            self.server.bodies.append(request)
             self.server.keys.append(self.headers.get("authorization", ""))
         self.server.behaviour(self, request, n)
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import golden
+from judge_server import Server, completion
 from scipy.optimize import brentq
 
 from benchmarks.arena_hard.official import AGAIN, ArenaHard01, ArenaHard20
@@ -185,11 +183,6 @@ def test_prompts_are_read_from_yaml_and_from_python_that_is_not_run(tmp_path: Pa
         read_prompts(config, ["hard_prompt"], code)
 
 
-class Judge(ThreadingHTTPServer):
-    asked: list[dict[str, Any]]
-    daemon_threads = True
-
-
 def verdict(turns: list[dict[str, str]]) -> str:
     """What the scripted judge says: by question, by slot, and by whether it is asked again."""
     if turns[-1]["content"] == AGAIN:
@@ -200,34 +193,9 @@ def verdict(turns: list[dict[str, str]]) -> str:
     return said.get(question, f"Fine. [[{'B>A' if baseline_first else 'A>B'}]]")
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Judge
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(body)
-        message = {"role": "assistant", "content": verdict(body["messages"])}
-        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge-1-2024",
-                  "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-                  "usage": {"prompt_tokens": 50, "completion_tokens": 2, "total_tokens": 52}}  # fmt: skip
-        payload = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *args: Any) -> None:
-        return
-
-
 @pytest.fixture
-def judge() -> Iterator[Judge]:
-    server = Judge(("127.0.0.1", 0), _Handler)
-    server.asked = []
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield server
-    server.shutdown()
+def judge(serve: Any) -> Server:
+    return serve(lambda handler, body, n: handler.send(completion(verdict(body["messages"]))))
 
 
 def write(path: Path, content: list[dict[str, Any]]) -> None:
@@ -272,7 +240,7 @@ def pool_file(path: Path) -> dict[str, Any]:
     return record
 
 
-def recipe(folder: Path, judge: Judge, benchmarks: dict[str, Any]) -> None:
+def recipe(folder: Path, judge: Server, benchmarks: dict[str, Any]) -> None:
     tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
     there = {"model": "judge-1", "base_url": f"http://127.0.0.1:{judge.server_port}/v1"}
     own = {"name": "official", "methods": ["start"], "judge": there, "benchmarks": benchmarks}
@@ -280,7 +248,7 @@ def recipe(folder: Path, judge: Judge, benchmarks: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_arena_hard_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli: Cli) -> None:
+def test_arena_hard_end_to_end(data: Path, judge: Server, tmp_path: Path, cli: Cli) -> None:
     short = {"max_new_tokens": 6, "length": "characters"}
     recipe(tmp_path, judge, {"arena_hard_v0.1": short, "arena_hard_v2.0": short})
     done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path, timeout=900)
@@ -303,22 +271,22 @@ def test_arena_hard_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli: Cl
     assert (old.protocol["attempts"], new.protocol["attempts"]) == (2, 1)
     assert old.protocol["length"] == "characters"
 
-    again = [b for b in judge.asked if len(b["messages"]) == 4]
+    again = [b for b in judge.bodies if len(b["messages"]) == 4]
     assert len(again) == 2
     for body in again:
         assert [m["role"] for m in body["messages"]] == ["system", "user", "assistant", "user"]
         assert body["messages"][2]["content"] == "I like B."
-    assert {(b["temperature"], b["max_tokens"]) for b in judge.asked} == {(0, 4096), (0, 16000)}
-    systems = {b["messages"][0]["content"] for b in judge.asked}
+    assert {(b["temperature"], b["max_tokens"]) for b in judge.bodies} == {(0, 4096), (0, 16000)}
+    systems = {b["messages"][0]["content"] for b in judge.bodies}
     assert systems == {"Judge.", "Judge it.", "Judge style."}
-    assert len(judge.asked) == 8 + 2 + 8
+    assert len(judge.bodies) == 8 + 2 + 8
 
-    asked = len(judge.asked)
+    asked = len(judge.bodies)
     record = pool_file(tmp_path / "pool.json")
     recipe(tmp_path, judge, {"arena_hard_v0.1": {**short, "pool": "pool.json"}})
     done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr
-    assert len(judge.asked) == asked  # the same answers and questions: nothing is asked again
+    assert len(judge.bodies) == asked  # the same answers and questions: nothing is asked again
     frozen = next(b for b in read_result(path).benchmarks if b.benchmark == "arena_hard_v0.1")
     assert frozen.protocol["pool"] == record
     assert "conditional" in frozen.protocol["interval"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from judge_server import Handler, Server, completion
 
 from benchmarks.alpaca_eval.official import filled, messages
 from benchmarks.alpaca_eval.verdict import is_switched
@@ -79,51 +77,22 @@ def pair_verdict(text: str) -> str:
     return ("[[A]]", "It is [[B]].", "[[C]]", "no verdict")[int(digest(text), 16) % 4]
 
 
-class Judge(ThreadingHTTPServer):
-    asked: list[dict[str, Any]]
-    daemon_threads = True
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Judge
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(body)
-        text = body["messages"][-1]["content"]
-        logprobs = None
-        if body["messages"][0]["content"].startswith("system of pair"):
-            said = pair_verdict(text)
-        elif body["model"] == "policy-x":
-            said = "" if text.startswith("Do 3") else f"Remote: {text[:7]}"
-        elif body.get("logprobs"):
-            said = "m"
-            top = [{"token": "m", "logprob": -0.4}, {"token": "M", "logprob": -1.2}]
-            logprobs = {"content": [{"token": "m", "logprob": -0.4, "top_logprobs": top}]}
-        else:
-            said = "no rating" if "One stem?" in text and "And" not in text else f"Fine. [[{1 + len(text) % 9}]]"
-        message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
-        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge-1-2024",
-                  "choices": [message | {"logprobs": logprobs}],
-                  "usage": {"prompt_tokens": 50, "completion_tokens": 2, "total_tokens": 52}}  # fmt: skip
-        payload = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *args: Any) -> None:
-        return
+def scripted(handler: Handler, body: dict[str, Any], n: int) -> None:
+    text, top = body["messages"][-1]["content"], None
+    if body["messages"][0]["content"].startswith("system of pair"):
+        said = pair_verdict(text)
+    elif body["model"] == "policy-x":
+        said = "" if text.startswith("Do 3") else f"Remote: {text[:7]}"
+    elif body.get("logprobs"):
+        said, top = "m", {"m": -0.4, "M": -1.2}
+    else:
+        said = "no rating" if "One stem?" in text and "And" not in text else f"Fine. [[{1 + len(text) % 9}]]"
+    handler.send(completion(said, top))
 
 
 @pytest.fixture
-def judge() -> Iterator[Judge]:
-    server = Judge(("127.0.0.1", 0), _Handler)
-    server.asked = []
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield server
-    server.shutdown()
+def judge(serve: Any) -> Server:
+    return serve(scripted)
 
 
 def recipe(folder: Path, judge: Any, **more: Any) -> Path:
@@ -147,7 +116,7 @@ def recipe(folder: Path, judge: Any, **more: Any) -> Path:
     return folder / "official.yaml"
 
 
-def test_official_sets_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli: Cli) -> None:
+def test_official_sets_end_to_end(data: Path, judge: Server, tmp_path: Path, cli: Cli) -> None:
     endpoint = {"model": "judge-1", "base_url": f"http://127.0.0.1:{judge.server_port}/v1"}
     recipe(tmp_path, endpoint)
     done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
@@ -160,12 +129,12 @@ def test_official_sets_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli:
     assert found["mt_bench_official"].judge["model"] == "judge-1"
     assert found["mt_bench"].judge["kind"] == "local log-probability"
     assert found["alpaca_eval_2"].label == "official set"
-    graded = [b for b in judge.asked if not b.get("logprobs")]
+    graded = [b for b in judge.bodies if not b.get("logprobs")]
     assert {b["temperature"] for b in graded} == {0}
     math = next(b for b in graded if b["messages"][0]["content"] == "system of single-math-v1-multi-turn")
     assert math["messages"][1]["content"].startswith("R Ref one. R Ref two. Q One math? A ")
     assert "And {two}?" in math["messages"][1]["content"]
-    pairs = [b for b in judge.asked if b.get("logprobs")]
+    pairs = [b for b in judge.bodies if b.get("logprobs")]
     assert {(b["temperature"], b["max_tokens"], b["top_logprobs"]) for b in pairs} == {(1, 1, 5)}
     for body in pairs:
         text = body["messages"][1]["content"]
@@ -178,21 +147,21 @@ def test_official_sets_end_to_end(data: Path, judge: Judge, tmp_path: Path, cli:
     assert found["alpaca_eval_2"].metric("lc").value is not None
     first = read_result(tmp_path / "results/official/pairs-16/start/seed-0.json")
     calls = [r.ledger["phases"]["judge"]["calls"] for r in (first, result)]
-    assert sum(calls) >= len(judge.asked)  # the local judge's calls are in it too; equal questions were asked once
+    assert sum(calls) >= len(judge.bodies)  # the local judge's calls are in it too; equal questions were asked once
     page = (tmp_path / "results/official/pairs-16/LEADERBOARD.md").read_text()
     assert "`judge-1` behind an endpoint" in page
-    assert "answered by `judge-1-2024`." in page
-    assert found["mt_bench_official"].snapshots == ["judge-1-2024"]
+    assert "answered by `judge-2024-01-01`." in page
+    assert found["mt_bench_official"].snapshots == ["judge-2024-01-01"]
     assert "MT-Bench (official set)" in page
-    asked = len(judge.asked)
+    asked = len(judge.bodies)
     again = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert len(judge.asked) == asked  # nothing is judged twice
+    assert len(judge.bodies) == asked  # nothing is judged twice
     everything = b"".join(p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file())
     assert str(data).encode() not in everything
 
 
-def test_a_policy_behind_an_endpoint_joins_the_table(data: Path, judge: Judge, tmp_path: Path, cli: Cli) -> None:
+def test_a_policy_behind_an_endpoint_joins_the_table(data: Path, judge: Server, tmp_path: Path, cli: Cli) -> None:
     """It is asked with the messages and the protocol's decoding; what needs log-probabilities leaves it out."""
     address = f"http://127.0.0.1:{judge.server_port}/v1"
     there = {"model": "policy-x", "base_url": address, "retries": 0}
@@ -210,7 +179,7 @@ def test_a_policy_behind_an_endpoint_joins_the_table(data: Path, judge: Judge, t
     )
     done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    asked = [b for b in judge.asked if b["model"] == "policy-x"]
+    asked = [b for b in judge.bodies if b["model"] == "policy-x"]
     second = [b for b in asked if len(b["messages"]) == 3]
     assert {b["messages"][1]["content"] for b in second} == {"Remote: One wri", "Remote: One mat", "Remote: One ste"}
     assert {b["messages"][-1]["content"] for b in second} == {"And {two}?"}
@@ -222,7 +191,7 @@ def test_a_policy_behind_an_endpoint_joins_the_table(data: Path, judge: Judge, t
     lengths = result.benchmark("alpaca_eval_2").items["items"]["length"]  # type: ignore[union-attr]
     assert sorted(lengths) == [0] + [len("Remote: Do 0 {x")] * 5
     assert (
-        result.ledger["phases"]["eval"]["generated"] == 2 * len(asked) == 2 * 12
+        result.ledger["phases"]["eval"]["generated"] == 10 * len(asked) == 10 * 12
     )  # none twice, the empty one included
     page = (tmp_path / "results/official/pairs-16/LEADERBOARD.md").read_text()
     assert "| `remote` | `endpoint`: a model behind" in page
@@ -254,7 +223,7 @@ def expected_points(row: dict[str, Any], turn: int) -> float | None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("baseline", "methods"), [("start", ["start", "dpo"]), ("model-1.5", ["start"])])
 def test_pairwise_games_end_to_end(
-    baseline: str, methods: list[str], data: Path, judge: Judge, tmp_path: Path, cli: Cli
+    baseline: str, methods: list[str], data: Path, judge: Server, tmp_path: Path, cli: Cli
 ) -> None:
     given = [
         {"question_id": i, "model_id": "x", "choices": [{"index": 0, "turns": [f"Given {i}.", f"More {i}."]}]}
@@ -273,7 +242,7 @@ def test_pairwise_games_end_to_end(
             stored[tuple(t["text"] for r in found for t in r["turns"])] = found
     files = {m: tmp_path / f"results/official/pairs-16/{m}/seed-0.json" for m in methods}
     results = {m: read_result(path).benchmark("mt_bench_pairwise") for m, path in files.items()}
-    pairs = [b for b in judge.asked if b["messages"][0]["content"].startswith("system of pair")]
+    pairs = [b for b in judge.bodies if b["messages"][0]["content"].startswith("system of pair")]
     assert {(b["temperature"], b["max_tokens"]) for b in pairs} == {(0, 2048)}
     assert len(stored) == len(methods)
     by_points = []
@@ -295,9 +264,9 @@ def test_pairwise_games_end_to_end(
     else:
         assert len(pairs) == 3 * 2 * 2
         assert "baseline_policy" not in scored.protocol
-    asked = len(judge.asked)
+    asked = len(judge.bodies)
     assert cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path).returncode == 0
-    assert len(judge.asked) == asked
+    assert len(judge.bodies) == asked
     if baseline != "start":
         write(data / "mt_bench/model_answer/model-1.5.jsonl", given[:2])
         done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
