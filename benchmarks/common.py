@@ -57,6 +57,7 @@ def greedy(policy: Policy, conversations: Sequence[Messages], max_new_tokens: in
 def answers(context: EvalContext, requests: Sequence[Request], policy: Any = None) -> list[Row]:
     """Answers to requests: ``text``, ``tokens`` and ``truncated``."""
     policy = policy or context.policy
+    context.expect(len(requests))
     with policy.meter.phase("eval"):
         completions = policy.sample(requests, context.progress)
     return [{"text": policy.text(c), "tokens": len(c.ids), "truncated": not c.stopped} for c in completions]

@@ -33,9 +33,9 @@ class BenchmarkOptions(BaseModel):
 @dataclass
 class EvalContext:
     """What a benchmark may use: the policy under test, the start policy, the judge, the oracle, and unseen data.
-    ``training_oracle``: the one that labelled the training pairs, where another one evaluates. ``kept`` gives the
-    policy at a share of the budget; None if the run ended before it. ``ask`` puts questions to the judge behind the
-    recipe's endpoint."""
+    ``training_oracle``: the one that labelled the training pairs, where another one evaluates. ``expect`` says how
+    much comes, before ``progress`` counts it. ``kept`` gives the policy at a share of the budget; None if the run ended
+    before it. ``ask`` puts questions to the judge behind the recipe's endpoint."""
 
     policy: Policy
     start: Policy
@@ -48,6 +48,7 @@ class EvalContext:
     ask: Callable[[Sequence[Call]], list[Reply]] = lambda calls: []
     kept: Callable[[float], Policy | None] = lambda fraction: None
     progress: Callable[[int], None] = lambda done: None
+    expect: Callable[[int], None] = lambda total: None
 
 
 class Benchmark:

@@ -65,6 +65,7 @@ class Run:
         self.ledger = Ledger()
         self.meter = Meter(self.ledger)
         self._ledger_file: Path | None = None
+        self._shown = ""
 
     @cached_property
     def start_dir(self) -> Path:
@@ -366,7 +367,8 @@ class Run:
             self.meter.ledger.add("judge", "calls", 1)
             self.meter.ledger.add("judge", "tokens", reply.tokens_in + reply.tokens_out)
 
-        return Client(self.recipe.judge, self.cache, paid).ask(calls)
+        self._expect(len(calls))
+        return Client(self.recipe.judge, self.cache, paid).ask(calls, lambda done: self.emit("at", done))
 
     def _kept(self, fraction: float, final: Any) -> Any:
         """The policy at a share of the budget: the final one at 1 (and for a method that does not train)."""
@@ -395,10 +397,10 @@ class Run:
         self._keep_ledger()
 
     def _benchmark(self, benchmark: Benchmark, context: EvalContext) -> None:
-        context.progress = self._tick
+        context.progress, context.expect = self._tick, self._expect
 
         def answer(work: Path) -> dict[str, Any]:
-            self.emit("stage", (f"{benchmark.name}: answers", None))
+            self._show(f"{benchmark.name}: answers")
             self._open_ledger(work)
             write_rows(work / "rows.jsonl", benchmark.answer(context))
             return self._spent()
@@ -406,12 +408,21 @@ class Run:
         answers = self.store.get(known(self.plan.answers(benchmark)), answer)
 
         def judge(work: Path) -> dict[str, Any]:
-            self.emit("stage", (f"{benchmark.name}: judging" if benchmark.judged else f"{benchmark.name}: rows", None))
+            self._show(f"{benchmark.name}: judging" if benchmark.judged else f"{benchmark.name}: rows")
             self._open_ledger(work)
             write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))
             return self._spent()
 
         self.store.get(known(self.plan.judgments(benchmark)), judge)
+
+    def _show(self, stage: str) -> None:
+        """A stage of which nobody has said yet how long it is."""
+        self._shown = stage
+        self.emit("stage", (stage, None))
+
+    def _expect(self, total: int) -> None:
+        """So much comes next in the stage that is shown."""
+        self.emit("stage", (self._shown, total))
 
     def _tick(self, done: int) -> None:
         self.emit("advance", done)

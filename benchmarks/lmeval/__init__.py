@@ -78,7 +78,7 @@ class LMEval(Benchmark):
             with run.seeded():  # the first look at the documents, which some tasks shuffle
                 sizes = {name: len(task.eval_docs) for name, task in built.items()}
             chosen = subset(sizes, self.options.limit, self.options.seed) if self.options.limit else None
-            lm = PolicyLM(context.policy, context.scoring_batch_size, context.progress)
+            lm = PolicyLM(context.policy, context.scoring_batch_size, context.progress, context.expect)
             with run.seeded():
                 results = run.simple_evaluate(lm, list(built.values()), self.shots, chosen, self.chat)
         found = run.rows(results)

@@ -22,9 +22,15 @@ Request = tuple[Any, list[int], list[int]]
 class PolicyLM(HFLM):  # type: ignore[misc]
     """A :class:`Policy` as lm-eval asks it: ``loglikelihood``, ``loglikelihood_rolling`` and ``generate_until``."""
 
-    def __init__(self, policy: Policy, batch_size: int, progress: Callable[[int], None] = lambda done: None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        batch_size: int,
+        progress: Callable[[int], None] = lambda done: None,
+        expect: Callable[[int], None] = lambda total: None,
+    ) -> None:
         super().__init__(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch_size)
-        self.policy, self._rows, self._progress = policy, batch_size, progress
+        self.policy, self._rows, self._progress, self._expect = policy, batch_size, progress, expect
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
@@ -34,6 +40,7 @@ class PolicyLM(HFLM):  # type: ignore[misc]
         for _, context, continuation in requests:
             whole = (context + continuation)[-(self.max_length + 1) :]
             rows.append((whole[: -len(continuation)], continuation))
+        self._expect(len(rows))
         return self.policy.continuation_logps(rows, self._rows, self._progress)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
@@ -56,6 +63,7 @@ class PolicyLM(HFLM):  # type: ignore[misc]
         found = self.policy.kept(keys)
         missing = [i for i, key in enumerate(keys) if key not in found]
         missing.sort(key=lambda i: (-len(asked[i][0]), i))
+        self._expect(len(missing))
         for start in range(0, len(missing), self._rows):
             part = missing[start : start + self._rows]
             fresh = super().generate_until([requests[i] for i in part], disable_tqdm=True)
