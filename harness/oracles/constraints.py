@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -81,8 +82,10 @@ def constraints_for(prompt_id: str) -> list[dict[str, Any]]:
     return [{"kind": first, "value": pick[0]}, {"kind": second, "value": pick[1]}]
 
 
+@cache
 def load_prompts(split: Split) -> list[dict[str, Any]]:
-    """All prompts of a split: ``id``, ``prompt`` (what the user says) and ``constraints``."""
+    """All prompts of a split: ``id``, ``prompt`` (what the user says) and ``constraints``. Read once, not to be
+    changed: every key of a plan asks for them."""
     text = (files("harness") / "data" / "constraints" / f"{split}.jsonl").read_text(encoding="utf-8")
     rows = []
     for line in text.split("\n"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf, isfinite
 from typing import Any
 
@@ -16,11 +17,14 @@ RESAMPLES = 1000
 POWER_FACTOR = 1.959964 + 0.841621  # two-sided 5% level, power 80%
 
 
+@lru_cache(maxsize=4)
 def draws(count: int, resamples: int = RESAMPLES) -> Array:
-    """Bootstrap counts of ``count`` prompts, shape (resamples, count). A pure function of its arguments, so that all
-    models are resampled with one joint draw."""
+    """Bootstrap counts of ``count`` prompts, shape (resamples, count), read-only. A pure function of its arguments, so
+    that all models are resampled with one joint draw."""
     rng = generator(("bootstrap", count, resamples))
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    found = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    found.setflags(write=False)
+    return found
 
 
 def replicates(kind: str, columns: Mapping[str, Sequence[Any]], column: str) -> tuple[float, Array]:
