@@ -12,8 +12,9 @@ from pathlib import Path
 
 from benchmarks.sources import SOURCES, fetch
 from harness.errors import UserError
+from harness.files import DATA_DIR
 
-VARIABLE = "SAIL_BENCH_DATA_DIR"
+VARIABLE = DATA_DIR
 
 
 def locate(benchmark: str, folder: str, *names: str) -> Path:

@@ -407,7 +407,7 @@ def test_a_comparison_with_pages(tmp_path: Path, cli: Cli) -> None:
     found = {m: read_result(folder / m / "seed-0.json").benchmarks[0] for m in ("start", "dpo", "longer")}
     assert found["start"].metric("accuracy").value == 50
     assert found["dpo"].metric("accuracy").n_valid == 92
-    assert found["dpo"].protocol["start"].startswith("start-")
+    assert found["dpo"].protocol["baseline_policy"].startswith("start-")
     assert found["longer"].metric("accuracy").value is not None
     page = (folder / "LEADERBOARD.md").read_text()
     assert "RewardBench (92 of 2,985), acc %" in page
