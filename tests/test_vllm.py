@@ -90,6 +90,8 @@ def test_a_comparison_with_the_engine(cli: Any, tmp_path: Path) -> None:
 
     recipe = yaml.safe_load(builtin_recipes()["tiny"].read_text()) | {
         "name": "served",
+        "model": "smollm2",  # the tiny model's heads are of a size that vLLM has no kernel for on a CPU
+        "tune": {"learning_rates": [1e-3]},
         "methods": ["start", "dpo"],
         "engine": {"name": "vllm", "options": OPTIONS},
         "benchmarks": {"preference": {"max_new_tokens": 8}, "alpaca_eval": {"max_new_tokens": 8, "limit": 4}},
