@@ -2,7 +2,8 @@
 
 One uniform per generated token picks the token by inverting the cumulative distribution, which is exact sampling at
 temperature 1 without truncation. The uniform is keyed by the request, so a row does not depend on its batch.
-Finished rows leave the batch, so that short answers cost little.
+Finished rows leave the batch, so that short answers cost little; a batch of long rows has fewer of them, so that
+its key-value cache stays bounded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sail.noise import uniforms
 from sail.types import Completion, Request
 
 SHARED_PREFIX_MIN = 8
+CACHE_TOKENS = 1 << 16
 
 
 def left_pad(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -51,6 +53,7 @@ def sample(
     Args:
         model: a transformers causal language model (also wrapped by PEFT); it is used in eval mode and put back.
         eos_ids: ids that end an answer; the one generated is kept as the last id.
+        batch_size: most rows at once; fewer where prompts and answers together could pass ``CACHE_TOKENS`` tokens.
         on_rows: called after each batch with the indices and completions that are finished (for caching, progress).
     """
     if not eos_ids:
@@ -74,11 +77,21 @@ def sample(
 
 
 def batches(order: Sequence[int], requests: Sequence[Request], size: int) -> Iterator[list[int]]:
-    """Consecutive rows of ``order``, at most ``size``, never mixing different ``max_new_tokens``."""
-    for _, group in groupby(order, key=lambda i: requests[i].max_new_tokens):
-        rows = list(group)
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size]
+    """Consecutive rows of ``order``, at most ``size``, never mixing different ``max_new_tokens``.
+
+    Rows times the longest prompt with its answer stay within ``CACHE_TOKENS``, but for a single row that is longer.
+    """
+    for most, group in groupby(order, key=lambda i: requests[i].max_new_tokens):
+        rows: list[int] = []
+        width = 0
+        for index in group:
+            grown = max(width, len(requests[index].prompt) + most)
+            if rows and (len(rows) == size or (len(rows) + 1) * grown > CACHE_TOKENS):
+                yield rows
+                rows, grown = [], len(requests[index].prompt) + most
+            rows.append(index)
+            width = grown
+        yield rows
 
 
 def backbone(model: Any) -> Any:
@@ -141,6 +154,8 @@ def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
 
 
 def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: int) -> list[Completion]:
+    from sail.kvcache import with_room
+
     device = next(model.parameters()).device
     longest = max(r.max_new_tokens for r in requests)
     noise = torch.zeros(len(requests), longest, dtype=torch.float64)
@@ -153,6 +168,7 @@ def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: in
     stopped = [False] * len(requests)
     alive = list(range(len(requests)))
     cache, tokens, mask, place = prefill(model, [r.prompt for r in requests], pad_id)
+    cache = with_room(cache)
     for step in range(longest):
         logits = model(
             input_ids=tokens, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
