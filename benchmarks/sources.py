@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.hub import offline
 from harness.errors import UserError
+from harness.hub import offline
 from harness.store import file_digest
 
 GITHUB = "SAIL_BENCH_GITHUB"  # a mirror of raw.githubusercontent.com, as HF_ENDPOINT is one of the Hub

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness import files
+from harness import files, hub
 from harness.errors import UserError
 from harness.formats import READERS, Malformed, Pair, Unusable, detect
 from harness.overlap import normal, overlap
@@ -44,7 +44,11 @@ class Source:
         Raises:
             UserError: it cannot be read.
         """
-        return _hub(self.name) if self.path is None else files.numbered(self.path)
+        if self.path is not None:
+            return files.numbered(self.path)
+        found = HUB.fullmatch(self.name)
+        assert found is not None
+        return hub.rows(found["name"], found["commit"], found["split"], found["config"])
 
 
 def locate(key: str, name: str, folder: Path | None) -> Source:
@@ -64,19 +68,6 @@ def locate(key: str, name: str, folder: Path | None) -> Source:
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?(:[\w.:-]+)?", name) and ("@" in name or ":" in name):
         raise UserError(f"data.{key}: {name} needs a commit of 40 hex digits and a split: org/name@COMMIT:split")
     raise UserError(f"data.{key}: there is no file {name} under --data-dir, beside the recipe or here: name one")
-
-
-def _hub(name: str) -> list[tuple[str, Row]]:
-    from datasets import load_dataset
-
-    found = HUB.fullmatch(name)
-    assert found is not None
-    try:
-        data = load_dataset(found["name"], found["config"], revision=found["commit"], split=found["split"])
-    except Exception as error:  # noqa: BLE001 - the library raises what it likes
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"The data set {name} cannot be loaded ({reason}): download it and name its file") from None
-    return [(f"row {number}", dict(row)) for number, row in enumerate(data, 1)]
 
 
 @dataclass(frozen=True)

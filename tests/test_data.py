@@ -301,7 +301,7 @@ def test_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_split_of_the_hub_is_named_by_its_commit() -> None:
     name = f"org/name@{'0' * 40}:train"
     assert locate("train", name, None).identity() == {"hub": name}
-    with pytest.raises(UserError, match=f"The data set {name} cannot be loaded"):
+    with pytest.raises(UserError, match=f"The data set org/name@{'0' * 12}:train cannot be read"):
         locate("train", name, None).rows()
 
 

@@ -208,6 +208,7 @@ def test_forms_of_pairs(tmp_path: Path) -> None:
     rows: list[Any] = [
         {"prompt": "Q", "chosen": "good", "rejected": "bad"},
         {"prompt": "Q", "chosen": "same", "rejected": "same"},
+        {"chosen": [turn, said("1")], "rejected": [{"role": "user", "content": "another"}, said("2")]},
         {"prompt": "Hi", "chosen": [turn, said("good")], "rejected": [turn, said("bad")]},
         {"prompt": [turn], "chosen": [said("good")], "rejected": [said("bad")]},
         {"instruction": "Do", "input": "it", "chosen": "good", "rejected": "bad"},
@@ -217,8 +218,8 @@ def test_forms_of_pairs(tmp_path: Path) -> None:
     ]
     path = write(tmp_path / "pairs.jsonl", rows[:-1])
     found, equal = read_pairs(path, 10)
-    assert equal == 1
-    talk = "user: Hi {x}\n\nassistant: yes\n\nuser: Hi {x}"
+    assert equal == 2
+    talk = "User: Hi {x}\n\nAssistant: yes\n\nUser: Hi {x}"
     assert [p.prompt for p in found] == ["Q", "Hi {x}", "Hi {x}", "Do\n\nit", "Do", talk]
     assert {p[1:] for p in found} == {("good", "bad")}
     assert read_pairs(path, 1) == ([Pair("Q", "good", "bad")], 0)
@@ -236,12 +237,9 @@ def test_golden_pairs() -> None:
     ("row", "sentence"),
     [
         ({"prompt": "Q", "chosen": "x"}, r"line 2: the key 'rejected' is missing"),
-        ({"prompt": "Q", "chosen": 3, "rejected": "x"}, r"line 2: 'chosen' must be a text or a list of messages"),
-        ({"chosen": "y", "rejected": "x"}, r"line 2: there is no request"),
-        (
-            {"chosen": [{"role": "user", "content": "1"}] * 2, "rejected": [{"role": "user", "content": "2"}] * 2},
-            r"line 2: 'chosen' and 'rejected' answer different conversations",
-        ),
+        ({"prompt": "Q", "chosen": 3, "rejected": "x"}, r"line 2: 'chosen' must be a string or a list of messages"),
+        ({"prompt": 7, "chosen": "y", "rejected": "x"}, r"line 2: 'prompt' must be a string or a list of messages"),
+        ({"instruction": "Do", "input": 7, "chosen": "y", "rejected": "x"}, r"line 2: 'input' must be a string"),
     ],
 )
 def test_a_bad_row_is_named(row: Any, sentence: str, tmp_path: Path) -> None:
@@ -374,7 +372,7 @@ def test_an_endpoint_without_log_probabilities(serve: Any, pairs: Path, tmp_path
     [
         (["local"], "give --pairs FILE or --data-dir DIR"),
         (["local", "--pairs", "none.jsonl"], "There is no file none.jsonl"),
-        (["local", "--pairs", "equal.jsonl"], "equal.jsonl holds no usable pair (1 with equal answers)"),
+        (["local", "--pairs", "equal.jsonl"], "equal.jsonl holds no usable pair (1 without a preference)"),
         (["local", "--data-dir", "."], "preference holds no .jsonl file"),
         (["local", "--pairs", "equal.jsonl", "--temperature", "1"], "--temperature is for an endpoint"),
         (["gpt", "--pairs", "equal.jsonl", "--model", "tiny"], "--model is for the local judge"),

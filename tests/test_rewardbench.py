@@ -255,7 +255,7 @@ def test_all_formats_hold_the_same_pairs(tmp_path: Path, monkeypatch: pytest.Mon
     assert (benchmark.path, benchmark.label) == (None, "official set")
     assert benchmark.protocol()["data"] == f"allenai/reward-bench@{data.REVISION}"
     assert data.pairs(None) == expected
-    assert asked == [("allenai/reward-bench", {"split": "filtered", "revision": data.REVISION})]
+    assert asked == [("allenai/reward-bench", {"name": None, "split": "filtered", "revision": data.REVISION})]
     data._hub.cache_clear()
 
 

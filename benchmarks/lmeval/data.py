@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from benchmarks import datadir, hub
-from harness import files
+from benchmarks import datadir
+from harness import files, hub
 from harness.benchmark import Row
 from harness.errors import UserError
 from sail.noise import generator

@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks import datadir, hub
+from benchmarks import datadir
 from benchmarks.lmeval.data import subset as drawn
 from benchmarks.rewardbench.sections import SIZES
-from harness import files
+from harness import files, hub
 from harness.errors import UserError
 
 Row = dict[str, Any]
@@ -106,14 +106,7 @@ def _parquet(path: Path) -> list[Row]:
 
 @lru_cache(maxsize=1)
 def _hub() -> Sequence[Row]:
-    import datasets
-
-    try:
-        found = datasets.load_dataset(REPOSITORY, split="filtered", revision=REVISION)
-    except Exception as error:  # noqa: BLE001 - requests, caches and parsers raise what they like
-        reason = f"{type(error).__name__}: {str(error).strip().split(chr(10))[0].rstrip('.')}"
-        raise UserError(f"{REPOSITORY} cannot be read from the Hub ({reason}): give --data-dir") from None
-    return _checked(Path(REPOSITORY), ((f"row {i}", row) for i, row in enumerate(found, 1)))
+    return _checked(Path(REPOSITORY), hub.rows(REPOSITORY, REVISION, "filtered"))
 
 
 def _checked(path: Path, rows: Iterable[tuple[str, Row]]) -> Sequence[Row]:

@@ -81,7 +81,7 @@ def _warning(local: bool) -> str:
 
 def _section(section: CardSection) -> str:
     data = section.data
-    passed = f"; {data['equal']} with equal answers passed over" if data["equal"] else ""
+    passed = f"; {data['equal']} without a preference passed over" if data["equal"] else ""
     head = (
         f"Pairs: the first {data['used']} usable ones of `{data['file']}` (sha256 `{data['sha256'][:16]}`{passed}), "
         f"hash of the pairs used `{data['pairs']}`. Measured on {section.date} by `{section.command}`. "
