@@ -140,6 +140,7 @@ def extract_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:
     return chosen[:cut], chosen[cut:], rejected[cut:]
 
 
+_HALVES = re.compile("[\ud800-\udfff]")
 _TURN = re.compile(r"\s*(Human|Assistant):")
 _TURNS = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
@@ -184,7 +185,7 @@ def _pair(prompt: Messages, chosen: str, rejected: str, row: Row) -> Pair:
     if chosen.strip() == rejected.strip():
         raise Unusable(EQUAL)
     for text in (*[m["content"] for m in prompt], chosen, rejected):
-        if any("\ud800" <= c <= "\udfff" for c in text):
+        if _HALVES.search(text):
             raise Malformed("the text holds half of a surrogate pair (\\ud800 to \\udfff): repair the escape")
     return Pair(prompt, chosen, rejected, _score(row, "score_chosen"), _score(row, "score_rejected"))
 

@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def read(source: Source, data: PairsSpec) -> tuple[list[Pair], dict[str, Any]]:
             continue
         if row.get("id") is not None:
             names[str(row["id"])] += 1
-        key = digest(asdict(pair))
+        key = digest(vars(pair))
         if key in seen:
             lost["duplicates"] += 1
         elif max(map(len, (pair.text(), pair.chosen, pair.rejected))) > LONGEST:
@@ -178,7 +178,7 @@ def _apart(pairs: list[Pair], count: int, more: int, first: str, second: str) ->
 
 
 def _row(pair: Pair) -> Row:
-    row: Row = {"id": digest(asdict(pair)), "prompt": pair.text(), "messages": pair.prompt}
+    row: Row = {"id": digest(vars(pair)), "prompt": pair.text(), "messages": pair.prompt}
     row |= {"chosen": pair.chosen, "rejected": pair.rejected}
     if pair.chosen_score is not None and pair.rejected_score is not None:
         row |= {"chosen_reward": pair.chosen_score, "rejected_reward": pair.rejected_score}
