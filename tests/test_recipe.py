@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 
 from harness.errors import UserError
 from harness.recipe import builtin_recipes, load_recipe
@@ -25,6 +26,11 @@ def written(folder: Path, recipe: dict[str, object]) -> str:
 @pytest.mark.parametrize("name", sorted(builtin_recipes()))
 def test_built_in_recipes_load(name: str) -> None:
     assert load_recipe(name).name == name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_example_recipes_load(path: Path) -> None:
+    assert load_recipe(str(path)).name == path.stem
 
 
 def test_hash_ignores_names_only(tmp_path: Path) -> None:
