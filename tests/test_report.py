@@ -142,6 +142,18 @@ def test_failures_and_missing_values_are_shown() -> None:
     assert (scored.n_valid, scored.n_total) == (59, 60)
 
 
+def test_a_score_of_the_few_that_could_be_read_says_so() -> None:
+    rewards = [1.0, 0.5, *[None] * (PEOPLE - 2)]
+    rest = [*[1.0] * (PEOPLE // 2), *[None] * (PEOPLE // 2)]
+    pages = [
+        render([run("start", [preference(np.array(values, dtype=object), np.ones(PEOPLE))])])["LEADERBOARD.md"]
+        for values in (rewards, rest)
+    ]
+    told = f"so the score stands for a rest that chose itself: gold reward (mini) of `start` (2 of {PEOPLE})."
+    assert f"**Fewer than half are valid**, {told}" in pages[0]
+    assert "Fewer than half" not in pages[1]
+
+
 def test_pictures_are_well_formed_and_name_every_method() -> None:
     files = render(three())
     for name in ("reward-kl.svg", "leaderboard.svg"):

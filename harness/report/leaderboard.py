@@ -193,7 +193,21 @@ def _scores(board: Board) -> str:
         cells = [c for m in board.methods if (c := board.cell(m, column))]
         counts.append(" ".join(sorted({f"{c.n_valid} / {c.n_total}" for c in cells})))
     rows.append(counts)
-    return "## Scores\n\n" + grid(["method", *map(_heading, columns)], rows)
+    few = _few_valid(board, columns)
+    return "## Scores\n\n" + grid(["method", *map(_heading, columns)], rows) + (f"\n\n{few}" if few else "")
+
+
+def _few_valid(board: Board, columns: Sequence[Column]) -> str:
+    """A warning where fewer than half of what was asked could be used."""
+    named = [
+        f"{column.title} of `{method}` ({cell.n_valid} of {cell.n_total})"
+        for method in board.methods
+        for column in columns
+        if (cell := board.cell(method, column)) and 2 * cell.n_valid < cell.n_total
+    ]
+    if not named:
+        return ""
+    return f"**Fewer than half are valid**, so the score stands for a rest that chose itself: {'; '.join(named)}."
 
 
 def _differences(board: Board, other: str) -> str:
