@@ -86,7 +86,8 @@ def assemble(plan: RunPlan) -> RunResult:
     scored = []
     for benchmark in judged:
         rows = read_rows(plan.store.path(known(plan.judgments(benchmark))) / "rows.jsonl")
-        scored.append(score(benchmark, rows, plan.protocol(benchmark), plan.judge_of(benchmark)))
+        found = score(benchmark, rows, plan.protocol(benchmark), plan.judge_of(benchmark))
+        scored.append(found.model_copy(update={"unanswered": plan.unanswered(benchmark)}))
     best = plan.best() if plan.method.trains else None
     spent, log = Ledger(), []
     if best is not None:

@@ -324,11 +324,11 @@ def train_reward(recipe: str, out: Path, epochs: int, learning_rate: float, stor
 
     _data_dir(data_dir)
     loaded = load_recipe(recipe)
+    from harness.progress import Display
     from harness.reward import train_reward as run
 
-    facts = run(
-        loaded, store, out, epochs=epochs, learning_rate=learning_rate, say=lambda text: click.echo(text, err=True)
-    )
+    with Display(1, what="train-reward") as shown:
+        facts = run(loaded, store, out, epochs=epochs, learning_rate=learning_rate, shown=shown)
     click.echo(
         f"{out}: {facts['trained_pairs']} pairs, accuracy {facts['heldout_accuracy']:.3f} on {facts['heldout_pairs']} "
         f"held-out pairs. In a recipe: oracle: {{name: reward_model, options: {{model: {out}}}}}"

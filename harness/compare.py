@@ -87,13 +87,20 @@ def compare(request: Request, display: Display | None = None) -> list[str]:
             reason = _run(request, plan, shown) if todo else None
             if reason is None:
                 publish(plan, request.results)
-                shown.finished("done" if todo else "already done")
+                shown.finished(("done" if todo else "already done") + _open_calls(plan))
             else:
                 problems.append(f"{name}: {reason}")
                 publish_failure(plan, request.results, reason)
                 shown.finished(f"FAILED: {reason}")
             write_leaderboard(folder)
     return problems
+
+
+def _open_calls(plan: RunPlan) -> str:
+    """What the judge left open, if anything."""
+    open_ = {b.name: count for b in plan.benchmarks if (count := plan.unanswered(b))}
+    told = ", ".join(f"{count} of {name}" for name, count in open_.items())
+    return f"; calls without an answer of the judge: {told} (the same command asks them again)" if open_ else ""
 
 
 def _run(request: Request, plan: RunPlan, shown: Display) -> str | None:

@@ -62,11 +62,13 @@ class EndpointPolicy:
                 progress(1)
 
         replies = Client(self.endpoint, self._cache, paid, empty=True).ask([self._call(r) for r in requests])
-        open_ = [r.error for r in replies if r.error]
+        open_ = [r for r in replies if r.error]
         if open_:
+            again = any(r.unanswered for r in open_)
+            mend = "run the same command again for the rest" if again else "check max_new_tokens against its context"
             raise UserError(
                 f"The endpoint {self.endpoint.model!r} answered {len(replies) - len(open_)} of {len(replies)} prompts "
-                f"({open_[0]}): run the same command again for the rest"
+                f"({open_[0].error}): {mend}"
             )
         return [self._said(r) for r in replies]
 

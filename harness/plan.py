@@ -25,7 +25,7 @@ from harness.prompts import splits
 from harness.recipe import OracleSpec, PairsSpec, Recipe
 from harness.results import Trial
 from harness.search import Point, points
-from harness.store import Stage, Store, digest, read_json
+from harness.store import Stage, Store, digest, known, read_json
 from sail.types import SAMPLER_VERSION
 
 PAIRS_VERSION, BROUGHT_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 1, 2, 1, 2
@@ -309,12 +309,20 @@ class RunPlan:
         policy = self.policy()
         if self.method.trains and self.seed > 0 and (policy is None or not self.store.done(policy)):
             todo.append("train")
-        return todo + [b.name for b in self.benchmarks if b.name in self.wanted and not self.judged(b)]
+        return todo + [b.name for b in self.benchmarks if b.name in self.wanted and not self.settled(b)]
 
     def judged(self, benchmark: Benchmark) -> bool:
         """Whether a benchmark's judgments are there."""
         stage = self.judgments(benchmark)
         return stage is not None and self.store.done(stage)
+
+    def unanswered(self, benchmark: Benchmark) -> int:
+        """How many calls of its judge found no answer, so that the same command asks them again."""
+        return self.store.unanswered(known(self.judgments(benchmark))) if self.judged(benchmark) else 0
+
+    def settled(self, benchmark: Benchmark) -> bool:
+        """Whether a benchmark's judgments are there and no call of its judge is open."""
+        return self.judged(benchmark) and not self.unanswered(benchmark)
 
     @property
     def _per_step(self) -> int:

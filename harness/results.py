@@ -54,7 +54,8 @@ class Metric(_Record):
 
 
 class BenchmarkResult(_Record):
-    """Scores of one benchmark under one protocol. ``snapshots``: the models that the judge's endpoint said answered."""
+    """Scores of one benchmark under one protocol. ``snapshots``: the models that the judge's endpoint said answered;
+    ``unanswered``: calls that it did not answer, which the same command asks again."""
 
     benchmark: str
     title: str
@@ -65,6 +66,7 @@ class BenchmarkResult(_Record):
     metrics: list[Metric]
     items: dict[str, Columns]
     snapshots: list[str] = []
+    unanswered: int = 0
 
     def metric(self, name: str) -> Metric:
         """A metric by name."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from harness.errors import UserError
 from harness.oracles.none import NONE
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
 from harness.plan import make_runs
+from harness.progress import Display
 from harness.recipe import OracleSpec, PairsSpec, Recipe
 from harness.run import Run
 from harness.store import Store, read_rows, write_json
@@ -24,9 +24,12 @@ def train_reward(
     epochs: int,
     learning_rate: float,
     seed: int = 0,
-    say: Callable[[str], None] = lambda text: None,
+    shown: Display,
 ) -> dict[str, Any]:
     """Train a sequence-classification head, and all weights, on the recipe's training pairs; test on held-out ones.
+
+    Args:
+        shown: says what goes on.
 
     Returns:
         what ``reward.json`` beside the model says: pairs, epochs, and the accuracy on held-out pairs with its counts.
@@ -35,17 +38,30 @@ def train_reward(
         UserError: the folder is taken.
     """
     from datasets import Dataset
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, TrainerCallback
+    from transformers.utils import logging
     from trl import RewardConfig, RewardTrainer
 
     from sail.config import cpu_arguments
 
+    class Steps(TrainerCallback):  # type: ignore[misc]
+        """The bar of the training."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            shown.stage(f"training on {len(pairs)} pairs, steps", state.max_steps)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            shown.at(state.global_step)
+
+    logging.set_verbosity_error()  # that a classification head is new is what is wanted here
+    logging.disable_progress_bar()
     if out.exists() and any(out.iterdir()):
         raise UserError(f"The folder {out} is not empty: choose another with --out")
     if isinstance(recipe.data, PairsSpec):  # the recipe may name the model that is made here
         recipe = recipe.model_copy(update={"oracle": OracleSpec(name=NONE), "eval_oracle": None})
     plan = make_runs(recipe, recipe.budget, ["start"], 1, [], Store(store))[0]
-    run = Run(plan, lambda kind, value: say(str(value[0])) if kind == "stage" else None)
+    shown.run("reward model", ["preference pairs", "training", "held-out pairs"])
+    run = Run(plan, lambda kind, value: shown.stage(*value) if kind == "stage" else shown.advance(value))
     folder = run.pairs()
     tokenizer = AutoTokenizer.from_pretrained(run.start_dir)
     if tokenizer.pad_token_id is None:
@@ -60,7 +76,6 @@ def train_reward(
 
     pairs = read_rows(folder / "train.jsonl")
     data = Dataset.from_list([{"chosen_ids": ids(r, "chosen"), "rejected_ids": ids(r, "rejected")} for r in pairs])
-    say(f"training on {len(pairs)} pairs")
     with tempfile.TemporaryDirectory() as scratch:
         settings = {
             "output_dir": scratch,
@@ -78,12 +93,18 @@ def train_reward(
             "bf16": False,
         }
         trainer = RewardTrainer(
-            model=model, args=RewardConfig(**settings), train_dataset=data, processing_class=tokenizer
+            model=model,
+            args=RewardConfig(**settings),
+            train_dataset=data,
+            processing_class=tokenizer,
+            callbacks=[Steps()],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         trainer.save_model(str(out))
     tokenizer.save_pretrained(out)
     held = read_rows(folder / "heldout.jsonl")
+    shown.stage(f"held-out pairs ({len(held)})", None)
     oracle = RewardModel(RewardModelOptions(model=str(out)))
     texts = [
         [tokenizer.decode(r[f"{side}_ids"], skip_special_tokens=True).strip() for r in held]
@@ -102,4 +123,5 @@ def train_reward(
         "heldout_pairs": len(won),
     }
     write_json(out / "reward.json", facts)
+    shown.finished("done")
     return facts

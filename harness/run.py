@@ -66,6 +66,7 @@ class Run:
         self.meter = Meter(self.ledger)
         self._ledger_file: Path | None = None
         self._shown = ""
+        self._unanswered = 0  # calls of the judge in the stage under way
 
     @cached_property
     def start_dir(self) -> Path:
@@ -126,14 +127,19 @@ class Run:
     def _start_served(self) -> Any:
         return self._served(self.start)
 
-    def _open_ledger(self, work: Path | None) -> Ledger:
+    def _open_ledger(self, work: Path | None, before: Stage | None = None) -> Ledger:
         """The ledger of a stage, charged from now on by the meters of all loaded models.
 
-        With a work folder it goes on from what an interrupted attempt had spent on the rows that were kept.
+        With a work folder it goes on from what an interrupted attempt had spent on the rows that were kept, and from
+        that of the finished stage ``before`` that is built again.
         """
         self._ledger_file = work / "ledger.json" if work else None
-        kept = self._ledger_file is not None and self._ledger_file.is_file()
-        self.ledger = self.meter.ledger = Ledger.load(read_json(self._ledger_file)) if kept else Ledger()  # type: ignore[arg-type]
+        kept: Any = {}
+        if self._ledger_file is not None and self._ledger_file.is_file():
+            kept = read_json(self._ledger_file)
+        elif before is not None and self.store.done(before):
+            kept = self.store.manifest(before).get("ledger", {})
+        self.ledger = self.meter.ledger = Ledger.load(kept) if kept else Ledger()
         return self.ledger
 
     def _keep_ledger(self) -> None:
@@ -319,7 +325,7 @@ class Run:
 
     def evaluate(self) -> None:
         """Answer and judge every benchmark that is still open."""
-        todo = [b for b in self.plan.benchmarks if b.name in self.plan.wanted and not self.plan.judged(b)]
+        todo = [b for b in self.plan.benchmarks if b.name in self.plan.wanted and not self.plan.settled(b)]
         if not todo:
             return
         stage = known(self.plan.policy())
@@ -368,7 +374,9 @@ class Run:
             self.meter.ledger.add("judge", "tokens", reply.tokens_in + reply.tokens_out)
 
         self._expect(len(calls))
-        return Client(self.recipe.judge, self.cache, paid).ask(calls, lambda done: self.emit("at", done))
+        replies = Client(self.recipe.judge, self.cache, paid).ask(calls, lambda done: self.emit("at", done))
+        self._unanswered += sum(reply.unanswered for reply in replies)
+        return replies
 
     def _kept(self, fraction: float, final: Any) -> Any:
         """The policy at a share of the budget: the final one at 1 (and for a method that does not train)."""
@@ -407,13 +415,16 @@ class Run:
 
         answers = self.store.get(known(self.plan.answers(benchmark)), answer)
 
+        judgments = known(self.plan.judgments(benchmark))
+
         def judge(work: Path) -> dict[str, Any]:
             self._show(f"{benchmark.name}: judging" if benchmark.judged else f"{benchmark.name}: rows")
-            self._open_ledger(work)
+            self._open_ledger(work, judgments)
+            self._unanswered = 0
             write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))
-            return self._spent()
+            return self._spent() | ({"unanswered": self._unanswered} if self._unanswered else {})
 
-        self.store.get(known(self.plan.judgments(benchmark)), judge)
+        self.store.get(judgments, judge)
 
     def _show(self, stage: str) -> None:
         """A stage of which nobody has said yet how long it is."""

@@ -94,6 +94,14 @@ class Store:
         """Whether the stage is finished."""
         return (self.path(stage) / MANIFEST).is_file()
 
+    def settled(self, stage: Stage) -> bool:
+        """Whether the stage is finished and nothing in it is ``unanswered`` (a count in its manifest)."""
+        return self.done(stage) and not self.unanswered(stage)
+
+    def unanswered(self, stage: Stage) -> int:
+        """How much of a finished stage waits for an answer that another attempt may bring."""
+        return int(self.manifest(stage).get("unanswered", 0))
+
     def work(self, stage: Stage) -> Path:
         """Work folder of a stage; what it holds survives a kill."""
         path = self.root / "work" / stage.key
@@ -101,14 +109,15 @@ class Store:
         return path
 
     def get(self, stage: Stage, build: Callable[[Path], dict[str, Any] | None]) -> Path:
-        """Folder of the finished stage; ``build(work_folder)`` runs if it is not there yet.
+        """Folder of the finished stage; ``build(work_folder)`` runs if it is not there yet or not settled.
 
-        ``build`` leaves its files in the work folder and may return extra manifest entries (its ledger, say).
+        ``build`` leaves its files in the work folder and may return extra manifest entries (its ledger, say). What it
+        could not get an answer to it counts as ``unanswered``: readers have the stage, the next call builds it again.
         """
-        if self.done(stage):
+        if self.settled(stage):
             return self.path(stage)
         with self._lock(stage):
-            if not self.done(stage):
+            if not self.settled(stage):
                 work = self.work(stage)
                 extra = build(work) or {}
                 write_json(work / MANIFEST, {"kind": stage.kind, "inputs": stage.inputs, **extra})

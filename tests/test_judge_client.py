@@ -141,7 +141,7 @@ def test_cost_cap(serve: Any) -> None:
     assert judge.tally.cost == pytest.approx(4 * (100 * 10 + 10 * 30) / 1e6)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
+@pytest.mark.parametrize("status", [401, 403, 404])
 def test_refusals_stop_at_once_and_hide_the_key(
     status: int, serve: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -158,6 +158,86 @@ def test_refusals_stop_at_once_and_hide_the_key(
     assert len(server.asked) <= 2
     assert set(server.keys) == {"Bearer sk-very-secret"}  # it was sent, and stands nowhere else
     assert all(b"sk-very-secret" not in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+def test_a_question_that_is_refused_alone_is_counted_and_a_request_that_always_is_ends_all(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Too long for the model's context, or stopped by a filter: that answers nothing about the other questions."""
+    monkeypatch.setenv("SOME_KEY", "sk-very-secret")
+    too_long = {"7"}
+
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        if request["messages"][-1]["content"] in too_long:
+            handler.send({"error": {"message": "maximum context length (sk-very-secret)"}}, 400)
+        else:
+            echo(handler, request, n)
+
+    server, cache = serve(inner), RowCache(tmp_path / "rows.sqlite")
+    replies = Client(endpoint(server, api_key_env="SOME_KEY"), cache).ask(calls(20))
+    assert [i for i, r in enumerate(replies) if r.error] == [7]
+    assert replies[7].error.startswith("refused: ")
+    assert "maximum context length (***)" in replies[7].error
+    assert not replies[7].unanswered
+    assert len(server.asked) == 20  # not tried again
+    too_long |= {str(i) for i in range(100, 300)}
+    for count, most in ((3, 3), (200, 16 + 2)):
+        before = len(server.asked)
+        with pytest.raises(UserError, match=r"refuses \(.*maximum context length.*check model") as caught:
+            Client(endpoint(server, api_key_env="SOME_KEY", concurrency=2), cache).ask(
+                [Call((("user", str(100 + i)),)) for i in range(count)]
+            )
+        assert "sk-very-secret" not in str(caught.value)
+        assert len(server.asked) - before <= most
+
+
+@pytest.mark.parametrize("status", [500, 429])
+def test_an_endpoint_that_is_away_ends_all_and_a_hard_question_ends_nothing(
+    status: int, serve: Any, tmp_path: Path
+) -> None:
+    """With eight faults in a row: 429 is about the endpoint, 500 may be about the questions once one was answered."""
+    away = {str(i) for i in range(30, 60)}
+
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        if request["messages"][-1]["content"] in away:
+            handler.send({"error": {"message": "no"}}, status)
+        else:
+            echo(handler, request, n)
+
+    server, cache = serve(inner), RowCache(tmp_path / "rows.sqlite")
+    judge = endpoint(server, retries=0, concurrency=2)
+    if status == 500:
+        replies = Client(judge, cache).ask(calls(60))
+        assert sum(r.unanswered for r in replies) == 30
+    else:
+        with pytest.raises(UserError, match=r"does not answer \(status 429\).*same command again \(30 of 60 open"):
+            Client(judge, cache).ask(calls(60))
+        assert len(server.asked) <= 30 + 8 + 2
+    fresh = Client(judge, cache)
+    with pytest.raises(UserError, match=rf"does not answer \(status {status}\)"):
+        fresh.ask([Call((("user", str(30 + i)),)) for i in range(30)])  # nothing of these was ever answered
+    assert fresh.tally.requests <= 8 + 2
+    away.clear()
+    before = len(server.asked)
+    assert not any(r.error for r in Client(judge, cache).ask(calls(60)))
+    assert len(server.asked) - before == 30
+
+
+def test_an_answer_that_stays_empty_is_paid_for_and_not_asked_again(serve: Any, tmp_path: Path) -> None:
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        handler.send(completion("" if request["messages"][-1]["content"] == "1" else "fine"))
+
+    server, cache, paid = serve(inner), RowCache(tmp_path / "rows.sqlite"), []
+    judge = endpoint(server, retries=2, price_in=10.0, price_out=30.0)
+    first = Client(judge, cache, paid.append)
+    replies = first.ask(calls(3))
+    assert [r.error for r in replies] == ["", "empty answer", ""]
+    assert not replies[1].unanswered
+    assert len(paid) == 5 == first.tally.requests
+    assert first.tally.cost == pytest.approx(5 * (100 * 10 + 10 * 30) / 1e6)
+    again = Client(judge, cache)
+    assert again.ask(calls(3)) == replies
+    assert again.tally.requests == 0
 
 
 def test_log_probabilities_and_snapshot_are_kept(serve: Any, tmp_path: Path) -> None:

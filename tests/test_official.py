@@ -16,7 +16,7 @@ from benchmarks.alpaca_eval.verdict import is_switched
 from harness.benchmark import evaluate, metric
 from harness.errors import UserError
 from harness.recipe import builtin_recipes
-from harness.results import read_result
+from harness.results import RunResult, read_result
 from harness.stats.bootstrap import draws
 from harness.stats.estimators import length_controlled_2, pooled_mean
 from harness.store import digest, read_rows
@@ -159,6 +159,83 @@ def test_official_sets_end_to_end(data: Path, judge: Server, tmp_path: Path, cli
     assert len(judge.bodies) == asked  # nothing is judged twice
     everything = b"".join(p.read_bytes() for p in (tmp_path / "results").rglob("*") if p.is_file())
     assert str(data).encode() not in everything
+
+
+def test_calls_without_an_answer_are_counted_and_asked_again(data: Path, serve: Any, tmp_path: Path, cli: Cli) -> None:
+    """The table stands though one call always fails; the same command asks that one alone, until an answer comes."""
+    down = {"on": True}
+
+    def behave(handler: Handler, body: dict[str, Any], n: int) -> None:
+        if down["on"] and "One math?" in body["messages"][-1]["content"]:
+            handler.send({"error": {"message": "overloaded"}}, 503)
+        else:
+            scripted(handler, body, n)
+
+    server = serve(behave)
+    endpoint = {"model": "judge-1", "base_url": f"http://127.0.0.1:{server.server_port}/v1", "retries": 0}
+    benchmarks = {"mt_bench_official": {"max_new_tokens": 6}, "alpaca_eval_2": {"max_new_tokens": 6}}
+    recipe(tmp_path, endpoint, methods=["start"], benchmarks=benchmarks)
+
+    def compared() -> tuple[RunResult, str, str, list[str]]:
+        before = len(server.asked)
+        done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        folder = tmp_path / "results/official/pairs-16"
+        result = read_result(folder / "start/seed-0.json")
+        return result, (folder / "LEADERBOARD.md").read_text(), done.stderr, server.asked[before:]
+
+    told = (
+        "**Calls without an answer of the judge**: 2 of `start` seed 0 in MT-Bench. The same command asks them again."
+    )
+    result, page, said, asked = compared()
+    first = len(asked)
+    rating = result.benchmark("mt_bench_official").metric("rating")  # type: ignore[union-attr]
+    assert (rating.n_valid, rating.n_total) == (3, 6)  # two lost, one without a rating
+    assert told in page
+    assert "2 of mt_bench_official (the same command asks them again)" in " ".join(said.split())
+    assert result.ledger["phases"]["judge"]["calls"] == first - 2
+    again, page, _, asked = compared()
+    assert len(asked) == 2
+    assert all("One math?" in text for text in asked)
+    assert told in page
+    assert again.benchmarks == result.benchmarks
+    down["on"] = False
+    healed, page, said, asked = compared()
+    assert len(asked) == 2
+    rating = healed.benchmark("mt_bench_official").metric("rating")  # type: ignore[union-attr]
+    assert (rating.n_valid, rating.n_total) == (5, 6)
+    assert "Calls without an answer" not in page + said
+    assert healed.ledger["phases"]["judge"]["calls"] == first  # each paid once
+    assert healed.ledger["phases"]["judge"]["tokens"] == 110 * first
+    assert compared()[3] == []
+
+
+def test_a_judge_that_is_away_ends_the_run_and_the_same_command_goes_on(
+    data: Path, serve: Any, tmp_path: Path, cli: Cli
+) -> None:
+    down = {"on": True}
+
+    def behave(handler: Handler, body: dict[str, Any], n: int) -> None:
+        if down["on"]:
+            handler.connection.close()
+            handler.close_connection = True
+        else:
+            scripted(handler, body, n)
+
+    server = serve(behave)
+    address = f"http://127.0.0.1:{server.server_port}/v1"
+    endpoint = {"model": "judge-1", "base_url": address, "retries": 0, "concurrency": 2}
+    many = [{"question_id": 200 + i, "category": "writing", "turns": [f"Say {i}.", "And?"]} for i in range(8)]
+    write(data / "mt_bench/question.jsonl", many)
+    recipe(tmp_path, endpoint, methods=["start"], benchmarks={"mt_bench_official": {"max_new_tokens": 6}})
+    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "does not answer (connection): look after its server and run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(server.asked) < 12
+    down["on"] = False
+    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_policy_behind_an_endpoint_joins_the_table(data: Path, judge: Server, tmp_path: Path, cli: Cli) -> None:

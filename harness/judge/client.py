@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from harness.cache import RowCache
 
 LONGEST_WAIT = 60.0
+EMPTY = "empty answer"
+REFUSED = "refused: "
+AWAY = ("connection", "status 429")  # faults of an endpoint, whatever it was asked
+ENOUGH = 8
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Call:
 class Reply:
     """An answer: its ``text``, the first token's alternatives (``top_logprobs``, None if the endpoint gave none), the
     model that the endpoint says answered, tokens in and out, why it ended (``finish``); or the ``error`` that all
-    attempts ended in."""
+    attempts ended in: an empty answer, a refusal, or a fault that left the question unanswered."""
 
     text: str | None
     top_logprobs: dict[str, float] | None = None
@@ -59,6 +63,16 @@ class Reply:
     tokens_out: int = 0
     error: str = ""
     finish: str = ""
+
+    @property
+    def answered(self) -> bool:
+        """An answer came, though it may be empty."""
+        return not self.error or self.error == EMPTY
+
+    @property
+    def unanswered(self) -> bool:
+        """Nothing came (connection, timeout, status, a broken body), so that asking once more may bring an answer."""
+        return not self.answered and not self.error.startswith(REFUSED)
 
 
 @dataclass
@@ -80,8 +94,8 @@ class Client:
 
     Args:
         cache: keeps each answer as it comes; without it nothing is kept. on_reply: called with each answer that was
-            paid for, before it is kept. empty: whether an empty
-            text is an answer (a policy's may be; a judge's is a fault).
+            paid for, before it is kept. empty: whether an empty text is as good as any (a policy's may be; a judge's
+            is asked for again, and kept if it stays empty).
     """
 
     def __init__(
@@ -103,8 +117,9 @@ class Client:
         """Replies in the order of ``calls``. A question that stands twice is asked once.
 
         Raises:
-            UserError: no key, a request that the endpoint refuses (401, 403, 404, 400), or a cap. What was answered is
-                kept in the cache: the same call again goes on from there.
+            UserError: no key, a refusal of all requests (401, 403, 404; 400 and the like before any answer), a cap, or
+                an endpoint that is away (:meth:`_away`). What was answered is kept in the cache: the same call again
+                goes on from there.
         """
         keys = [self.key(call) for call in calls]
         found = {k: Reply(**v) for k, v in self.cache.get(keys).items()} if self.cache else {}
@@ -121,6 +136,7 @@ class Client:
         client = self._openai()
         waiting = iter(missing.items())
         stop: list[str] = []
+        lost: list[str] = []  # faults since the last answer
 
         async def work() -> None:
             for key, call in waiting:
@@ -132,17 +148,33 @@ class Client:
                     stop.append(str(sentence))
                     return
                 found[key] = reply
-                if not reply.error:
-                    self._on_reply(reply)
-                if self.cache and not reply.error:
-                    self.cache.put([(key, asdict(reply))])
+                if reply.answered:
+                    lost.clear()
+                    if self.cache:
+                        self.cache.put([(key, asdict(reply))])
+                else:
+                    lost.append(reply.error)
+                    stop.extend(self._away(lost, any(r.answered for r in found.values())))
                 progress(len(found))
 
         async with client:
             await asyncio.gather(*(work() for _ in range(min(self.endpoint.concurrency, len(missing)))))
+        if lost and lost[-1].startswith(REFUSED) and not any(r.answered for r in found.values()):
+            stop.append(self._refusal(lost[-1]))
         if stop:
-            done = sum(k in found for k in missing)
+            done = sum(k in found and found[k].answered for k in missing)
             raise UserError(f"{stop[0]} ({done} of {len(missing)} open requests were answered and are kept)")
+
+    def _away(self, lost: Sequence[str], answered: bool) -> list[str]:
+        """The sentence that ends all, where one question after the other found no answer, each after all its retries:
+        by faults of the endpoint, or of any kind before the first answer. One question alone never ends the others, for
+        it may be too long or too slow."""
+        if len(lost) < max(ENOUGH, self.endpoint.concurrency) or (answered and not set(lost) <= set(AWAY)):
+            return []
+        if lost[-1].startswith(REFUSED):
+            return [self._refusal(lost[-1])]
+        told = f"The model {self.endpoint.model!r} does not answer ({lost[-1]})"
+        return [f"{told}: look after its server and run the same command again"]
 
     def _openai(self) -> Any:
         try:
@@ -159,23 +191,25 @@ class Client:
         )
 
     async def _ask_one(self, client: Any, call: Call) -> Reply:
-        """One question with its retries."""
-        fault = ""
+        """One question with its retries; every answer is paid for, an empty one too."""
+        reply = Reply(None)
         for attempt in range(self.endpoint.retries + 1):
             self._caps()
             self.tally.requests += 1
-            fault, wait, reply = await self._attempt(client, call)
-            if reply is not None:
+            wait, reply = await self._attempt(client, call)
+            if reply.answered:
                 self.tally.cost += self.cost(reply)
-                return reply
-            self.tally.faults[fault] += 1
+                self._on_reply(reply)
+            if not reply.error or reply.error.startswith(REFUSED):
+                break
+            self.tally.faults[reply.error] += 1
             if attempt < self.endpoint.retries:
                 backoff = min(LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1)
                 await asyncio.sleep(backoff if wait is None else min(LONGEST_WAIT, wait))
-        return Reply(None, error=fault)
+        return reply
 
-    async def _attempt(self, client: Any, call: Call) -> tuple[str, float | None, Reply | None]:
-        """A fault, the wait that the endpoint asked for, or a reply."""
+    async def _attempt(self, client: Any, call: Call) -> tuple[float | None, Reply]:
+        """The wait that the endpoint asked for, and its reply, which may be an error."""
         import openai
 
         try:
@@ -183,25 +217,29 @@ class Client:
             answer = await client.post(
                 "/chat/completions", cast_to=object, body=body
             )  # typed models cost more than all
-            return "", None, _read(answer, self._empty)
+            return None, _read(answer, self._empty)
         except openai.APITimeoutError:
-            return "timeout", None, None
+            return None, Reply(None, error="timeout")
         except openai.APIStatusError as error:
-            if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
-                raise _StopError(self._refusal(error)) from None
-            return f"status {error.status_code}", _retry_after(error.response.headers), None
+            if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
+                return _retry_after(error.response.headers), Reply(None, error=f"status {error.status_code}")
+            refused = self._refused(error)
+            if error.status_code in (401, 403, 404):
+                raise _StopError(self._refusal(refused)) from None
+            return None, Reply(None, error=refused)
         except openai.APIConnectionError:
-            return "connection", None, None
-        except (openai.APIError, json.JSONDecodeError, _UnreadableError) as error:
-            return str(error) if isinstance(error, _UnreadableError) else "malformed answer", None, None
+            return None, Reply(None, error="connection")
+        except (openai.APIError, json.JSONDecodeError, _UnreadableError):
+            return None, Reply(None, error="malformed answer")
 
-    def _refusal(self, error: Any) -> str:
-        reason = " ".join(str(error).split())[:200]
-        key = os.environ.get(self.endpoint.api_key_env)
-        if key:
-            reason = reason.replace(key, "***")
+    def _refused(self, error: Any) -> str:
+        """The error of a reply to a request that the endpoint would refuse again."""
+        reason, key = " ".join(str(error).split()), os.environ.get(self.endpoint.api_key_env)
+        return REFUSED + (reason.replace(key, "***") if key else reason)[:200]
+
+    def _refusal(self, refused: str) -> str:
         mend = f"check model, base_url and {self.endpoint.api_key_env}"
-        return f"The model {self.endpoint.model!r} refuses ({reason}): {mend}"
+        return f"The model {self.endpoint.model!r} refuses ({refused.removeprefix(REFUSED)}): {mend}"
 
     def cost(self, reply: Reply) -> float:
         """What an answer costs, in the currency of the prices."""
@@ -229,16 +267,15 @@ def _read(answer: Any, empty: bool) -> Reply:
         usage = answer.get("usage") or {}
         tokens = [int(usage.get(k) or 0) for k in ("prompt_tokens", "completion_tokens")]
     except (TypeError, KeyError, IndexError, AttributeError, ValueError):
-        raise _UnreadableError("malformed answer") from None
+        raise _UnreadableError from None
     if not isinstance(text, str):
-        raise _UnreadableError("malformed answer")
-    if not text and not empty:
-        raise _UnreadableError("empty answer")
+        raise _UnreadableError
     model, fingerprint, finish = (
         str(found.get(key) or "")
         for found, key in ((answer, "model"), (answer, "system_fingerprint"), (choice, "finish_reason"))
     )
-    return Reply(text, top or None, model, fingerprint, tokens[0], tokens[1], finish=finish)
+    error = "" if text or empty else EMPTY
+    return Reply(text, top or None, model, fingerprint, tokens[0], tokens[1], error, finish)
 
 
 def _retry_after(headers: Any) -> float | None:

@@ -60,7 +60,7 @@ def ask_endpoint(client: Client, pairs: Sequence[Pair], how: Asking, progress: P
     seconds = time.perf_counter() - began
     paid = client.tally.requests - client.tally.faults.total() - before
     said = [read(reply) for reply in replies]
-    answered = [r for r in replies if not r.error]
+    answered = [r for r in replies if r.answered]
     if not answered:
         raise UserError(f"The judge {client.endpoint.model!r} does not answer ({replies[0].error}): try again later")
     if all(p is None for p, _ in said):

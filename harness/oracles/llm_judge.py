@@ -77,7 +77,7 @@ class LLMJudge(Oracle):
         options = self.options
         calls = [Call((("user", text),), options.temperature, options.max_tokens) for text in asked]
         replies = self._client.ask(calls)
-        failed = next((r.error for r in replies if r.error), None)
+        failed = next((r.error for r in replies if r.unanswered), None)
         if failed:
             raise UserError(
                 f"The judge {options.model!r} does not answer ({failed}): the same command asks again what is open"

@@ -193,8 +193,8 @@ def _scores(board: Board) -> str:
         cells = [c for m in board.methods if (c := board.cell(m, column))]
         counts.append(" ".join(sorted({f"{c.n_valid} / {c.n_total}" for c in cells})))
     rows.append(counts)
-    few = _few_valid(board, columns)
-    return "## Scores\n\n" + grid(["method", *map(_heading, columns)], rows) + (f"\n\n{few}" if few else "")
+    told = [text for text in (_few_valid(board, columns), _unanswered(board)) if text]
+    return "\n\n".join(["## Scores", grid(["method", *map(_heading, columns)], rows), *told])
 
 
 def _few_valid(board: Board, columns: Sequence[Column]) -> str:
@@ -208,6 +208,19 @@ def _few_valid(board: Board, columns: Sequence[Column]) -> str:
     if not named:
         return ""
     return f"**Fewer than half are valid**, so the score stands for a rest that chose itself: {'; '.join(named)}."
+
+
+def _unanswered(board: Board) -> str:
+    """The calls that a judge left open: they count as not valid until an answer comes."""
+    named = [
+        f"{b.unanswered} of `{r.method}` seed {r.seed} in {b.title}"
+        for r in board.ok
+        for b in r.benchmarks
+        if b.unanswered
+    ]
+    if not named:
+        return ""
+    return f"**Calls without an answer of the judge**: {'; '.join(named)}. The same command asks them again."
 
 
 def _differences(board: Board, other: str) -> str:
