@@ -107,15 +107,15 @@ def detect(row: Row) -> str:
         return "pku-saferlhf"
     if "chosen" not in row or "rejected" not in row:
         found = ", ".join(sorted(map(str, row))) or "none"
-        raise Malformed(f"no layout is known with the keys {found}: rename them, or set data.format")
+        raise Malformed(f"no layout is known with the keys {found}: rename them, or name it (data.format of a recipe)")
     if isinstance(row["chosen"], str) and row.get("prompt") is None:
         if _TURN.match(row["chosen"]):
             return "hh-rlhf"
         other = next((key for key in ELSEWHERE if key in row), None)
         if other:
             raise Malformed(
-                f"there is {other!r} but no 'prompt': rename it, or set data.format: trl if 'chosen' and 'rejected' "
-                "begin with the prompt"
+                f"there is {other!r} but no 'prompt': rename it (or, if 'chosen' and 'rejected' begin with the "
+                "prompt, set data.format: trl in the recipe)"
             )
     if isinstance(row["chosen"], list) and ("score_chosen" in row or isinstance(row.get("prompt"), str)):
         return "ultrafeedback" if len(row["chosen"]) > 1 else "trl"

@@ -154,6 +154,15 @@ def test_a_score_of_the_few_that_could_be_read_says_so() -> None:
     assert "Fewer than half" not in pages[1]
 
 
+def test_one_valid_verdict_alone_is_no_score() -> None:
+    """There is no interval over prompts then, so no value stands without one."""
+    scored = evaluate(metric("m", "m", "u", 1, "mean", "y"), {"items": {"id": [1, 2, 3], "y": [None, 7.0, None]}})
+    assert (scored.value, scored.low, scored.high, scored.n_valid, scored.n_total) == (None, None, None, 1, 3)
+    lone = [1.0, *[None] * (PEOPLE - 1)]
+    page = render([run("start", [preference(np.array(lone, dtype=object), np.ones(PEOPLE))])])["LEADERBOARD.md"]
+    assert f"| n/a (1/{PEOPLE}) |" in page
+
+
 def test_pictures_are_well_formed_and_name_every_method() -> None:
     files = render(three())
     for name in ("reward-kl.svg", "leaderboard.svg"):

@@ -80,7 +80,10 @@ def number(value: float | None, unit: str, *, sign: bool = False) -> str:
 
 
 def spread(found: Interval, unit: str, *, sign: bool = False) -> str:
-    """``value [low, high]``; no brackets where resampling the prompts changes nothing, so that there is no interval."""
+    """``value [low, high]``; no brackets where resampling the prompts changes nothing, so that there is no interval, or
+    where there is no value."""
+    if not found.known:
+        return "n/a"
     if found.error == 0:
         return f"{number(found.value, unit, sign=sign)} (no spread)"
     low, high = number(found.low, unit, sign=sign), number(found.high, unit, sign=sign)
@@ -420,8 +423,10 @@ def _chart(board: Board) -> str | None:
     points = []
     for method in board.methods:
         x, y = board.cell(method, columns["kl"]), board.cell(method, columns["gold_reward"])
-        if x and y:
+        if x and y and x.interval.known and y.interval.known:
             points.append(Point(method, x.interval, y.interval))
+    if not points:
+        return None
     run = board.results[0]
     title = f"{run.recipe}, {amount(run.budget['axis'], run.budget['limit'])}: gold reward against KL"
     unit = columns["gold_reward"].metric.unit
@@ -455,7 +460,7 @@ def _by_seed(board: Board) -> str | None:
     if column is None or all(len(board.of(m)) < 2 for m in board.methods):
         return None
     cells = {m: board.cell(m, column) for m in board.methods}
-    rows = [Strip(m, c.interval, c.values.tolist()) for m, c in cells.items() if c]
+    rows = [Strip(m, c.interval, c.values.tolist()) for m, c in cells.items() if c and c.interval.known]
     run = board.results[0]
     title = f"{run.recipe}, {amount(run.budget['axis'], run.budget['limit'])}: gold reward by seed"
     return strips(title, f"gold reward ({column.metric.unit}); dots: seeds, bar: mean with 95% interval", rows)
@@ -470,7 +475,7 @@ def _picture(board: Board) -> str:
         row: list[tuple[str, str, str | None]] = [(method, "", None)]
         for column, family in zip(columns, families, strict=True):
             cell = board.cell(method, column)
-            if cell is None:
+            if cell is None or not cell.interval.known:
                 row.append(("n/a", "", None))
                 continue
             unit = column.metric.unit

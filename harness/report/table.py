@@ -151,7 +151,8 @@ class Board:
 
     def compared(self, other: str, column: Column) -> dict[str, Compared]:
         """Every other method that can be paired with ``other`` in a column: one family of comparisons."""
-        found = {m: d for m in self.methods if m != other and (d := self.difference(m, other, column)) is not None}
+        paired = {m: self.difference(m, other, column) for m in self.methods if m != other}
+        found = {m: d for m, d in paired.items() if d is not None and d.known}
         adjusted = holm([d.p for d in found.values()])
         return {
             m: Compared(d, p, verdict(d, column.metric.better, p))

@@ -28,7 +28,7 @@ def show(folder: Path, console: Console) -> None:
         cells = []
         for column, family in zip(columns, families, strict=True):
             cell = board.cell(method, column)
-            if cell is None:
+            if cell is None or not cell.interval.known:
                 cells.append("n/a")
                 continue
             unit = column.metric.unit

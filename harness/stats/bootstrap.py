@@ -28,9 +28,12 @@ def draws(count: int, resamples: int = RESAMPLES) -> Array:
 
 
 def replicates(kind: str, columns: Mapping[str, Sequence[Any]], column: str) -> tuple[float, Array]:
-    """The estimate on the data, and its bootstrap replicates (shape (RESAMPLES,))."""
+    """The estimate on the data, and its bootstrap replicates (shape (RESAMPLES,)); NaN where fewer than two of several
+    prompts have a value, for one prompt gives no interval."""
     count = len(columns["id"])
-    if count == 0:
+    rows = [v if isinstance(v, list) else [v] for v in columns[column or "id"]]
+    valid = sum(any(v is not None for v in row) for row in rows)
+    if valid < min(2, max(count, 1)):
         return float("nan"), np.full(RESAMPLES, np.nan)
     estimate = ESTIMATORS[kind]
     value = float(estimate(columns, column, np.ones((1, count)))[0])
@@ -46,6 +49,11 @@ class Interval:
     high: float
     error: float
     df: float = inf
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value at all."""
+        return isfinite(self.value)
 
     @property
     def mdd(self) -> float:
