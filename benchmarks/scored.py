@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import unknown
-from harness.stats.bootstrap import draws, interval
+from harness import files
+from harness.errors import UserError, unknown
+from harness.stats.bootstrap import Interval, draws, interval
 from harness.stats.multiple import against
 
 Array = NDArray[np.float64]
@@ -19,7 +21,7 @@ Array = NDArray[np.float64]
 @dataclass
 class Metric:
     """One metric of all models: ``values`` (M,) and ``samples`` (M, R), replicates of one joint draw of
-    ``prompts`` prompts.
+    ``prompts`` prompts, of which ``valued`` (M,) have a value for the model (None: all); its interval is over these.
 
     A ``detail`` stands in the JSON only, and is not compared.
     """
@@ -30,6 +32,12 @@ class Metric:
     samples: Array
     prompts: int
     detail: bool = False
+    valued: Any = None
+
+    def interval(self, i: int) -> Interval:
+        """Value and interval of a model."""
+        prompts = self.prompts if self.valued is None else int(self.valued[i])
+        return interval(float(self.values[i]), self.samples[i], prompts)
 
 
 @dataclass
@@ -58,7 +66,7 @@ class Scored:
             valid, total = self.counts[i]
             row: dict[str, Any] = {"model": model, "n_valid": valid, "n_total": total, "metrics": {}}
             for metric in self.metrics:
-                found = interval(float(metric.values[i]), metric.samples[i], metric.prompts)
+                found = metric.interval(i)
                 row["metrics"][metric.name] = {
                     "value": _plain(found.value),
                     "low": _plain(found.low),
@@ -66,7 +74,8 @@ class Scored:
                     "unit": metric.unit,
                     "detail": metric.detail,
                 }
-            rows.append(row | self.facts.get(model, {}))
+            facts = self.facts.get(model, {})
+            rows.append(row | {k: _plain(v) if isinstance(v, float) else v for k, v in facts.items()})
         out = {"benchmark": self.benchmark, "judge": self.judge, "protocol": self.protocol, "scores": rows}
         if reference is not None:
             out["reference"] = reference
@@ -87,6 +96,24 @@ class Scored:
                 for d in against(self.models, metric.values, metric.samples, reference, metric.prompts)
             ]
         return out | {"warnings": self.warnings}
+
+
+def some_rows(path: Path, needed: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Rows of a file that holds at least one.
+
+    Raises:
+        UserError: it is missing, broken or empty.
+    """
+    found = files.rows(path, needed)
+    if not found:
+        raise UserError(f"{path} holds no rows: name a file that is not empty")
+    return found
+
+
+def enough(valid: Any, prompts: int) -> Any:
+    """Whether so many prompts with a value (a number or an array) give a score: as in comparisons
+    (:func:`harness.stats.bootstrap.replicates`), fewer than two of several are no measurement."""
+    return np.asarray(valid) >= min(2, max(prompts, 1))
 
 
 def joint_draw(prompts: int) -> Array:

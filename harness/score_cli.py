@@ -46,8 +46,8 @@ REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences
 
 @score.command("alpaca_eval")
 @click.option("--annotations", type=FILE, multiple=True, required=True, help="annotations.json; may be repeated.")
-@click.option("--model-outputs", type=FILE, help="Outputs, if the annotations hold no texts.")
-@click.option("--eval-set", type=FILE, help="The evaluation set: its order is the items' order.")
+@click.option("--model-outputs", type=FILE, help="The model's outputs, if the annotations hold no texts.")
+@click.option("--eval-set", type=FILE, help="The evaluation set, in order; difficulty and anchors may lie beside it.")
 @click.option("--data-dir", type=FILE, help="Folder with alpaca_eval/: evaluation set, difficulty, anchors.")
 @click.option("--fit", type=click.Choice(["exact", "official"]), default="exact", show_default=True)
 @click.option("--row-numbers", is_flag=True, help="Reproduce the published misalignment after a missing row.")
@@ -71,6 +71,11 @@ def alpaca_eval(
 @click.option("--judgments", type=FILE, required=True, help="A .jsonl file, or a folder of them.")
 @click.option("--answers", type=FILE, help="Answers of all models and of the baseline, for style control.")
 @click.option("--protocol", type=click.Choice(["v0.1", "v2.0"]), default="v0.1", show_default=True)
+@click.option(
+    "--category",
+    type=click.Choice(["hard_prompt", "creative_writing"]),
+    help="Of v2.0, where each has a baseline of its own; by default the one in the file, of both hard_prompt.",
+)
 @click.option("--pool", type=FILE, help="A frozen style (written by --save-pool) to control with.")
 @click.option("--save-pool", type=FILE, help="Write this pool's style, to freeze it.")
 @REFERENCE
@@ -78,6 +83,7 @@ def arena_hard(
     judgments: Path,
     answers: Path | None,
     protocol: Any,
+    category: str | None,
     pool: Path | None,
     save_pool: Path | None,
     reference: str | None,
@@ -88,7 +94,7 @@ def arena_hard(
     from harness.errors import UserError
     from harness.store import write_json
 
-    scored, style = run(judgments, answers, protocol, saved_style(pool) if pool else None)
+    scored, style = run(judgments, answers, protocol, saved_style(pool) if pool else None, category)
     if save_pool is not None:
         if style is None:
             raise UserError("--save-pool needs --answers with every answer: there is no style to save")

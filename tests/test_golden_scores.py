@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
+from benchmarks.alpaca_eval import files as alpaca_files
 from benchmarks.alpaca_eval.verdict import is_switched, preference, read, win_rate
 from benchmarks.arena_hard.verdict import game, games, label, label_v2
 from benchmarks.mt_bench.grading import collect, fill, official_mean, prompt_name, rating
 from benchmarks.pairwise import style
+from harness.bench.scoring_speed import pool_of_16, timed
 from harness.stats.bootstrap import draws
 from harness.stats.bradley_terry import Pool, style_controlled, win_rates, with_style
 from harness.stats.length_control import ANCHOR_WEIGHT, Anchors, controlled, fit, official_fit
@@ -35,7 +37,8 @@ MODELS = [
     "gpt4_gamed",
     "vicuna-13b-v1.5-togetherai",
 ]
-FITTED = [m for m in MODELS if m != "gpt4_1106_preview"]
+FITTED = [m for m in MODELS if m != "gpt4_1106_preview"]  # for the baseline see test_the_baseline_has_50
+COMPLETED = [m for m in FITTED if not m.startswith("FuseChat")]
 
 
 def rows(*path: str) -> list[dict[str, Any]]:
@@ -89,19 +92,16 @@ def test_raw_win_rates(model: str) -> None:
         assert value == pytest.approx(expected("alpaca_eval")[model][key], rel=0, abs=1e-9), key
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", COMPLETED)
 def test_verdicts_and_order(model: str) -> None:
+    """Every row of the models whose completions upstream kept; equal answers were a draw and not asked."""
     instructions = [r["instruction"] for r in rows("alpaca_eval", "eval_set_gpt4_1106_preview.jsonl")]
-    seen = 0
     for row in rows("alpaca_eval", "annotations", f"{model}.jsonl"):
         if row.get("top_logprobs"):
             assert is_switched(instructions[row["index"]]) == row["is_switched"]
             assert preference(row["top_logprobs"], row["is_switched"]) == pytest.approx(row["preference"], abs=1e-6)
-            seen += 1
-    kept_no_completions = {"gpt4_1106_preview"} | {
-        m for m in MODELS if not any(r.get("top_logprobs") for r in rows("alpaca_eval", "annotations", f"{m}.jsonl"))
-    }
-    assert seen > 0 or model in kept_no_completions
+        else:
+            assert (row["preference"], row["len_1"]) == (1.5, row["len_2"])
 
 
 @pytest.mark.parametrize("model", FITTED)
@@ -164,18 +164,33 @@ def test_batched_fit_equals_single_fits(difficulty: np.ndarray, anchors: Anchors
         assert found[r] == pytest.approx(model.coef_[0], abs=1e-5)
 
 
+@pytest.mark.parametrize("how", ["exact", "official"])
+def test_the_baseline_has_50(how: Any, tmp_path: Path) -> None:
+    """By definition (spec/evals 1.3), and published so: no fit is made, for its length differences are all 0."""
+    texts = {r["index"]: r for r in rows("alpaca_eval", "eval_set_gpt4_1106_preview.jsonl")}
+    judged = [
+        {"instruction": texts[r["index"]]["instruction"], "preference": r["preference"]}
+        | dict.fromkeys(("output_1", "output_2"), texts[r["index"]]["baseline_output"])
+        | {"generator_1": "gpt4_1106_preview", "generator_2": "gpt4_1106_preview"}
+        for r in rows("alpaca_eval", "annotations", "gpt4_1106_preview.jsonl")
+    ]
+    (tmp_path / "annotations.json").write_text(json.dumps(judged))
+    found = alpaca_files.score([tmp_path / "annotations.json"], data_dir=GOLDEN, how=how)
+    row = found.as_json()["scores"][0]
+    published = expected("alpaca_eval")["gpt4_1106_preview"]
+    lc = row["metrics"]["length_controlled"]
+    assert [lc[k] for k in ("value", "low", "high")] == [published["length_controlled_winrate"]] * 3
+    assert row["metrics"]["win_rate"]["value"] == published["win_rate"]
+    assert row["avg_length"] == published["avg_length"]
+
+
 def test_speed_of_length_control(difficulty: np.ndarray, anchors: Anchors) -> None:
-    """1,000 refits take less time than five of the official cross-validated fits, in one run."""
+    """1,000 refits take at most a second (issue 6); the best of five, for other work on the machine only adds."""
     index, y, delta = alpaca("alpaca-7b")
     weights = draws(len(y), 1000)
-    started = time.perf_counter()
-    official_fit(y, delta, difficulty[index], anchors)
-    official = time.perf_counter() - started
-    started = time.perf_counter()
-    fit(y, delta, difficulty[index], weights, anchors)
-    ours = time.perf_counter() - started
-    print(f"1,000 refits {ours:.2f} s; one official cross-validated fit {official:.2f} s")
-    assert ours < 10 * official
+    seconds = [timed(lambda: fit(y, delta, difficulty[index], weights, anchors)) for _ in range(5)]
+    print(f"1,000 refits: {', '.join(f'{s:.2f}' for s in seconds)} s")
+    assert min(seconds) <= 1
 
 
 # Arena-Hard
@@ -253,6 +268,18 @@ def test_batched_style_control_equals_single_fits() -> None:
         *(getattr(games, f)[keep] for f in ("model", "prompt", "wins", "games", "ours", "theirs")),
     )
     assert found.scores[29] == pytest.approx(style_controlled(repeated, games.one()).scores[0], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v0.1", "v2.0"])
+def test_speed_of_style_control(version: Any) -> None:
+    """1,000 refits for a pool of 16 models take at most ten seconds (issue 6); the best of two."""
+    games = pool_of_16(GOLDEN)
+    assert len(games.models) == 16
+    weights = draws(games.prompts, 1000)
+    seconds = [timed(lambda: style_controlled(games, weights, version)) for _ in range(2)]
+    print(f"1,000 refits of {version}: {', '.join(f'{s:.2f}' for s in seconds)} s")
+    assert min(seconds) <= 10
 
 
 def test_arena_verdicts() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.arena_hard.verdict import games, label, label_v2
 from benchmarks.pairwise import style
-from benchmarks.scored import Metric, Scored, joint_draw
+from benchmarks.scored import Metric, Scored, enough, joint_draw, some_rows
 from harness import files
 from harness.errors import UserError
 from harness.stats.bradley_terry import Fit, Pool, Style, Version, style_controlled, win_rates, with_style
@@ -21,6 +21,7 @@ from harness.store import digest
 
 Array = NDArray[np.float64]
 BASELINES: dict[Version, str] = {"v0.1": "gpt-4-0314", "v2.0": "o3-mini-2025-01-31"}
+CATEGORY, CREATIVE, CREATIVE_BASELINE = "hard_prompt", "creative_writing", "gemini-2.0-flash-001"
 Looks = dict[tuple[str, str], list[float]]
 
 
@@ -105,39 +106,66 @@ def frozen_style(record: Mapping[str, Any], version: Version) -> Style:
     return Style(*(np.array(record[k], float) for k in ("mean", "sd", "coefficients")))
 
 
-def judgments(path: Path, version: Version) -> tuple[list[dict[str, Any]], list[str]]:
-    """One row a (model, question): ``wins``, ``games`` (weights) and ``valid`` games; and what was dropped.
+def of_category(path: Path, category: str | None) -> tuple[list[tuple[Path, dict[str, Any]]], str | None, list[str]]:
+    """Rows of one category, each with its file; the category's name (None where rows have none); and a notice of those
+    left out. v2.0 has two kinds of prompts with a baseline each: of both, ``hard_prompt`` is taken, as upstream does.
+
+    Raises:
+        UserError: no row has that category, some rows have none, or none is named and there are several.
+    """
+    rows = [(file, row) for file in _jsonl(path) for row in some_rows(file, ["games"])]
+    kinds = sorted({str(row["category"]) for _, row in rows if row.get("category")})
+    chosen = category or (kinds[0] if len(kinds) == 1 else CATEGORY if CATEGORY in kinds else None)
+    if category and category not in kinds:
+        raise UserError(f"{path} has no rows of --category {category}: it has {', '.join(kinds) or 'no categories'}")
+    if kinds and not all(row.get("category") for _, row in rows):
+        raise UserError(f"{path} has rows without a category beside those of {', '.join(kinds)}: add it to them")
+    if kinds and chosen is None:
+        raise UserError(f"{path} mixes categories ({', '.join(kinds)}): score each by itself")
+    others = [kind for kind in kinds if kind != chosen]
+    told = [f"these are the scores of {chosen} alone: --category {kind} gives those of {kind}" for kind in others]
+    if len(kinds) > 1:
+        rows = [(file, row) for file, row in rows if str(row.get("category")) == chosen]
+    return rows, chosen, [] if category else told
+
+
+def judgments(
+    path: Path, version: Version, category: str | None = None
+) -> tuple[list[dict[str, Any]], str | None, list[str]]:
+    """One row a (model, question): ``wins``, ``games`` (weights) and ``valid`` games; their category; and what was
+    dropped.
 
     Labels are read from the judgment texts again where they are there, else the stored ones are taken.
 
     Raises:
-        UserError: two judges or two baselines are mixed.
+        UserError: two judges or two baselines are mixed, or there are no rows (of that category).
     """
+    rows, chosen, told = of_category(path, category)
+    usual = CREATIVE_BASELINE if (version, chosen) == ("v2.0", CREATIVE) else BASELINES[version]
     found: list[dict[str, Any]] = []
     seen: set[tuple[str, str]] = set()
     bad = Counter[str]()
     read = label if version == "v0.1" else label_v2
     judges: set[str] = set()
-    for file in _jsonl(path):
-        for row in files.rows(file, ["games"]):
-            model, question = str(row.get("model") or file.stem), question_id(row, file)
-            judges.add(str(row.get("judge", "not named in the file")))
-            if (model, question) in seen:
-                bad[f"{model}: rows repeat a question (the first counts)"] += 1
-                continue
-            seen.add((model, question))
-            labels = [_label(g, read) for g in row["games"]]
-            wins, weight, valid = games(labels, both=version == "v2.0")
-            if valid < 2:
-                bad[f"{model}: questions with a game that has no valid verdict"] += 1
-            found.append(
-                {"model": model, "question": question, "wins": wins, "games": weight, "valid": valid}
-                | {"judge": row.get("judge", ""), "baseline": row.get("baseline") or BASELINES[version]}
-            )
+    for file, row in rows:
+        model, question = str(row.get("model") or file.stem), question_id(row, file)
+        judges.add(str(row.get("judge", "not named in the file")))
+        if (model, question) in seen:
+            bad[f"{model}: rows repeat a question (the first counts)"] += 1
+            continue
+        seen.add((model, question))
+        labels = [_label(g, read) for g in row["games"]]
+        wins, weight, valid = games(labels, both=version == "v2.0")
+        if valid < 2:
+            bad[f"{model}: questions with a game that has no valid verdict"] += 1
+        found.append(
+            {"model": model, "question": question, "wins": wins, "games": weight, "valid": valid}
+            | {"judge": row.get("judge", ""), "baseline": row.get("baseline") or usual}
+        )
     for what, names in (("judges", judges), ("baselines", {r["baseline"] for r in found})):
         if len(names) > 1:
             raise UserError(f"{path} mixes {what} ({', '.join(sorted(names))}): score each by itself")
-    return found, [f"{what}: {n}" for what, n in bad.items()]
+    return found, chosen, told + [f"{what}: {n}" for what, n in bad.items()]
 
 
 def _label(game: Mapping[str, Any] | None, read: Any) -> str | None:
@@ -172,12 +200,13 @@ def score(
     answered: Path | None = None,
     version: Version = "v0.1",
     frozen: Mapping[str, Any] | None = None,
+    category: str | None = None,
 ) -> tuple[Scored, dict[str, Any] | None]:
     """Score official judgment files, with style control where all answers are there.
 
     Args:
         frozen: style of another pool, as this function gives it back; without it, the style is estimated from these
-            models, and again inside every resample.
+            models, and again inside every resample. category: of v2.0's prompts (None: :func:`of_category`).
 
     Returns:
         the scores, and the pool's style (models, standardisation, coefficients) to freeze; None without answers.
@@ -185,7 +214,7 @@ def score(
     Raises:
         UserError: a file that is missing or broken, or mixed judges.
     """
-    rows, warnings = judgments(judged, version)
+    rows, kind, warnings = judgments(judged, version, category)
     looks = answers(answered) if answered else {}
     order = sorted({r["question"] for r in rows})
     games_ = pool(rows, looks, order)
@@ -195,12 +224,19 @@ def score(
     absent = {(m, r["question"]) for r in rows for m in (r["model"], r["baseline"])} - set(looks)
     if answered is None:
         warnings.append("no style-controlled score: the answers were not named (--answers)")
+    elif not len(games_.model):
+        warnings.append("no style-controlled score: no game has a valid verdict")
     elif absent:
         model, question = min(absent)
         warnings.append(f"no style-controlled score: {len(absent)} answers are absent, as {model}'s to {question}")
     else:
         values, samples, style_of = _controlled(games_, one, draw, version, frozen)
+        samples[np.isnan(metrics[0].samples)] = np.nan  # no game of the model in that resample
         metrics.insert(0, Metric("style_controlled", "win %", values, samples, len(order)))
+    played = np.bincount(games_.model, minlength=len(games_.models))
+    few = ~enough(played, len(order))
+    for metric in metrics:
+        metric.values[few], metric.samples[few], metric.valued = np.nan, np.nan, played
     valid, total = Counter[str](), Counter[str]()
     for r in rows:
         valid[r["model"]] += r["valid"]
@@ -213,6 +249,7 @@ def score(
         {
             "benchmark": f"arena_hard_{version}",
             "baseline": rows[0]["baseline"],
+            **({"category": kind} if kind else {}),
             "questions": digest(order),
             "pool": None if style_of is None else {k: style_of[k] for k in ("models", "hash")},
         },

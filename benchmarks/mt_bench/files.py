@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.mt_bench.grading import REFERENCED, collect, official_mean, rating
-from benchmarks.scored import Metric, Scored, joint_draw
-from harness import files
+from benchmarks.scored import Metric, Scored, enough, joint_draw, some_rows
 from harness.errors import UserError
-from harness.stats.bootstrap import interval
 from harness.store import digest
 
 
@@ -19,20 +17,21 @@ def score(judged: Path, questions: Path | None = None) -> Scored:
     """Mean rating by model, by turn and (with ``questions``) by category; questions are resampled, both turns together.
 
     Ratings are read from the judgment texts again. Rows that repeat a question and turn are counted and told; the first
-    one stands, so that no average hides two runs.
+    one stands, so that no average hides two runs. Ratings outside 1-10 are told and averaged, as the official mean has
+    them (spec/evals 3: no range check).
 
     Raises:
         UserError: a file that is missing or broken, or mixed judges.
     """
-    rows = files.rows(judged, ["question_id", "model", "turn", "score"])
+    rows = some_rows(judged, ["question_id", "model", "turn", "score"])
     judge = one_judge(rows, judged)
     warnings = []
-    differ = sum(isinstance(r.get("judgment"), str) and (rating(r["judgment"]) or -1) != r["score"] for r in rows)
+    differ = sum(isinstance(r.get("judgment"), str) and _said(r["judgment"]) != r["score"] for r in rows)
     if differ:
         warnings.append(f"{differ} stored scores are not what their judgment text says; the stored ones count")
     category, order = asked(rows, questions)
     found = collect(rows, order)
-    models = sorted(found)
+    models, known = sorted(found), set(order)
     draw = joint_draw(len(order))
     grid = np.array(
         [[[_value(found[m].scores.get((q, t))) for t in (1, 2)] for q in order] for m in models]
@@ -42,6 +41,10 @@ def score(judged: Path, questions: Path | None = None) -> Scored:
     facts = {}
     for i, m in enumerate(models):
         told = found[m].messy
+        if found[m].out_of_range:
+            told.append("the ratings outside 1-10 are averaged as they are, as in the official mean")
+        if strange := sum(q not in known or t not in (1, 2) for q, t in found[m].scores):
+            told.append(f"{strange} rows are of no expected question and turn: they do not count")
         warnings += [f"{m}: {what}" for what in told]
         facts[m] = {
             "rows": found[m].rows,
@@ -49,7 +52,7 @@ def score(judged: Path, questions: Path | None = None) -> Scored:
             "unparsed": found[m].unparsed,
             "messy": bool(told),
             "show_result": official_mean(rows, m),
-            "standard_error": interval(0.0, metrics[0].samples[i], len(order)).error,
+            "standard_error": metrics[0].interval(i).error,
         }
     return Scored(
         "MT-Bench",
@@ -67,6 +70,12 @@ def _value(rating: float | None) -> float:
     return float("nan") if rating is None else rating
 
 
+def _said(judgment: str) -> float:
+    """A judgment's rating as FastChat stores it: -1 where there is none."""
+    found = rating(judgment)
+    return -1.0 if found is None else found
+
+
 def one_judge(rows: list[dict[str, Any]], source: Path) -> str:
     """Name of the judge of all rows.
 
@@ -81,7 +90,7 @@ def one_judge(rows: list[dict[str, Any]], source: Path) -> str:
 
 def asked(rows: list[dict[str, Any]], questions: Path | None) -> tuple[dict[int, str], list[int]]:
     """Categories by question id (empty without ``questions``), and the ids in order."""
-    found = files.rows(questions, ["question_id", "category"]) if questions else []
+    found = some_rows(questions, ["question_id", "category"]) if questions else []
     category = {int(q["question_id"]): str(q["category"]) for q in found}
     return category, sorted(category or {int(r["question_id"]) for r in rows})
 
@@ -94,14 +103,18 @@ def by_turn_and_category(
     found = [mean(name, unit, sums, counts, draw)]
     found += [mean(f"turn_{t + 1}", unit, sums[..., t : t + 1], counts[..., t : t + 1], draw) for t in (0, 1)]
     for kind in dict.fromkeys(category[q] for q in order) if category else ():
-        inside = np.array([category[q] == kind for q in order])[:, None]
-        found.append(mean(kind, unit, sums * inside, counts * inside, draw, detail=True))
+        inside = np.array([category[q] == kind for q in order])
+        found.append(mean(kind, unit, sums[:, inside], counts[:, inside], draw[:, inside], detail=True))
     return found
 
 
 def mean(name: str, unit: str, sums: Any, counts: Any, draw: Any, detail: bool = False) -> Metric:
-    """Mean of (M, questions, turns) sums over counts; questions are resampled, turns pooled as the official mean is."""
+    """Mean of (M, questions, turns) sums over counts; questions are resampled, turns pooled as the official mean is.
+    NaN for a model with a value for fewer than two of several questions."""
     sums, counts = sums.sum(2), counts.sum(2)
     with np.errstate(invalid="ignore", divide="ignore"):
         value, samples = sums.sum(1) / counts.sum(1), (draw @ sums.T / (draw @ counts.T)).T
-    return Metric(name, unit, value, samples, int((counts > 0).any(0).sum()), detail)
+    valued = (counts > 0).sum(1)
+    few = ~enough(valued, counts.shape[1])
+    value[few], samples[few] = np.nan, np.nan
+    return Metric(name, unit, value, samples, int((counts > 0).any(0).sum()), detail, valued)

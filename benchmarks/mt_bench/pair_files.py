@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.mt_bench.files import asked, by_turn_and_category, mean, one_judge
 from benchmarks.mt_bench.grading import REFERENCED
 from benchmarks.mt_bench.pairs import official_rate, settled, verdict
-from benchmarks.scored import Scored, joint_draw
-from harness import files
+from benchmarks.scored import Scored, joint_draw, some_rows
 from harness.errors import UserError, unknown
 from harness.store import digest
 
@@ -27,9 +26,9 @@ def pairwise(judged: Path) -> bool:
     """Whether a judgment file holds pairwise rows.
 
     Raises:
-        UserError: it holds both kinds, or cannot be read.
+        UserError: it holds both kinds or nothing, or cannot be read.
     """
-    kinds = {"g1_winner" in row for row in files.rows(judged, ["question_id"])}
+    kinds = {"g1_winner" in row for row in some_rows(judged, ["question_id"])}
     if len(kinds) > 1:
         raise UserError(f"{judged} mixes pairwise and single-answer rows: score each by itself")
     return kinds == {True}
@@ -108,7 +107,7 @@ def score(judged: Path, questions: Path | None = None, baseline: str | None = No
     Raises:
         UserError: a file that is missing or broken, mixed judges, or a baseline that played no game.
     """
-    rows: list[dict[str, Any]] = files.rows(judged, _KEYS)
+    rows = some_rows(judged, _KEYS)
     known = {str(r[side]) for r in rows for side in ("model_1", "model_2")}
     if baseline is not None and baseline not in known:
         raise unknown("model", baseline, known)
