@@ -68,6 +68,16 @@ def wins(first: float, second: float) -> float:
     return 0.5 + 0.5 * ((first > second) - (first < second))
 
 
+def known(value: float) -> float | None:
+    """The number, or None for NaN."""
+    return None if value != value else value
+
+
+def rounded(value: float | None) -> float | None:
+    """To six decimals, if there is a value."""
+    return None if value is None else round(value, 6)
+
+
 def filled(template: str, values: dict[str, str]) -> str:
     """The template with ``{name}`` replaced, in one pass: braces elsewhere, and in the values, stay."""
     return re.sub("|".join(re.escape("{" + k + "}") for k in values), lambda m: values[m.group()[1:-1]], template)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import registry
-from harness.benchmark import score
+from harness.benchmark import Benchmark, Row, score
 from harness.environment import environment
 from harness.errors import UserError
 from harness.ledger import Ledger
@@ -85,7 +85,7 @@ def assemble(plan: RunPlan) -> RunResult:
     judged = [b for b in plan.benchmarks if plan.judged(b)]
     scored = []
     for benchmark in judged:
-        rows = read_rows(plan.store.path(known(plan.judgments(benchmark))) / "rows.jsonl")
+        rows = _compared(plan, benchmark, read_rows(plan.store.path(known(plan.judgments(benchmark))) / "rows.jsonl"))
         found = score(benchmark, rows, plan.protocol(benchmark), plan.judge_of(benchmark))
         scored.append(found.model_copy(update={"unanswered": plan.unanswered(benchmark)}))
     best = plan.best() if plan.method.trains else None
@@ -97,7 +97,7 @@ def assemble(plan: RunPlan) -> RunResult:
     over = plan.budget.spent(spent) - plan.budget.limit if best is not None else 0.0
     ended = plan.budget.stopped_by(spent) if best is not None else ""
     for benchmark in judged:
-        spent = spent.merge(_ledger(plan, plan.answers(benchmark), plan.judgments(benchmark)))
+        spent = spent.merge(_ledger(plan, plan.answers(benchmark), plan.judgments(benchmark), plan.versus(benchmark)))
     return RunResult(
         run_key=plan.run_key,
         status="ok",
@@ -111,6 +111,16 @@ def assemble(plan: RunPlan) -> RunResult:
         train_log=[{k: round(float(v), 6) for k, v in row.items()} for row in log],
         **_base(plan) | ({"method_options": plan.configured(best).shown()} if best else {}),
     )
+
+
+def _compared(plan: RunPlan, benchmark: Benchmark, rows: list[Row]) -> list[Row]:
+    """Rows with the oracle's verdicts against the reference method's answers, where there are any."""
+    stage = plan.versus(benchmark)
+    if stage is None or not plan.store.done(stage):
+        return rows
+    won = {r["id"]: r["won"] for r in read_rows(plan.store.path(stage) / "rows.jsonl")}
+    told = {"reference": plan.recipe.reference}
+    return [r | told | {"reference_won": won[r["id"]]} if "text" in r and r["id"] in won else r for r in rows]
 
 
 def publish(plan: RunPlan, results: Path) -> RunResult:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.errors import UserError
 from harness.results import BenchmarkResult, Columns, Estimator, Metric
-from harness.stats.bootstrap import interval, replicates
+from harness.stats.bootstrap import interval, replicates, valued
 from harness.store import digest
 from sail.types import Request
 
@@ -58,7 +58,9 @@ class Benchmark:
     behind an OpenAI-compatible endpoint, not the local one. ``on_task``: it uses the recipe's own evaluation prompts,
     held-out pairs and oracle, and they belong to its protocol. ``by_text``: the policy's texts are all it needs, so
     that it measures a policy behind an endpoint too. ``against_start``: the start policy is its baseline, and belongs
-    to its protocol (always so where the local judge is asked).
+    to its protocol (always so where the local judge is asked). ``versus``: a pairwise oracle also compares its answers
+    (``id``, ``text``) with those of the recipe's reference method; ``score`` finds ``reference`` (that method's name)
+    and ``reference_won`` (1, 0 or between; None without a verdict) in such rows.
     """
 
     name: ClassVar[str]
@@ -71,6 +73,7 @@ class Benchmark:
     on_task: ClassVar[bool] = False
     by_text: ClassVar[bool] = False
     against_start: bool = False
+    versus: ClassVar[bool] = False
     Options: ClassVar[type[BenchmarkOptions]] = BenchmarkOptions
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
@@ -148,7 +151,7 @@ def evaluate(metric: Metric, items: dict[str, Columns]) -> Metric:
     """The metric with value, interval, minimum detectable difference and counts."""
     columns = items[metric.estimator.group]
     value, samples = replicates(metric.estimator.kind, columns, metric.estimator.column)
-    found = interval(value, samples, len(columns["id"]))
+    found = interval(value, samples, valued(columns, metric.estimator.column))
     values = columns[metric.estimator.column] if metric.estimator.column else columns["id"]
     flat = [v for row in values for v in (row if isinstance(row, list) else [row])]
     total, valid = len(flat), sum(v is not None for v in flat)

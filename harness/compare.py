@@ -79,8 +79,12 @@ def compare(request: Request, display: Display | None = None) -> list[str]:
     check_folder(runs, request.results)
     folder = request.results / request.recipe.name / runs[0].budget.name
     problems = []
-    with display or Display(len(runs)) as shown:
-        for plan in runs:
+    late = [plan for plan in runs if plan.rival]  # compared with the reference method's answers once these are there
+    with display or Display(len(runs) + len(late)) as shown:
+        failed = []
+        for place, plan in enumerate([*runs, *late]):
+            if place >= len(runs) and (plan in failed or not plan.open_versus()):
+                continue
             name = f"{plan.name} seed {plan.seed}"
             todo = plan.open_stages()
             shown.run(name, todo or ["done before"])
@@ -89,6 +93,7 @@ def compare(request: Request, display: Display | None = None) -> list[str]:
                 publish(plan, request.results)
                 shown.finished(("done" if todo else "already done") + _open_calls(plan))
             else:
+                failed.append(plan)
                 problems.append(f"{name}: {reason}")
                 publish_failure(plan, request.results, reason)
                 shown.finished(f"FAILED: {reason}")
@@ -98,7 +103,7 @@ def compare(request: Request, display: Display | None = None) -> list[str]:
 
 def _open_calls(plan: RunPlan) -> str:
     """What the judge left open, if anything."""
-    open_ = {b.name: count for b in plan.benchmarks if (count := plan.unanswered(b))}
+    open_ = {b.name: count for b in plan.benchmarks if b.name in plan.wanted and (count := plan.unanswered(b))}
     told = ", ".join(f"{count} of {name}" for name, count in open_.items())
     return f"; calls without an answer of the judge: {told} (the same command asks them again)" if open_ else ""
 

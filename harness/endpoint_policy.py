@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.cache import RowCache
@@ -34,6 +35,7 @@ class EndpointPolicy:
         self.endpoint, self.tokenizer, self.meter, self._cache = endpoint, tokenizer, meter, cache
         self.identity = f"endpoint-{digest(endpoint.identity())}"
         self._asked: dict[tuple[int, ...], Messages] = {}
+        self._progress: Callable[[int], None] = lambda done: None
 
     def render(self, messages: Messages) -> tuple[int, ...]:
         """Name of a conversation: its token ids under the start policy's template."""
@@ -49,28 +51,33 @@ class EndpointPolicy:
     def sample(
         self, requests: Sequence[Request], progress: Callable[[int], None] | None = None, *, priced: bool = False
     ) -> list[Completion]:
-        """Answers in request order; each is kept as it comes, and an empty one is an answer.
+        """Answers in request order; each is kept as it comes. An empty one is an answer, and so is a prompt that the
+        endpoint refuses (too long, a filter) while it answers others.
 
         Raises:
             UserError: the endpoint left some unanswered after all retries; those it gave are kept.
         """
 
+        self._progress = progress or (lambda done: None)
+        replies = self._client.ask([self._call(r) for r in requests])
+        open_ = [r.error for r in replies if r.unanswered]
+        if open_:
+            raise UserError(
+                f"The endpoint {self.endpoint.model!r} answered {len(replies) - len(open_)} of {len(replies)} prompts "
+                f"({open_[0]}): run the same command again for the rest"
+            )
+        if refused := [r.error for r in replies if r.error]:
+            print(f"{len(refused)} prompts count as answered with nothing (the first {refused[0]})", flush=True)
+        return [self._said(r) for r in replies]
+
+    @cached_property
+    def _client(self) -> Client:
         def paid(reply: Reply) -> None:
             self.meter.charge("generated", reply.tokens_out)
             self.meter.charge("tokens", reply.tokens_in + reply.tokens_out)
-            if progress is not None:
-                progress(1)
+            self._progress(1)
 
-        replies = Client(self.endpoint, self._cache, paid, empty=True).ask([self._call(r) for r in requests])
-        open_ = [r for r in replies if r.error]
-        if open_:
-            again = any(r.unanswered for r in open_)
-            mend = "run the same command again for the rest" if again else "check max_new_tokens against its context"
-            raise UserError(
-                f"The endpoint {self.endpoint.model!r} answered {len(replies) - len(open_)} of {len(replies)} prompts "
-                f"({open_[0].error}): {mend}"
-            )
-        return [self._said(r) for r in replies]
+        return Client(self.endpoint, self._cache, paid, empty=True)
 
     def _call(self, request: Request) -> Call:
         messages = tuple((m["role"], m["content"]) for m in self._asked[request.prompt])

@@ -30,9 +30,9 @@ class Ledger:
     """Spending by phase and quantity.
 
     Quantities: ``tokens`` (positions through the model, padding left out), ``generated`` (tokens sampled), ``calls``
-    (oracle or judge), ``pairs``, ``steps``, ``seconds``, and floating-point operations as ``forward_flops``,
-    ``backward_flops``, ``prefill_flops``, ``decode_flops``. ``bought`` names the stored pairs that the run
-    used; ``progress`` is the trainer's own, for resuming.
+    (oracle or judge), ``undecided`` (labels without a verdict, taken as ties), ``pairs``, ``steps``, ``seconds``, and
+    floating-point operations as ``forward_flops``, ``backward_flops``, ``prefill_flops``, ``decode_flops``. ``bought``
+    names the stored pairs that the run used; ``progress`` is the trainer's own, for resuming.
     """
 
     entries: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -334,7 +334,16 @@ class MeteredOracle:
             return self._oracle.score(rows, texts)
 
     def prefer(self, rows: Sequence[Row], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
-        """Probability that the first answer is better, for each pair."""
+        """Labels for training: the probability that the first answer is better, for each pair. One without a verdict
+        is a tie, and the ledger counts it as ``undecided``."""
+        found = self._compared(rows, firsts, seconds)
+        undecided = sum(p != p for p in found)
+        if undecided:
+            named = self._meter.current if self._meter else None
+            self._ledger.add(named or self._phase, "undecided", undecided)
+        return [0.5 if p != p else p for p in found]
+
+    def _compared(self, rows: Sequence[Row], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
         with self._asked(2 * len(rows)):
             return self._oracle.prefer(rows, firsts, seconds)
 
@@ -351,7 +360,8 @@ class MeteredOracle:
         return [value / (len(texts) - 1) for value in total]
 
     def versus(self, rows: Sequence[Row], texts: Sequence[str], base: Sequence[str]) -> tuple[list[float], list[float]]:
-        """Rewards of the texts and of a baseline's: scores, or win shares against that baseline (it has 0.5)."""
+        """Rewards of the texts and of a baseline's: scores, or win shares against that baseline (it has 0.5); NaN where
+        there is no verdict."""
         if not self._oracle.pairwise:
             return self.score(rows, texts), self.score(rows, base)
-        return self.prefer(rows, texts, base), [0.5] * len(rows)
+        return self._compared(rows, texts, base), [0.5] * len(rows)

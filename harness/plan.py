@@ -6,7 +6,7 @@ Everything here is hashing and reading small files: no torch, no model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from harness.search import Point, points
 from harness.store import Stage, Store, digest, known, read_json
 from sail.types import SAMPLER_VERSION
 
-PAIRS_VERSION, BROUGHT_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 1, 2, 1, 2
+PAIRS_VERSION, BROUGHT_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 1, 2, 1, 3
 OWN_DATA = "own data"
 
 
@@ -99,7 +99,8 @@ def _configured(factory: Any, schema: str, options: dict[str, Any], what: str) -
 
 @dataclass
 class RunPlan:
-    """The stages of one run: recipe x method x seed. ``name`` is the method's, or that of the recipe's variant."""
+    """The stages of one run: recipe x method x seed. ``name`` is the method's, or that of the recipe's variant.
+    ``rival``: the reference method's run with this seed, where a pairwise oracle evaluates."""
 
     recipe: Recipe
     budget: Budget
@@ -109,6 +110,7 @@ class RunPlan:
     store: Store
     benchmarks: list[Benchmark]
     wanted: list[str]
+    rival: RunPlan | None = None
 
     @cached_property
     def start(self) -> Stage:
@@ -300,6 +302,21 @@ class RunPlan:
             return None
         return Stage("judgments", {"answers": answers.key, "judge": self.judge_of(benchmark)})
 
+    def versus(self, benchmark: Benchmark) -> Stage | None:
+        """Verdicts of a pairwise oracle on this run's answers and the reference method's; None while either is open."""
+        if self.rival is None or not benchmark.versus:
+            return None
+        sides = [plan.answers(benchmark) for plan in (self, self.rival)]
+        if not all(side is not None and self.store.done(side) for side in sides):
+            return None
+        ours, theirs = (known(side).key for side in sides)
+        return Stage("versus", {"version": 1, "ours": ours, "theirs": theirs, "oracle": _in_keys(self.eval_oracle)})
+
+    def open_versus(self) -> list[str]:
+        """Benchmarks whose answers are still to be compared with the reference method's."""
+        stages = {b.name: self.versus(b) for b in self.benchmarks if b.name in self.wanted}
+        return [name for name, stage in stages.items() if stage is not None and not self.store.done(stage)]
+
     def open_stages(self) -> list[str]:
         """Names of what is still to do, in order. Empty if the run is finished."""
         todo = [name for name, stage in (("start", self.start), ("pairs", self.pairs)) if not self.store.done(stage)]
@@ -309,7 +326,8 @@ class RunPlan:
         policy = self.policy()
         if self.method.trains and self.seed > 0 and (policy is None or not self.store.done(policy)):
             todo.append("train")
-        return todo + [b.name for b in self.benchmarks if b.name in self.wanted and not self.settled(b)]
+        todo += [b.name for b in self.benchmarks if b.name in self.wanted and not self.settled(b)]
+        return todo + [f"{name} against {self.recipe.reference}" for name in self.open_versus()]
 
     def judged(self, benchmark: Benchmark) -> bool:
         """Whether a benchmark's judgments are there."""
@@ -357,6 +375,7 @@ class RunPlan:
         stages = [self.pairs, *(self.train(point, 0) for point in self.points)]
         stages += [self.tune(point) for point in self.points]
         stages += [s for b in self.benchmarks for s in (self.policy(), self.answers(b), self.judgments(b)) if s]
+        stages += [s for b in self.benchmarks if (s := self.versus(b))]
         made = [self.store.manifest(stage) for stage in stages if self.store.done(stage)]
         facts = [SCORE_VERSION, self.recipe.hash, self.budget.name, self.name, self.seed, made]
         return digest([*facts, *([self.overlap] if self.overlap else [])])
@@ -438,9 +457,25 @@ def make_runs(
             f"Budget {budget.name!r} ({budget.limit} {budget.axis}) cannot buy one step of {per_step} pairs: "
             f"raise budgets.{budget.name}.limit in the recipe"
         )
+    rival = _rival(recipe)
+
+    def run(name: str, method: Method, seed: int) -> RunPlan:
+        return RunPlan(recipe, budget, name, method, seed, store, _fitting(method, loaded), benchmarks)
+
     return [
-        RunPlan(recipe, budget, name, method, seed, store, _fitting(method, loaded), benchmarks)
+        replace(
+            run(name, method, seed), rival=run(*rival, seed) if rival and name != rival[0] and method.trains else None
+        )
         for seed in range(seeds)
         for name, method in sorted(chosen.items(), key=lambda item: item[1].trains)
         if method.trains or seed == 0
     ]
+
+
+def _rival(recipe: Recipe) -> tuple[str, Method] | None:
+    """The reference method, where the oracle that evaluates compares answers: its verdicts on other pairs tell nothing
+    about these. (A score compares any two answers by itself.)"""
+    if not make_oracle(recipe.eval_oracle or recipe.oracle).pairwise:
+        return None
+    method = make_method(recipe, recipe.reference)
+    return (recipe.reference, method) if method.trains else None

@@ -37,7 +37,7 @@ from harness.store import Stage, Store, known, read_json, read_rows, write_json,
 from sail.types import Request
 
 if TYPE_CHECKING:
-    from harness.judge.client import Call, Reply
+    from harness.judge.client import Call, Client, Reply
 
 Event = tuple[str, Any]
 
@@ -316,7 +316,10 @@ class Run:
             return found
         texts, theirs = [policy.text(c) for c in ours], [policy.text(c) for c in base]
         reward, _ = self.oracle.versus(prompts, texts, theirs)
-        return {"gold_reward": round(sum(reward) / len(reward), 6), **found}
+        known = [r for r in reward if not math.isnan(r)]
+        if not known:
+            raise UserError("The oracle gave no verdict on any tuning prompt: take another model, or raise max_tokens")
+        return {"gold_reward": round(sum(known) / len(known), 6), **found}
 
     def _trained(self, folder: Path, stage: Stage) -> Any:
         from harness.policy import load_model
@@ -355,7 +358,7 @@ class Run:
             start=self._start_served,
             judge=LocalJudge(self.start, self.recipe.scoring_batch_size),
             oracle=metered(evaluation),
-            training_oracle=None if training is evaluation else metered(training),
+            training_oracle=None if training is evaluation or training.name == NONE else metered(training),
             prompts=self.prompts["eval"],
             ask=self._ask,
             kept=lambda fraction: self._kept(fraction, policy),
@@ -363,18 +366,22 @@ class Run:
             scoring_batch_size=self.recipe.scoring_batch_size,
         )
 
-    def _ask(self, calls: Sequence[Call]) -> list[Reply]:
-        """Replies of the recipe's judge; calls and tokens go to the ledger as they are paid for."""
+    @cached_property
+    def _judge(self) -> Client:
+        """The recipe's judge; calls and tokens go to the ledger as they are paid for."""
         from harness.judge.client import Client
-
-        assert self.recipe.judge != "local"
 
         def paid(reply: Reply) -> None:
             self.meter.ledger.add("judge", "calls", 1)
             self.meter.ledger.add("judge", "tokens", reply.tokens_in + reply.tokens_out)
 
+        assert self.recipe.judge != "local"
+        return Client(self.recipe.judge, self.cache, paid)
+
+    def _ask(self, calls: Sequence[Call]) -> list[Reply]:
+        """Replies of the recipe's judge."""
         self._expect(len(calls))
-        replies = Client(self.recipe.judge, self.cache, paid).ask(calls, lambda done: self.emit("at", done))
+        replies = self._judge.ask(calls, lambda done: self.emit("at", done))
         self._unanswered += sum(reply.unanswered for reply in replies)
         return replies
 
@@ -426,6 +433,28 @@ class Run:
 
         self.store.get(judgments, judge)
 
+    def _versus(self, benchmark: Benchmark) -> None:
+        """Ask a pairwise oracle about the policy's answers and the reference method's, in both orders."""
+        stage, rival = self.plan.versus(benchmark), self.plan.rival
+        if stage is None or rival is None:
+            return
+
+        def build(work: Path) -> dict[str, Any]:
+            self._show(f"{benchmark.name}: against {rival.name}")
+            self._open_ledger(work)
+            ours, theirs = (
+                {r["id"]: r["text"] for r in read_rows(self.store.path(side) / "rows.jsonl") if "text" in r}
+                for side in (known(self.plan.answers(benchmark)), known(rival.answers(benchmark)))
+            )
+            prompts = [p for p in self.prompts["eval"] if p["id"] in ours and p["id"] in theirs]
+            said = [[side[p["id"]] for p in prompts] for side in (ours, theirs)]
+            won, _ = MeteredOracle(self._oracles[1], Ledger(), self.meter, "eval").versus(prompts, *said)
+            rows = [{"id": p["id"], "won": None if math.isnan(w) else w} for p, w in zip(prompts, won, strict=True)]
+            write_rows(work / "rows.jsonl", rows)
+            return self._spent()
+
+        self.store.get(stage, build)
+
     def _show(self, stage: str) -> None:
         """A stage of which nobody has said yet how long it is."""
         self._shown = stage
@@ -456,6 +485,9 @@ class Run:
                 raise FloatingPointError("; ".join(f"{point}: {trial.error}" for point, trial in told))
             self.train(best, self.plan.seed)
         self.evaluate()
+        for benchmark in self.plan.benchmarks:
+            if benchmark.name in self.plan.wanted:
+                self._versus(benchmark)
 
 
 def check_finite(folder: Path) -> None:

@@ -123,9 +123,12 @@ class Store:
                 write_json(work / MANIFEST, {"kind": stage.kind, "inputs": stage.inputs, **extra})
                 final = self.path(stage)
                 final.parent.mkdir(parents=True, exist_ok=True)
-                if final.exists():
-                    shutil.rmtree(final)
+                old = self.root / "work" / f"{stage.key}.old"
+                if final.exists():  # built again: out of the way at once, so that a reader finds one or the other
+                    shutil.rmtree(old, ignore_errors=True)
+                    final.rename(old)
                 work.rename(final)
+                shutil.rmtree(old, ignore_errors=True)
         return self.path(stage)
 
     def manifest(self, stage: Stage) -> dict[str, Any]:

@@ -223,6 +223,103 @@ def test_an_endpoint_that_is_away_ends_all_and_a_hard_question_ends_nothing(
     assert len(server.asked) - before == 30
 
 
+def test_a_refused_question_is_kept_once_others_are_answered_and_is_not_asked_again(serve: Any, tmp_path: Path) -> None:
+    down = {"on": True}
+
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        text = request["messages"][-1]["content"]
+        if text == "1":
+            handler.send({"error": {"message": "too long"}}, 400)
+        elif text == "3" and down["on"]:
+            handler.send({"error": {"message": "busy"}}, 503)
+        else:
+            echo(handler, request, n)
+
+    server, cache = serve(inner), RowCache(tmp_path / "rows.sqlite")
+    judge = endpoint(server, retries=0, concurrency=1)
+    first = Client(judge, cache).ask(calls(6))
+    assert [(r.unanswered, bool(r.error)) for r in first] == [(i == 3, i in (1, 3)) for i in range(6)]
+    down["on"], before = False, len(server.asked)
+    again = Client(judge, cache).ask(calls(6))
+    assert server.asked[before:] == ["3"]
+    assert [bool(r.error) for r in again] == [i == 1 for i in range(6)]
+
+
+@pytest.mark.parametrize(("status", "most"), [(402, 40 + 2), (400, 40 + 4 * 8 + 2)])
+def test_an_account_that_runs_dry_ends_the_run_and_closes_nothing(
+    status: int, most: int, serve: Any, tmp_path: Path
+) -> None:
+    """Providers say so by 402 or by 400 for every question from then on."""
+    dry = {"on": True}
+
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        if dry["on"] and int(request["messages"][-1]["content"]) >= 40:
+            handler.send({"error": {"message": "credit balance is too low"}}, status)
+        else:
+            echo(handler, request, n)
+
+    server, cache = serve(inner), RowCache(tmp_path / "rows.sqlite")
+    judge = endpoint(server, concurrency=2)
+    with pytest.raises(UserError, match=r"refuses \(.*credit balance.*\(40 of 300 open requests"):
+        Client(judge, cache).ask(calls(300))
+    assert len(server.asked) <= most
+    dry["on"], before = False, len(server.asked)
+    assert not any(r.error for r in Client(judge, cache).ask(calls(300)))
+    assert len(server.asked) - before == 260
+
+
+def test_questions_that_are_all_refused_do_not_end_a_client_that_was_answered_before(
+    serve: Any, tmp_path: Path
+) -> None:
+    """The second, longer question to a judge that was unsure, say."""
+
+    def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
+        if request["messages"][-1]["content"].startswith("long"):
+            handler.send({"error": {"message": "maximum context length"}}, 400)
+        else:
+            echo(handler, request, n)
+
+    server, cache = serve(inner), RowCache(tmp_path / "rows.sqlite")
+    longer = [Call((("user", f"long {i}"),)) for i in range(3)]
+    for _ in range(2):
+        judge = Client(endpoint(server), cache)
+        judge.ask(calls(4))
+        assert all(r.error.startswith("refused") for r in judge.ask(longer))
+
+
+def test_caps_hold_over_clients_and_commands(serve: Any, tmp_path: Path) -> None:
+    server = serve(echo)
+
+    def ask(count: int, start: int = 0, **changes: Any) -> Client:
+        judge = Client(endpoint(server, concurrency=1, **changes), RowCache(tmp_path / "rows.sqlite"))
+        judge.ask(calls(count + start)[start:])
+        return judge
+
+    ask(5, max_requests=8)
+    with pytest.raises(UserError, match=r"cap of 8 requests.*\(3 of 5 open"):
+        ask(5, 5, max_requests=8)
+    with pytest.raises(UserError, match=r"cap of 8 requests.*\(0 of 2 open"):
+        ask(5, 5, max_requests=8)
+    assert len(server.asked) == 8
+    ask(5, 5, max_requests=20)
+    assert len(server.asked) == 10
+    prices = {"price_in": 10.0, "price_out": 30.0}  # 0.0013 an answer; ten requests are recorded, at no price
+    ask(2, 20, max_cost=0.004, **prices)
+    with pytest.raises(UserError, match="cap of 0.004 is reached"):
+        ask(5, 22, max_cost=0.004, **prices)
+    assert len(server.asked) == 10 + 2 + 2
+
+
+def test_a_cost_cap_needs_prices_and_a_seed_is_sent_and_named(serve: Any) -> None:
+    with pytest.raises(ValueError, match="set price_in and price_out"):
+        Endpoint(model="judge", max_cost=1)
+    server = serve(echo)
+    Client(endpoint(server, seed=7)).ask(calls(1))
+    Client(endpoint(server)).ask(calls(1))
+    assert [b.get("seed") for b in server.bodies] == [7, None]
+    assert endpoint(server, seed=7).identity() == endpoint(server).identity() | {"seed": 7}
+
+
 def test_an_answer_that_stays_empty_is_paid_for_and_not_asked_again(serve: Any, tmp_path: Path) -> None:
     def inner(handler: Handler, request: dict[str, Any], n: int) -> None:
         handler.send(completion("" if request["messages"][-1]["content"] == "1" else "fine"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +164,19 @@ def test_official_sets_end_to_end(data: Path, judge: Server, tmp_path: Path, cli
     assert str(data).encode() not in everything
 
 
-def test_calls_without_an_answer_are_counted_and_asked_again(data: Path, serve: Any, tmp_path: Path, cli: Cli) -> None:
-    """The table stands though one call always fails; the same command asks that one alone, until an answer comes."""
+def test_calls_without_an_answer_are_counted_and_asked_again(
+    data: Path, serve: Any, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table stands though one call always fails; the same command asks that one alone, until an answer comes. The
+    key is sent and stands nowhere; an answer without log-probabilities is counted."""
     down = {"on": True}
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
 
     def behave(handler: Handler, body: dict[str, Any], n: int) -> None:
         if down["on"] and "One math?" in body["messages"][-1]["content"]:
-            handler.send({"error": {"message": "overloaded"}}, 503)
+            handler.send({"error": {"message": "overloaded for sk-very-secret"}}, 503)
+        elif body.get("logprobs") and "Do 4" in body["messages"][-1]["content"]:
+            handler.send(completion("m"))
         else:
             scripted(handler, body, n)
 
@@ -191,6 +200,8 @@ def test_calls_without_an_answer_are_counted_and_asked_again(data: Path, serve: 
     first = len(asked)
     rating = result.benchmark("mt_bench_official").metric("rating")  # type: ignore[union-attr]
     assert (rating.n_valid, rating.n_total) == (3, 6)  # two lost, one without a rating
+    won = result.benchmark("alpaca_eval_2").metric("lc")  # type: ignore[union-attr]
+    assert (won.n_valid, won.n_total) == (5, 6)
     assert told in page
     assert "2 of mt_bench_official (the same command asks them again)" in " ".join(said.split())
     assert result.ledger["phases"]["judge"]["calls"] == first - 2
@@ -208,6 +219,46 @@ def test_calls_without_an_answer_are_counted_and_asked_again(data: Path, serve: 
     assert healed.ledger["phases"]["judge"]["calls"] == first  # each paid once
     assert healed.ledger["phases"]["judge"]["tokens"] == 110 * first
     assert compared()[3] == []
+    assert set(server.keys) == {"Bearer sk-very-secret"}
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert all(b"sk-very-secret" not in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+@pytest.mark.slow
+def test_killed_while_a_judge_is_asked_nothing_is_judged_twice(
+    data: Path, serve: Any, tmp_path: Path, cli: Cli
+) -> None:
+    """kill -9 with answers of the judge under way: at most those that were in flight are asked once more."""
+
+    def slowly(handler: Handler, body: dict[str, Any], n: int) -> None:
+        time.sleep(0.4)
+        scripted(handler, body, n)
+
+    server = serve(slowly)
+    address = f"http://127.0.0.1:{server.server_port}/v1"
+    many = [{"question_id": 200 + i, "category": "writing", "turns": [f"Say {i}.", "And?"]} for i in range(12)]
+    write(data / "mt_bench/question.jsonl", many)
+    endpoint = {"model": "judge-1", "base_url": address, "concurrency": 2}
+    recipe(tmp_path, endpoint, methods=["start"], benchmarks={"mt_bench_official": {"max_new_tokens": 6}})
+    code = "from harness.cli import main; main()"
+    command = [sys.executable, "-c", code, "compare", "official.yaml", "--data-dir", str(data)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while len(server.asked) < 8:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+    time.sleep(1.5)  # the run process notices that its parent is gone
+    before = len(server.asked)
+    assert before < 24
+    done = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(set(server.asked)) == 24
+    assert len(server.asked) - 24 <= 2
+    result = read_result(tmp_path / "results/official/pairs-16/start/seed-0.json")
+    assert result.benchmark("mt_bench_official").metric("rating").n_total == 24  # type: ignore[union-attr]
+    assert result.ledger["phases"]["judge"]["calls"] == 24
 
 
 def test_a_judge_that_is_away_ends_the_run_and_the_same_command_goes_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import threading
@@ -26,6 +27,7 @@ from harness.oracles.reward_model import RewardModel, RewardModelOptions, conver
 from harness.plan import make_oracle
 from harness.recipe import OracleSpec, builtin_recipes, load_recipe
 from harness.results import read_result
+from harness.store import read_rows
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -208,10 +210,31 @@ def test_llm_judge_errors_are_sentences(endpoint: Endpoint, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("A", 1), ("b.", 0), ("**A**", 1), ("Tie", 0.5), ("The better one is B", 0), ("Both are fine", 0.5), ("", 0.5)],
+    [("A", 1), ("b.", 0), ("**A**", 1), ("Tie", 0.5), ("The better one is B", 0), ("Both are fine", None), ("", None)],
 )
-def test_verdicts_are_read(text: str, value: float) -> None:
-    assert verdict(text) == value
+def test_verdicts_are_read(text: str, value: float | None) -> None:
+    found = verdict(text)
+    assert math.isnan(found) if value is None else found == value
+
+
+def test_a_pair_without_a_verdict_is_not_valid_and_a_counted_tie_in_training() -> None:
+    class Mute(Longer):
+        def prefer(self, rows: Any, firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+            return [
+                float("nan") if "?" in a + b else p
+                for a, b, p in zip(firsts, seconds, super().prefer(rows, firsts, seconds), strict=True)
+            ]
+
+    ledger = Ledger()
+    oracle = MeteredOracle(Mute(), ledger)
+    assert oracle.prefer([{}] * 2, ["aa", "a?"], ["b", "b"]) == [0.8, 0.5]
+    assert ledger.get("oracle", "undecided") == 1
+    assert oracle.rank({}, ["a", "b?", "cc"]) == pytest.approx([0.35, 0.5, 0.65])
+    won, base = oracle.versus([{}] * 2, ["aa", "a?"], ["b", "b"])
+    assert won[0] == 0.8
+    assert math.isnan(won[1])
+    assert base == [0.5, 0.5]
+    assert ledger.get("oracle", "undecided") == 3  # evaluation leaves such pairs out instead
 
 
 def test_judge_identity_leaves_out_where_the_key_lies() -> None:
@@ -244,7 +267,7 @@ def test_another_oracle_evaluates_and_the_report_says_so(tmp_path: Path, cli: Cl
     }
     (tmp_path / "judged.yaml").write_text(yaml.safe_dump(recipe))
     assert load_recipe("tiny").oracle == OracleSpec(name="constraints")
-    done = cli("compare", "judged.yaml", "--methods", "start,dpo,sail-pr", cwd=tmp_path)
+    done = cli("compare", "judged.yaml", "--methods", "start,sail-pr,dpo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "results/judged/pairs-16/LEADERBOARD.md").read_text()
     assert "**Oracles**: `reward_model`" in page
@@ -253,4 +276,35 @@ def test_another_oracle_evaluates_and_the_report_says_so(tmp_path: Path, cli: Cl
     result = read_result(tmp_path / "results/judged/pairs-16/sail-pr/seed-0.json")
     assert result.oracles["training"]["oracle"] == "reward_model"
     assert result.oracles["evaluation"]["oracle"] == "llm_judge"
-    assert endpoint.asked
+    # both orders of sail-pr's answers against dpo's, by the judge's own rule; start's cell is dpo's, mirrored
+    texts = {}
+    for folder in (tmp_path / ".sail-bench/stages").glob("answers-*"):
+        policy = json.loads((folder / "manifest.json").read_text())["inputs"]["policy"]
+        texts[policy] = {r["id"]: r["text"] for r in read_rows(folder / "rows.jsonl") if "text" in r}
+    trained = {}
+    for folder in (tmp_path / ".sail-bench/stages").glob("train-*"):
+        method = json.loads((folder / "manifest.json").read_text())["inputs"]["method"][0]
+        trained[method] = texts[folder.name]
+    ours, theirs = (trained[m] for m in ("sail-pr", "dpo"))
+    lengths = [(len(ours[i].split()), len(theirs[i].split())) for i in ours]
+    expected = 100 * sum(0.5 + 0.5 * ((a > b) - (a < b)) for a, b in lengths) / len(lengths)
+    found = result.benchmark("preference")
+    assert found is not None
+    assert found.metric("win_reference").value == pytest.approx(expected)
+    assert found.metric("win_reference").title == "win vs `dpo`"
+    part = page.split("## Distance from the start policy")[1].split("\n\n")[1].split("\n")
+    titles = [t.strip() for t in part[0].strip("|").split("|")]
+    cells = {r.split("|")[1].strip(): [c.strip() for c in r.strip("|").split("|")] for r in part[2:]}
+    place = titles.index("win vs `dpo`, win %")
+    assert cells["`sail-pr`"][place].startswith(f"{expected:.1f}")
+    assert cells["`dpo`"][place] == ""
+    won = read_result(tmp_path / "results/judged/pairs-16/dpo/seed-0.json").benchmark("preference")
+    assert won is not None
+    assert cells["`start`"][place].startswith(f"{100 - won.metric('win_rate').value:.1f}")
+    asked = len(endpoint.asked)
+    assert asked
+    again = cli("compare", "judged.yaml", "--methods", "start,sail-pr,dpo", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert len(endpoint.asked) == asked
+    assert "FAILED" not in again.stderr
+    assert (tmp_path / "results/judged/pairs-16/LEADERBOARD.md").read_text() == page

@@ -181,12 +181,12 @@ def test_both_oracles_are_shown(context: EvalContext) -> None:
     )
 
 
-def test_a_pairwise_oracle_is_asked_about_start_alone(context: EvalContext) -> None:
-    """Its verdicts are no rewards: nothing is compared with another method's by them."""
+def test_verdicts_of_a_pairwise_oracle_are_no_rewards(context: EvalContext) -> None:
+    """Nothing is compared with another method's answers by those on start's; asked about them, it says who wins."""
     from test_report import run
 
     context.oracle = MeteredOracle(Longer(), Ledger())
-    _, found = scored(context)
+    rows, found = scored(context)
     assert set(found.items["items"]["preferred"]) <= {0.2, 0.5, 0.8}
     assert "reward" not in found.items["items"]
     wins = [0.5 + np.sign(v - 0.5) / 2 for v in found.items["items"]["preferred"]]
@@ -194,6 +194,15 @@ def test_a_pairwise_oracle_is_asked_about_start_alone(context: EvalContext) -> N
     page = pages([run("start", [found]), run("dpo", [found]), run("sail-pr", [found])])["LEADERBOARD.md"]
     assert "win vs start" in page
     assert "win vs `dpo`" not in page
+    said = [0.8, 0.5, None, 0.2, 0.2, 0.9, None, 0.1]
+    told = [r | {"reference": "dpo", "reference_won": w} for r, w in zip(rows, said, strict=False) if "text" in r]
+    asked = score(BENCHMARK, told, BENCHMARK.protocol(), None)
+    assert asked.items["items"]["win_reference"] == [1, 0.5, None, 0, 0, 1, None, 0]
+    won = asked.metric("win_reference")
+    assert (won.value, won.n_valid, won.n_total) == (pytest.approx(100 * 2.5 / 6), 6, 8)
+    page = pages([run("start", [found]), run("dpo", [found]), run("sail-pr", [asked])])["LEADERBOARD.md"]
+    part = page.split("## Distance from the start policy")[1]
+    assert "| win vs `dpo`, win % |" in part
 
 
 def test_the_page_shows_them_and_says_why_none_is_ranked(context: EvalContext) -> None:

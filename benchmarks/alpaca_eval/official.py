@@ -48,6 +48,11 @@ class AlpacaEval2(Benchmark):
     Options = AlpacaEval2Options
     options: AlpacaEval2Options
 
+    def __init__(self, options: BenchmarkOptions | None = None) -> None:
+        super().__init__(options)
+        if self.options.limit:
+            self.label = f"first {self.options.limit} instructions"
+
     def _set(self) -> Path:
         return datadir.locate(NAME, FOLDER, *SETS)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from benchmarks.common import known, rounded
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
 from harness.prompts import turns
 from harness.results import Columns, Metric
@@ -82,14 +83,14 @@ class Curve(Benchmark):
             under = [a.logp for a in answers] if own else list(map(sum, context.start.token_logps(scored)))
         texts, theirs = [policy.text(a) for a in answers], [context.start.text(a) for a in base]
         rewards, _ = context.oracle.versus(prompts, texts, theirs)
-        return list(rewards), [a.logp - u for a, u in zip(answers, under, strict=True)]
+        return [known(r) for r in rewards], [a.logp - u for a, u in zip(answers, under, strict=True)]
 
     def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
         """A column a fraction, and the area."""
         unit = rows[0]["unit"] if rows else "reward"
         title = "gold reward" if unit == "share met" else "reward"
         names = [f"{f:g}" for f in self.fractions()]
-        columns: Columns = {"id": [r["id"] for r in rows], "area": [_rounded(_area(r, names)) for r in rows]}
+        columns: Columns = {"id": [r["id"] for r in rows], "area": [rounded(_area(r, names)) for r in rows]}
         metrics = [metric("area", f"area under {title}", unit, 1, "mean", "area", primary=True)]
         shown: tuple[tuple[str, str, str, Literal[0, 1]], ...] = (
             ("reward", title, unit, 1),
@@ -97,14 +98,10 @@ class Curve(Benchmark):
         )
         for kind, what, measured, better in shown:
             for name in names:
-                columns[f"{kind}_{name}"] = [_rounded(r[kind][name]) for r in rows]
+                columns[f"{kind}_{name}"] = [rounded(r[kind][name]) for r in rows]
                 label = f"{what} at {float(name):.0%}"
                 metrics.append(metric(f"{kind}_{name}", label, measured, better, "mean", f"{kind}_{name}"))
         return {"items": columns}, metrics
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
 
 
 def _area(row: Row, names: list[str]) -> float | None:

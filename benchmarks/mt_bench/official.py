@@ -41,6 +41,11 @@ class OfficialQuestions(Benchmark):
     Options = MTBenchOptions
     options: MTBenchOptions
 
+    def __init__(self, options: BenchmarkOptions | None = None) -> None:
+        super().__init__(options)
+        if self.options.limit:
+            self.label = f"first {self.options.limit} questions"
+
     def _prompt(self, category: str, turn: int) -> str:
         """Name of the judge's prompt."""
         raise NotImplementedError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from benchmarks.common import wins
+from benchmarks.common import known, rounded, wins
 from benchmarks.preference.diversity import novelty
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
 from harness.prompts import turns
@@ -37,6 +37,7 @@ class Preference(Benchmark):
     version = 2
     summary = "reward on unseen prompts, wins, KL, length, diversity, held-out margin (the project's own task)"
     on_task = True
+    versus = True
     Options = PreferenceOptions
     options: PreferenceOptions
 
@@ -72,8 +73,8 @@ class Preference(Benchmark):
             {
                 "id": prompt["id"],
                 "text": text,
-                "reward": r,
-                "start_reward": b,
+                "reward": known(r),
+                "start_reward": known(b),
                 "unit": context.oracle.unit,
                 "pairwise": context.oracle.pairwise,
                 "tokens": len(c.ids),
@@ -90,7 +91,7 @@ class Preference(Benchmark):
         if context.training_oracle is not None:
             trained, _ = context.training_oracle.versus(list(context.prompts), texts, base_texts)
             for row, value in zip(rows, trained, strict=True):
-                row |= {"training_reward": value, "training_unit": context.training_oracle.unit}
+                row |= {"training_reward": known(value), "training_unit": context.training_oracle.unit}
         return rows + margins
 
     def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
@@ -103,8 +104,8 @@ class Preference(Benchmark):
         main = "preferred" if answered and answered[0]["pairwise"] else "reward"
         columns: Columns = {
             "id": [r["id"] for r in answered],
-            main: [round(r["reward"], 6) for r in answered],
-            "win": [wins(r["reward"], r["start_reward"]) for r in answered],
+            main: [rounded(r["reward"]) for r in answered],
+            "win": [None if r["reward"] is None else wins(r["reward"], r["start_reward"]) for r in answered],
             "kl": [round(r["logp"] - r["start_logp"], 5) for r in answered],
             "reverse_kl": [round(r["start_answer_logp"] - r["start_answer_policy_logp"], 5) for r in answered],
             "start_nll": [round(-r["start_logp"], 5) for r in answered],
@@ -113,13 +114,18 @@ class Preference(Benchmark):
         }
         metrics = [metric("gold_reward", title, unit, 1, "mean", main, primary=True)]
         if answered and "training_reward" in answered[0]:
-            columns["training_reward"] = [round(r["training_reward"], 6) for r in answered]
+            columns["training_reward"] = [rounded(r["training_reward"]) for r in answered]
             measured = answered[0]["training_unit"]
             metrics.append(
                 metric("training_reward", "training oracle's reward", measured, 0, "mean", "training_reward")
             )
+        metrics.append(metric("win_rate", "win vs start", "win %", 1, "percent", "win"))
+        if any("reference_won" in r for r in answered):
+            won = [r.get("reference_won") for r in answered]
+            columns["win_reference"] = [None if w is None else wins(w, 0.5) for w in won]
+            rival = next(r["reference"] for r in answered if "reference" in r)
+            metrics.append(metric("win_reference", f"win vs `{rival}`", "win %", 1, "percent", "win_reference"))
         metrics += [
-            metric("win_rate", "win vs start", "win %", 1, "percent", "win"),
             metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
             metric("reverse_kl", "reverse KL", "nats/answer", 0, "mean", "reverse_kl"),
             metric("start_perplexity", "start perplexity", "per token", 0, "perplexity", "start_nll"),

@@ -22,7 +22,7 @@ LONGEST_WAIT = 60.0
 EMPTY = "empty answer"
 REFUSED = "refused: "
 AWAY = ("connection", "status 429")  # faults of an endpoint, whatever it was asked
-ENOUGH = 8
+ENOUGH, MANY = 8, 4  # questions in a row without an answer: where it is away, and times that for any fault
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,14 @@ class Reply:
 
 @dataclass
 class Tally:
-    """What a client did: requests sent, answers from the cache, faults by kind (each was retried or is an error)."""
+    """What a client did: requests sent, answers from the cache, faults by kind (each was retried or is an error).
+    ``before``: requests and cost that the store had recorded when it began, for the caps."""
 
     requests: int = 0
     cached: int = 0
     cost: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
+    before: tuple[int, float] = (0, 0.0)
 
 
 class _StopError(Exception):
@@ -108,6 +110,11 @@ class Client:
     ) -> None:
         self.endpoint, self.cache, self.tally = endpoint, cache, Tally()
         self._on_reply, self._empty = on_reply, empty
+        self._answered = False
+        self._capped = digest(["spent", endpoint.identity()]) if endpoint.max_requests or endpoint.max_cost else ""
+        if cache and self._capped:
+            known = cache.get([self._capped]).get(self._capped, {"requests": 0, "cost": 0.0})
+            self.tally.before = known["requests"], known["cost"]
 
     def key(self, call: Call) -> str:
         """Cache key: the judge's identity and everything in the question."""
@@ -117,13 +124,14 @@ class Client:
         """Replies in the order of ``calls``. A question that stands twice is asked once.
 
         Raises:
-            UserError: no key, a refusal of all requests (401, 403, 404; 400 and the like before any answer), a cap, or
+            UserError: no key, a refusal of all requests (401, 402, 404; 400 and the like before any answer), a cap, or
                 an endpoint that is away (:meth:`_away`). What was answered is kept in the cache: the same call again
                 goes on from there.
         """
         keys = [self.key(call) for call in calls]
         found = {k: Reply(**v) for k, v in self.cache.get(keys).items()} if self.cache else {}
         self.tally.cached += len(found)
+        self._answered |= any(reply.answered for reply in found.values())
         missing = {k: call for k, call in zip(keys, calls, strict=True) if k not in found}
         if missing:
             progress(len(found))
@@ -137,6 +145,7 @@ class Client:
         waiting = iter(missing.items())
         stop: list[str] = []
         lost: list[str] = []  # faults since the last answer
+        refused: list[str] = []  # keys of the refusals among them
 
         async def work() -> None:
             for key, call in waiting:
@@ -149,27 +158,32 @@ class Client:
                     return
                 found[key] = reply
                 if reply.answered:
+                    self._answered = True
+                    if self.cache:  # the endpoint answers: what it refused before was about those questions
+                        self.cache.put([(k, asdict(found[k])) for k in (*refused, key)])
                     lost.clear()
-                    if self.cache:
-                        self.cache.put([(key, asdict(reply))])
+                    refused.clear()
                 else:
                     lost.append(reply.error)
-                    stop.extend(self._away(lost, any(r.answered for r in found.values())))
+                    refused.extend([] if reply.unanswered else [key])
+                    stop.extend(self._away(lost))
                 progress(len(found))
 
         async with client:
             await asyncio.gather(*(work() for _ in range(min(self.endpoint.concurrency, len(missing)))))
-        if lost and lost[-1].startswith(REFUSED) and not any(r.answered for r in found.values()):
+        if lost and lost[-1].startswith(REFUSED) and not self._answered:
             stop.append(self._refusal(lost[-1]))
         if stop:
             done = sum(k in found and found[k].answered for k in missing)
             raise UserError(f"{stop[0]} ({done} of {len(missing)} open requests were answered and are kept)")
 
-    def _away(self, lost: Sequence[str], answered: bool) -> list[str]:
+    def _away(self, lost: Sequence[str]) -> list[str]:
         """The sentence that ends all, where one question after the other found no answer, each after all its retries:
-        by faults of the endpoint, or of any kind before the first answer. One question alone never ends the others, for
-        it may be too long or too slow."""
-        if len(lost) < max(ENOUGH, self.endpoint.concurrency) or (answered and not set(lost) <= set(AWAY)):
+        by faults of the endpoint, by any before its first answer, or by very many. A few questions never end the
+        others, for they may be too long or too slow."""
+        enough = max(ENOUGH, self.endpoint.concurrency)
+        away = len(lost) >= enough and (not self._answered or all(fault in AWAY for fault in lost[-enough:]))
+        if not away and len(lost) < MANY * enough:
             return []
         if lost[-1].startswith(REFUSED):
             return [self._refusal(lost[-1])]
@@ -200,20 +214,30 @@ class Client:
             if reply.answered:
                 self.tally.cost += self.cost(reply)
                 self._on_reply(reply)
+            self._record()
             if not reply.error or reply.error.startswith(REFUSED):
                 break
             self.tally.faults[reply.error] += 1
             if attempt < self.endpoint.retries:
-                backoff = min(LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1)
+                longer = 4 if reply.error == "connection" and self._answered else 1  # a server that starts again
+                backoff = min(LONGEST_WAIT, longer * 0.5 * 2**attempt) * random.uniform(0.5, 1)
                 await asyncio.sleep(backoff if wait is None else min(LONGEST_WAIT, wait))
         return reply
+
+    def _record(self) -> None:
+        """Keep what was spent, where a cap counts it."""
+        if self.cache and self._capped:
+            (requests, cost), now = self.tally.before, self.tally
+            spent = {"requests": requests + now.requests, "cost": cost + now.cost}
+            self.cache.put([(self._capped, spent)], replace=True)
 
     async def _attempt(self, client: Any, call: Call) -> tuple[float | None, Reply]:
         """The wait that the endpoint asked for, and its reply, which may be an error."""
         import openai
 
         try:
-            body = {"model": self.endpoint.model, **call.request()}
+            seed = {} if self.endpoint.seed is None else {"seed": self.endpoint.seed}
+            body = {"model": self.endpoint.model, **seed, **call.request()}
             answer = await client.post(
                 "/chat/completions", cast_to=object, body=body
             )  # typed models cost more than all
@@ -224,7 +248,7 @@ class Client:
             if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
                 return _retry_after(error.response.headers), Reply(None, error=f"status {error.status_code}")
             refused = self._refused(error)
-            if error.status_code in (401, 403, 404):
+            if error.status_code in (401, 402, 404) or (error.status_code == 403 and not self._answered):
                 raise _StopError(self._refusal(refused)) from None
             return None, Reply(None, error=refused)
         except openai.APIConnectionError:
@@ -247,10 +271,11 @@ class Client:
 
     def _caps(self) -> None:
         limit, cost = self.endpoint.max_requests, self.endpoint.max_cost
-        if limit and self.tally.requests >= limit:
+        sent, spent = self.tally.before[0] + self.tally.requests, self.tally.before[1] + self.tally.cost
+        if limit and sent >= limit:
             raise _StopError(f"The cap of {limit} requests is reached: raise max_requests to go on")
-        if cost and self.tally.cost >= cost:
-            raise _StopError(f"The cap of {cost:g} is reached ({self.tally.cost:.2f} spent): raise max_cost to go on")
+        if cost and spent >= cost:
+            raise _StopError(f"The cap of {cost:g} is reached ({spent:.2f} spent): raise max_cost to go on")
 
 
 class _UnreadableError(Exception):
@@ -274,7 +299,7 @@ def _read(answer: Any, empty: bool) -> Reply:
         str(found.get(key) or "")
         for found, key in ((answer, "model"), (answer, "system_fingerprint"), (choice, "finish_reason"))
     )
-    error = "" if text or empty else EMPTY
+    error = "" if text or top or empty else EMPTY
     return Reply(text, top or None, model, fingerprint, tokens[0], tokens[1], error, finish)
 
 

@@ -51,6 +51,7 @@ class Oracle:
         raise NotImplementedError
 
     def prefer(self, rows: Sequence[Row], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
-        """Probability that the first answer is better; here 1, 0, or 0.5 for equal scores."""
+        """Probability that the first answer is better, NaN where there is no verdict; here 1, 0, or 0.5 for equal
+        scores."""
         scores = self.score([*rows, *rows], [*firsts, *seconds])
         return [0.5 + 0.5 * ((a > b) - (a < b)) for a, b in zip(scores[: len(rows)], scores[len(rows) :], strict=True)]

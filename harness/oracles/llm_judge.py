@@ -43,12 +43,14 @@ class LLMJudgeOptions(OracleOptions):
 
 
 class LLMJudge(Oracle):
-    """Probability that the first answer is better: the mean over both orders of 1, 0 or 0.5 (tie, or no verdict)."""
+    """Probability that the first answer is better: the mean over both orders of 1, 0 or 0.5 (a tie). No verdict if one
+    order has none: nothing that can be read, an empty answer, a refusal."""
 
     name = "llm_judge"
     summary = "an LLM judge: pairwise, both orders, behind any OpenAI-compatible endpoint"
     unit = "win share"
     pairwise = True
+    version = 2
     Options: ClassVar[type[OracleOptions]] = LLMJudgeOptions
     options: LLMJudgeOptions
 
@@ -86,6 +88,6 @@ class LLMJudge(Oracle):
 
 
 def verdict(text: str) -> float:
-    """1 for A, 0 for B, 0.5 for a tie or anything else: the reply's last word decides if its first does not."""
+    """1 for A, 0 for B, 0.5 for a tie, NaN for anything else: the reply's last word decides if its first does not."""
     words = [w for w in (part.strip(".,:;!*\"'()[]").lower() for part in text.split()) if w]
-    return next((VERDICTS[w] for w in (*words[:1], *words[-1:]) if w in VERDICTS), 0.5)
+    return next((VERDICTS[w] for w in (*words[:1], *words[-1:]) if w in VERDICTS), float("nan"))

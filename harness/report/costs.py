@@ -86,6 +86,7 @@ DETAILS: tuple[tuple[str, Spent, str], ...] = (
     ("search: oracle calls", _sum(["calls"], "oracle", search=True), ",.0f"),
     ("search: seconds", _sum(["seconds"], "train", "reference", "generate", "eval", search=True), ",.0f"),
     ("evaluation seconds", _sum(["seconds"], "eval"), ",.0f"),
+    ("labels without a verdict", _sum(["undecided"], "data", "oracle"), ",.0f"),
     ("judge calls", _sum(["calls"], "judge"), ",.0f"),
     ("judge seconds", _sum(["seconds"], "judge"), ",.0f"),
     ("peak memory GiB", lambda run: float(run.ledger["peak_memory_bytes"]) / 2**30, ".1f"),

@@ -21,7 +21,7 @@ from harness.store import digest, write_text
 
 PAGE, CHART, PICTURE, SEEDS, CURVE = "LEADERBOARD.md", "reward-kl.svg", "leaderboard.svg", "seeds.svg", "curve.svg"
 DIAGNOSTICS = (
-    *("training_reward", "win_rate", "kl", "reverse_kl", "start_perplexity", "length", "truncated"),
+    *("training_reward", "win_rate", "win_reference", "kl", "reverse_kl", "start_perplexity", "length", "truncated"),
     *("distinct_1", "distinct_2", "margin", "accuracy"),
 )
 SHADES = {"better": "#dcfce7", "worse": "#fee2e2"}
@@ -137,7 +137,7 @@ def _head(board: Board, cards: Mapping[str, str]) -> str:
         )
     if subjects(board):
         lines.append(f"Scores by subject: [{SUBJECTS}]({SUBJECTS}).")
-    if any("weight" in c for r in board.ok for b in r.benchmarks for c in b.items.values()):
+    if any("drawn" in b.label for r in board.ok for b in r.benchmarks):
         lines.append(
             "**n of N, drawn**: a subset drawn by a seed, by subject in proportion where it says so. Its score "
             "estimates the whole set's, with an interval for n items; it shares no column with a score on all N."
@@ -285,10 +285,26 @@ def _distance(board: Board) -> str:
     smallest = ["*smallest difference to `start` this set can show*", *_detectable(board, columns, "start")]
     header = ["method", *[f"{c.metric.title}, {c.metric.unit}" for c in columns]]
     lines = [header, *_rows(board, columns), smallest]
+    for place, column in enumerate(columns, 1):
+        if column.metric.name == "win_reference":  # the oracle compares an answer with another method's alone
+            for line, method in zip(lines[1:], board.methods, strict=False):
+                line[place] = _mirrored(board, columns, line[place]) if method == "start" else line[place]
+                line[place] = "" if method == board.reference else line[place]
+            smallest[place] = ""
     for place, told in _wins(board, columns):
         for line, cell in zip(lines, told, strict=True):
             line.insert(place, cell)
     return f"## Distance from the start policy\n\n{grid(lines[0], lines[1:])}\n\n{note}"
+
+
+def _mirrored(board: Board, columns: Sequence[Column], otherwise: str) -> str:
+    """Wins of ``start`` against the reference: those of the reference against ``start``, from the other side."""
+    column = next((c for c in columns if c.metric.name == "win_rate"), None)
+    cell = board.cell(board.reference, column) if column and board.reference in board.methods else None
+    if cell is None:
+        return otherwise
+    found = cell.interval
+    return spread(Interval(100 - found.value, 100 - found.high, 100 - found.low, found.error, found.df), "win %")
 
 
 def _wins(board: Board, shown: Sequence[Column]) -> list[tuple[int, list[str]]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.results import Columns, Metric, RunResult
-from harness.stats.bootstrap import Interval, holm, over_seeds, replicates, verdict
+from harness.stats.bootstrap import Interval, holm, over_seeds, replicates, valued, verdict
 from harness.stats.estimators import Array, column
 
 
@@ -29,7 +29,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A method's value in a column: by seed (``seeds`` is None for an untrained policy), and over its seeds."""
+    """A method's value in a column: by seed (``seeds`` is None for an untrained policy), and over its seeds.
+    ``prompts``: those with a value, in the seed that has fewest."""
 
     interval: Interval
     values: Array
@@ -38,6 +39,7 @@ class Cell:
     ids: tuple[object, ...]
     n_valid: int
     n_total: int
+    prompts: int
 
     def rows(self, seeds: Sequence[int]) -> tuple[Array, Array]:
         """Values (K,) and replicates (K, R) of the given seeds; an untrained policy is the same for each."""
@@ -110,17 +112,19 @@ class Board:
 
     def _cell(self, method: str, column: Column) -> Cell | None:
         parts, seeds, ids, valid, total = [], [], None, 0, 0
+        prompts = []
         runs = self.of(method)
         for run, metric, columns in self._measured(method, column):
             ids, valid, total = tuple(columns["id"]), valid + metric.n_valid, total + metric.n_total
             parts.append(replicates(metric.estimator.kind, columns, metric.estimator.column))
+            prompts.append(valued(columns, metric.estimator.column))
             seeds.append(run.seed)
         if ids is None:
             return None
         values, samples = np.array([value for value, _ in parts]), np.stack([s for _, s in parts])
         fixed = len(runs) == 1 and runs[0].learning_rate is None
-        found = over_seeds(values, samples, len(ids))
-        return Cell(found, values, samples, None if fixed else tuple(seeds), ids, valid, total)
+        found = over_seeds(values, samples, min(prompts))
+        return Cell(found, values, samples, None if fixed else tuple(seeds), ids, valid, total, min(prompts))
 
     def difference(self, method: str, other: str, column: Column) -> Interval | None:
         """Method minus other on the same prompts, in one joint draw, seed by seed over the seeds that both have; None
@@ -130,7 +134,7 @@ class Board:
         if a is None or b is None or not seeds:
             return None
         (x, xs), (y, ys) = a.rows(seeds), b.rows(seeds)
-        return over_seeds(x - y, xs - ys, len(a.ids))
+        return over_seeds(x - y, xs - ys, min(a.prompts, b.prompts))
 
     def wins(self, method: str, other: str, shown: Column) -> Interval | None:
         """Percent of prompts on which a method's value in a column is higher than another's, ties half: paired as
@@ -142,7 +146,7 @@ class Board:
         gaps = self._by_prompt(method, shown, a, seeds) - self._by_prompt(other, shown, b, seeds)
         parts = [replicates("percent", {"id": a.ids, "won": 0.5 + 0.5 * np.sign(gap)}, "won") for gap in gaps]
         values, samples = np.array([value for value, _ in parts]), np.stack([s for _, s in parts])
-        return over_seeds(values, samples, len(a.ids))
+        return over_seeds(values, samples, min(a.prompts, b.prompts))
 
     def _by_prompt(self, method: str, shown: Column, cell: Cell, seeds: Sequence[int]) -> Array:
         """Per-prompt values of a metric that is the mean of a column, shape (K, prompts), as :meth:`Cell.rows`."""

@@ -27,13 +27,17 @@ def draws(count: int, resamples: int = RESAMPLES) -> Array:
     return found
 
 
+def valued(columns: Mapping[str, Sequence[Any]], column: str) -> int:
+    """How many prompts have a value (neither None nor NaN; any of several) in a column; all, if no column is named."""
+    rows = [v if isinstance(v, list) else [v] for v in columns[column or "id"]]
+    return sum(any(v is not None and v == v for v in row) for row in rows)
+
+
 def replicates(kind: str, columns: Mapping[str, Sequence[Any]], column: str) -> tuple[float, Array]:
     """The estimate on the data, and its bootstrap replicates (shape (RESAMPLES,)); NaN where fewer than two of several
     prompts have a value, for one prompt gives no interval."""
     count = len(columns["id"])
-    rows = [v if isinstance(v, list) else [v] for v in columns[column or "id"]]
-    valid = sum(any(v is not None for v in row) for row in rows)
-    if valid < min(2, max(count, 1)):
+    if valued(columns, column) < min(2, max(count, 1)):
         return float("nan"), np.full(RESAMPLES, np.nan)
     estimate = ESTIMATORS[kind]
     value = float(estimate(columns, column, np.ones((1, count)))[0])
@@ -75,7 +79,8 @@ class Interval:
 
 
 def interval(value: float, samples: Array, prompts: int) -> Interval:
-    """95% interval of bootstrap replicates over ``prompts`` prompts: the percentile interval, widened for small sets.
+    """95% interval of bootstrap replicates over ``prompts`` prompts that have a value: the percentile interval, widened
+    for small sets.
 
     A bootstrap draw spreads less than prompts do, by sqrt((n - 1) / n), and its percentiles are those of a normal law
     where Student's with n - 1 degrees of freedom would be right (T. Hesterberg 2015, "expanded percentile"). At 80
