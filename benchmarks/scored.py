@@ -36,8 +36,12 @@ class Metric:
 
     def interval(self, i: int) -> Interval:
         """Value and interval of a model."""
-        prompts = self.prompts if self.valued is None else int(self.valued[i])
-        return interval(float(self.values[i]), self.samples[i], prompts)
+        return interval(float(self.values[i]), self.samples[i], self.counts[i])
+
+    @property
+    def counts(self) -> list[int]:
+        """Prompts with a value, of each model."""
+        return [self.prompts] * len(self.values) if self.valued is None else [int(n) for n in self.valued]
 
 
 @dataclass
@@ -93,7 +97,7 @@ class Scored:
                 }
                 for metric in self.metrics
                 if not metric.detail
-                for d in against(self.models, metric.values, metric.samples, reference, metric.prompts)
+                for d in against(self.models, metric.values, metric.samples, reference, metric.counts)
             ]
         return out | {"warnings": self.warnings}
 
