@@ -30,8 +30,8 @@ def against(
     """Every other model against ``reference``.
 
     Args:
-        values: (M,). samples: bootstrap replicates of one joint draw of prompts for all models, (M, R). prompts: how many
-            have a value, of all models or of each; a difference counts the fewer of its two.
+        values: (M,). samples: bootstrap replicates of one joint draw of prompts for all models, (M, R). prompts: how
+            many have a value, of all models or of each; a difference counts the fewer of its two.
     """
     base, counts = list(models).index(reference), np.broadcast_to(np.asarray(prompts), len(models))
     others = [i for i in range(len(models)) if i != base]
