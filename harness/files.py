@@ -95,11 +95,20 @@ def _reason(error: Exception) -> str:
 def _parquet(path: Path) -> tuple[str, list[tuple[int, Any]]]:
     from pyarrow import ArrowException, parquet
 
+    number = 0
     try:
-        return "row", list(enumerate(parquet.read_table(path).to_pylist(), 1))
+        content = parquet.read_table(path)
+        try:
+            return "row", list(enumerate(content.to_pylist(), 1))
+        except UnicodeDecodeError:
+            for number in range(1, content.num_rows + 1):
+                content.slice(number - 1, 1).to_pylist()
+            raise
     except FileNotFoundError:
         raise UserError(f"There is no file {path}") from None
-    except (OSError, ArrowException, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UserError(f"{path}, row {number}, is not UTF-8: convert it") from None
+    except (OSError, ArrowException) as error:
         raise UserError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]})") from None
 
 

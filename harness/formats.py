@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Any, Literal, cast
 
 Row = Mapping[str, Any]
@@ -79,9 +80,10 @@ def read_pku(row: Row, label: Label) -> Pair:
     if key not in row:
         raise Malformed(f"the key {key!r} is missing")
     if isinstance(row[key], bool) or row[key] not in (0, 1):
-        raise Malformed(f"{key!r} must be 0 or 1, not {row[key]!r}")
+        raise Malformed(f"{key!r} must be 0 or 1, not {short(row[key])}")
+    better = int(row[key])  # a column of pandas holds 1.0
     prompt, answers = _string(row, "prompt"), [_string(row, f"response_{i}") for i in (0, 1)]
-    return _pair([{"role": "user", "content": prompt}], answers[row[key]], answers[1 - row[key]], row)
+    return _pair([{"role": "user", "content": prompt}], answers[better], answers[1 - better], row)
 
 
 def read_hh(row: Row, label: Label) -> Pair:
@@ -141,6 +143,7 @@ def extract_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:
 
 
 _HALVES = re.compile("[\ud800-\udfff]")
+HALF = "half of a surrogate pair (\\ud800 to \\udfff): repair the escape"
 _TURN = re.compile(r"\s*(Human|Assistant):")
 _TURNS = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
@@ -185,9 +188,14 @@ def _pair(prompt: Messages, chosen: str, rejected: str, row: Row) -> Pair:
     if chosen.strip() == rejected.strip():
         raise Unusable(EQUAL)
     for text in (*[m["content"] for m in prompt], chosen, rejected):
-        if _HALVES.search(text):
-            raise Malformed("the text holds half of a surrogate pair (\\ud800 to \\udfff): repair the escape")
+        if halved(text):
+            raise Malformed(f"the text holds {HALF}")
     return Pair(prompt, chosen, rejected, _score(row, "score_chosen"), _score(row, "score_rejected"))
+
+
+def halved(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which no tokenizer takes."""
+    return _HALVES.search(text) is not None
 
 
 def _field(row: Row, key: str) -> str | list[Any]:
@@ -220,6 +228,9 @@ def _score(row: Row, key: str) -> float | None:
     value = row.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Malformed(f"{key!r} must be a finite number, not {value!r}")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer beyond all floats
+        pass
+    raise Malformed(f"{key!r} must be a finite number, not {short(value)}")

@@ -6,8 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 RUN, NEAR = 13, 0.5
+_ALONE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")  # written without spaces
 
 
 def normal(text: str) -> str:
@@ -16,8 +18,9 @@ def normal(text: str) -> str:
 
 
 def runs(normalised: str) -> set[tuple[str, ...]]:
-    """All runs of :data:`RUN` words; none of a shorter text."""
-    words = normalised.split(" ")
+    """All runs of :data:`RUN` words, a Chinese or Japanese character being one; none of a shorter text."""
+    alone = _ALONE.search(normalised) is not None
+    words = _ALONE.sub(r" \g<0> ", normalised).split() if alone else normalised.split(" ")
     return {tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1)}
 
 
@@ -36,6 +39,11 @@ def overlap(texts: Iterable[str], evaluation: Sequence[str]) -> Overlap:
     Nearly equal: at least half of the runs of 13 words of one of the two (n-grams as in arXiv 2005.14165, C) are in
     the other. Fewer shared runs, such as an instruction that many prompts begin with, are told apart.
     """
+    return _overlap(tuple(texts), tuple(evaluation))
+
+
+@lru_cache(maxsize=16)  # each run of a comparison asks again
+def _overlap(texts: tuple[str, ...], evaluation: tuple[str, ...]) -> Overlap:
     wanted = [normal(text) for text in evaluation]
     known, sizes = set(wanted), []
     places: dict[tuple[str, ...], list[int]] = {}

@@ -28,7 +28,7 @@ from harness.search import Point, points
 from harness.store import Stage, Store, digest, known, read_json
 from sail.types import SAMPLER_VERSION
 
-PAIRS_VERSION, BROUGHT_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 1, 2, 1, 3
+PAIRS_VERSION, BROUGHT_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION = 1, 2, 2, 1, 3
 OWN_DATA = "own data"
 
 

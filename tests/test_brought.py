@@ -29,7 +29,19 @@ from harness.report.data import data_line
 from harness.results import read_result
 from harness.run import Run
 from harness.store import Store, digest, read_json, read_rows
-from harness.stored import CUT, EQUAL_CUT, LONG_PAIR, LONG_PROMPT, Limits, pair_ids, priced_logps, stored_pairs
+from harness.stored import (
+    CUT,
+    EQUAL_CUT,
+    LONG_PAIR,
+    LONG_PROMPT,
+    REFUSED,
+    Limits,
+    pair_ids,
+    priced_logps,
+    readable,
+    stored_pairs,
+    window,
+)
 
 METHODS = ["start", "dpo", "simpo", "sail-pp"]
 
@@ -142,6 +154,21 @@ def test_lengths_are_counted_dropped_or_cut(policy: Policy) -> None:
     assert stored_pairs(policy, short(3), Limits(100, size), 4) == ([], {LONG_PROMPT: 3})
 
 
+def test_prompts_beyond_the_context_are_left_out_and_counted(policy: Policy) -> None:
+    """Prompts to tune and evaluate with: ids counted by the tokenizer on the text as the template writes it."""
+    rows = [{"id": str(n), "messages": [{"role": "user", "content": "a" * n}]} for n in (1, 80, 81, 400)]
+    texts = [f"<|user|>{r['messages'][0]['content']}<|end|><|assistant|>" for r in rows]
+    lengths = [len(policy.tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+    policy.model.config.max_position_embeddings = lengths[1]
+    assert window(policy) == lengths[1] == lengths[2] - 1
+    assert readable(policy, rows, window(policy)) == (rows[:2], {LONG_PROMPT: 2})
+    policy.tokenizer = deepcopy(policy.tokenizer)
+    policy.tokenizer.chat_template = "{{ raise_exception('no') }}"
+    assert readable(policy, rows, window(policy)) == ([], {REFUSED: 4})
+    policy.model.config = SimpleNamespace()  # one that says nothing of a length
+    assert window(policy) >= 10**9
+
+
 def test_a_price_does_not_depend_on_what_is_cached(policy: Policy) -> None:
     rows = [((260, i), (65, 66, 256)) for i in range(7)]
 
@@ -238,6 +265,30 @@ def test_stage_keys_of_earlier_recipes_stay(tmp_path: Path) -> None:
         compared += 1
     assert compared
     assert load_recipe("smollm2").hash == "7e383c9bf6a4d667"
+
+
+def test_prompts_of_other_benchmarks_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the mini sets, and of what --data-dir has; each holds one training prompt, written otherwise."""
+    from benchmarks.common import mini
+
+    asked = {name: mini(name, "test")[0]["question"] for name in ("mmlu", "arc_challenge")}
+    folder = tmp_path / "data" / "rewardbench"
+    folder.mkdir(parents=True)
+    pair = {"prompt": "TRAIN question 3", "chosen": "a", "rejected": "b", "subset": "s"}
+    (folder / "filtered.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (pair, pair | {"prompt": "other"})))
+    monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(tmp_path / "data"))
+    made = recipe(tmp_path / "r", benchmarks={"mmlu": {}, "arc_challenge": {}, "rewardbench": {}})
+    rows = [json.loads(line) for line in (tmp_path / "r" / "train.jsonl").read_text().split("\n") if line]
+    for row, text in zip(rows, asked.values(), strict=False):
+        for side in ("chosen", "rejected"):
+            row[side][0]["content"] = text.upper()
+    (tmp_path / "r" / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = planned(made, tmp_path, ["dpo"])[0].overlap
+    assert {name: (o["prompts"], o["equal"]) for name, o in found.items()} == {
+        "mmlu": (57, 1),
+        "arc_challenge": (60, 1),
+        "rewardbench": (2, 1),
+    }
 
 
 def test_keys_name_contents_not_places(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_scores_the_safer_response_and_long_conversations() -> None:
     assert (scored.chosen_score, scored.rejected_score) == (8.0, 2.5)
     pku = {"prompt": "Why?", "response_0": NO, "response_1": YES, "better_response_id": 1, "safer_response_id": 0}
     assert parse(pku, "safer") == Pair([ASKED], NO, YES)
+    for number, better in ((0.0, NO), (1.0, YES)):  # as pandas writes a column that lacks a value somewhere
+        assert parse(pku | {"better_response_id": number}).chosen == better
     talk = "\n\nHuman: Hi\n\nAssistant: Hello\nyou: there\n\nHuman: Why?\n\nAssistant:"
     found = parse({"chosen": f"{talk} {YES}", "rejected": f"{talk} {NO}"})
     assert [m["role"] for m in found.prompt] == ["user", "assistant", "user"]
@@ -120,7 +122,14 @@ def test_conversations_are_split_as_trl_splits_them_on_golden_rows() -> None:
         ({"chosen": [ASKED, WELL], "rejected": [ASKED, ILL], "score_chosen": "8"}, "'score_chosen' must be a finite"),
         ({"prompt": "Why?", "chosen": YES, "rejected": NO, "score_rejected": float("nan")}, "finite number, not nan"),
         ({"prompt": "Why?", "response_0": NO, "response_1": YES, "better_response_id": 2}, "must be 0 or 1, not 2"),
+        ({"prompt": "Why?", "response_0": NO, "response_1": YES, "better_response_id": 0.5}, "must be 0 or 1, not 0.5"),
+        ({"prompt": "Why?", "response_0": NO, "response_1": YES, "better_response_id": "1"}, "must be 0 or 1, not '1'"),
+        ({"prompt": "Why?", "response_0": NO, "response_1": YES, "better_response_id": True}, "0 or 1, not True"),
         ({"prompt": "Why?", "response_0": NO, "response_1": YES}, "'better_response_id' is missing"),
+        (
+            {"prompt": "Why?", "chosen": YES, "rejected": NO, "score_chosen": 10**400},
+            "must be a finite number, not 1000",
+        ),
         ({"instruction": "Why?", "chosen": YES, "rejected": NO}, "there is 'instruction' but no 'prompt'"),
         ({"prompt": "Why?\ud800", "chosen": YES, "rejected": NO}, "half of a surrogate pair"),
     ],
@@ -279,6 +288,15 @@ def test_json_parquet_and_gzip_hold_the_same(tmp_path: Path, test_file: Path) ->
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):
             brought(spec(tmp_path / name, test_file))
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = {key: [f"{key} {i}".encode() for i in range(3)] for key in ("prompt", "chosen", "rejected")}
+    texts["chosen"][1] += b"\xff"
+    table = pyarrow.table({key: pyarrow.array(values).view(pyarrow.string()) for key, values in texts.items()})
+    parquet.write_table(table, tmp_path / "e.parquet")
+    with pytest.raises(UserError, match="e.parquet, row 2, is not UTF-8: convert it"):
+        brought(spec(tmp_path / "e.parquet", test_file))
     Dataset.from_list([row(1), row(2) | {"chosen": None}]).to_parquet(tmp_path / "d.parquet")
     with pytest.raises(UserError, match="d.parquet, row 2: 'chosen' must be a string or a list of messages, not None"):
         brought(spec(tmp_path / "d.parquet", test_file))
@@ -327,6 +345,21 @@ def test_overlap_by_brute_force() -> None:
         assert (i in found.near) == (near and text not in evaluation)
         assert (i in found.shared) == (any(c for c, _ in shares) and not near and text not in evaluation)
     assert found.near and found.shared
+
+
+def test_text_without_spaces_has_runs_of_characters() -> None:
+    """Chinese and Japanese: 13 characters for 13 words; words of other scripts stay whole."""
+    asked = ["".join(chr(0x4E00 + 7 * i + 100 * n) for i in range(40)) for n in range(2)]
+    asked.append("".join(chr(0x3042 + i) for i in range(40)))
+    texts = [
+        asked[0][:20] + "的" + asked[0][21:],  # 15 of 28 runs hold no changed character
+        f"{asked[1][:13]}，{'啊' * 40}",  # one run
+        f"{asked[2]}。",  # equal but for punctuation
+        asked[1][:12],  # too short for a run
+        "one two three",
+    ]
+    found = overlap(texts, asked)
+    assert (found.equal, found.near, found.shared) == ([2], [0], [1])
 
 
 def test_golden_pairs_are_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, LMEval, MMLU5Chat, tasks
+from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, ARC0Chat, ARC25Chat, LMEval, MMLU5Chat, tasks
 from benchmarks.lmeval.data import subset
 from benchmarks.lmeval.model import PolicyLM
 from harness.benchmark import EvalContext, score
@@ -80,7 +80,12 @@ def short(model: Any) -> Any:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Questions of our own in the layout that --data-dir has."""
-    say, folder = Writer(), tmp_path / "official"
+    monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(tmp_path / "official"))
+    return write_data(tmp_path / "official")
+
+
+def write_data(folder: Path) -> Path:
+    say = Writer()
 
     def write(name: str, rows: list[dict[str, Any]]) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +113,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write("mmlu/dev.jsonl", [r for s in SUBJECTS for r in mmlu(s, 5)])
     write("arc_challenge/train.jsonl", arc(30))
     write("arc_challenge/test.jsonl", arc(4))
-    monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(folder))
     return folder
 
 
@@ -222,7 +226,10 @@ def test_families_share_what_is_worth_sharing() -> None:
     assert [len(p) for p in found[0].prompts] == sorted(len(p) for p in many)
 
 
-@pytest.mark.parametrize("kind", [MMLU5, MMLU5Chat, pytest.param(ARC25, marks=pytest.mark.slow), ARC0])
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in (ARC25, ARC25Chat)]
+
+
+@pytest.mark.parametrize("kind", [MMLU5, MMLU5Chat, *SLOW, ARC0, ARC0Chat])
 def test_protocols_equal_plain_lm_eval(kind: type[LMEval], data: Path, model: Any, tokenizer: Any) -> None:
     benchmark = kind()
     rows = benchmark.answer(context(policy(model, tokenizer)))
@@ -240,7 +247,7 @@ def test_protocols_equal_plain_lm_eval(kind: type[LMEval], data: Path, model: An
             own = np.array([v for v, r in zip(scored.items["items"]["acc"], rows, strict=True) if r["task"] == task])
             assert f"± {100 * found['results'][task]['acc_stderr,none']:.1f}" in _cell(own)
     assert [m.name for m in scored.metrics if m.primary] == [kind.main]
-    assert scored.label == f"{total} of {'14,042' if kind.chat or kind is MMLU5 else '1,172'}"
+    assert scored.label == f"{total} of {'14,042' if isinstance(benchmark, MMLU5) else '1,172'}"
 
 
 @pytest.mark.slow
@@ -413,6 +420,9 @@ def test_local_files_that_do_not_fit_a_task_are_told(data: Path) -> None:
     write_splits(data, "arc_easy", {"train": [{"question": "x"}]})
     with pytest.raises(UserError, match="do not fit lm-eval's task arc_easy"):
         any_task("arc_easy").tasks()
+    write_splits(data, "arc_easy", {"train": [{"question": 2**70}]})
+    with pytest.raises(UserError, match=r"do not fit lm-eval's task arc_easy \(OverflowError"):
+        any_task("arc_easy").tasks()
     with pytest.raises(UserError, match="limit is 2, but there are 3 subjects"):
         MMLU5(MMLU5.Options.model_validate({"limit": 2})).protocol()
 
@@ -454,10 +464,39 @@ def test_data_that_do_not_fit_are_told(data: Path) -> None:
     (data / "mmlu/dev.jsonl").unlink()
     with pytest.raises(UserError, match="lacks dev.jsonl"):
         MMLU5().protocol()
-    row = {"question": "x", "choices": ["a", "b", "c"], "answer": 7}
-    (data / "arc_challenge/test.jsonl").write_text(json.dumps(row) + "\n")
-    with pytest.raises(UserError, match=r"test.jsonl has a row that is no question"):
-        ARC25().tasks()
+
+
+def test_prompts_that_are_cut_are_counted(
+    data: Path, short: Any, tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against the lengths of plain lm-eval's prompts, drawn and whole."""
+    short.config.max_position_embeddings = 632
+    found = plain(MMLU5(), short, tokenizer)["samples"]
+    prompts = {(t, s["doc_id"]): s["arguments"] for t, samples in found.items() for s in samples}
+    lengths = {k: max(len(tokenizer.encode("".join(a))) for a in v) for k, v in prompts.items()}
+    for limit in (0, 9):
+        rows = MMLU5(MMLU5.Options.model_validate({"limit": limit})).answer(context(policy(short, tokenizer)))
+        asked = {(r["task"], r["doc_id"]): r.get("cut", 0) for r in rows}
+        assert asked == {key: max(0, lengths[key] - 633) for key in asked}
+        over = sum(n > 0 for n in asked.values())
+        assert 0 < over < len(rows)
+        assert f"{over} items have a prompt longer than the model's 632 tokens" in capsys.readouterr().out
+    texts = instances("generate_until", [(Writer()(n, n), {"until": [], "max_gen_toks": 40}) for n in (3, 200, 150)])
+    short.config.max_position_embeddings = 512
+    lm = PolicyLM(policy(short, tokenizer), 2)
+    lm.generate_until(texts)
+    lengths = {("t", i): len(tokenizer.encode(r.args[0])) for i, r in enumerate(texts)}
+    assert lm.cut == {key: length + 40 - 512 for key, length in lengths.items() if length + 40 > 512}
+    assert set(lm.cut) == {("t", 1), ("t", 2)}
+
+
+def test_an_option_longer_than_the_window_is_told(short: Any, tokenizer: Any) -> None:
+    lm = PolicyLM(policy(short, tokenizer), 2)
+    lm.loglikelihood(instances("loglikelihood", [("a", "b" * 512)]), disable_tqdm=True)
+    with pytest.raises(UserError, match="has 513 tokens, but the model takes 1 to 512: leave its question out"):
+        lm.loglikelihood(instances("loglikelihood", [("a", "b" * 513)]), disable_tqdm=True)
+    with pytest.raises(UserError, match="has 0 tokens"):
+        lm.loglikelihood(instances("loglikelihood", [("a", "")]), disable_tqdm=True)
 
 
 def test_definitions_hash_what_they_include(tmp_path: Path) -> None:
@@ -481,7 +520,7 @@ def test_a_comparison_with_subjects(data: Path, tmp_path: Path, cli: Any) -> Non
         "arc_challenge_0shot": {},
         "lm_eval:arc_challenge": {"shots": 1},
     }
-    write_splits(data, "arc_challenge", dict(ARC25.source.local()["default"]))
+    write_splits(data, "arc_challenge", ARC25.source.local()["default"])
     (tmp_path / "known.yaml").write_text(yaml.safe_dump(tiny))
     done = cli("compare", "known.yaml", "--data-dir", data, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -138,6 +138,16 @@ def test_long_answers_are_cut_and_long_prompts_are_not_valid(
     assert found[2]["policy"] is None  # cut, both are one
 
 
+def test_no_more_is_read_than_the_model_holds(folder: Path, context: EvalContext) -> None:
+    """The default of max_length with a model of 20 tokens is 20."""
+    write(folder, [{"prompt": "Hi?", "chosen": "a" * 50, "rejected": "a" * 9 + "b" * 50, "subset": "s"}])
+    for policy in (context.policy, context.start):
+        policy.model.config.max_position_embeddings = 20
+    found = RewardBench().answer(context)
+    assert found == RewardBench(RewardBenchOptions(max_length=20)).answer(context)
+    assert found[0]["policy"]["tokens"] == [14, 14]
+
+
 def test_templates_that_write_a_finished_turn_otherwise(load: Callable[[], Any], tokenizer: Any) -> None:
     import copy
 
@@ -260,6 +270,8 @@ def test_all_formats_hold_the_same_pairs(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 GOOD = '{"prompt": "p", "chosen": "a", "rejected": "b", "subset": "s"}'
+NAMED = GOOD.replace("}", ', "id": 7}')
+TWICE = "\n".join([NAMED, NAMED.replace("7", "8"), NAMED.replace('"b"', '"c"')])
 
 
 @pytest.mark.parametrize(
@@ -270,6 +282,9 @@ GOOD = '{"prompt": "p", "chosen": "a", "rejected": "b", "subset": "s"}'
         (GOOD.replace('"a"', '["a"]'), "line 1: a text is expected for 'chosen', not list"),
         (GOOD.replace('"p"', '" "'), "line 1: a text is expected for 'prompt', not an empty one"),
         (GOOD.replace('"s"', "null"), "line 1: a name is expected for 'subset', not nothing"),
+        (GOOD.replace('"a"', '"\\udfff"'), "line 1: 'chosen' holds half of a surrogate pair"),
+        (GOOD.replace("}", ', "id": "\\ud800"}'), "line 1: 'id' holds half of a surrogate pair"),
+        (TWICE, "line 3: line 1 has the id 's/7' too: give each its own, or none"),
         ("", "holds no pair"),
     ],
 )  # fmt: skip
@@ -286,10 +301,18 @@ def test_bad_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(tmp_path))
     path = write(tmp_path, own_pairs(), "filtered.parquet")
     path.write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="is no Parquet file"):
+    with pytest.raises(UserError, match="cannot be read as Parquet"):
         RewardBench()
     write(tmp_path, [{k: v for k, v in r.items() if k != "subset"} for r in own_pairs()], "filtered.parquet")
-    with pytest.raises(UserError, match="the column 'subset' is missing"):
+    with pytest.raises(UserError, match="row 1: the key 'subset' is missing"):
+        RewardBench()
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist(own_pairs())
+    broken = pyarrow.array([b"Hi?"] * 6 + [b"\xff"] + [b"Hi?"] * 5).view(pyarrow.string())
+    pyarrow.parquet.write_table(table.set_column(table.schema.get_field_index("prompt"), "prompt", broken), path)
+    with pytest.raises(UserError, match=r"filtered.parquet, row 7, is not UTF-8: convert it"):
         RewardBench()
     path.unlink()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -299,6 +322,34 @@ def test_bad_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UserError, match="2 subjects"):
         write(tmp_path, own_pairs())
         data.chosen(data.locate(), 1, 0)
+
+
+def test_pairs_that_stand_twice_are_told(
+    folder: Path, context: EvalContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under ids of their own, or in two subsets; the whole official set keeps its ids, whatever they are."""
+    path = write(folder, [*own_pairs(), own_pairs()[3] | {"id": 99}, own_pairs()[3] | {"subset": "third"}])
+    RewardBench().answer(context)
+    assert "rewardbench: 1 of 14 pairs repeat an earlier one and count again" in capsys.readouterr().out
+    rows = [
+        {"prompt": "x", "chosen": "a", "rejected": "b", "subset": s, "id": 0}
+        for s, n in SIZES.items()
+        for _ in range(n)
+    ]
+    write(folder, rows)
+    assert RewardBench().label == "official set"
+    write(folder, rows[1:])
+    with pytest.raises(UserError, match=f"{path}, line 2: line 1 has the id 'alpacaeval-easy/0' too"):
+        RewardBench()
+
+
+def test_prompts_are_told_for_the_check_of_training_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, [*own_pairs(), own_pairs()[0] | {"id": 99}])
+    assert RewardBench().asked() == [f"Question {i}?" for i in range(12)]
+    drawn = RewardBench(RewardBenchOptions(limit=5))
+    assert drawn.asked() == [r["prompt"] for r in data.chosen(drawn.path, 5, 0)]
+    monkeypatch.delenv("SAIL_BENCH_DATA_DIR")
+    assert RewardBench().asked() == []
 
 
 # reward models
@@ -375,6 +426,28 @@ def test_reward_models_on_pairs(reward_dirs: list[Path], folder: Path, tokenizer
     assert again["scores"] == report["scores"]
     cut, _ = invoke("--model", reward_dirs[0], "--data-dir", folder, "--store", tmp_path / "store", "--max-length", 12)
     assert any("longer than --max-length" in w for w in cut["warnings"])
+
+
+def test_pairs_that_a_reward_model_sees_as_one_are_not_valid(reward_dirs: list[Path], tmp_path: Path) -> None:
+    """The same rule as for policies: no room for an answer, or one beginning after the cut."""
+    rows = [
+        {"prompt": "Hi?", "chosen": "a" * 50, "rejected": "a" * 9 + "b" * 50, "subset": "cut apart"},
+        {"prompt": "Hi?" * 40, "chosen": "a", "rejected": "b", "subset": "no room"},
+        {"prompt": "Hi?", "chosen": "c" * 60, "rejected": "c" * 70, "subset": "cut to one"},
+        {"prompt": "Hi?", "chosen": "d", "rejected": "d", "subset": "one"},
+        {"prompt": "Hi?", "chosen": "e", "rejected": "f", "subset": "short"},
+    ]
+    write(tmp_path, rows)
+    options = ("--model", reward_dirs[0], "--data-dir", tmp_path, "--store", tmp_path / "store")
+    for _ in range(2):  # the second time from what is kept
+        report, _ = invoke(*options, "--max-length", 20)
+        row = report["scores"][0]
+        assert (row["n_valid"], row["n_total"]) == (2, 5)
+        valid = {name: subset["n_valid"] for name, subset in row["subsets"].items()}
+        assert valid == {"cut apart": 1, "no room": 0, "cut to one": 0, "one": 0, "short": 1}
+        assert any("2 pairs have the same beginning twice, or no room for an answer" in w for w in report["warnings"])
+    whole, _ = invoke(*options)
+    assert whole["scores"][0]["n_valid"] == 4
 
 
 def test_reward_model_errors_are_told(reward_dirs: list[Path], tmp_path: Path) -> None:

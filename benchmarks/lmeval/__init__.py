@@ -7,7 +7,7 @@ log-likelihoods equal those of its own ``HFLM`` (:mod:`benchmarks.lmeval.model`)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,8 +15,7 @@ from pydantic import Field
 
 from benchmarks import datadir
 from benchmarks.lmeval import tasks
-from benchmarks.lmeval.data import ARC, MMLU, Source, Splits, subset
-from harness import files
+from benchmarks.lmeval.data import ARC, MMLU, Source, Splits, stamped, subset, table
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
 from harness.errors import UserError
 from harness.results import Columns, Metric
@@ -68,10 +67,12 @@ class LMEval(Benchmark):
         return found
 
     def answer(self, context: EvalContext) -> list[Row]:
-        """lm-eval's samples: responses, target and metrics of each item, and ``weight``: items that it stands for."""
+        """lm-eval's samples: responses, target and metrics of each item; ``weight``: items that it stands for; ``cut``:
+        tokens of its prompt that the model's length left no room for."""
         from benchmarks.lmeval import run
         from benchmarks.lmeval.model import PolicyLM
 
+        self.tell(self.notes())
         with run.quiet(), context.policy.meter.phase("eval"):
             with run.seeded():
                 built = {task.config.task: task for task in self.tasks()}
@@ -82,12 +83,28 @@ class LMEval(Benchmark):
             with run.seeded():
                 results = run.simple_evaluate(lm, list(built.values()), self.shots, chosen, self.chat)
         found = run.rows(results)
+        places = {task: dict(enumerate(chosen[task])) if chosen else {} for task in sizes}
+        cut = {(task, places[task].get(at, at)): tokens for (task, at), tokens in lm.cut.items()}
+        for row in found:
+            if (row["task"], row["doc_id"]) in cut:
+                row["cut"] = cut[row["task"], row["doc_id"]]
+        if cut:
+            self.tell([f"{len(cut):,} items have a prompt longer than the model's {lm.max_length:,} tokens: it is cut"])
         if chosen:
             for row in found:
                 row["weight"] = round(sizes[row["task"]] / len(chosen[row["task"]]), 6)
         for row in found:
             row["higher"] = {k: results["higher_is_better"][row["task"]].get(k) for k in row["metrics"]}
         return found
+
+    def notes(self) -> list[str]:
+        """What the log says of the data."""
+        return []
+
+    def tell(self, sentences: Sequence[str]) -> None:
+        """Sentences for the run's log."""
+        for sentence in sentences:
+            print(f"{self.name}: {sentence}", flush=True)
 
     def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
         """Each metric that is a mean over items, or a perplexity; the first one, or ``main``, is primary."""
@@ -176,21 +193,43 @@ class Official(LMEval):
         """The source's.
 
         Raises:
-            UserError: no source, or a limit that leaves a subject out.
+            UserError: no source, a row that is no question, a subject that lm-eval does not know or with fewer examples
+                than are shown, or a limit that leaves a subject out.
         """
         found = self.source.identity()
+        self._local()
+        self.source.suffice(self.shots or 0)
         subset(self.source.sizes() or dict.fromkeys(self.definitions(), self.source.size), self.options.limit or 10**9)
         return found
 
     def tasks(self) -> list[Any]:
         """From ``--data-dir``, else from the Hub at a pinned revision; the definitions are the same."""
+        data = self._local()
+        chosen = {name: path for name, path in self.definitions().items() if not data or name in data}
+        return tasks.build(chosen, data, {"revision": self.source.revision})
+
+    def _local(self) -> dict[str, Splits]:
+        """Rows of the data folder by task and split."""
         data = {self.task_of(stratum): splits for stratum, splits in self.source.local().items()}
-        paths = self.definitions()
-        unknown = [name for name in data if name not in paths]
+        known = self.definitions()
+        unknown = [name for name in data if name not in known]
         if unknown:
             raise UserError(f"lm-eval has no task {unknown[0]!r}: mend the subjects in {self.source.folder}")
-        chosen = {name: path for name, path in paths.items() if not data or name in data}
-        return tasks.build(chosen, data, {"revision": self.source.revision})
+        return data
+
+    def asked(self) -> list[str]:
+        """The questions of the data folder, without their options; none where they are on the Hub."""
+        data = {name: splits["test"] for name, splits in self._local().items()}
+        sizes = {name: len(found) for name, found in data.items()}
+        drawn = subset(sizes, self.options.limit or sum(sizes.values()), self.options.seed)
+        return [data[name][place]["question"] for name, places in drawn.items() for place in places]
+
+    def notes(self) -> list[str]:
+        """Questions that stand there twice."""
+        found = self.source.questions()
+        if found is None or not found.repeated:
+            return []
+        return [f"{found.repeated:,} of {self.source.count():,} questions repeat an earlier one and count again"]
 
     def task_of(self, stratum: str) -> str:
         """lm-eval's task of a stratum."""
@@ -301,7 +340,15 @@ class AnyTask(LMEval):
         super().__init__(options)
         self.shots, self.chat = self.options.shots, self.options.chat
         if self.options.limit:
-            self.label = f"{self.options.limit} drawn"
+            self.label = f"{self.options.limit} drawn"  # of how many is not always known
+
+    def protocol(self) -> dict[str, Any]:
+        """With how many questions there are in the label, where local files tell."""
+        found, limit = super().protocol(), self.options.limit
+        there = len(self._splits().get(tasks.tested(self.definitions()[self.task]), []))
+        if limit and there:
+            found["label"] = f"{limit:,} of {there:,}, drawn" if limit < there else AnyTask.label
+        return found
 
     def definitions(self) -> dict[str, Path]:
         """The task's."""
@@ -313,9 +360,13 @@ class AnyTask(LMEval):
         folder = datadir.folder("lm_eval", self.task)
         return {path.stem: path for path in sorted(folder.glob("*.jsonl"))} if folder else {}
 
+    def _splits(self) -> Splits:
+        return {split: list(table(*stamped(path))) for split, path in self._files().items()}
+
     def identity(self) -> str:
-        """A hash of the local files, or the Hub's revision."""
+        """A hash of the local files, which are read and checked, or the Hub's revision."""
         if paths := self._files():
+            self._splits()
             return datadir.sha256(*paths.values())
         if not self.options.revision:
             raise UserError(
@@ -326,7 +377,7 @@ class AnyTask(LMEval):
 
     def tasks(self) -> list[Any]:
         """The one task."""
-        found: Splits = {split: files.rows(path) for split, path in self._files().items()}
+        found = self._splits()
         data = {self.task: found} if found else {}
         built = tasks.build(self.definitions(), data, {"revision": self.options.revision})
         if self.shots and built[0].config.num_fewshot == 0:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from benchmarks import datadir
+from benchmarks.lmeval import rows
 from harness import files, hub
 from harness.benchmark import Row
 from harness.errors import UserError
+from harness.formats import Malformed
 from sail.noise import generator
 
 Splits = dict[str, list[Row]]
@@ -19,18 +20,29 @@ ONE = "default"
 
 
 @dataclass(frozen=True)
+class Questions:
+    """What a data folder holds: a hash of the files, rows by stratum and split, and how many of the questions repeat an
+    earlier one of their stratum (the official MMLU has some)."""
+
+    identity: str
+    strata: Mapping[str, Splits]
+    repeated: int
+
+
+@dataclass(frozen=True, eq=False)
 class Source:
-    """A question set: its folder under the data folder (files in order of preference, by split; ``tested`` is the one
-    asked), its place on the Hub, and how many questions ``tested`` has when it is whole."""
+    """A question set: its folder under the data folder (files in order of preference, by split; ``test`` is the one
+    asked, ``shown`` gives the examples), its place on the Hub, how many questions ``test`` has when it is whole, what
+    checks a row, and the key of its stratum."""
 
     folder: str
     files: Mapping[str, tuple[str, ...]]
     repository: str
     revision: str
     size: int
-    tested: str = "test"
+    check: Callable[[Row], Row]
+    shown: str
     by: str = ""
-    labels: tuple[str, ...] = field(default=("A", "B", "C", "D", "E"))
 
     def paths(self) -> dict[str, Path]:
         """The set's files by split; empty where the data folder has none.
@@ -50,11 +62,10 @@ class Source:
         """Where the questions come from: a hash of the files, or the Hub's revision.
 
         Raises:
-            UserError: neither is at hand.
+            UserError: neither is at hand, or a row is no question.
         """
-        paths = self.paths()
-        if paths:
-            return _facts(self.by, *_stamped(paths))[0]
+        if found := self.questions():
+            return found.identity
         if not hub.reachable(self.repository, self.revision):
             wanted = ", ".join(f"{self.folder}/{names[0]}" for names in self.files.values())
             raise UserError(
@@ -62,41 +73,42 @@ class Source:
             )
         return f"{self.repository}@{self.revision}"
 
+    def questions(self) -> Questions | None:
+        """What the data folder holds, read and checked once a process; None where it has none.
+
+        Raises:
+            UserError: a row is no question (file and line are named), or there is none.
+        """
+        paths = self.paths()
+        return _questions(self, *((split, *stamped(path)) for split, path in paths.items())) if paths else None
+
     def count(self) -> int:
         """Questions that are there."""
-        paths = self.paths()
-        return sum(self.sizes().values()) if paths else self.size
+        return sum(self.sizes().values()) if self.paths() else self.size
 
     def sizes(self) -> dict[str, int]:
         """Questions that are there, by stratum; empty where the data folder has none."""
-        paths = self.paths()
-        return _facts(self.by, *_stamped({self.tested: paths[self.tested]}))[1] if paths else {}
+        return {stratum: len(splits["test"]) for stratum, splits in self.local().items()}
 
-    def local(self) -> dict[str, Splits]:
+    def local(self) -> Mapping[str, Splits]:
         """Rows by stratum and split, as lm-eval's tasks expect them; empty where the data folder has none."""
-        found: dict[str, Splits] = {}
-        for split, path in self.paths().items():
-            for row in files.rows(path, ["question", "choices", *([self.by] if self.by else [])]):
-                stratum = str(row[self.by]) if self.by else ONE
-                found.setdefault(stratum, {}).setdefault(split, []).append(self._official(row, path))
-        return found
+        found = self.questions()
+        return found.strata if found else {}
 
-    def _official(self, row: Row, path: Path) -> Row:
-        """Letters as options' labels and an index as the answer are accepted beside the Hub's own columns."""
-        try:
-            if self.by:
-                answer = row["answer"] if isinstance(row["answer"], int) else "ABCD".index(row["answer"])
-                head = {"question": row["question"], self.by: row[self.by]}
-                return {**head, "choices": list(row["choices"]), "answer": answer}
-            choices = row["choices"]
-            if isinstance(choices, list):
-                choices = {"text": choices, "label": list(row.get("labels") or self.labels[: len(choices)])}
-            key = row["answerKey"] if "answerKey" in row else choices["label"][row["answer"]]
-            return {"id": str(row.get("id") or ""), "question": row["question"], "choices": choices, "answerKey": key}
-        except (KeyError, IndexError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{path} has a row that is no question with options and an answer ({type(error).__name__}: {error})"
-            ) from None
+    def suffice(self, shots: int) -> None:
+        """Whether each stratum has ``shots`` rows to show as examples.
+
+        Raises:
+            UserError: one has fewer.
+        """
+        for stratum, splits in self.local().items():
+            there = len(splits.get(self.shown, []))
+            if there < shots:
+                whose = f" of the {self.by} {stratum!r}" if self.by else ""
+                raise UserError(
+                    f"{self.paths()[self.shown]} has {there} questions{whose}, but {shots} are shown as examples: "
+                    "add the others"
+                )
 
 
 MMLU = Source(
@@ -105,6 +117,8 @@ MMLU = Source(
     "cais/mmlu",
     "c30699e8356da336a370243923dbaf21066bb9fe",
     14042,
+    rows.mmlu,
+    "dev",
     by="subject",
 )
 ARC = Source(
@@ -113,20 +127,67 @@ ARC = Source(
     "allenai/ai2_arc",
     "210d026faf9955653af8916fad021475a3f00453",
     1172,
+    rows.arc,
+    "train",
 )
 
 
-def _stamped(paths: Mapping[str, Path]) -> list[tuple[Path, int]]:
-    return [(path, path.stat().st_mtime_ns) for path in paths.values()]
+def stamped(path: Path) -> tuple[Path, int, int]:
+    """A file with what tells that it has changed."""
+    facts = path.stat()
+    return path, facts.st_size, facts.st_mtime_ns
 
 
-@lru_cache(maxsize=32)
-def _facts(by: str, *stamped: tuple[Path, int]) -> tuple[str, dict[str, int]]:
-    """Hash of some files, and the number of their rows by stratum."""
-    paths = [path for path, _ in stamped]
-    wanted = ["question", "choices", *([by] if by else [])]
-    strata = Counter(str(row[by]) if by else ONE for path in paths for row in files.rows(path, wanted))
-    return datadir.sha256(*paths), dict(strata)
+@lru_cache(maxsize=4)
+def _questions(source: Source, *parts: tuple[str, Path, int, int]) -> Questions:
+    """Rows of some files by stratum; what has no question to ask is left out."""
+    strata: dict[str, Splits] = {}
+    said: set[tuple[str, ...]] = set()
+    for split, path, *_ in parts:
+        ids: dict[tuple[str, str], str] = {}
+        for where, row in _rows(path, ["question", "choices", *([source.by] if source.by else [])]):
+            try:
+                found = source.check(row)
+            except Malformed as error:
+                raise UserError(f"{path}, {where}: {error}") from None
+            stratum = found[source.by] if source.by else ONE
+            strata.setdefault(stratum, {}).setdefault(split, []).append(found)
+            if split != "test":
+                continue
+            name = (stratum, str(row.get("id")))
+            if row.get("id") not in (None, "") and ids.setdefault(name, where) != where:
+                raise UserError(f"{path}, {where}: {ids[name]} has the id {row['id']!r} too: give each its own")
+            said.add((stratum, found["question"], str(found["choices"])))
+    asked = {stratum: splits for stratum, splits in strata.items() if "test" in splits}
+    count = sum(len(splits["test"]) for splits in asked.values())
+    return Questions(datadir.sha256(*(path for _, path, *_ in parts)), asked, count - len(said))
+
+
+def _rows(path: Path, needed: Sequence[str] = ()) -> list[tuple[str, Row]]:
+    found = files.numbered(path, needed)
+    if not found:
+        raise UserError(f"{path} holds no row: fill it or remove it")
+    return found
+
+
+@lru_cache(maxsize=8)
+def table(path: Path, size: int, stamp: int) -> tuple[Row, ...]:
+    """Rows of a split of any task (:func:`stamped`).
+
+    Raises:
+        UserError: a line is none, or a column holds values of two kinds (file and line are named).
+    """
+    known: dict[str, tuple[str, str]] = {}
+    found = _rows(path)
+    for where, row in found:
+        try:
+            for key, kind in rows.kinds(row):
+                if known.setdefault(key, (kind, where))[0] != kind:
+                    before, place = known[key]
+                    raise Malformed(f"{key!r} is {kind}, but {before} in {place}: give each column one kind of value")
+        except Malformed as error:
+            raise UserError(f"{path}, {where}: {error}") from None
+    return tuple(row for _, row in found)
 
 
 def subset(sizes: Mapping[str, int], limit: int, seed: int = 0) -> dict[str, list[int]]:

@@ -20,7 +20,11 @@ Request = tuple[Any, list[int], list[int]]
 
 
 class PolicyLM(HFLM):  # type: ignore[misc]
-    """A :class:`Policy` as lm-eval asks it: ``loglikelihood``, ``loglikelihood_rolling`` and ``generate_until``."""
+    """A :class:`Policy` as lm-eval asks it: ``loglikelihood``, ``loglikelihood_rolling`` and ``generate_until``.
+
+    ``cut``: by task and place of an item among those asked, how many tokens of its prompt the model's length left no
+    room for (those from the left). Texts for a perplexity are windowed, not cut.
+    """
 
     def __init__(
         self,
@@ -31,17 +35,41 @@ class PolicyLM(HFLM):  # type: ignore[misc]
     ) -> None:
         super().__init__(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch_size)
         self.policy, self._rows, self._progress, self._expect = policy, batch_size, progress, expect
+        self.cut: dict[tuple[str, int], int] = {}
+        self._cuts: list[int] = []
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        """Cut from the left to the model's length as ``HFLM`` cuts."""
-        rows = []
+        """Cut from the left to the model's length as ``HFLM`` cuts.
+
+        Raises:
+            UserError: an option alone is longer than that, or has no token.
+        """
+        rows, most = [], self.max_length + 1
         for _, context, continuation in requests:
-            whole = (context + continuation)[-(self.max_length + 1) :]
+            if not 0 < len(continuation) < most:
+                raise UserError(
+                    f"An option of lm-eval's task has {len(continuation):,} tokens, but the model takes 1 to "
+                    f"{self.max_length:,}: leave its question out, or the benchmark for this model"
+                )
+            whole = (context + continuation)[-most:]
             rows.append((whole[: -len(continuation)], continuation))
+        self._cuts = [max(0, len(context) + len(continuation) - most) for _, context, continuation in requests]
         self._expect(len(rows))
         return self.policy.continuation_logps(rows, self._rows, self._progress)
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As ``HFLM``'s, with :attr:`cut`."""
+        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
+        self._note(requests, self._cuts)
+        return found
+
+    def _note(self, requests: Sequence[Any], cuts: Sequence[int]) -> None:
+        for request, tokens in zip(requests, cuts, strict=True):
+            if tokens:
+                place = (request.task_name, request.doc_id)
+                self.cut[place] = max(tokens, self.cut.get(place, 0))
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Longest contexts first, kept batch by batch; sampled answers are neither kept nor found again.
@@ -50,12 +78,15 @@ class PolicyLM(HFLM):  # type: ignore[misc]
             UserError: the answers may be as long as the model's whole length.
         """
         asked = [request.args for request in requests]
-        longest = max((normalize_gen_kwargs(s, self.max_gen_toks)["max_gen_toks"] for _, s in asked), default=0)
+        room = [normalize_gen_kwargs(settings, self.max_gen_toks)["max_gen_toks"] for _, settings in asked]
+        longest = max(room, default=0)
         if longest >= self.max_length:
             raise UserError(
                 f"lm-eval's task asks for answers of up to {longest} tokens, but the model takes {self.max_length} in "
                 "all: leave it out for this model"
             )
+        lengths = [len(self.tok_encode(text)) for text, _ in asked]
+        self._note(requests, [max(0, n + new - self.max_length) for n, new in zip(lengths, room, strict=True)])
         if any(settings.get("do_sample") for _, settings in asked):
             texts: list[str] = super().generate_until(requests, disable_tqdm=True)
             return texts

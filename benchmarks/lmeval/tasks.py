@@ -14,6 +14,8 @@ from typing import Any
 from benchmarks.lmeval.data import Splits
 from harness.errors import UserError, unknown
 
+UNFIT = (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
 
 def lm_eval_version() -> str:
     """Version of the installed lm-eval.
@@ -64,6 +66,20 @@ def definition(paths: Sequence[Path]) -> str:
     return found.hexdigest()[:16]
 
 
+def tested(path: Path) -> str:
+    """The split that a task asks, by its definition: the test split, else the validation split. "" if none is said, or
+    if a function prepares the questions, which may leave some out."""
+    texts = [each.read_text(encoding="utf-8", errors="replace") for each in _closure([path]) if each.suffix != ".py"]
+    if any(re.search(r"^process_docs:", text, re.M) for text in texts):
+        return ""
+    for key in ("test_split", "validation_split"):  # a definition comes before what it includes
+        said = re.compile(rf"^{key}:([^#\n]*)", re.M)
+        found = next((match.group(1).strip(" \t\"'") for text in texts if (match := said.search(text))), "")
+        if found not in ("", "null", "~"):
+            return found
+    return ""
+
+
 def _closure(paths: Sequence[Path]) -> list[Path]:
     done: dict[Path, None] = {}
     todo = [path.resolve() for path in paths]
@@ -98,15 +114,14 @@ def build(paths: Mapping[str, Path], data: Mapping[str, Splits], fixed: Mapping[
     found = []
     for name in paths:
         entry = manager.task_index[name]
-        if name in data:
-            more: dict[str, Any] = {"custom_dataset": _loader(data[name]), "dataset_path": None}
-        else:
-            more = {"dataset_kwargs": {**((entry.cfg or {}).get("dataset_kwargs") or {}), **fixed}}
+        more: dict[str, Any] = {"dataset_kwargs": {**((entry.cfg or {}).get("dataset_kwargs") or {}), **fixed}}
         try:
+            if name in data:
+                more = {"custom_dataset": _loader(data[name]), "dataset_path": None}
             task = manager._factory.build(entry, overrides=more, registry=manager.task_index)
         except ImportError as error:
             raise UserError(f"lm-eval's task {name} needs a package that is not there ({error}): install it") from None
-        except (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, TemplateError) as error:
+        except (*UNFIT, TemplateError) as error:
             reason = f"{type(error).__name__}: {str(error).strip().split(chr(10))[0].rstrip('.')}"
             if name in data:
                 mend = "give each split and column that its data set has on the Hub"

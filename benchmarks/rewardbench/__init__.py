@@ -22,7 +22,7 @@ Ids = Sequence[int]
 
 class RewardBenchOptions(BenchmarkOptions):
     """``limit``: so many pairs, drawn by ``seed`` from the subsets in proportion (0: all). ``max_length``: tokens of a
-    prompt and an answer; a longer answer is cut."""
+    prompt and an answer, no more than the model holds; a longer answer is cut."""
 
     limit: int = Field(default=0, ge=0)
     seed: int = 0
@@ -56,9 +56,18 @@ class RewardBench(Benchmark):
             del found["seed"]
         return found
 
+    def asked(self) -> list[str]:
+        """The prompts of a local file; none where they are on the Hub."""
+        if self.path is None:
+            return []
+        pairs = data.chosen(self.path, self.options.limit, self.options.seed)
+        return list(dict.fromkeys(pair["prompt"] for pair in pairs))
+
     def answer(self, context: EvalContext) -> list[Row]:
         """Log-probabilities (nats, summed) of both answers under the policy and under start, and their tokens; None for
         a pair that cannot be judged: a prompt that fills ``max_length``, or two answers that are one."""
+        if twice := data.repeated(self.path):
+            print(f"{self.name}: {twice}", flush=True)
         pairs = data.chosen(self.path, self.options.limit, self.options.seed)
         with context.policy.meter.phase("eval"):
             ours = self._logps(context, context.policy, pairs)
@@ -71,7 +80,9 @@ class RewardBench(Benchmark):
 
     def _logps(self, context: EvalContext, policy: Policy, pairs: Sequence[Row]) -> list[dict[str, Any] | None]:
         """For each pair ``logps`` and ``tokens`` of the chosen and the rejected answer."""
-        limit = self.options.max_length
+        from harness.stored import window
+
+        limit = min(self.options.max_length, window(policy))
         encoded = []
         for pair in pairs:
             head, *tails = encode(policy, pair["prompt"], (pair["chosen"], pair["rejected"]))

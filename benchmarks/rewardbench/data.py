@@ -14,6 +14,7 @@ from benchmarks.lmeval.data import subset as drawn
 from benchmarks.rewardbench.sections import SIZES
 from harness import files, hub
 from harness.errors import UserError
+from harness.formats import HALF, halved
 
 Row = dict[str, Any]
 FOLDER = "rewardbench"
@@ -81,27 +82,16 @@ def chosen(path: Path | None, limit: int, seed: int) -> list[Row]:
     ]
 
 
+def repeated(path: Path | None) -> str:
+    """A sentence on pairs that stand there once more under another id, or none; "" if there are none."""
+    found = pairs(path)
+    again = len(found) - len({tuple(row[key] for key in TEXTS) for row in found})
+    return f"{again:,} of {len(found):,} pairs repeat an earlier one and count again" if again else ""
+
+
 @lru_cache(maxsize=2)
 def _file(path: Path, stamp: int) -> Sequence[Row]:
-    if path.suffix == ".parquet":
-        return _checked(path, ((f"row {i}", row) for i, row in enumerate(_parquet(path), 1)))
     return _checked(path, files.numbered(path, TEXTS))
-
-
-def _parquet(path: Path) -> list[Row]:
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    try:
-        names = parquet.read_schema(path).names
-        missing = next((name for name in TEXTS if name not in names), None)
-        if missing:
-            raise UserError(f"{path}: the column {missing!r} is missing")
-        found: list[Row] = parquet.read_table(path, columns=[n for n in (*TEXTS, "id") if n in names]).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
-        raise UserError(f"{path} is no Parquet file ({reason}): give JSONL or Parquet") from None
-    return found
 
 
 @lru_cache(maxsize=1)
@@ -110,14 +100,24 @@ def _hub() -> Sequence[Row]:
 
 
 def _checked(path: Path, rows: Iterable[tuple[str, Row]]) -> Sequence[Row]:
-    found = []
+    found: list[Row] = []
+    first: dict[str, str] = {}
+    twice = ""
     for place, (where, row) in enumerate(rows):
         for key in TEXTS:
             if not isinstance(row.get(key), str) or not (row[key].strip() or key in ("chosen", "rejected")):
                 told = "a text is expected" if key != "subset" else "a name is expected"
                 raise UserError(f"{os.fspath(path)}, {where}: {told} for {key!r}, not {_short(row.get(key))}")
-        name = row["id"] if row.get("id") is not None else place
-        found.append({key: row[key] for key in TEXTS} | {"id": f"{row['subset']}/{name}"})
+            if halved(row[key]):
+                raise UserError(f"{os.fspath(path)}, {where}: {key!r} holds {HALF}")
+        name = f"{row['subset']}/{row['id'] if row.get('id') is not None else place}"
+        if halved(name):
+            raise UserError(f"{os.fspath(path)}, {where}: 'id' holds {HALF}")
+        found.append({key: row[key] for key in TEXTS} | {"id": name})
+        if first.setdefault(name, where) != where and not twice:
+            twice = f"{os.fspath(path)}, {where}: {first[name]} has the id {name!r} too: give each its own, or none"
+    if twice and Counter(row["subset"] for row in found) != SIZES:  # the official pairs are taken as they are
+        raise UserError(twice)
     if not found:
         raise UserError(f"{path} holds no pair: give rows with {', '.join(TEXTS)}")
     return tuple(found)

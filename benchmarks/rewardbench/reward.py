@@ -14,7 +14,7 @@ from benchmarks.rewardbench import data, measured
 from benchmarks.rewardbench.sections import label
 from benchmarks.scored import Metric, Scored, columns
 from harness.cache import RowCache
-from harness.oracles.reward_model import RewardModel, RewardModelOptions
+from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
 from harness.stats.bootstrap import interval, replicates
 from harness.store import digest
 
@@ -34,13 +34,15 @@ def score(
 ) -> Scored:
     """Accuracy of each model's reward: the share of pairs whose chosen answer has the higher one, ties half.
 
-    A pair of two equal answers has no right one: it is counted and not valid. ``cache`` keeps rewards batch by batch.
+    A pair of two equal answers has no right one, nor has one whose answers are one, or have no room, after the cut at
+    ``max_length``: it is counted and not valid. ``cache`` keeps rewards batch by batch.
 
     Raises:
         UserError: no pairs, a row that is none, or a checkpoint that is no reward model.
     """
     path = data.locate(root)
     source, pairs = data.identity(path), data.chosen(path, limit, seed)
+    equal = {i for i, pair in enumerate(pairs) if pair["chosen"] == pair["rejected"]}
     metrics: dict[str, list[Any]] = {}
     facts, counts, warnings = {}, [], []
     for name in models:
@@ -48,10 +50,10 @@ def score(
         texts = [text for pair in pairs for text in (pair["chosen"], pair["rejected"])]
         rows = [pair for pair in pairs for _ in range(2)]
         judged = _judged(model, rows, texts, cache, partial(progress, name))
-        won = [
-            None if pair["chosen"] == pair["rejected"] else wins(a, b)
-            for pair, (a, _), (b, _) in zip(pairs, judged[::2], judged[1::2], strict=True)
-        ]
+        sides = list(zip(judged[::2], judged[1::2], strict=True))
+        over = {i for i, ((_, m), (_, n)) in enumerate(sides) if max(m, n) > max_length}
+        same = _same(model, pairs, over - equal)
+        won = [None if i in equal | same else wins(a, b) for i, ((a, _), (b, _)) in enumerate(sides)]
         groups, found = measured(pairs, {"accuracy": won}, {"accuracy": ("", "acc %")}, "RewardBench")
         for each in found:
             how = each.estimator
@@ -60,6 +62,7 @@ def score(
         cut = sum(length > max_length for _, length in judged)
         facts[name] = {
             "cut": cut,
+            "equal_after_cut": len(same),
             "identity": model.identity(),
             "subsets": _subsets(groups["items"]),
         }
@@ -67,9 +70,15 @@ def score(
             warnings.append(
                 f"{name}: {cut:,} of {len(texts):,} conversations are longer than --max-length and were cut"
             )
-    equal = sum(pair["chosen"] == pair["rejected"] for pair in pairs)
+        if same:
+            warnings.append(
+                f"{name}: {len(same):,} pairs have the same beginning twice, or no room for an answer, after the cut: "
+                "they are not valid"
+            )
     if equal:
-        warnings.append(f"{equal:,} pairs hold the same answer twice: they are not valid")
+        warnings.append(f"{len(equal):,} pairs hold the same answer twice: they are not valid")
+    if twice := data.repeated(path):
+        warnings.append(twice)
     sizes = data.sizes(path)
     protocol = {"data": source, "set": label(sizes, limit), "limit": limit, "seed": seed, "max_length": max_length}
     shown = [Metric(title, "acc %", *_stacked(found), len(pairs)) for title, found in metrics.items()]
@@ -104,6 +113,22 @@ def _judged(
     return [(found[key][0], found[key][1]) for key in keys]
 
 
+def _same(model: RewardModel, pairs: Sequence[dict[str, Any]], places: set[int]) -> set[int]:
+    """Those places whose pairs are one text twice as the model sees them, cut. The checkpoint is not loaded."""
+    if not places:
+        return set()
+    from transformers import AutoTokenizer
+
+    name, _, revision = model.options.model.partition("@")
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or None)
+    most = model.options.max_length
+
+    def seen(pair: dict[str, Any], side: str) -> list[int]:
+        return conversation(tokenizer, pair, pair[side])[:most]
+
+    return {i for i in places if seen(pairs[i], "chosen") == seen(pairs[i], "rejected")}
+
+
 def _subsets(items: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
     """Accuracy of each subset in percent, with its interval and counts."""
     found = {}
@@ -130,8 +155,15 @@ def table(report: Mapping[str, Any]) -> Any:
         shown.add_column(row["model"], justify="right")
     for name in report["scores"][0]["subsets"]:
         cells = [row["subsets"][name] for row in report["scores"]]
-        told = [
-            f"{c['value']:.1f} [{c['low']:.1f}, {c['high']:.1f}]" if c["value"] is not None else "n/a" for c in cells
-        ]
-        shown.add_row(name, f"{cells[0]['n_valid']} / {cells[0]['n_total']}", *told)
+        valid = sorted({c["n_valid"] for c in cells})  # a tokenizer may leave no room where another does
+        count = "-".join(str(v) for v in dict.fromkeys((valid[0], valid[-1])))
+        shown.add_row(name, f"{count} / {cells[0]['n_total']}", *map(_told, cells))
     return shown
+
+
+def _told(cell: Mapping[str, Any]) -> str:
+    """Of one valid pair there is a share and no interval."""
+    if cell["value"] is None:
+        return "n/a"
+    interval = "" if cell["low"] is None else f" [{cell['low']:.1f}, {cell['high']:.1f}]"
+    return f"{cell['value']:.1f}{interval}"
