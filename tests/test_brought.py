@@ -356,6 +356,15 @@ def test_a_comparison_from_files_to_page(tmp_path: Path, cli: Callable[..., Any]
     scored = result.benchmark("preference")
     assert scored is not None and scored.label == "own data" and scored.metric("gold_reward").n_valid == 6
     assert result.learning_rate in TWO["learning_rates"]
+    # no oracle in training, one in evaluation: the honest setting for offline methods
+    asked = {"benchmarks": {"preference": {"max_new_tokens": 6}}, "eval_oracle": reward, "name": "judged"}
+    recipe(folder, **asked)
+    done = cli("compare", folder / "mine.yaml", *more, "--results", tmp_path / "results", "--methods", "start,dpo")
+    assert done.returncode == 0, done.stderr
+    result = read_result(tmp_path / "results" / "judged" / "pairs-16" / "dpo" / "seed-0.json")
+    scored = result.benchmark("preference")
+    assert scored is not None and scored.metric("gold_reward").n_valid == 6
+    assert result.oracles["training"]["oracle"] == "none"
 
 
 def test_the_page_says_nothing_of_sampled_pairs() -> None:
