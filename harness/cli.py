@@ -250,6 +250,7 @@ def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Official data, to find judgments of official sets.")
 def rescore(recipe: str | None, results: Path, store: Path, data_dir: Path | None) -> None:
     """Compute the scores of RECIPE (all if none is named) again from what is stored: no model, no judge."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # data that are not here are not fetched for it
     from harness.rescore import rescore as run
 
     _data_dir(data_dir)

@@ -14,6 +14,8 @@ from harness.store import digest
 from sail.types import Completion, Request
 
 CHUNK = 256  # requests between two durable writes; within, vLLM batches as it likes
+_LIVE: list[VllmPolicy] = []  # with an engine, the one used last at the end
+AT_ONCE, MEMORY = 2, 0.4  # a policy and its baseline share the device: so many engines, each with that part of it
 
 
 class VllmPolicy(Policy):
@@ -40,7 +42,27 @@ class VllmPolicy(Policy):
         """Name of the weights and of what samples from them, in caches."""
         return f"{self.identity}@vllm{digest(self.options)}"
 
+    def close(self) -> None:
+        """Give the engine's memory back; the next request starts another."""
+        import gc
+
+        import torch
+
+        core = getattr(getattr(self._llm, "llm_engine", None), "engine_core", None)
+        self._llm = None
+        if hasattr(core, "shutdown"):
+            core.shutdown()
+        del core
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def _engine(self) -> Any:
+        if self in _LIVE:
+            _LIVE.remove(self)
+        while len(_LIVE) >= AT_ONCE:
+            _LIVE.pop(0).close()
+        _LIVE.append(self)
         if self._llm is None:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -54,7 +76,7 @@ class VllmPolicy(Policy):
                 self.model.save_pretrained(folder)
                 self.tokenizer.save_pretrained(folder)
                 dtype = str(self.model.dtype).removeprefix("torch.")
-                settings: dict[str, Any] = {"dtype": dtype, "disable_log_stats": True, "gpu_memory_utilization": 0.5}
+                settings: dict[str, Any] = {"dtype": dtype, "disable_log_stats": True, "gpu_memory_utilization": MEMORY}
                 self._llm = LLM(model=folder, **settings | self.options)
         return self._llm
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,15 @@ def test_retry_after_is_waited_for(serve: Any, monkeypatch: pytest.MonkeyPatch) 
     started = time.perf_counter()
     Client(endpoint(server)).ask(calls(1))
     assert time.perf_counter() - started >= 0.7
+
+
+def test_retry_after_may_be_a_date() -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    assert 85 < (module._retry_after({"retry-after": later}) or 0) <= 90
+    assert module._retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert module._retry_after({"retry-after": "2.5"}) == 2.5
+    assert module._retry_after({"retry-after": "soon"}) is None
+    assert module._retry_after({}) is None
 
 
 def test_nothing_is_judged_twice_after_a_stop(serve: Any, tmp_path: Path) -> None:

@@ -82,6 +82,19 @@ def test_operations_are_charged_as_transformers_would(pair: tuple[Policy, Policy
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-3)
 
 
+def test_no_more_than_two_engines_live_at_once(pair: tuple[Policy, Policy]) -> None:
+    """A policy and its baseline; the third takes the place of the one unused longest, which starts again when asked."""
+    first = pair[1]
+    assert isinstance(first, VllmPolicy)
+    one = [Request(asked(first, 0.0)[0].prompt, 5, 0.0, ("again", 0))]
+    plain = [Policy(first.model, first.tokenizer, f"p{i}", meter=Meter(Ledger()), cache=None) for i in range(3)]
+    uncached = [VllmPolicy.over(policy, OPTIONS) for policy in plain]
+    answers = [policy.sample(one) for policy in uncached]
+    assert [policy._llm is None for policy in (first, *uncached)] == [True, True, False, False]
+    assert uncached[0].sample(one) == answers[0] == answers[1] == answers[2]
+    assert [policy._llm is None for policy in uncached] == [False, True, False]
+
+
 def test_a_comparison_with_the_engine(cli: Any, tmp_path: Path) -> None:
     import yaml
 

@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.endpoint import Endpoint
@@ -304,8 +306,13 @@ def _read(answer: Any, empty: bool) -> Reply:
 
 
 def _retry_after(headers: Any) -> float | None:
-    """Seconds of a Retry-After header (a number; a date is left to the backoff)."""
+    """Seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3)."""
+    told = headers.get("retry-after") or ""
     try:
-        return max(0.0, float(headers.get("retry-after")))
-    except (TypeError, ValueError):
+        return max(0.0, float(told))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
+    except ValueError:
         return None
