@@ -48,9 +48,9 @@ class VllmPolicy(Policy):
 
         import torch
 
-        core = getattr(getattr(self._llm, "llm_engine", None), "engine_core", None)
+        core: Any = getattr(getattr(self._llm, "llm_engine", None), "engine_core", None)
         self._llm = None
-        if hasattr(core, "shutdown"):
+        if core is not None:
             core.shutdown()
         del core
         gc.collect()
