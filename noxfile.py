@@ -52,9 +52,11 @@ def leaderboard(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, slow ones included; `-- -m 'not slow'` for the quick ones."""
+    """All tests, slow ones included; `-- -m 'not slow'` for the quick ones. Two files at a time, one thread each: most
+    of a test's time is the start of a process."""
     prepare(session, ".[dev]")
-    session.run("pytest", *session.posargs)
+    two = [] if "--pdb" in session.posargs else ["-n", "2", "--dist", "loadfile"]
+    session.run("pytest", *two, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
