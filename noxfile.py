@@ -72,7 +72,7 @@ def lint(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Step time of SAIL-DP against TRL's DPOTrainer, side by side; `-- tiny 5` for a quick look."""
     prepare(session)
-    session.run("python", "-m", "harness.bench.overhead", *session.posargs)
+    session.run("python", "-m", "tests.speed.overhead", *session.posargs)
 
 
 @nox.session(default=False)
@@ -80,15 +80,15 @@ def statistics(session: nox.Session) -> None:
     """Coverage of the intervals and time of scoring, on published judgments; `-- ../shared/golden 200` is a look."""
     prepare(session, ".[dev]")
     arguments = session.posargs or ["../shared/golden"]
-    session.run("python", "-m", "harness.bench.scoring_speed", arguments[0])
-    session.run("python", "-m", "harness.bench.coverage", *arguments)
+    session.run("python", "-m", "tests.speed.scoring_speed", arguments[0])
+    session.run("python", "-m", "tests.speed.coverage", *arguments)
 
 
 @nox.session(default=False)
 def lm_eval(session: nox.Session) -> None:
     """MMLU and ARC-Challenge against plain lm-eval, item by item; `-- ../shared/golden --part mmlu --limit 20`."""
     prepare(session, ".[dev]")
-    session.run("python", "-m", "harness.bench.lm_eval_speed", *(session.posargs or ["../shared/golden"]))
+    session.run("python", "-m", "tests.speed.lm_eval_speed", *(session.posargs or ["../shared/golden"]))
 
 
 @nox.session(default=False)

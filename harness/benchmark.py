@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from harness.errors import UserError
-from harness.results import BenchmarkResult, Columns, Estimator, Metric
-from harness.stats.bootstrap import interval, replicates, valued
-from harness.store import digest
+from harness.score.metrics import evaluate
+from harness.score.results import BenchmarkResult, Columns, Metric
+from harness.store.json_files import digest
 from sail.types import Request
 
 if TYPE_CHECKING:
-    from harness.judge.client import Call, Reply
+    from harness.answer.client import Call, Reply
+    from harness.answer.policy import Policy
     from harness.judge.local import LocalJudge
-    from harness.meter import MeteredOracle
-    from harness.policy import Policy
+    from harness.oracles.metered import MeteredOracle
+
 
 Row = dict[str, Any]
 
@@ -125,46 +125,6 @@ class Benchmark:
     def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
         """Per-prompt columns by group (each with ``id``) and the metrics to compute from them. Pure."""
         raise NotImplementedError
-
-
-def metric(
-    name: str,
-    title: str,
-    unit: str,
-    better: Literal[-1, 0, 1],
-    kind: str,
-    column: str = "",
-    *,
-    group: str = "items",
-    primary: bool = False,
-) -> Metric:
-    """A metric still without its value."""
-    estimator = Estimator(kind=kind, group=group, column=column)
-    return Metric(name=name, title=title, unit=unit, better=better, primary=primary, estimator=estimator)
-
-
-def _number(value: float) -> float | None:
-    return round(value, 6) if np.isfinite(value) else None
-
-
-def evaluate(metric: Metric, items: dict[str, Columns]) -> Metric:
-    """The metric with value, interval, minimum detectable difference and counts."""
-    columns = items[metric.estimator.group]
-    value, samples = replicates(metric.estimator.kind, columns, metric.estimator.column)
-    found = interval(value, samples, valued(columns, metric.estimator.column))
-    values = columns[metric.estimator.column] if metric.estimator.column else columns["id"]
-    flat = [v for row in values for v in (row if isinstance(row, list) else [row])]
-    total, valid = len(flat), sum(v is not None for v in flat)
-    return metric.model_copy(
-        update={
-            "value": _number(value),
-            "low": _number(found.low),
-            "high": _number(found.high),
-            "mdd": _number(2**0.5 * found.mdd),
-            "n_valid": valid,
-            "n_total": total,
-        }
-    )
 
 
 def score(

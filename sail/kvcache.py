@@ -1,7 +1,7 @@
 """A key-value cache that decoding appends to in place.
 
 transformers' ``DynamicCache`` concatenates, that is copies, all its keys and values at every token; at 64 rows of 1,500
-tokens of SmolLM2 this takes three times as long as the rest of a step (``python -m harness.bench.decoding``). Here a
+tokens of SmolLM2 this takes three times as long as the rest of a step (``python -m tests.speed.decoding``). Here a
 layer keeps buffers with room at the end, writes each new token into them, and shows the model the part that is filled.
 """
 

@@ -30,7 +30,7 @@ def golden(*parts: str) -> Path:
 @pytest.fixture(scope="session")
 def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny start policy, saved."""
-    from harness.tiny import build_tiny
+    from harness.answer.tiny_model import build_tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     model, tokenizer = build_tiny()
@@ -42,7 +42,7 @@ def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(tiny_dir: Path) -> Any:
     """Tokenizer of the tiny policy."""
-    from harness.policy import load_tokenizer
+    from harness.answer.load import load_tokenizer
 
     return load_tokenizer(tiny_dir)
 
@@ -50,7 +50,7 @@ def tokenizer(tiny_dir: Path) -> Any:
 @pytest.fixture
 def load(tiny_dir: Path) -> Callable[[], Any]:
     """Loads a fresh copy of the tiny model."""
-    from harness.policy import load_model
+    from harness.answer.load import load_model
 
     return lambda: load_model(tiny_dir)
 

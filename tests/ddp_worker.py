@@ -12,7 +12,7 @@ def main() -> None:
     import torch
     from training_kit import longest, rows, sail_trainer
 
-    from harness.policy import load_model, load_tokenizer
+    from harness.answer.load import load_model, load_tokenizer
 
     tiny, out, changes, count = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(1)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.recipe import builtin_recipes
-from harness.registry import OURS, load, plugins
-from harness.results import RunResult, read_result
+from harness.recipe.load import builtin_recipes
+from harness.run.plugins import OURS, load, plugins
+from harness.score.results import RunResult, read_result
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 ALL = [name for name, plugin in plugins("methods").items() if plugin.origin == OURS]

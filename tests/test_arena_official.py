@@ -17,12 +17,12 @@ from benchmarks.arena_hard.official import AGAIN, ArenaHard01, ArenaHard20
 from benchmarks.arena_hard.prompts import read_prompts
 from benchmarks.arena_hard.scoring import columns as columns_of
 from harness.errors import UserError
-from harness.recipe import builtin_recipes
-from harness.results import read_result
-from harness.stats.bootstrap import draws
-from harness.stats.bradley_terry import Pool, differences, style_controlled, style_offset, with_style
-from harness.stats.estimators import STYLE, equal_style, equal_style_v2, frozen_style, game_percent
-from harness.store import digest
+from harness.recipe.load import builtin_recipes
+from harness.score.bootstrap import draws
+from harness.score.bradley_terry import Pool, differences, style_controlled, style_offset, with_style
+from harness.score.estimators import STYLE, equal_style, equal_style_v2, frozen_style, game_percent
+from harness.score.results import read_result
+from harness.store.json_files import digest
 
 Cli = Any
 

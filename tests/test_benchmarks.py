@@ -12,19 +12,21 @@ import numpy as np
 import pytest
 from conftest import golden
 
-from benchmarks.choice import encode
-from benchmarks.common import mini
+from benchmarks.arena_hard.style import style
 from benchmarks.mmlu import prompt
 from benchmarks.mt_bench import REFERENCED
-from benchmarks.pairwise import style
-from harness import registry
+from benchmarks.shared.mini_set import mini
+from benchmarks.shared.multiple_choice import encode
+from harness.answer.chat import render
+from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, score
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter
 from harness.judge.local import LocalJudge
-from harness.ledger import Ledger
-from harness.meter import Meter, MeteredOracle
 from harness.oracles.constraints import ConstraintOracle, load_prompts
-from harness.policy import Policy, render
-from harness.store import read_rows
+from harness.oracles.metered import MeteredOracle
+from harness.run import plugins as registry
+from harness.store.json_files import read_rows
 
 
 def test_mini_sets_have_their_sizes_and_schemas() -> None:

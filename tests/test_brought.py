@@ -15,21 +15,13 @@ import torch
 import yaml
 from conftest import ROOT, golden
 
-from harness import files
-from harness.cache import RowCache
+from harness.answer.chat import turns
+from harness.answer.policy import Policy
+from harness.answer.start_policy import smollm2_folder
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter
 from harness.errors import UserError
-from harness.ledger import Ledger
-from harness.meter import Meter
-from harness.models import smollm2_folder
-from harness.plan import RunPlan, make_runs
-from harness.policy import Policy
-from harness.prompts import turns
-from harness.recipe import Recipe, builtin_recipes, load_recipe
-from harness.report.data import data_line
-from harness.results import read_result
-from harness.run import Run
-from harness.store import Store, digest, read_json, read_rows
-from harness.stored import (
+from harness.pairs.tokenised import (
     CUT,
     EQUAL_CUT,
     LONG_PAIR,
@@ -42,6 +34,17 @@ from harness.stored import (
     stored_pairs,
     window,
 )
+from harness.recipe.load import builtin_recipes, load_recipe
+from harness.recipe.recipe import Recipe
+from harness.report.imported_pairs import data_line
+from harness.run.make_runs import make_runs
+from harness.run.plan import RunPlan
+from harness.run.run import Run
+from harness.score.results import read_result
+from harness.store import user_files as files
+from harness.store.json_files import digest, read_json, read_rows
+from harness.store.row_cache import RowCache
+from harness.store.stages import Store
 
 METHODS = ["start", "dpo", "simpo", "sail-pp"]
 
@@ -57,7 +60,7 @@ def by_trl(rows: list[dict[str, Any]], tokenizer: Any) -> list[dict[str, Any]]:
 
 
 def canonical(number: int, *, name: str = "train") -> list[dict[str, Any]]:
-    from harness.formats import Unusable, read_trl
+    from harness.pairs.layouts import Unusable, read_trl
 
     found = []
     for raw in files.rows(golden("preference", f"ultrafeedback_binarized_{name}_prefs_500.jsonl"))[:number]:
@@ -269,7 +272,7 @@ def test_stage_keys_of_earlier_recipes_stay(tmp_path: Path) -> None:
 
 def test_prompts_of_other_benchmarks_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the mini sets, and of what --data-dir has; each holds one training prompt, written otherwise."""
-    from benchmarks.common import mini
+    from benchmarks.shared.mini_set import mini
 
     asked = {name: mini(name, "test")[0]["question"] for name in ("mmlu", "arc_challenge")}
     folder = tmp_path / "data" / "rewardbench"

@@ -12,17 +12,20 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from harness.budget import Budget, named_budgets
+from harness.budget.budget import Budget
+from harness.budget.calibration import Calibration
+from harness.budget.ledger import AXES, Ledger
+from harness.budget.spec import BudgetSpec, named_budgets
 from harness.cli import main
 from harness.errors import UserError
-from harness.ledger import AXES, Ledger
-from harness.plan import make_runs
-from harness.predict import Calibration
-from harness.recipe import BudgetSpec, Recipe, TuneSpec, builtin_recipes
-from harness.registry import OURS, load, plugins
-from harness.run import Run
-from harness.search import Point, points
-from harness.store import Store, read_rows
+from harness.recipe.load import builtin_recipes
+from harness.recipe.recipe import Recipe, TuneSpec
+from harness.recipe.search import Point, points
+from harness.run.make_runs import make_runs
+from harness.run.plugins import OURS, load, plugins
+from harness.run.run import Run
+from harness.store.json_files import read_rows
+from harness.store.stages import Store
 
 TRAINED = [n for n, p in plugins("methods").items() if p.origin == OURS and load("methods", n).trains]
 LIMITS = {"steps": 3, "pairs": 12, "train_tokens": 2500, "generated_tokens": 1100, "oracle_calls": 64, "flops": 1.5e10}
@@ -137,14 +140,14 @@ def test_a_budget_that_cannot_buy_a_step(store: Store) -> None:
 @pytest.mark.parametrize("method", ["dpo", "sail-pr", "iterative-dpo"])
 def test_resumed_ledger_is_exact(method: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ended in the middle of a step after its third, under a budget of operations: nothing counted twice or lost."""
-    import harness.training
+    from harness.train.stopping import BudgetCallback
 
     made = recipe("flops", 3.5e10)
     whole = train(made, method, Store(Path(shutil.copytree(store.root, store.root.parent / "whole"))))[0]
     assert whole.get("train", "steps") > 4
     plan = make_runs(made, "b", [method], 1, [], store)[0]
     calls = 0
-    original = harness.training.BudgetCallback.on_substep_end
+    original = BudgetCallback.on_substep_end
 
     def fails(self: Any, *args: Any, **kwargs: Any) -> None:
         nonlocal calls
@@ -153,10 +156,10 @@ def test_resumed_ledger_is_exact(method: str, store: Store, monkeypatch: pytest.
             raise ConnectionError("as if killed")
         original(self, *args, **kwargs)
 
-    monkeypatch.setattr(harness.training.BudgetCallback, "on_substep_end", fails)
+    monkeypatch.setattr(BudgetCallback, "on_substep_end", fails)
     with pytest.raises(ConnectionError):
         Run(plan, lambda kind, value: None).train(plan.points[0], 0)
-    monkeypatch.setattr(harness.training.BudgetCallback, "on_substep_end", original)
+    monkeypatch.setattr(BudgetCallback, "on_substep_end", original)
     cut = train(made, method, store)[0]
     assert cut.bought == whole.bought
     for phase, row in whole.entries.items():
@@ -168,8 +171,8 @@ def test_resumed_ledger_is_exact(method: str, store: Store, monkeypatch: pytest.
 @pytest.mark.slow
 def test_predictions_learn_from_the_first_run(store: Store) -> None:
     """The second run's operations are predicted to 5%; the first one's are predicted by the formulas alone."""
-    from harness.environment import environment
-    from harness.outlook import actual, expect
+    from harness.run.spending import actual, expect
+    from harness.store.environment import environment
 
     made = recipe("pairs", 32)
     for method in ("dpo", "kto", "online-dpo", "simpo"):
@@ -190,9 +193,9 @@ def test_predictions_learn_from_the_first_run(store: Store) -> None:
 @pytest.mark.slow
 def test_what_is_predicted_before_anything_is_there(tmp_path: Path) -> None:
     """Operations of the embedded model before it is unpacked; nothing where the model or the machine is unknown."""
-    from harness.environment import environment
-    from harness.models import build_start
-    from harness.outlook import KNOWN_CONFIGS, predicted
+    from harness.answer.start_policy import build_start
+    from harness.run.spending import KNOWN_CONFIGS, predicted
+    from harness.store.environment import environment
 
     def ahead(name: str, axis: str) -> dict[str, float]:
         raw = yaml.safe_load(builtin_recipes()[name].read_text())
@@ -209,7 +212,7 @@ def test_what_is_predicted_before_anything_is_there(tmp_path: Path) -> None:
 
 
 def test_forecast_finds_the_step_that_ends_a_run() -> None:
-    from harness.predict import Forecast
+    from harness.budget.forecast import Forecast
 
     found = Forecast({"pairs": 4, "steps": 1, "flops": 10.0}, {"flops": 2.0, "oracle_calls": 8.0}, stored=4, pairs=10)
     assert found.total(2, "flops") == 2 * 10 + 8 * 2

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.chat_template import template_text
+from harness.answer.chat import render, takes_system
+from harness.answer.chat_template import template_text
+from harness.answer.load import load_tokenizer
+from harness.answer.start_policy import build_start, start_stage
+from harness.answer.template_check import TURNS, check_template, eos_ids
 from harness.errors import UserError
-from harness.models import build_start, start_stage
-from harness.policy import load_tokenizer, render, takes_system
-from harness.recipe import Recipe, builtin_recipes, load_recipe
-from harness.store import Store, digest
-from harness.template_check import TURNS, check_template, eos_ids
+from harness.recipe.load import builtin_recipes, load_recipe
+from harness.recipe.recipe import Recipe
+from harness.store.json_files import digest
+from harness.store.stages import Store
 
 EACH = "{% for m in messages %}"
 TURN = "<|{{ m['role'] }}|>{{ m['content'] }}"

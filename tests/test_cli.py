@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness import models
+from harness.answer import start_policy as models
 from harness.errors import UserError
-from harness.recipe import builtin_recipes
-from harness.registry import plugins
+from harness.recipe.load import builtin_recipes
+from harness.run.plugins import plugins
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.recipe import builtin_recipes
-from harness.results import read_result
+from harness.recipe.load import builtin_recipes
+from harness.score.results import read_result
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 METHODS = ("start", "dpo", "sail-pr", "sail-pp", "sail-dp")

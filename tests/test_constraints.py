@@ -8,8 +8,8 @@ import pytest
 
 from harness.errors import UserError
 from harness.oracles.constraints import KINDS, ConstraintOracle, constraints_for, load_prompts, met, sentences, words
-from harness.prompts import splits
-from harness.recipe import DataSpec
+from harness.pairs.prompts import splits
+from harness.recipe.recipe import DataSpec
 
 EXAMPLES = [
     ("max_words", 3, "One two three.", "One two three four."),

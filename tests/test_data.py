@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from conftest import golden
 
-from harness import files
 from harness.errors import UserError
-from harness.formats import READERS, Malformed, Pair, Unusable, detect, extract_prompt, transcript
-from harness.overlap import overlap
-from harness.preferences import Brought, Source, brought, contaminated, locate, read
-from harness.recipe import PairsSpec
+from harness.pairs.imported import Brought, Source, brought, contaminated, locate, read
+from harness.pairs.layouts import READERS, Pair, Unusable, detect, extract_prompt, transcript
+from harness.pairs.overlap import overlap
+from harness.recipe.recipe import PairsSpec
+from harness.store import user_files as files
+from harness.store.user_files import Malformed
 
 ASKED, YES, NO = {"role": "user", "content": "Why?"}, "Because.", "No idea."
 WELL, ILL = {"role": "assistant", "content": YES}, {"role": "assistant", "content": NO}

@@ -12,11 +12,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from training_kit import dpo_trainer, longest, perturb, rows, sail_trainer
 
-from harness.flops import shape_of
-from harness.ledger import Ledger
-from harness.meter import Meter, _watch_fused_head
-from harness.policy import Policy
-from harness.predict import shape_of_config
+from harness.answer.policy import Policy
+from harness.budget.flops import shape_of, shape_of_config
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter, _watch_fused_head
 from sail.types import Request
 
 LORA = {"task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj", "v_proj", "gate_proj", "down_proj"]}

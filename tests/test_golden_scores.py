@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from benchmarks.alpaca_eval import files as alpaca_files
+from benchmarks.alpaca_eval import score_files as alpaca_files
 from benchmarks.alpaca_eval.verdict import is_switched, preference, read, win_rate
+from benchmarks.arena_hard.style import style
 from benchmarks.arena_hard.verdict import game, games, label, label_v2
-from benchmarks.mt_bench.grading import collect, fill, official_mean, prompt_name, rating
-from benchmarks.pairwise import style
-from harness.bench.scoring_speed import pool_of_16, timed
-from harness.stats.bootstrap import draws
-from harness.stats.bradley_terry import Pool, style_controlled, win_rates, with_style
-from harness.stats.length_control import ANCHOR_WEIGHT, Anchors, controlled, fit, official_fit
+from benchmarks.mt_bench.verdict_single import collect, fill, official_mean, prompt_name, rating
+from harness.score.bootstrap import draws
+from harness.score.bradley_terry import Pool, style_controlled, win_rates, with_style
+from harness.score.length_control import ANCHOR_WEIGHT, Anchors, controlled, fit, official_fit
+from tests.speed.scoring_speed import pool_of_16, timed
 
 GOLDEN = ROOT.parent / "shared" / "golden"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no published judgments at {GOLDEN}")

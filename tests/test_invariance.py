@@ -77,7 +77,7 @@ def assert_same(one: Run, two: Run, start: dict[str, torch.Tensor]) -> None:
 
 @pytest.fixture(scope="module")
 def start(tiny_dir: Path) -> dict[str, torch.Tensor]:
-    from harness.policy import load_model
+    from harness.answer.load import load_model
 
     return {n: p.detach().clone() for n, p in load_model(tiny_dir).named_parameters()}
 

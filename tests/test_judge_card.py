@@ -15,20 +15,20 @@ from conftest import ROOT, golden
 from judge_server import Behaviour, Handler, completion
 from test_report import run
 
+from harness.answer.client import Reply
+from harness.answer.start_policy import start_stage
 from harness.errors import UserError
-from harness.judge import card as cards
-from harness.judge.client import Reply
+from harness.judge import card_figures as cards
+from harness.judge.card_pairs import Pair, pairs_file, read_pairs
+from harness.judge.card_questions import letter, read
 from harness.judge.local import LocalJudge
-from harness.judge.pairs import Pair, pairs_file, read_pairs
 from harness.judge.prompts import identity
-from harness.judge.trial import letter, read
-from harness.models import start_stage
 from harness.report.judge_card import page
 from harness.report.leaderboard import render, stale, write_leaderboard
-from harness.results import BenchmarkResult, Columns, Metric, read_card, result_path, write_result
-from harness.stats.bootstrap import draws
-from harness.stats.estimators import length_coefficient
-from harness.store import digest
+from harness.score.bootstrap import draws
+from harness.score.estimators import length_coefficient
+from harness.score.results import BenchmarkResult, Columns, Metric, read_card, result_path, write_result
+from harness.store.json_files import digest
 
 Cli = Any
 LENGTHS = [(10, 30), (50, 20), (40, 41), (7, 3), (25, 25), (90, 60), (12, 80), (33, 30)]  # chosen, rejected
@@ -390,10 +390,10 @@ def test_mistakes_are_told(arguments: list[str], sentence: str, tmp_path: Path, 
 
 def test_the_local_judge(pairs: Path, tmp_path: Path, cli: Cli, load: Any, tokenizer: Any) -> None:
     """``tiny`` through the real command: its verdicts are those of the judge of the comparisons, order by order."""
+    from harness.answer.policy import Policy
+    from harness.budget.ledger import Ledger
+    from harness.budget.meter import Meter
     from harness.judge.prompts import COMPARE, COMPARE_OPENING
-    from harness.ledger import Ledger
-    from harness.meter import Meter
-    from harness.policy import Policy
 
     command = ["judge-card", "local", "--model", "tiny", "--pairs", pairs]
     done = cli(*command, cwd=tmp_path)

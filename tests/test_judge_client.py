@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from judge_server import Behaviour, Handler, Server, completion
 
-from harness.cache import RowCache
-from harness.endpoint import Endpoint
+from harness.answer import client as module
+from harness.answer.client import Call, Client
 from harness.errors import UserError
-from harness.judge import client as module
-from harness.judge.client import Call, Client
+from harness.recipe.endpoint import Endpoint
+from harness.store.row_cache import RowCache
 
 
 def echo(handler: Handler, request: dict[str, Any], n: int) -> None:

@@ -26,18 +26,19 @@ from lm_eval.tasks import TaskManager
 from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, ARC0Chat, ARC25Chat, LMEval, MMLU5Chat, tasks
 from benchmarks.lmeval.data import subset
 from benchmarks.lmeval.model import PolicyLM
+from harness.answer.continuations import families
+from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, score
-from harness.cache import RowCache
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter
 from harness.errors import UserError
 from harness.judge.local import LocalJudge
-from harness.ledger import Ledger
-from harness.meter import Meter, MeteredOracle
 from harness.oracles.constraints import ConstraintOracle
-from harness.policy import Policy
-from harness.recipe import builtin_recipes
+from harness.oracles.metered import MeteredOracle
+from harness.recipe.load import builtin_recipes
 from harness.report.subjects import _cell
-from harness.results import read_result
-from sail.scoring import families
+from harness.score.results import read_result
+from harness.store.row_cache import RowCache
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 SUBJECTS = ("anatomy", "virology", "world_religions")
@@ -544,9 +545,9 @@ def test_a_comparison_with_subjects(data: Path, tmp_path: Path, cli: Any) -> Non
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """The embedded model and its tokenizer."""
-    from harness.models import build_start, smollm2_folder
-    from harness.policy import load_model, load_tokenizer
-    from harness.store import Store
+    from harness.answer.load import load_model, load_tokenizer
+    from harness.answer.start_policy import build_start, smollm2_folder
+    from harness.store.stages import Store
 
     try:
         smollm2_folder()
@@ -570,7 +571,7 @@ def test_smollm2_on_the_official_items_equals_plain_lm_eval(
     part: str, less: float, smollm2: tuple[Any, Any], threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """30 items of each protocol; plain lm-eval takes nearly all of the time."""
-    from harness.bench import lm_eval_speed as bench
+    from tests.speed import lm_eval_speed as bench
 
     golden("mmlu", "dev.jsonl"), golden("arc_challenge", "train.jsonl")
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(GOLDEN))

@@ -18,7 +18,7 @@ from test_lm_eval import SUBJECTS, any_task, context, policy, write_data, write_
 from benchmarks.lmeval import ARC0, ARC25, MMLU5, LMEval
 from benchmarks.lmeval.data import subset
 from harness.errors import UserError
-from harness.stats.bootstrap import interval, replicates
+from harness.score.bootstrap import interval, replicates
 
 
 @pytest.fixture

@@ -14,9 +14,7 @@ from datasets import Dataset
 from training_kit import arguments, dpo_trainer, longest, perturb, rows, sail_trainer
 from trl import DPOConfig
 
-from harness import registry
 from harness.errors import UserError
-from harness.losses import kto, log1mexp, odds_ratio, reference_point, robust, sft
 from harness.methods.base import Method, PairMethod
 from harness.methods.cdpo import CDPO
 from harness.methods.hinge import Hinge
@@ -24,7 +22,9 @@ from harness.methods.ipo import IPO, IPOConfig
 from harness.methods.rdpo import RDPO, RDPOConfig
 from harness.methods.shuffled import turned
 from harness.methods.simpo import SimPO
-from harness.offline import PairKTOTrainer, PairTrainer
+from harness.run import plugins as registry
+from harness.train.losses import kto, log1mexp, odds_ratio, reference_point, robust, sft
+from harness.train.pair_trainers import PairKTOTrainer, PairTrainer
 from sail.losses import Sides
 
 Load = Callable[[], Any]

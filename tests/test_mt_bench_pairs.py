@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import golden
 
-from benchmarks.mt_bench.pairs import PROMPTS, fill, points, prompt_name, settled, verdict
+from benchmarks.mt_bench.verdict_pairwise import PROMPTS, fill, points, prompt_name, settled, verdict
 from harness.cli import main
-from harness.stats.bootstrap import draws
-from harness.stats.estimators import pooled_percent
+from harness.score.bootstrap import draws
+from harness.score.estimators import pooled_percent
 
 
 def rows(*path: str) -> list[dict[str, Any]]:

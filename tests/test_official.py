@@ -16,13 +16,13 @@ from judge_server import Handler, Server, completion
 
 from benchmarks.alpaca_eval.official import filled, messages
 from benchmarks.alpaca_eval.verdict import is_switched
-from harness.benchmark import evaluate, metric
 from harness.errors import UserError
-from harness.recipe import builtin_recipes
-from harness.results import RunResult, read_result
-from harness.stats.bootstrap import draws
-from harness.stats.estimators import length_controlled_2, pooled_mean
-from harness.store import digest, read_rows
+from harness.recipe.load import builtin_recipes
+from harness.score.bootstrap import draws
+from harness.score.estimators import length_controlled_2, pooled_mean
+from harness.score.metrics import evaluate, metric
+from harness.score.results import RunResult, read_result
+from harness.store.json_files import digest, read_rows
 
 Cli = Any
 PAIR_SYSTEM = "<|im_start|>system\nBe fair.\n<|im_end|>\n"

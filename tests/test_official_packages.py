@@ -21,11 +21,12 @@ from test_mt_bench_pairs import judged, write
 
 from benchmarks.alpaca_eval.official import AlpacaEval2, AlpacaEval2Options
 from benchmarks.alpaca_eval.verdict import is_switched, preference, read, win_rate
-from benchmarks.mt_bench import files, pair_files
-from harness.chat_template import given_to
+from benchmarks.mt_bench import score_pairwise as pair_files
+from benchmarks.mt_bench import score_single as files
+from harness.answer.chat_template import given_to
+from harness.answer.client import Call, Reply
 from harness.errors import UserError
-from harness.judge.client import Call, Reply
-from harness.stats.length_control import Anchors, controlled, official_fit
+from harness.score.length_control import Anchors, controlled, official_fit
 
 
 def installed(package: str) -> Any:

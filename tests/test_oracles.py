@@ -17,17 +17,18 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification
 
-from harness.cache import RowCache
+from harness.budget.ledger import Ledger
 from harness.errors import UserError
-from harness.ledger import Ledger
-from harness.meter import MeteredOracle
 from harness.oracles.base import Oracle
 from harness.oracles.llm_judge import LLMJudge, LLMJudgeOptions, verdict
+from harness.oracles.metered import MeteredOracle
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
-from harness.plan import make_oracle
-from harness.recipe import OracleSpec, builtin_recipes, load_recipe
-from harness.results import read_result
-from harness.store import read_rows
+from harness.recipe.load import builtin_recipes, load_recipe
+from harness.recipe.recipe import OracleSpec
+from harness.run.plugins import make_oracle
+from harness.score.results import read_result
+from harness.store.json_files import read_rows
+from harness.store.row_cache import RowCache
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -101,7 +102,7 @@ def test_reward_model_scores_each_conversation_alone(reward_dir: Path, tokenizer
 
 def test_reward_model_is_metered(reward_dir: Path) -> None:
     """Its forwards belong to the oracle's phase."""
-    from harness.meter import Meter
+    from harness.budget.meter import Meter
 
     meter = Meter(Ledger())
     oracle = RewardModel(RewardModelOptions(model=str(reward_dir), batch_size=2))

@@ -25,8 +25,8 @@ def test_the_wheel_holds_three_packages_and_their_data(tmp_path: Path) -> None:
     top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert top == {"harness", "sail", "benchmarks"}
     for wanted in (
-        "harness/recipes/smollm2.yaml",
-        "harness/data/constraints/train.jsonl",
+        "harness/recipe/builtin/smollm2.yaml",
+        "harness/oracles/constraint_prompts/train.jsonl",
         "benchmarks/mmlu/mini/test.jsonl",
         "sail/py.typed",
     ):
@@ -45,5 +45,5 @@ def test_reports_read_only_the_schema() -> None:
         for line in path.read_text().split("\n"):
             if line.startswith(("from harness.", "from benchmarks", "import harness")):
                 module = line.split()[1]
-                allowed = ("harness.report", "harness.results", "harness.ledger", "harness.stats", "harness.store")
+                allowed = ("harness.report", "harness.score", "harness.budget.ledger", "harness.store.json_files")
                 assert module.startswith(allowed), f"{path.name}: {line}"

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from harness import registry
 from harness.errors import UserError
-from harness.recipe import builtin_recipes
-from harness.results import RunResult, read_result
+from harness.recipe.load import builtin_recipes
+from harness.run import plugins as registry
+from harness.score.results import RunResult, read_result
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 BAD = {name: "NaN" if name == "nan" else name.capitalize() for name in (

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness.cache import RowCache
-from harness.ledger import Ledger
-from harness.meter import Meter
-from harness.policy import Policy, load_model
-from harness.recipe import LoraSpec
-from harness.training import lora_config
+from harness.answer.load import load_model
+from harness.answer.policy import Policy
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter
+from harness.recipe.recipe import LoraSpec
+from harness.store.row_cache import RowCache
+from harness.train.settings import lora_config
 from sail.types import Request
 
 

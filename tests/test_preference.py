@@ -14,17 +14,19 @@ import torch
 
 from benchmarks.preference import Preference, PreferenceOptions
 from benchmarks.preference.diversity import novelty
+from harness.answer.chat import render
+from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, Row, score
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter
 from harness.judge.local import LocalJudge
-from harness.ledger import Ledger
-from harness.meter import Meter, MeteredOracle
 from harness.oracles.base import Oracle
 from harness.oracles.constraints import ConstraintOracle, load_prompts
-from harness.policy import Policy, render
+from harness.oracles.metered import MeteredOracle
 from harness.report.leaderboard import render as pages
-from harness.results import BenchmarkResult
-from harness.stats.bootstrap import RESAMPLES, draws, interval, replicates
-from harness.stats.estimators import distinct, sections
+from harness.score.bootstrap import RESAMPLES, draws, interval, replicates
+from harness.score.estimators import distinct, sections
+from harness.score.results import BenchmarkResult
 
 
 class Longer(Oracle):
@@ -318,8 +320,8 @@ def test_two_oracles_in_a_comparison(tmp_path: Path, cli: Any) -> None:
     nothing."""
     import yaml
 
-    from harness.recipe import builtin_recipes
-    from harness.results import read_result
+    from harness.recipe.load import builtin_recipes
+    from harness.score.results import read_result
 
     assert cli("train-reward", "tiny", "--out", "rm", "--learning-rate", "1e-3", cwd=tmp_path).returncode == 0
     tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())

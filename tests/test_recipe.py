@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 
 from harness.errors import UserError
-from harness.recipe import builtin_recipes, load_recipe
+from harness.recipe.load import builtin_recipes, load_recipe
 
 
 def tiny() -> dict[str, object]:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.benchmark import evaluate, metric
 from harness.errors import UserError
-from harness.report.leaderboard import number, render, stale, write_leaderboard
+from harness.report.board import Board
+from harness.report.leaderboard import render, stale, write_leaderboard
 from harness.report.svg import ticks
-from harness.report.table import Board
-from harness.results import BenchmarkResult, RunResult, read_result, read_results, result_path, write_result
-from harness.store import digest
+from harness.report.text import number
+from harness.score.metrics import evaluate, metric
+from harness.score.results import BenchmarkResult, RunResult, read_result, read_results, result_path, write_result
+from harness.store.json_files import digest
 
 PEOPLE = 60
 
@@ -265,10 +266,10 @@ def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Pat
     Scores may be of an earlier version of a benchmark, and differ in nothing else."""
     from conftest import ROOT
 
-    from harness.assemble import check_folder
-    from harness.plan import make_runs
-    from harness.recipe import load_recipe
-    from harness.store import Store
+    from harness.recipe.load import load_recipe
+    from harness.run.make_runs import make_runs
+    from harness.run.publish import check_folder
+    from harness.store.stages import Store
 
     loaded = load_recipe(recipe if recipe == "smollm2" else str(ROOT / recipe))
     try:

@@ -16,7 +16,7 @@ from conftest import ROOT
 
 from harness.cli import main
 from harness.report.leaderboard import stale
-from harness.stats import estimators
+from harness.score import estimators
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMITTED = ROOT / "results" / "smollm2" / "pairs-64"

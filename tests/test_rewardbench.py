@@ -16,17 +16,19 @@ import yaml
 from click.testing import CliRunner
 
 from benchmarks.rewardbench import RewardBench, RewardBenchOptions, data, encode, measured
-from benchmarks.rewardbench.reward import _judged
+from benchmarks.rewardbench.score_models import _judged
 from benchmarks.rewardbench.sections import SECTIONS, SIZE, SIZES, WEIGHTS, label
-from harness.benchmark import EvalContext, Row, evaluate, score
+from harness.answer.policy import Policy
+from harness.benchmark import EvalContext, Row, score
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter
 from harness.cli import main
 from harness.errors import UserError
 from harness.judge.local import LocalJudge
-from harness.ledger import Ledger
-from harness.meter import Meter, MeteredOracle
 from harness.oracles.constraints import ConstraintOracle
+from harness.oracles.metered import MeteredOracle
 from harness.oracles.reward_model import RewardModel, RewardModelOptions
-from harness.policy import Policy
+from harness.score.metrics import evaluate
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 ANSWERS = ["yes", "no, never", "a longer answer", "maybe", "so it is", "not at all", "three", "four words are here"]
@@ -461,8 +463,8 @@ def test_reward_model_errors_are_told(reward_dirs: list[Path], tmp_path: Path) -
 @pytest.mark.slow
 def test_a_comparison_with_pages(tmp_path: Path, cli: Cli) -> None:
     """The tiny recipe on all 23 subsets, four pairs each: score, sections, subjects; the same command again is done."""
-    from harness.recipe import builtin_recipes
-    from harness.results import read_result
+    from harness.recipe.load import builtin_recipes
+    from harness.score.results import read_result
 
     rows = [
         {"prompt": f"Q{i}?", "chosen": ANSWERS[i], "rejected": ANSWERS[i + 4], "subset": s, "id": i}

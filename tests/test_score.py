@@ -14,8 +14,8 @@ from conftest import golden
 from scipy import optimize, stats
 
 from harness.cli import main
-from harness.stats.bootstrap import Interval, holm
-from harness.stats.multiple import against
+from harness.score.bootstrap import Interval
+from harness.score.verdicts import against, holm
 
 Write = Callable[[str, list[dict[str, Any]]], Path]
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from conftest import golden
 
-from benchmarks import datadir
-from benchmarks.sources import SOURCES
+from benchmarks.shared import official_files as datadir
+from benchmarks.shared.published import SOURCES
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXT = b"a small file\n"

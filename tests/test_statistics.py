@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from harness.stats.bootstrap import Interval, draws, interval, over_seeds, replicates, verdict
-from harness.stats.estimators import STYLE, length_controlled, logistic, mean, perplexity, style_controlled
+from harness.score.bootstrap import Interval, draws, interval, over_seeds, replicates
+from harness.score.estimators import STYLE, length_controlled, logistic, mean, perplexity, style_controlled
+from harness.score.verdicts import verdict
 
 RNG = np.random.default_rng(0)
 ONE = np.ones((1, 40))

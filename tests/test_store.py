@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.cache import RowCache
-from harness.store import Stage, Store, digest, read_rows, write_rows
+from harness.store.json_files import digest, read_rows, write_rows
+from harness.store.row_cache import RowCache
+from harness.store.stages import Stage, Store
 
 
 def test_a_finished_stage_is_not_built_again(tmp_path: Path) -> None:

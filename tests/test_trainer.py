@@ -264,7 +264,7 @@ def test_older_weights_survive_a_resume(tmp_path: Path, load: Load, tokenizer: A
 
 
 def test_a_model_without_end_is_refused_before_training(tmp_path: Path, load: Load, tiny_dir: Path) -> None:
-    from harness.policy import load_tokenizer
+    from harness.answer.load import load_tokenizer
 
     def endless() -> Any:
         model = load()
@@ -356,7 +356,7 @@ def test_bad_settings(tmp_path: Path, load: Load, tokenizer: Any) -> None:
 @pytest.mark.slow
 def test_the_overhead_measurement_runs() -> None:
     """The committed figure is measured on SmolLM2 alone; here only that it is measured at all, on the tiny model."""
-    from harness.bench.overhead import measure
+    from tests.speed.overhead import measure
 
     found = measure("tiny", 4)
     assert [f["comparison"] for f in found] == ["dp", "score", "generation"]

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.cache import RowCache
-from harness.ledger import Ledger
-from harness.meter import Meter
-from harness.policy import Policy
+from harness.answer.policy import Policy
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter
+from harness.store.row_cache import RowCache
 from sail.types import Request
 
 pytest.importorskip("vllm", reason="vLLM is not installed: python -m nox -s vllm")
 pytestmark = pytest.mark.slow
 
-from harness.vllm_engine import VllmPolicy  # noqa: E402
+from harness.answer.vllm_policy import VllmPolicy  # noqa: E402
 
 OPTIONS = {"max_model_len": 512, "enforce_eager": True, "kv_cache_memory_bytes": 2**28}
 
@@ -25,9 +25,9 @@ OPTIONS = {"max_model_len": 512, "enforce_eager": True, "kv_cache_memory_bytes":
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Policy]:
     """SmolLM2 in both engines, with ledgers of their own."""
-    from harness.models import build_start
-    from harness.policy import load_model, load_tokenizer
-    from harness.store import Store
+    from harness.answer.load import load_model, load_tokenizer
+    from harness.answer.start_policy import build_start
+    from harness.store.stages import Store
 
     folder = tmp_path_factory.mktemp("store")
     start = build_start("smollm2", Store(folder))
@@ -98,8 +98,8 @@ def test_no_more_than_two_engines_live_at_once(pair: tuple[Policy, Policy]) -> N
 def test_a_comparison_with_the_engine(cli: Any, tmp_path: Path) -> None:
     import yaml
 
-    from harness.recipe import builtin_recipes
-    from harness.results import read_result
+    from harness.recipe.load import builtin_recipes
+    from harness.score.results import read_result
 
     recipe = yaml.safe_load(builtin_recipes()["tiny"].read_text()) | {
         "name": "served",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.pairwise import Pairwise
-from harness.benchmark import Row, metric
-from harness.results import Columns, Metric
+from benchmarks.shared.against_start import Pairwise
+from harness.benchmark import Row
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
 
 
 class AlpacaEval(Pairwise):

@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from benchmarks import datadir
-from benchmarks.alpaca_eval.files import Official, official
+from benchmarks.alpaca_eval.score_files import Official, official
 from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference
-from benchmarks.common import answers, filled
-from harness import files
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
+from benchmarks.shared import official_files as datadir
+from benchmarks.shared.asking import answers, filled
+from harness.answer.client import Call, Reply
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
 from harness.errors import UserError
-from harness.judge.client import Call, Reply
-from harness.results import Columns, Metric
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
+from harness.store import user_files as files
 from sail.types import Request
 
 NAME, FOLDER = "alpaca_eval_2", "alpaca_eval"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.pairwise import Pairwise, style
-from harness.benchmark import Row, metric
-from harness.results import Columns, Metric
+from benchmarks.arena_hard.style import style
+from benchmarks.shared.against_start import Pairwise
+from harness.benchmark import Row
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
 
 
 class ArenaHard(Pairwise):

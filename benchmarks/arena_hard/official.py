@@ -10,19 +10,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from benchmarks import datadir
-from benchmarks.arena_hard.files import frozen_style, question_id, saved_style, texts
 from benchmarks.arena_hard.prompts import Prompts, holds_instructions, read_prompts
+from benchmarks.arena_hard.score_files import frozen_style, question_id, saved_style, texts
 from benchmarks.arena_hard.scoring import columns, metrics_of
+from benchmarks.arena_hard.style import style
 from benchmarks.arena_hard.verdict import label, label_v2, undecided
-from benchmarks.common import answers, greedy
-from benchmarks.pairwise import style
-from harness import files
+from benchmarks.shared import official_files as datadir
+from benchmarks.shared.asking import answers, greedy
+from harness.answer.client import Call, Reply
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
 from harness.errors import UserError
-from harness.judge.client import Call, Reply
-from harness.results import Columns, Metric
-from harness.stats.bradley_terry import Version, differences, style_offset
+from harness.score.bradley_terry import Version, differences, style_offset
+from harness.score.results import Columns, Metric
+from harness.store import user_files as files
 from sail.types import Request
 
 FOLDER = "arena_hard"

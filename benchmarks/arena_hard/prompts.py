@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import filled
-from harness import files
+from benchmarks.shared.asking import filled
 from harness.errors import UserError
+from harness.store import user_files as files
 
 TABLE = "JUDGE_SETTINGS"
 

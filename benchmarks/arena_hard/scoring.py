@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.arena_hard.verdict import game, slot
-from harness.benchmark import metric
-from harness.results import Columns, Metric
-from harness.stats.bradley_terry import Version
-from harness.stats.estimators import STYLE
+from harness.score.bradley_terry import Version
+from harness.score.estimators import STYLE
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
 
 Game = tuple[float, int] | None
 

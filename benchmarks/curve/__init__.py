@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from benchmarks.common import known, rounded
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
-from harness.prompts import turns
-from harness.results import Columns, Metric
+from benchmarks.shared.numbers import known, rounded
+from harness.answer.chat import turns
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
 from sail.types import Request
 
 if TYPE_CHECKING:
-    from harness.policy import Policy
+    from harness.answer.policy import Policy
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from benchmarks import datadir
 from benchmarks.lmeval import tasks
 from benchmarks.lmeval.data import ARC, MMLU, Source, Splits, stamped, subset, table
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
+from benchmarks.shared import official_files as datadir
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
 from harness.errors import UserError
-from harness.results import Columns, Metric
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
 
 
 class LMEvalOptions(BenchmarkOptions):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from benchmarks import datadir
 from benchmarks.lmeval import rows
-from harness import files, hub
+from benchmarks.shared import official_files as datadir
 from harness.benchmark import Row
 from harness.errors import UserError
-from harness.formats import Malformed
+from harness.store import hub
+from harness.store import user_files as files
+from harness.store.user_files import Malformed
 from sail.noise import generator
 
 Splits = dict[str, list[Row]]

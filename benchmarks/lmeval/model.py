@@ -12,9 +12,9 @@ from typing import Any
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
+from harness.answer.policy import Policy
 from harness.errors import UserError
-from harness.policy import Policy
-from harness.store import digest
+from harness.store.json_files import digest
 
 Request = tuple[Any, list[int], list[int]]
 

@@ -1,6 +1,7 @@
 """Rows of question files, checked: official questions in the columns of the Hub's copies, and tables of any task. Pure.
 
-What is wrong is a :class:`~harness.formats.Malformed`, whose message ends a sentence that begins with file and line.
+What is wrong is a :class:`~harness.store.user_files.Malformed`, whose message ends a sentence that begins with file
+and line.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from reprlib import repr as short
 from typing import Any
 
 from harness.benchmark import Row
-from harness.formats import HALF, Malformed, halved
+from harness.store.user_files import HALF, Malformed, halved
 
 LETTERS = ("A", "B", "C", "D", "E")
 KINDS = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.choice import argmax, option_logps
-from benchmarks.common import ChoiceOptions, mini, mini_hash
-from harness.benchmark import Benchmark, EvalContext, Row, metric
-from harness.results import Columns, Metric
+from benchmarks.shared.mini_set import ChoiceOptions, mini, mini_hash
+from benchmarks.shared.multiple_choice import argmax, option_logps
+from harness.benchmark import Benchmark, EvalContext, Row
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
 
 LETTERS = ("A", "B", "C", "D")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.common import ChatOptions, answers, greedy, mini, mini_hash
-from harness.benchmark import Benchmark, EvalContext, Row, metric
-from harness.results import Columns, Metric
+from benchmarks.shared.asking import ChatOptions, answers, greedy
+from benchmarks.shared.mini_set import mini, mini_hash
+from harness.benchmark import Benchmark, EvalContext, Row
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
 from sail.types import Request
 
 REFERENCED = ("math", "reasoning", "coding")

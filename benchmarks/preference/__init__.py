@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from benchmarks.common import known, rounded, wins
 from benchmarks.preference.diversity import novelty
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
-from harness.prompts import turns
-from harness.results import Columns, Metric
+from benchmarks.shared.numbers import known, rounded, wins
+from harness.answer.chat import turns
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
 from sail.types import Completion, Request
 
 if TYPE_CHECKING:
-    from harness.policy import Policy
+    from harness.answer.policy import Policy
 
 
 class PreferenceOptions(BenchmarkOptions):

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from benchmarks.common import wins
 from benchmarks.rewardbench import data
 from benchmarks.rewardbench.sections import SECTION, SECTIONS, WEIGHTS, label, official
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, metric
-from harness.results import Columns, Metric
+from benchmarks.shared.numbers import wins
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
 
 if TYPE_CHECKING:
-    from harness.policy import Policy
+    from harness.answer.policy import Policy
 
 Ids = Sequence[int]
 
@@ -80,7 +81,7 @@ class RewardBench(Benchmark):
 
     def _logps(self, context: EvalContext, policy: Policy, pairs: Sequence[Row]) -> list[dict[str, Any] | None]:
         """For each pair ``logps`` and ``tokens`` of the chosen and the rejected answer."""
-        from harness.stored import window
+        from harness.pairs.tokenised import window
 
         limit = min(self.options.max_length, window(policy))
         encoded = []

@@ -9,12 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks import datadir
 from benchmarks.lmeval.data import subset as drawn
 from benchmarks.rewardbench.sections import SIZES
-from harness import files, hub
+from benchmarks.shared import official_files as datadir
 from harness.errors import UserError
-from harness.formats import HALF, halved
+from harness.store import hub
+from harness.store import user_files as files
+from harness.store.user_files import HALF, halved
 
 Row = dict[str, Any]
 FOLDER = "rewardbench"

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from harness.methods.base import Method, MethodConfig, TrainContext
-from harness.predict import Spending
+from harness.methods.base import Method, MethodConfig, Spending, TrainContext
 
 
 class RevKLConfig(MethodConfig):
@@ -34,8 +33,8 @@ class SAILRevKL(Method):
 
     def train(self, context: TrainContext) -> Path | None:
         """Train on a mixture of stored pairs and pairs sampled in each step, labelled by the recipe's oracle."""
+        from harness.methods.base import arguments, run_trainer
         from harness.methods.sail import preference
-        from harness.training import arguments, run_trainer
         from sail import SAILConfig, SAILTrainer
 
         args = SAILConfig(

@@ -1,1 +1,1 @@
-"""Judges: what a benchmark asks for a verdict."""
+"""The judge that needs no network (the start policy itself), and cards that measure a judge."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from harness.answer.chat import render, takes_system
+from harness.answer.policy import Policy
 from harness.judge.prompts import COMPARE, COMPARE_OPENING, RATE, RATE_OPENING, REFERENCE, SCALE, SYSTEM
-from harness.policy import Policy, render, takes_system
 
 
 class LocalJudge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.store import digest
+from harness.store.json_files import digest
 
 COMPARE = (
     "You are given a request and two answers. Decide which answer is better.\n\n"

@@ -2,71 +2,51 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.budget import Budget
-from harness.ledger import Ledger
-from harness.predict import Spending
-from harness.recipe import TrainSpec
+from harness.budget.forecast import Spending
+from harness.train.context import TrainContext
 
 if TYPE_CHECKING:
-    from harness.meter import Meter, MeteredOracle
-    from harness.offline import Loss
+    from harness.train.pair_trainers import Loss
+    from harness.train.settings import arguments
+    from harness.train.trainer import run_trainer
+
+__all__ = [
+    "Loss",
+    "Method",
+    "MethodConfig",
+    "PairConfig",
+    "PairMethod",
+    "Spending",
+    "TrainContext",
+    "arguments",
+    "run_trainer",
+]
+
+_HOMES = {
+    "Loss": "harness.train.pair_trainers",
+    "arguments": "harness.train.settings",
+    "run_trainer": "harness.train.trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What a plugin trains with, imported when it is first asked for: these modules import torch and TRL."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 class MethodConfig(BaseModel):
     """Options of a method that a recipe may set under ``method_options``. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-@dataclass
-class TrainContext:
-    """All that a method gets. What it spends through these objects is metered.
-
-    ``pairs`` are the stored preference pairs (token ids, rewards, reference log-probabilities), ``prompts`` the oracle
-    rows by prompt id, ``load_model()`` a fresh metered copy of the start policy (of a saved policy, given its folder),
-    ``directory`` a folder that survives a kill (checkpoints go there); ``on_step`` is to be called with the number of
-    finished steps. ``per_step`` predicts what a step spends by axis. The trainers keep the policy at each of
-    ``fractions`` of the budget in ``directory/fractions``.
-    """
-
-    start: Path
-    tokenizer: Any
-    pairs: Sequence[dict[str, Any]]
-    prompts: dict[str, dict[str, Any]]
-    oracle: MeteredOracle
-    meter: Meter
-    ledger: Ledger
-    budget: Budget
-    seed: int
-    learning_rate: float
-    max_new_tokens: int
-    train: TrainSpec
-    directory: Path
-    load_model: Callable[..., Any]
-    on_step: Callable[[int], None] = lambda step: None
-    per_step: Mapping[str, float] = field(default_factory=dict)
-    fractions: Sequence[float] = ()
-    log: list[dict[str, float]] = field(default_factory=list)
-    _ticked: float = field(default_factory=time.perf_counter)
-
-    def share(self) -> float:
-        """The share of the budget that is spent."""
-        self.meter.flush()
-        return self.budget.share(self.ledger)
-
-    def tick(self) -> None:
-        """Charge the wall-clock time since the last call (or since training began) to the ledger."""
-        now = time.perf_counter()
-        self.ledger.add("wall", "seconds", now - self._ticked)
-        self._ticked = now
 
 
 class Method:
@@ -111,7 +91,8 @@ class PairConfig(MethodConfig):
 
 
 class PairMethod(Method):
-    """An offline method: a loss of the log-probabilities of the stored pairs (:class:`harness.offline.PairTrainer`)."""
+    """An offline method: a loss of the log-probabilities of the stored pairs
+    (:class:`harness.train.pair_trainers.PairTrainer`)."""
 
     Config: ClassVar[type[MethodConfig]] = PairConfig
     chosen_only: ClassVar[bool] = False
@@ -128,8 +109,9 @@ class PairMethod(Method):
         """Train on the stored pairs with this loss."""
         from trl import DPOConfig
 
-        from harness.offline import PairTrainer
-        from harness.training import arguments, run_trainer
+        from harness.train.pair_trainers import PairTrainer
+        from harness.train.settings import arguments
+        from harness.train.trainer import run_trainer
 
         beta = getattr(self.config, "beta", None) or context.train.beta
         args = DPOConfig(**arguments(context), precompute_ref_log_probs=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.endpoint import Endpoint
-from harness.methods.base import Method, MethodConfig, TrainContext
+from harness.methods.base import Method, MethodConfig
+from harness.recipe.endpoint import Endpoint
+from harness.train.context import TrainContext
 
 
 class EndpointConfig(Endpoint, MethodConfig):
-    """The fields of :class:`harness.endpoint.Endpoint`."""
+    """The fields of :class:`harness.recipe.endpoint.Endpoint`."""
 
 
 class Remote(Method):

@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.methods.base import Method, PairConfig, TrainContext
-from harness.predict import Spending
+from harness.budget.forecast import Spending
+from harness.methods.base import Method, PairConfig
+from harness.train.context import TrainContext
 
 PATIENCE = 4
 
 
 class IterativeDPOConfig(PairConfig):
     """The budget is shared out over ``rounds``. ``samples``: answers a prompt, of which the best and the worst are the
-    pair. ``prompts``, ``reference`` and ``begin``: see :class:`harness.rounds.Rounds`."""
+    pair. ``prompts``, ``reference`` and ``begin``: see :class:`harness.train.rounds.Rounds`."""
 
     rounds: int = Field(default=2, ge=1)
     samples: int = Field(default=4, ge=2)
@@ -38,9 +39,8 @@ class IterativeDPO(Method):
 
     def train(self, context: TrainContext) -> Path | None:
         """Train all rounds."""
-        from harness.policy import render
-        from harness.prompts import turns
-        from harness.rounds import Rounds, train_rounds
+        from harness.answer.chat import render, turns
+        from harness.train.rounds import Rounds, train_rounds
 
         c = self.config
         rounds = Rounds(c.rounds, c.prompts, c.reference, c.begin)
@@ -53,7 +53,7 @@ class IterativeDPO(Method):
     ) -> list[dict[str, Any]]:
         """Best against worst of fresh samples, prompt after prompt until there are enough. Prompts whose answers all
         score alike are sampled again if the others run out, ``PATIENCE`` times at most."""
-        from harness.rounds import sampled
+        from harness.train.rounds import sampled
 
         found: list[dict[str, Any]] = []
         tied: list[dict[str, Any]] = []
@@ -70,8 +70,8 @@ class IterativeDPO(Method):
 
     def pair(self, context: TrainContext, row: dict[str, Any], group: Sequence[Any]) -> dict[str, Any] | None:
         """The best and the worst of one prompt's answers by the training oracle; None if all score alike."""
-        from harness.methods.sail import decode
-        from harness.pairs import best_and_worst
+        from harness.pairs.sampled import best_and_worst
+        from harness.train.labels import decode
 
         texts = [decode(context, answer.ids) for answer in group]
         picked = best_and_worst(context.oracle.rank(context.prompts[row["id"]], texts))

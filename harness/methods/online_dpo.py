@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.methods.base import Method, PairConfig, TrainContext
-from harness.predict import Spending
+from harness.budget.forecast import Spending
+from harness.methods.base import Method, PairConfig
+from harness.train.context import TrainContext
 
 
 class OnlineDPOConfig(PairConfig):
@@ -30,8 +31,9 @@ class OnlineDPO(Method):
 
     def train(self, context: TrainContext) -> Path | None:
         """Train on pairs sampled in each step."""
-        from harness.methods.sail import preference
-        from harness.training import arguments, run_trainer
+        from harness.train.labels import preference
+        from harness.train.settings import arguments
+        from harness.train.trainer import run_trainer
         from sail.config import SAILConfig
         from sail.trainer import SAILTrainer
 

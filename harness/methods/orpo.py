@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.methods.base import MethodConfig, PairMethod
 
 if TYPE_CHECKING:
-    from harness.offline import Loss
+    from harness.train.pair_trainers import Loss
 
 
 class ORPOConfig(MethodConfig):
@@ -30,7 +30,7 @@ class ORPO(PairMethod):
     config: ORPOConfig
 
     def loss(self, beta: float) -> Loss:
-        """:func:`harness.losses.odds_ratio`."""
-        from harness.losses import odds_ratio
+        """:func:`harness.train.losses.odds_ratio`."""
+        from harness.train.losses import odds_ratio
 
         return lambda sides: odds_ratio(sides, self.config.weight)

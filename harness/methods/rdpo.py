@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.methods.base import PairConfig, PairMethod
 
 if TYPE_CHECKING:
-    from harness.offline import Loss
+    from harness.train.pair_trainers import Loss
 
 
 class RDPOConfig(PairConfig):
@@ -30,7 +30,7 @@ class RDPO(PairMethod):
     config: RDPOConfig
 
     def loss(self, beta: float) -> Loss:
-        """:func:`harness.losses.robust`."""
-        from harness.losses import robust
+        """:func:`harness.train.losses.robust`."""
+        from harness.train.losses import robust
 
         return lambda sides: robust(sides, beta, self.config.flip_rate)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.methods.base import Method, MethodConfig, TrainContext
-from harness.predict import Spending
-
-if TYPE_CHECKING:
-    from sail.rollout import Pair, Preference
+from harness.budget.forecast import Spending
+from harness.methods.base import Method, MethodConfig
+from harness.train.context import TrainContext
+from harness.train.labels import preference
 
 PAPER = "arXiv:2406.15567"
+
 PUBLISHED = "beta 0.1, learning rate 1e-5, 32 pairs a step, temperature 0.9 (official code)"
 
 
@@ -42,7 +41,8 @@ class SAIL(Method):
 
     def train(self, context: TrainContext) -> Path | None:
         """Train a mixture of offline DPO and this route under the surrogate of spec 1.5."""
-        from harness.training import arguments, run_trainer
+        from harness.train.settings import arguments
+        from harness.train.trainer import run_trainer
         from sail.config import SAILConfig
         from sail.trainer import SAILTrainer
 
@@ -73,19 +73,3 @@ class SAIL(Method):
         online = self.config.share if self.route != "dp" else 0.0
         labelled = 2 * online if self.route == "pr" else 0.0
         return Spending(stored=1 - online, sampled=2 * online, labelled=labelled, reference=2 * online)
-
-
-def preference(context: TrainContext) -> Preference:
-    """Labels sampled pairs by the training oracle."""
-
-    def prefer(pairs: Sequence[Pair]) -> list[float]:
-        rows = [context.prompts[context.pairs[p.example]["id"]] for p in pairs]
-        firsts, seconds = [decode(context, p.first) for p in pairs], [decode(context, p.second) for p in pairs]
-        return context.oracle.prefer(rows, firsts, seconds)
-
-    return prefer
-
-
-def decode(context: TrainContext, ids: Sequence[int]) -> str:
-    text: str = context.tokenizer.decode(list(ids), skip_special_tokens=True)
-    return text.strip()

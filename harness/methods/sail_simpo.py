@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.methods.base import TrainContext
 from harness.methods.sail import SAIL, SAILOptions
+from harness.train.context import TrainContext
 
 
 class SAILSimPOOptions(SAILOptions):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.methods.base import MethodConfig, PairMethod
 
 if TYPE_CHECKING:
-    from harness.offline import Loss
+    from harness.train.pair_trainers import Loss
 
 
 class SFT(PairMethod):
@@ -22,6 +22,6 @@ class SFT(PairMethod):
 
     def loss(self, beta: float) -> Loss:
         """Negative log-likelihood by token."""
-        from harness.losses import sft
+        from harness.train.losses import sft
 
         return sft

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.methods.base import TrainContext
 from harness.methods.dpo import DPO
+from harness.train.context import TrainContext
 
 
 class ShuffledLabels(DPO):

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.methods.base import Method, PairConfig, TrainContext
-from harness.predict import Spending
+from harness.budget.forecast import Spending
+from harness.methods.base import Method, PairConfig
+from harness.train.context import TrainContext
 
 
 class SPINConfig(PairConfig):
-    """The budget is shared out over ``rounds``. ``prompts``: see :class:`harness.rounds.Rounds`."""
+    """The budget is shared out over ``rounds``. ``prompts``: see :class:`harness.train.rounds.Rounds`."""
 
     rounds: int = Field(default=2, ge=1)
     prompts: Literal["split", "all"] = "all"
@@ -33,7 +34,7 @@ class SPIN(Method):
 
     def train(self, context: TrainContext) -> Path | None:
         """Train all rounds."""
-        from harness.rounds import Rounds, train_rounds
+        from harness.train.rounds import Rounds, train_rounds
 
         rounds = Rounds(self.config.rounds, self.config.prompts, "previous", "continue")
         return train_rounds(context, rounds, self.config.beta or context.train.beta, list(context.pairs), self.pairs)
@@ -42,7 +43,7 @@ class SPIN(Method):
         self, context: TrainContext, model: Any, number: int, needed: int, rows: Sequence[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """The stored chosen response against one fresh sample."""
-        from harness.rounds import sampled
+        from harness.train.rounds import sampled
 
         rows = rows[:needed]
         answers = sampled(context, model, (number,), rows, 1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.methods.base import Method, TrainContext
+from harness.methods.base import Method
+from harness.train.context import TrainContext
 
 
 class Start(Method):

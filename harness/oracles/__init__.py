@@ -1,1 +1,1 @@
-"""Oracles score responses or label preferences during training and evaluation."""
+"""Oracles: who labels preferences during training, and who rewards answers in evaluation."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from harness.cache import RowCache
+    from harness.store.row_cache import RowCache
 
 Row = dict[str, Any]
 

@@ -86,7 +86,7 @@ def constraints_for(prompt_id: str) -> list[dict[str, Any]]:
 def load_prompts(split: Split) -> list[dict[str, Any]]:
     """All prompts of a split: ``id``, ``prompt`` (what the user says) and ``constraints``. Read once, not to be
     changed: every key of a plan asks for them."""
-    text = (files("harness") / "data" / "constraints" / f"{split}.jsonl").read_text(encoding="utf-8")
+    text = (files("harness.oracles") / "constraint_prompts" / f"{split}.jsonl").read_text(encoding="utf-8")
     rows = []
     for line in text.split("\n"):
         if not line:

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.endpoint import Endpoint
+from harness.answer.client import Call, Client
 from harness.errors import UserError
-from harness.judge.client import Call, Client
 from harness.oracles.base import Oracle, OracleOptions, Row
-from harness.store import digest
+from harness.recipe.endpoint import Endpoint
+from harness.store.json_files import digest
 
 PROMPT = """You will see a request and two answers to it. Which answer serves the person who asked better?
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from harness.answer.chat import turns
 from harness.errors import UserError
 from harness.oracles.base import Oracle, OracleOptions, Row
-from harness.prompts import turns
 
 
 class RewardModelOptions(OracleOptions):
@@ -33,7 +33,7 @@ class RewardModel(Oracle):
 
     def identity(self) -> dict[str, Any]:
         """A directory counts by its files' contents, wherever it lies."""
-        from harness.models import start_stage
+        from harness.answer.start_policy import start_stage
 
         return {"oracle": self.name, "version": self.version, "checkpoint": start_stage(self.options.model).key}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.ledger import AXES, FLOPS, Ledger
-from harness.report.markdown import grid
-from harness.report.table import Board
-from harness.results import RunResult
+from harness.budget.ledger import AXES, FLOPS, Ledger
+from harness.report.board import Board
+from harness.report.text import grid
+from harness.score.results import RunResult
 
 Spent = Callable[[RunResult], float]
 TITLES = {"flops": "FLOPs"}

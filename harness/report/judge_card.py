@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.report.leaderboard import number
-from harness.report.markdown import grid
-from harness.results import CardSection, JudgeCard, Metric
+from harness.report.text import grid, number
+from harness.score.results import CardSection, JudgeCard, Metric
 
 COIN = {"agreement", "single_agreement", "agreement_longer", "agreement_shorter", "first_slot", "longer"}
 SENTENCES = {

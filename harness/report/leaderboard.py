@@ -7,24 +7,25 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.report.cards import cited, missing
+from harness.report.board import Board, Column
 from harness.report.costs import amount, budget_line, costs
-from harness.report.data import data_line
-from harness.report.markdown import grid
+from harness.report.imported_pairs import data_line
+from harness.report.judge_citation import cited, missing
+from harness.report.pictures import budget_curve, reward_kl_chart, score_table, seed_strips
 from harness.report.subjects import FILE as SUBJECTS
 from harness.report.subjects import subjects
-from harness.report.svg import Point, Strip, curves, scatter, strips, table
-from harness.report.table import Board, Column
-from harness.results import RunResult, read_results
-from harness.stats.bootstrap import Interval, verdict
-from harness.store import digest, write_text
+from harness.report.text import grid, number, spread
+from harness.score.bootstrap import Interval
+from harness.score.results import RunResult, read_results
+from harness.score.verdicts import verdict
+from harness.store.json_files import digest, write_text
 
 PAGE, CHART, PICTURE, SEEDS, CURVE = "LEADERBOARD.md", "reward-kl.svg", "leaderboard.svg", "seeds.svg", "curve.svg"
+
 DIAGNOSTICS = (
     *("training_reward", "win_rate", "win_reference", "kl", "reverse_kl", "start_perplexity", "length", "truncated"),
     *("distinct_1", "distinct_2", "margin", "accuracy"),
 )
-SHADES = {"better": "#dcfce7", "worse": "#fee2e2"}
 
 
 def render(results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
@@ -38,15 +39,15 @@ def render(results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxy
     parts += [_distance(board), _secondary(board), costs(board), _search(board), _training(board), _methods(board)]
     parts += [_protocols(board), _failures(board)]
     files = {PAGE: "\n\n".join(p for p in parts if p) + "\n"}
-    chart = _chart(board)
+    chart = reward_kl_chart(board)
     if chart:
         files[CHART] = chart
     if board.methods:
-        files[PICTURE] = _picture(board)
-    curve = _curve(board)
+        files[PICTURE] = score_table(board)
+    curve = budget_curve(board)
     if curve:
         files[CURVE] = curve
-    by_seed = _by_seed(board)
+    by_seed = seed_strips(board)
     if by_seed:
         files[SEEDS] = by_seed
     by_subject = subjects(board)
@@ -68,26 +69,6 @@ def stale(folder: Path) -> list[str]:
         for name, text in render(read_results(folder), cited(folder)).items()
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     ]
-
-
-def number(value: float | None, unit: str, *, sign: bool = False) -> str:
-    """A number with the digits that its unit deserves; ``n/a`` if it is none."""
-    if value is None or value != value:
-        return "n/a"
-    digits = 1 if "%" in unit else 3 if unit == "share met" else 2
-    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    return text.replace("-", "−")
-
-
-def spread(found: Interval, unit: str, *, sign: bool = False) -> str:
-    """``value [low, high]``; no brackets where resampling the prompts changes nothing, so that there is no interval, or
-    where there is no value."""
-    if not found.known:
-        return "n/a"
-    if found.error == 0:
-        return f"{number(found.value, unit, sign=sign)} (no spread)"
-    low, high = number(found.low, unit, sign=sign), number(found.high, unit, sign=sign)
-    return f"{number(found.value, unit, sign=sign)} [{low}, {high}]"
 
 
 def _head(board: Board, cards: Mapping[str, str]) -> str:
@@ -142,11 +123,11 @@ def _head(board: Board, cards: Mapping[str, str]) -> str:
             "**n of N, drawn**: a subset drawn by a seed, by subject in proportion where it says so. Its score "
             "estimates the whole set's, with an interval for n items; it shares no column with a score on all N."
         )
-    if _chart(board):
+    if reward_kl_chart(board):
         lines.append(f"![Gold reward against KL to the start policy]({CHART})")
-    if _curve(board):
+    if budget_curve(board):
         lines.append(f"![Gold reward over the budget]({CURVE})")
-    if _by_seed(board):
+    if seed_strips(board):
         lines.append(f"![Gold reward by seed]({SEEDS})")
     return "\n\n".join(line for line in lines if line)
 
@@ -430,79 +411,3 @@ def _failures(board: Board) -> str:
         return ""
     rows = [[f"`{r.method}`", str(r.seed), r.error.replace("|", "\\|")] for r in bad]
     return "## Failed runs\n\n" + grid(["method", "seed", "why"], rows)
-
-
-def _chart(board: Board) -> str | None:
-    columns = {c.metric.name: c for c in board.columns(benchmark="preference")}
-    if "kl" not in columns or "gold_reward" not in columns:
-        return None
-    points = []
-    for method in board.methods:
-        x, y = board.cell(method, columns["kl"]), board.cell(method, columns["gold_reward"])
-        if x and y and x.interval.known and y.interval.known:
-            points.append(Point(method, x.interval, y.interval))
-    if not points:
-        return None
-    run = board.results[0]
-    title = f"{run.recipe}, {amount(run.budget['axis'], run.budget['limit'])}: gold reward against KL"
-    unit = columns["gold_reward"].metric.unit
-    reward = "gold reward (share of constraints met)" if unit == "share met" else f"reward ({unit})"
-    return scatter(title, "KL to the start policy (nats per answer)", reward, points)
-
-
-def _curve(board: Board) -> str | None:
-    """Gold reward at shares of the budget; None where no run was scored on the way."""
-    columns = {c.metric.name: c for c in board.columns(benchmark="curve")}
-    points = sorted((float(name[7:]), c) for name, c in columns.items() if name.startswith("reward_"))
-    start = board.cell("start", points[-1][1]) if points and "start" in board.methods else None
-    lines = []
-    for method in board.methods:
-        cells = [(x, board.cell(method, c)) for x, c in points]
-        line = [(x, cell.interval) for x, cell in cells if cell and cell.n_valid == cell.n_total]
-        if start and method != "start":
-            line = [(0.0, start.interval), *line]
-        if line:
-            lines.append((method, line))
-    if not lines:
-        return None
-    run = board.results[0]
-    title = f"{run.recipe}: gold reward over the budget of {amount(run.budget['axis'], run.budget['limit'])}"
-    return curves(title, "share of the budget", f"gold reward ({points[0][1].metric.unit})", lines)
-
-
-def _by_seed(board: Board) -> str | None:
-    """Gold reward of each seed with the interval over seeds and prompts; None while no method has two seeds."""
-    column = next((c for c in board.columns(benchmark="preference") if c.metric.name == "gold_reward"), None)
-    if column is None or all(len(board.of(m)) < 2 for m in board.methods):
-        return None
-    cells = {m: board.cell(m, column) for m in board.methods}
-    rows = [Strip(m, c.interval, c.values.tolist()) for m, c in cells.items() if c and c.interval.known]
-    run = board.results[0]
-    title = f"{run.recipe}, {amount(run.budget['axis'], run.budget['limit'])}: gold reward by seed"
-    return strips(title, f"gold reward ({column.metric.unit}); dots: seeds, bar: mean with 95% interval", rows)
-
-
-def _picture(board: Board) -> str:
-    columns = board.columns(primary=True)
-    against = board.reference if board.reference in board.methods else "start"
-    families = [board.compared(against, column) for column in columns]
-    rows = []
-    for method in board.methods:
-        row: list[tuple[str, str, str | None]] = [(method, "", None)]
-        for column, family in zip(columns, families, strict=True):
-            cell = board.cell(method, column)
-            if cell is None or not cell.interval.known:
-                row.append(("n/a", "", None))
-                continue
-            unit = column.metric.unit
-            low, high = number(cell.interval.low, unit), number(cell.interval.high, unit)
-            span = f"{low} to {high}" if cell.interval.error else "no spread"
-            shade = SHADES.get(family[method].words) if method in family else None
-            row.append((number(cell.interval.value, unit), span, shade))
-        rows.append(row)
-    run = board.results[0]
-    title = f"{run.recipe}: matched on {amount(run.budget['axis'], run.budget['limit'])}"
-    shades = f"Green / red: better / worse than {against} on the same prompts (Holm); white: no difference shown."
-    note = f"95% intervals. {shades}"
-    header = [("method", "")] + [(c.metric.title, f"{c.label}, {c.metric.unit}".removeprefix(", ")) for c in columns]
-    return table(title, note, header, rows)

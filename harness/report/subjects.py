@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.report.markdown import grid
-from harness.report.table import Board, Column
-from harness.stats.estimators import Array, column
+from harness.report.board import Board, Column
+from harness.report.text import grid
+from harness.score.estimators import Array, column
 
 FILE = "SUBJECTS.md"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from harness.report.leaderboard import number
-from harness.report.table import Board
-from harness.results import read_results
+from harness.report.board import Board
+from harness.report.text import number
+from harness.score.results import read_results
 
 COLOURS = {"better": "green", "worse": "red"}
 

@@ -1,0 +1,90 @@
+"""Pairwise benchmarks: the policy's answer against the start policy's answer to the same prompt."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from benchmarks.shared.asking import ChatOptions, answers, greedy
+from benchmarks.shared.mini_set import mini, mini_hash
+from harness.benchmark import Benchmark, EvalContext, Row
+from harness.score.metrics import metric
+from harness.score.results import Columns, Metric
+from harness.store.json_files import digest
+from sail.types import Request
+
+
+class Pairwise(Benchmark):
+    """Win rate against a baseline that is the start policy's own greedy answer. Equal answers are a draw."""
+
+    judged = True
+    by_text = True
+    Options = ChatOptions
+    options: ChatOptions
+    file: ClassVar[str]
+    prompt_key: ClassVar[str]
+
+    def protocol(self) -> dict[str, Any]:
+        """Adds the prompt set, the decoding and the baseline."""
+        sets = mini_hash(self.name, self.file)
+        return {**super().protocol(), "set": sets, "decoding": "greedy", "baseline": "start policy, greedy"}
+
+    def _prompts(self) -> list[Row]:
+        return mini(self.name, self.file, self.options.limit)
+
+    def asked(self) -> list[str]:
+        """The prompts."""
+        return [p[self.prompt_key] for p in self._prompts()]
+
+    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+        """One answer a prompt, compared in both orders unless it is the baseline itself."""
+        answers = len(self._prompts())
+        return answers * self.options.max_new_tokens, 2 * answers * trained
+
+    def requests(self, context: EvalContext) -> list[Request]:
+        """One greedy answer a prompt."""
+        return self._asked(context.policy)
+
+    def _asked(self, policy: Any) -> list[Request]:
+        turns = [[{"role": "user", "content": p[self.prompt_key]}] for p in self._prompts()]
+        return greedy(policy, turns, self.options.max_new_tokens)
+
+    def answer(self, context: EvalContext) -> list[Row]:
+        """The policy's answers, with the baseline's beside them."""
+        ours = answers(context, self.requests(context))
+        theirs = answers(context, self._asked(context.start), context.start)
+        return [
+            {"id": digest(p[self.prompt_key]), "prompt": p[self.prompt_key], "answer": a, "baseline": b}
+            for p, a, b in zip(self._prompts(), ours, theirs, strict=True)
+        ]
+
+    def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
+        """Both orders; identical answers are not sent to the judge."""
+        asked = [i for i, r in enumerate(rows) if r["answer"]["text"] != r["baseline"]["text"]]
+        verdicts = context.judge.compare([_triple(rows[i]) for i in asked])
+        found = dict(zip(asked, verdicts, strict=True))
+        return [{**row, "verdict": found.get(i)} for i, row in enumerate(rows)]
+
+    def columns(self, rows: list[Row]) -> Columns:
+        """Columns that both pairwise benchmarks have. Lengths in characters."""
+        return {
+            "id": [r["id"] for r in rows],
+            "preference": [round(r["verdict"]["first"], 6) if r["verdict"] else 0.5 for r in rows],
+            "shown_first": [round(r["verdict"]["shown_first"], 6) if r["verdict"] else None for r in rows],
+            "mass": [round(r["verdict"]["mass"], 6) if r["verdict"] else None for r in rows],
+            "length": [len(r["answer"]["text"]) for r in rows],
+            "baseline_length": [len(r["baseline"]["text"]) for r in rows],
+            "tokens": [r["answer"]["tokens"] for r in rows],
+            "baseline_tokens": [r["baseline"]["tokens"] for r in rows],
+        }
+
+    def judge_metrics(self) -> list[Metric]:
+        """Diagnostics of the judge on these very verdicts."""
+        return [
+            metric("length", f"{self.title} length", "characters", 0, "mean", "length"),
+            metric("shown_first", "judge's share for the first slot", "probability", 0, "mean", "shown_first"),
+            metric("judge_mass", "judge answers A or B", "probability", 0, "mean", "mass"),
+        ]
+
+
+def _triple(row: Row) -> tuple[str, str, str]:
+    return row["prompt"], row["answer"]["text"], row["baseline"]["text"]

@@ -1,0 +1,1 @@
+"""Policies that answer: loading, chat templates, sampling, and models behind an endpoint."""

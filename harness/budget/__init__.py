@@ -1,0 +1,1 @@
+"""What a run may spend, what it spent, and what it is predicted to spend."""

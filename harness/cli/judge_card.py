@@ -1,0 +1,175 @@
+"""``sail-bench judge-card``: how far a judge can be trusted, measured on pairs with known preferences."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.errors import UserError
+
+FOLDER = click.Path(path_type=Path)
+
+ENDPOINT = ("base_url", "api_key_env", "concurrency", "retries", "timeout", "max_requests", "max_cost")
+
+PRICES = ("price_in", "price_out")
+
+ASKING = ("temperature", "max_tokens", "verdict")
+
+
+@click.command("judge-card")
+@click.argument("judge")
+@click.option("--pairs", type=FOLDER, metavar="FILE", help="JSONL of prompt, chosen, rejected (docs/judge-card.md).")
+@click.option("--data-dir", type=FOLDER, metavar="DIR", help="Folder with preference/*.jsonl, instead of --pairs.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Use the first N usable pairs."
+)
+@click.option("--model", metavar="NAME|DIR", help="The local judge's model (smollm2, tiny, a directory).")
+@click.option("--base-url", metavar="URL", help="Another OpenAI-compatible endpoint than OpenAI's.")
+@click.option("--api-key-env", metavar="NAME", help="Variable with the key (OPENAI_API_KEY).")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Requests at once (16).")
+@click.option("--retries", type=click.IntRange(min=0), help="Of one request that failed (5).")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for one request (120).")
+@click.option("--max-requests", type=click.IntRange(min=0), help="Stop there (0: no cap).")
+@click.option("--max-cost", type=click.FloatRange(min=0), help="Stop there, in the currency of the prices.")
+@click.option("--price-in", type=click.FloatRange(min=0), help="For a million tokens in.")
+@click.option("--price-out", type=click.FloatRange(min=0), help="For a million tokens out.")
+@click.option("--temperature", type=click.FloatRange(min=0), help="Of the endpoint's answers (0).")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Of an answer (16); more for a judge that thinks first.")
+@click.option(
+    "--verdict", type=click.Choice(["logprobs", "text"]), help="`text` for endpoints that refuse log-probabilities."
+)
+@click.option("--results", type=FOLDER, default=Path("results"), show_default=True)
+@click.option("--store", type=FOLDER, default=Path(".sail-bench"), show_default=True, help="Where answers are kept.")
+def judge_card(judge: str, **options: Any) -> None:
+    """Measure JUDGE (`local`, or a model behind an OpenAI-compatible endpoint) on pairs with known preferences.
+
+    Agreement, position bias, length bias, self-consistency, cost and speed, each with a 95% interval; written to
+    results/judges/, where leaderboards link it. Answers are kept: the same command again asks nothing.
+    """
+    from rich.console import Console
+
+    from harness.judge import card_figures as cards
+    from harness.judge.card_pairs import read_pairs
+    from harness.report.judge_card import page, table, usage
+    from harness.report.judge_citation import FOLDER as CARDS
+    from harness.score.results import read_card
+    from harness.store.json_files import digest, file_digest, write_json, write_text
+
+    _check(judge, options)
+    path = _pairs(options["pairs"], options["data_dir"])
+    pairs, equal = read_pairs(path, options["limit"])
+    identity, protocol, ask = _local(options) if judge == "local" else _endpoint(judge, options)
+    at = options["results"] / CARDS / f"{digest(identity)}.json"
+    before = read_card(at) if at.is_file() else None
+    trial = ask(pairs)
+    data = {
+        "file": path.name,
+        "sha256": file_digest(path),
+        "pairs": digest([list(p) for p in pairs]),
+        "used": len(pairs),
+        "equal": equal,
+    }
+    today = datetime.now(UTC).date().isoformat()
+    made = cards.section(data, protocol, trial.items, trial.usage, _command(judge, path, options), today)
+    card = cards.merged(before, identity, made)
+    try:
+        write_json(at, card.model_dump(mode="json"))
+        write_text(at.with_suffix(".md"), page(card))
+    except OSError as error:
+        raise UserError(f"The folder {at.parent} cannot be written ({error.strerror}): set --results") from None
+    shown = next(s for s in card.sections if s.id == made.id)
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console.print(table(shown))
+    click.echo(usage(shown).replace("**", "").replace("`", ""))
+    if trial.usage["unanswered"]:
+        click.echo(f"{trial.usage['unanswered']} calls are unanswered: the same command asks them again.", err=True)
+    click.echo(f"Card: {at.with_suffix('.md')}. Leaderboards link it once 'sail-bench leaderboard' has rewritten them.")
+
+
+def _check(judge: str, options: dict[str, Any]) -> None:
+    """Options that do nothing for this judge are mistakes."""
+    foreign = (*ENDPOINT, *PRICES, *ASKING) if judge == "local" else ("model",)
+    given = next((name for name in foreign if options[name] is not None), None)
+    if given:
+        kind = "an endpoint" if judge == "local" else "the local judge (sail-bench judge-card local)"
+        raise UserError(f"--{given.replace('_', '-')} is for {kind}: leave it out, or name the judge that it is for")
+
+
+def _pairs(file: Path | None, folder: Path | None) -> Path:
+    from harness.judge.card_pairs import pairs_file
+
+    if file is not None:
+        return file
+    if folder is None:
+        raise UserError("A card needs pairs with known preferences: give --pairs FILE or --data-dir DIR")
+    return pairs_file(folder)
+
+
+def _local(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Identity, protocol, and what asks."""
+    from harness.answer.start_policy import start_stage
+    from harness.judge.card_questions import ask_local
+    from harness.judge.prompts import identity
+
+    model = options["model"] or "smollm2"
+    judge = identity(start_stage(model).key)
+
+    def ask(pairs: Any) -> Any:
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        with _shown("local judge", len(pairs)) as progress:
+            return ask_local(model, options["store"], pairs, progress)
+
+    return judge, {"question": judge["prompts"], "orders": judge["orders"], "version": judge["version"]}, ask
+
+
+def _endpoint(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    from harness.answer.client import Client
+    from harness.judge.card_questions import Asking, ask_endpoint
+    from harness.recipe.endpoint import Endpoint
+    from harness.store.row_cache import RowCache
+
+    def given(*names: str) -> dict[str, Any]:
+        return {n: options[n] for n in names if options[n] is not None}
+
+    endpoint, how = Endpoint(model=name, **given(*ENDPOINT, *PRICES)), Asking(**given(*ASKING))
+
+    def ask(pairs: Any) -> Any:
+        client = Client(endpoint, RowCache(options["store"] / "rows.sqlite"))
+        with _shown(name, 3 * len(pairs)) as progress:
+            try:
+                return ask_endpoint(client, pairs, how, progress)
+            except UserError as error:
+                if how.verdict == "logprobs" and "logprob" in str(error).lower():
+                    raise UserError(f"{error}; without log-probabilities: --verdict text") from None
+                raise
+
+    return {"kind": "endpoint", **endpoint.identity()}, how.protocol(), ask
+
+
+@contextmanager
+def _shown(judge: str, total: int) -> Iterator[Callable[[int], None]]:
+    from harness.run.progress import Display
+
+    with Display(1, what="judge card") as display:
+        display.run(judge, ["pairs in both orders"])
+        display.stage("asking", total)
+        yield display.at
+
+
+def _command(judge: str, path: Path, options: dict[str, Any]) -> str:
+    """The command as a page may print it: no folders, no addresses."""
+    words = [f"sail-bench judge-card {judge}"]
+    if options["base_url"]:
+        words.append("--base-url URL")
+    if options["model"] and options["model"] != "smollm2":
+        words.append(f"--model {'DIR' if '/' in options['model'] else options['model']}")
+    words += [f"--{n.replace('_', '-')} {options[n]}" for n in ASKING if options[n] is not None]
+    return " ".join([*words, f"--pairs {path.name}", f"--limit {options['limit']}"])

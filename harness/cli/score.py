@@ -1,0 +1,163 @@
+"""``sail-bench score``: scores of judgments that somebody else made, and of reward models on labelled pairs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from benchmarks.shared.score_report import Scored
+
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def score() -> None:
+    """Score the official tools' own judgment files, or reward models. JSON to the standard output, a table to the
+    terminal."""
+
+
+def _out(
+    scored: Scored,
+    reference: str | None,
+    extra: dict[str, Any] | None = None,
+    more: Callable[[dict[str, Any]], list[Any]] = lambda report: [],
+) -> None:
+    from rich.console import Console
+
+    from benchmarks.shared.score_report import tables
+
+    report = scored.as_json(reference) | (extra or {})
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
+    for table in [*tables(report), *more(report)]:
+        console.print(table)
+    for warning in report["warnings"]:
+        click.echo(f"note: {warning}", err=True)
+    click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+
+
+REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences of all models from this one.")
+
+
+@score.command("alpaca_eval")
+@click.option("--annotations", type=FILE, multiple=True, required=True, help="annotations.json; may be repeated.")
+@click.option("--model-outputs", type=FILE, help="The model's outputs, if the annotations hold no texts.")
+@click.option("--eval-set", type=FILE, help="The evaluation set, in order; difficulty and anchors may lie beside it.")
+@click.option("--data-dir", type=FILE, help="Folder with alpaca_eval/: evaluation set, difficulty, anchors.")
+@click.option("--fit", type=click.Choice(["exact", "official"]), default="exact", show_default=True)
+@click.option("--row-numbers", is_flag=True, help="Reproduce the published misalignment after a missing row.")
+@REFERENCE
+def alpaca_eval(
+    annotations: tuple[Path, ...],
+    model_outputs: Path | None,
+    eval_set: Path | None,
+    data_dir: Path | None,
+    fit: Any,
+    row_numbers: bool,
+    reference: str | None,
+) -> None:
+    """AlpacaEval 2: length-controlled and raw win rate."""
+    from benchmarks.alpaca_eval.score_files import score as run
+
+    _out(run(annotations, eval_set, data_dir, model_outputs, fit, row_numbers), reference)
+
+
+@score.command("arena_hard")
+@click.option("--judgments", type=FILE, required=True, help="A .jsonl file, or a folder of them.")
+@click.option("--answers", type=FILE, help="Answers of all models and of the baseline, for style control.")
+@click.option("--protocol", type=click.Choice(["v0.1", "v2.0"]), default="v0.1", show_default=True)
+@click.option(
+    "--category",
+    type=click.Choice(["hard_prompt", "creative_writing"]),
+    help="Of v2.0, where each has a baseline of its own; by default the one in the file, of both hard_prompt.",
+)
+@click.option("--pool", type=FILE, help="A frozen style (written by --save-pool) to control with.")
+@click.option("--save-pool", type=FILE, help="Write this pool's style, to freeze it.")
+@REFERENCE
+def arena_hard(
+    judgments: Path,
+    answers: Path | None,
+    protocol: Any,
+    category: str | None,
+    pool: Path | None,
+    save_pool: Path | None,
+    reference: str | None,
+) -> None:
+    """Arena-Hard: style-controlled and raw score against the baseline."""
+    from benchmarks.arena_hard.score_files import saved_style
+    from benchmarks.arena_hard.score_files import score as run
+    from harness.errors import UserError
+    from harness.store.json_files import write_json
+
+    scored, style = run(judgments, answers, protocol, saved_style(pool) if pool else None, category)
+    if save_pool is not None:
+        if style is None:
+            raise UserError("--save-pool needs --answers with every answer: there is no style to save")
+        write_json(save_pool, style)
+    _out(scored, reference, {"style": style})
+
+
+@score.command("mt_bench")
+@click.option("--judgments", type=FILE, required=True, help="FastChat's gpt-4_single.jsonl or gpt-4_pair.jsonl.")
+@click.option("--questions", type=FILE, help="question.jsonl, for scores by category.")
+@click.option("--baseline", metavar="MODEL", help="Of a pairwise file: count games against this model only.")
+@REFERENCE
+def mt_bench(judgments: Path, questions: Path | None, baseline: str | None, reference: str | None) -> None:
+    """MT-Bench: single-answer ratings or pairwise win rates (told by the rows), by turn and category."""
+    from benchmarks.mt_bench import score_pairwise as pair_files
+    from benchmarks.mt_bench import score_single as files
+    from harness.errors import UserError
+
+    if pair_files.pairwise(judgments):
+        _out(pair_files.score(judgments, questions, baseline), reference)
+    elif baseline is not None:
+        raise UserError(f"{judgments} holds single-answer ratings, which have no --baseline: leave it out")
+    else:
+        _out(files.score(judgments, questions), reference)
+
+
+@score.command("rewardbench")
+@click.option(
+    "--model", "models", multiple=True, required=True, help="A reward model: directory or Hub id; repeatable."
+)
+@click.option("--data-dir", type=FILE, help="Folder with rewardbench/filtered.jsonl or .parquet; else the Hub.")
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="So many pairs, drawn by subset (0: all).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the pairs of --limit.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--max-length", type=click.IntRange(min=1), default=2048, show_default=True, help="Tokens seen.")
+@click.option("--store", type=FILE, default=Path(".sail-bench"), show_default=True, help="Keeps rewards over a kill.")
+@REFERENCE
+def rewardbench(
+    models: tuple[str, ...],
+    data_dir: Path | None,
+    limit: int,
+    seed: int,
+    batch_size: int,
+    max_length: int,
+    store: Path,
+    reference: str | None,
+) -> None:
+    """RewardBench, or pairs in its format: accuracy of reward models by subset."""
+    from benchmarks.rewardbench.score_models import score as run
+    from benchmarks.rewardbench.score_models import table
+    from harness.run.compare import check_writable
+    from harness.store.row_cache import RowCache
+
+    check_writable(store, "--store")
+    scored = run(
+        list(dict.fromkeys(models)),
+        data_dir,
+        cache=RowCache(store / "rows.sqlite"),
+        limit=limit,
+        seed=seed,
+        batch_size=batch_size,
+        max_length=max_length,
+        progress=lambda name, done: click.echo(f"{name}: {done:,} answers", err=True),
+    )
+    _out(scored, reference, more=lambda report: [table(report)])

@@ -1,0 +1,1 @@
+"""Preference pairs: sampled from the start policy or imported, and kept as token ids."""

@@ -1,0 +1,1 @@
+"""A comparison: planned, run in processes, published, scored again."""

@@ -1,0 +1,1 @@
+"""Result files and their statistics: estimators, intervals, verdicts."""

@@ -1,0 +1,131 @@
+"""Bootstrap over prompts: intervals, paired differences, minimum detectable differences and verdicts in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+
+from harness.score.estimators import ESTIMATORS, Array
+from sail.noise import generator
+
+RESAMPLES = 1000
+
+POWER_FACTOR = 1.959964 + 0.841621  # two-sided 5% level, power 80%
+
+
+@lru_cache(maxsize=4)
+def draws(count: int, resamples: int = RESAMPLES) -> Array:
+    """Bootstrap counts of ``count`` prompts, shape (resamples, count), read-only. A pure function of its arguments, so
+    that all models are resampled with one joint draw."""
+    rng = generator(("bootstrap", count, resamples))
+    found = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    found.setflags(write=False)
+    return found
+
+
+def valued(columns: Mapping[str, Sequence[Any]], column: str) -> int:
+    """How many prompts have a value (neither None nor NaN; any of several) in a column; all, if no column is named."""
+    rows = [v if isinstance(v, list) else [v] for v in columns[column or "id"]]
+    return sum(any(v is not None and v == v for v in row) for row in rows)
+
+
+def replicates(kind: str, columns: Mapping[str, Sequence[Any]], column: str) -> tuple[float, Array]:
+    """The estimate on the data, and its bootstrap replicates (shape (RESAMPLES,)); NaN where fewer than two of several
+    prompts have a value, for one prompt gives no interval."""
+    count = len(columns["id"])
+    if valued(columns, column) < min(2, max(count, 1)):
+        return float("nan"), np.full(RESAMPLES, np.nan)
+    estimate = ESTIMATORS[kind]
+    value = float(estimate(columns, column, np.ones((1, count)))[0])
+    return value, estimate(columns, column, draws(count))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95% interval, its standard error and the degrees of freedom of that error."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    df: float = inf
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value at all."""
+        return isfinite(self.value)
+
+    @property
+    def mdd(self) -> float:
+        """Minimum detectable difference (two-sided 5% level, power 80%), if this is the interval of a difference."""
+        return POWER_FACTOR * self.error if self.df == inf else (_t(0.975, self.df) + _t(0.8, self.df)) * self.error
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of no difference, if this is the interval of a difference (Student's t with its degrees of
+        freedom); NaN where there is no error, 1 where nothing differs at all."""
+        from scipy.special import ndtr, stdtr
+
+        if not isfinite(self.value) or not isfinite(self.error):
+            return float("nan")
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        ratio = -abs(self.value) / self.error
+        return float(2 * (ndtr(ratio) if self.df == inf else stdtr(self.df, ratio)))
+
+
+def interval(value: float, samples: Array, prompts: int) -> Interval:
+    """95% interval of bootstrap replicates over ``prompts`` prompts that have a value: the percentile interval, widened
+    for small sets.
+
+    A bootstrap draw spreads less than prompts do, by sqrt((n - 1) / n), and its percentiles are those of a normal law
+    where Student's with n - 1 degrees of freedom would be right (T. Hesterberg 2015, "expanded percentile"). At 80
+    prompts that is 2% of the width, at 16 prompts 12%.
+    """
+    usable = samples[np.isfinite(samples)]
+    if len(usable) < 2 or prompts < 2:
+        return Interval(value, float("nan"), float("nan"), float("nan"))
+    from scipy.special import ndtr
+
+    wider, df = (prompts / (prompts - 1)) ** 0.5, prompts - 1.0
+    tail = 100 * float(ndtr(-wider * _t(0.975, df)))
+    low, high = np.percentile(usable, [tail, 100 - tail])
+    return Interval(value, float(low), float(high), wider * float(usable.std(ddof=1)), df)
+
+
+def over_seeds(values: Array, samples: Array, prompts: int) -> Interval:
+    """95% interval of one method's mean over K training seeds on the same prompts; it carries both variances.
+
+    The error's square is the bootstrap variance over prompts of the seeds' mean plus the seeds' own variance over K.
+    The interval is Student's, with the degrees of freedom of Welch and Satterthwaite (3 seeds alone would have 2). What
+    differs by seed *and* prompt counts in both parts, so the interval errs on the wide side.
+
+    Args:
+        values: estimate of each seed, shape (K,). samples: their bootstrap replicates in one joint draw, shape
+            (K, RESAMPLES). prompts: number of prompts resampled.
+    """
+    value, centre = float(values.mean()), samples.mean(0)
+    if len(values) == 1:
+        return interval(value, centre, prompts)
+    usable = centre[np.isfinite(centre)]
+    if len(usable) < 2 or prompts < 2 or not np.isfinite(value):
+        return Interval(value, float("nan"), float("nan"), float("nan"))
+    parts = float(usable.var(ddof=1)) * prompts / (prompts - 1), float(values.var(ddof=1)) / len(values)
+    error = sum(parts) ** 0.5
+    if error == 0:
+        return Interval(value, value, value, 0.0)
+    df = error**4 / (parts[0] ** 2 / (prompts - 1) + parts[1] ** 2 / (len(values) - 1))
+    half = _t(0.975, df) * error
+    return Interval(value, value - half, value + half, error, df)
+
+
+def _t(p: float, df: float) -> float:
+    """Quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, p))

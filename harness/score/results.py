@@ -1,0 +1,231 @@
+"""The result file ``results/<recipe>/<budget>/<method>/seed-<k>.json``: one typed, versioned schema for all reports.
+
+A score never stands alone: value, interval, n_valid / n_total, protocol hash, judge identity and ledger are one
+record. The per-prompt columns are stored with it, so that differences between methods can be computed on paired
+prompts, and a score can be recomputed, from the files alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import UserError, unknown
+from harness.store.json_files import read_json, write_json
+
+SCHEMA_VERSION = 1
+
+Columns = dict[str, list[Any]]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Estimator(_Record):
+    """How a value follows from per-prompt columns: a name of :mod:`harness.score.estimators`, a group of columns, and
+    the column it uses (if it uses one)."""
+
+    kind: str
+    group: str = "items"
+    column: str = ""
+
+
+class Metric(_Record):
+    """One number with its 95% interval (bootstrap over prompts) and its minimum detectable difference.
+
+    ``better``: 1 if higher is better, -1 if lower is, 0 if neither (a cost or a diagnostic). ``mdd``: smallest true
+    difference between two independent models that a set of this size finds with power 80% at the 5% level.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Literal[-1, 0, 1]
+    primary: bool = False
+    estimator: Estimator
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    mdd: float | None = None
+    n_valid: int = 0
+    n_total: int = 0
+
+
+class BenchmarkResult(_Record):
+    """Scores of one benchmark under one protocol. ``snapshots``: the models that the judge's endpoint said answered;
+    ``unanswered``: calls that it did not answer, which the same command asks again."""
+
+    benchmark: str
+    title: str
+    label: str
+    protocol: dict[str, Any]
+    protocol_hash: str
+    judge: dict[str, Any] | None
+    metrics: list[Metric]
+    items: dict[str, Columns]
+    snapshots: list[str] = []
+    unanswered: int = 0
+
+    def metric(self, name: str) -> Metric:
+        """A metric by name."""
+        return next(m for m in self.metrics if m.name == name)
+
+
+class Trial(_Record):
+    """One point of the recorded search."""
+
+    learning_rate: float
+    options: dict[str, Any] = {}
+    gold_reward: float | None = None
+    perplexity_ratio: float | None = None
+    eligible: bool
+    seed: int
+    error: str = ""
+
+
+class RunResult(_Record):
+    """One run: recipe x method x seed. ``variant_of`` is set where ``method`` is a variant that the recipe names;
+    ``reference`` is the row that the others are compared with."""
+
+    schema_version: Literal[1] = 1
+    run_key: str
+    comparison_key: str
+    recipe: str
+    recipe_hash: str
+    description: str
+    method: str
+    variant_of: str = ""
+    reference: str = "dpo"
+    method_summary: str
+    method_paper: str
+    method_origin: str
+    method_options: dict[str, Any]
+    seed: int
+    budget: dict[str, Any]
+    status: Literal["ok", "failed"]
+    error: str = ""
+    start: dict[str, Any]
+    data: dict[str, Any]
+    oracles: dict[str, Any] = Field(default_factory=dict)
+    learning_rate: float | None = None
+    trials: list[Trial] = []
+    ledger: dict[str, Any] = Field(default_factory=dict)
+    tuning_ledger: dict[str, Any] = Field(default_factory=dict)
+    overshoot: float = 0
+    stopped_by: str = ""
+    prices: dict[str, Any] = Field(default_factory=dict)
+    benchmarks: list[BenchmarkResult] = []
+    train_log: list[dict[str, float]] = []
+    environment: dict[str, Any] = Field(default_factory=dict)
+
+    def benchmark(self, name: str) -> BenchmarkResult | None:
+        """A benchmark's scores by name."""
+        return next((b for b in self.benchmarks if b.benchmark == name), None)
+
+
+class CardSection(_Record):
+    """A judge on one set of pairs with known preferences, asked in one way. No text of a pair, only numbers.
+
+    ``data``: file name and hash, hash and number of the pairs used. ``items``: per pair, what the judge said in each
+    order and the lengths. ``usage``: calls, tokens, cost, seconds.
+    """
+
+    id: str
+    data: dict[str, Any]
+    protocol: dict[str, Any]
+    command: str
+    date: str
+    metrics: list[Metric]
+    items: Columns
+    usage: dict[str, Any]
+
+    def metric(self, name: str) -> Metric | None:
+        """A figure by name; None if it was not measured."""
+        return next((m for m in self.metrics if m.name == name), None)
+
+
+class JudgeCard(_Record):
+    """``results/judges/<key>.json``: how far a judge can be trusted; ``key`` is the digest of its identity, which
+    leaderboards print."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    judge: dict[str, Any]
+    sections: list[CardSection] = []
+
+
+def read_card(path: Path) -> JudgeCard:
+    """Read a judge's card.
+
+    Raises:
+        UserError: the file is no card of this schema version.
+    """
+    try:
+        return JudgeCard.model_validate(read_json(path))
+    except (ValidationError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path} is no judge card of schema version {SCHEMA_VERSION} ({reason}): remove it") from None
+
+
+def result_path(results: Path, recipe: str, budget: str, method: str, seed: int) -> Path:
+    """Where a run's result lives."""
+    return results / recipe / budget / method / f"seed-{seed}.json"
+
+
+def write_result(path: Path, result: RunResult) -> None:
+    """Write a result; the folder appears if it can.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        write_json(path, result.model_dump(mode="json"))
+    except OSError as error:
+        raise UserError(
+            f"The results folder {path.parent} cannot be written ({error.strerror}): set --results"
+        ) from None
+
+
+def read_result(path: Path) -> RunResult:
+    """Read a result.
+
+    Raises:
+        UserError: the file is not a result of this schema version.
+    """
+    try:
+        return RunResult.model_validate(read_json(path))
+    except (ValidationError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path} is no result of schema version {SCHEMA_VERSION} ({reason}): remove it") from None
+
+
+def read_results(folder: Path) -> list[RunResult]:
+    """All results of a recipe under one budget, in order of method folder and seed.
+
+    Raises:
+        UserError: they were made under different settings and cannot share a table.
+    """
+    found = [(path, read_result(path)) for path in sorted(folder.glob("*/seed-*.json"))]
+    for path, result in found[1:]:
+        if result.comparison_key != found[0][1].comparison_key:
+            raise UserError(f"{path} and {found[0][0]} were made under different settings: remove or move one of them")
+    return [result for _, result in found]
+
+
+def result_folders(results: Path, recipe: str | None = None) -> list[Path]:
+    """Folders ``results/<recipe>/<budget>``, of one recipe or of all; studies have a results folder of their own.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = sorted({p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")})
+    found = [f for f in found if f.parent.parent == results and f.parent.name not in ("studies", "bench")]
+    if not found:
+        known = sorted({p.parts[-4] for p in results.glob("*/*/*/seed-*.json")})
+        if recipe and known:
+            raise unknown(f"recipe in {results}", recipe, known)
+        raise UserError(f"The folder {results} holds no results: run 'sail-bench compare' first or set --results")
+    return found

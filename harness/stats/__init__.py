@@ -1,1 +1,0 @@
-"""Statistics: pure functions on per-prompt columns."""

@@ -1,0 +1,104 @@
+"""Content-addressed stages on disk: the same command again resumes.
+
+A stage is a folder named by the hash of everything that decides its content. It is written in a work folder that
+survives a kill (checkpoints, partial rows), and appears under its final name by one atomic rename, together with a
+manifest. A failed stage never appears. Two processes may share a store: a lock per stage makes the second one wait.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.store.json_files import digest, read_json, write_json
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Name of a stage and everything that decides its content (JSON values)."""
+
+    kind: str
+    inputs: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Folder name: the kind and a hash of the inputs."""
+        return f"{self.kind}-{digest(self.inputs)}"
+
+
+def known(stage: Stage | None) -> Stage:
+    """The stage, where it cannot be None any more."""
+    assert stage is not None
+    return stage
+
+
+class Store:
+    """A folder of finished stages, with ``work/`` beside them for those under way."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, stage: Stage) -> Path:
+        """Folder of a stage, finished or not."""
+        return self.root / "stages" / stage.key
+
+    def done(self, stage: Stage) -> bool:
+        """Whether the stage is finished."""
+        return (self.path(stage) / MANIFEST).is_file()
+
+    def settled(self, stage: Stage) -> bool:
+        """Whether the stage is finished and nothing in it is ``unanswered`` (a count in its manifest)."""
+        return self.done(stage) and not self.unanswered(stage)
+
+    def unanswered(self, stage: Stage) -> int:
+        """How much of a finished stage waits for an answer that another attempt may bring."""
+        return int(self.manifest(stage).get("unanswered", 0))
+
+    def work(self, stage: Stage) -> Path:
+        """Work folder of a stage; what it holds survives a kill."""
+        path = self.root / "work" / stage.key
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def get(self, stage: Stage, build: Callable[[Path], dict[str, Any] | None]) -> Path:
+        """Folder of the finished stage; ``build(work_folder)`` runs if it is not there yet or not settled.
+
+        ``build`` leaves its files in the work folder and may return extra manifest entries (its ledger, say). What it
+        could not get an answer to it counts as ``unanswered``: readers have the stage, the next call builds it again.
+        """
+        if self.settled(stage):
+            return self.path(stage)
+        with self._lock(stage):
+            if not self.settled(stage):
+                work = self.work(stage)
+                extra = build(work) or {}
+                write_json(work / MANIFEST, {"kind": stage.kind, "inputs": stage.inputs, **extra})
+                final = self.path(stage)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                old = self.root / "work" / f"{stage.key}.old"
+                if final.exists():  # built again: out of the way at once, so that a reader finds one or the other
+                    shutil.rmtree(old, ignore_errors=True)
+                    final.rename(old)
+                work.rename(final)
+                shutil.rmtree(old, ignore_errors=True)
+        return self.path(stage)
+
+    def manifest(self, stage: Stage) -> dict[str, Any]:
+        """Manifest of a finished stage."""
+        value: dict[str, Any] = read_json(self.path(stage) / MANIFEST)
+        return value
+
+    @contextmanager
+    def _lock(self, stage: Stage) -> Iterator[None]:
+        from filelock import FileLock
+
+        folder = self.root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{stage.key}.lock"):
+            yield

@@ -1,0 +1,1 @@
+"""What trainers share: settings, budget enforcement, checkpoints, losses, rounds."""

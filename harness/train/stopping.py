@@ -1,0 +1,114 @@
+"""When training stops: steps and pairs charged, the budget enforced, checkpoints kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from harness.errors import UserError
+from harness.store.json_files import write_json
+from harness.train.context import TrainContext
+
+
+def pairs_per_step(context: TrainContext) -> int:
+    """Pairs of an optimiser step."""
+    return context.train.batch_size * context.train.gradient_accumulation
+
+
+def planned_steps(context: TrainContext) -> int | None:
+    """Most optimiser steps that the budget can buy; None where only spending tells."""
+    return context.budget.steps(pairs_per_step(context))
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When training ends: at this share of the budget, or after this many steps of the whole run."""
+
+    share: float = 1.0
+    steps: int | None = None
+
+    def reached(self, context: TrainContext) -> bool:
+        """At a step boundary."""
+        done = context.ledger.get("train", "steps")
+        return context.share() >= self.share or (self.steps is not None and done >= self.steps)
+
+
+class BudgetCallback(TrainerCallback):  # type: ignore[misc]
+    """Charges steps and pairs, stops at the first step boundary that reaches the goal, saves checkpoints (each with the
+    ledger) and policies at shares of the budget, and stops a run whose weights are no longer numbers.
+
+    A run also ends after a pass over its pairs in which nothing was spent on the matched axis: no step could spend it.
+    """
+
+    def __init__(self, context: TrainContext, goal: Goal, pairs: int) -> None:
+        self.context, self.goal = context, goal
+        self.patience = max(1, pairs // pairs_per_step(context))
+        self.save: Callable[[str], None] | None = None
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Charge a micro-batch; all are full, since the last one of an epoch is dropped if it is not."""
+        self.context.ledger.add("train", "pairs", args.per_device_train_batch_size)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Charge the step with its last micro-batch; keep what is to be kept."""
+        context, ledger = self.context, self.context.ledger
+        self.on_substep_end(args, state, control)
+        ledger.add("train", "steps", 1)
+        context.tick()
+        share, spent = context.share(), context.budget.spent(ledger)
+        if ledger.get("train", "steps") == 1 and spent > context.budget.limit:
+            raise UserError(cannot_buy(context, spent))
+        before = ledger.progress.get("share", 0.0)
+        still = ledger.progress.get("still", 0) + 1 if spent == ledger.progress.get("at") else 0
+        ledger.progress = {"share": share, "at": spent, "still": still}
+        for fraction in context.fractions:
+            if before < fraction <= share and self.save is not None:
+                self.save(str(context.directory / "fractions" / f"{fraction:g}"))
+        context.on_step(state.global_step)
+        control.should_training_stop = control.should_training_stop or self.finished()
+        parts = context.train.checkpoints
+        control.should_save = control.should_training_stop or int(before * parts) < int(share * parts)
+
+    def finished(self) -> bool:
+        """Whether training ends here."""
+        return self.goal.reached(self.context) or self.context.ledger.progress.get("still", 0) >= self.patience
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Stop at a loss that is not a number: the weights are lost from here on."""
+        if logs and not math.isfinite(logs.get("loss", 0.0)):
+            raise FloatingPointError(f"the loss is {logs['loss']} at step {state.global_step}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the ledger beside the checkpoint, so that a resumed run goes on counting from there."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.context.tick()
+        write_json(folder / "ledger.json", self.context.ledger.dump())
+
+
+def check_budget(context: TrainContext, rows: Sequence[dict[str, Any]]) -> None:
+    """Fail before training what the budget cannot buy or the data cannot fill.
+
+    Raises:
+        UserError: the budget cannot buy one step, or there are too few pairs for one batch.
+    """
+    if planned_steps(context) == 0:
+        raise UserError(cannot_buy(context, None))
+    if len(rows) < context.train.batch_size:
+        raise UserError(
+            f"{len(rows)} preference pairs do not fill one batch of {context.train.batch_size}: "
+            "raise data.train_prompts or lower train.batch_size"
+        )
+
+
+def cannot_buy(context: TrainContext, cost: float | None) -> str:
+    """The sentence for a budget that is too small."""
+    budget, told = context.budget, "" if cost is None else f", which costs {cost:.4g}"
+    return (
+        f"Budget {budget.name!r} ({budget.limit:g} {budget.axis}) cannot buy one step of {pairs_per_step(context)} "
+        f"pairs{told}: raise its limit"
+    )

@@ -1,0 +1,99 @@
+"""What all trainers share: arguments, adapters, metering, budget enforcement, checkpoints and resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.store.json_files import read_json
+from harness.train.context import TrainContext
+from harness.train.settings import Policies, fresh
+from harness.train.stopping import BudgetCallback, Goal, check_budget, planned_steps
+
+
+def check_finite(folder: Path) -> None:
+    """Refuse a saved policy with weights that are no numbers.
+
+    Raises:
+        FloatingPointError: names the first such weight.
+    """
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(file), "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 - safe_open is no dictionary
+                if not bool(weights.get_tensor(name).isfinite().all()):
+                    raise FloatingPointError(f"the trained weights are not finite numbers ({name})")
+
+
+COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps")
+
+
+def dataset(rows: Sequence[dict[str, Any]]) -> Any:
+    """Pairs as a data set of token ids, with a row number that names each example."""
+    from datasets import Dataset
+
+    return Dataset.from_list([{"example_id": i, **{c: r[c] for c in COLUMNS if c in r}} for i, r in enumerate(rows)])
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint: its ledger is written last."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / "ledger.json").is_file()]
+    return max(found, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def run_trainer(
+    context: TrainContext,
+    trainer_class: Any,
+    args: Any,
+    *,
+    needs_reference: bool = True,
+    rows: Sequence[dict[str, Any]] | None = None,
+    policies: Policies | None = None,
+    goal: Goal | None = None,
+    **options: Any,
+) -> Path:
+    """Train (or resume) from the start policy on the stored pairs, unless told otherwise, and save the policy.
+
+    Args:
+        needs_reference: whether online rows need the reference in memory (full fine-tuning only).
+        rows: other pairs; policies: another beginning; goal: an earlier end than that of the budget.
+
+    Returns:
+        the folder ``policy`` beside the checkpoints (``args.output_dir``).
+    """
+    rows = context.pairs if rows is None else rows
+    check_budget(context, rows)
+    began = policies or fresh(context, reference=needs_reference)
+    budget = BudgetCallback(context, goal or Goal(steps=planned_steps(context)), len(rows))
+    trainer = trainer_class(
+        model=began.model,
+        ref_model=began.reference,
+        args=args,
+        train_dataset=dataset(rows),
+        processing_class=context.tokenizer,
+        peft_config=began.peft_config,
+        callbacks=[budget],
+        **options,
+    )
+    budget.save = trainer.save_model
+    last = newest_checkpoint(Path(args.output_dir))
+    if last is not None:
+        context.ledger.restore(read_json(last / "ledger.json"))
+        context.on_step(_step(last))
+    if last is not None and budget.finished():
+        trainer._load_from_checkpoint(str(last))
+        history = read_json(last / "trainer_state.json")["log_history"]
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        history = trainer.state.log_history
+    context.log.extend(row for row in history if "loss" in row)
+    context.ledger.note_memory()
+    folder = Path(args.output_dir).parent / "policy"
+    trainer.save_model(str(folder))
+    return folder

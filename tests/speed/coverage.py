@@ -1,0 +1,158 @@
+"""How often the intervals hold the truth: ``python -m tests.speed.coverage DATA_DIR [DATA SETS] [RESAMPLES]``.
+
+The population is real: published judgments (``DATA_DIR`` laid out as in docs/score.md). A data set draws prompts from
+it with replacement, so the truth is the statistic of the population itself. For the paired test the two models' results
+are exchanged at random prompt by prompt, so that there is no difference to find. Reported: the share of 95% intervals
+that hold the truth, and the share of false verdicts, with their Monte Carlo errors.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.score.bootstrap import interval
+from harness.score.bradley_terry import Pool, style_controlled
+from harness.score.length_control import Anchors, controlled, fit
+from harness.store import user_files as files
+
+Array = NDArray[np.float64]
+
+
+def draw(rng: np.random.Generator, n: int, resamples: int) -> Array:
+    """Counts of a bootstrap draw, (resamples, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+
+
+def told(name: str, hits: Sequence[float], started: float) -> None:
+    """One line: a share with its Monte Carlo error. ``hits``: of each data set, the share of its intervals."""
+    share, error = float(np.mean(hits)), float(np.std(hits)) / len(hits) ** 0.5
+    seconds = time.perf_counter() - started
+    print(f"{name}: {share:.3f} (+- {error:.3f}, {len(hits)} data sets, {seconds:.0f} s)", flush=True)
+
+
+def length_control(folder: Path, sets: int, resamples: int) -> None:
+    """AlpacaEval 2: coverage for one model, false verdicts for two that do not differ."""
+    from benchmarks.alpaca_eval.score_files import official
+
+    known = official(None, folder)
+    assert known.difficulty is not None
+    rows = [alpaca_rows(folder, model) for model in ("alpaca-7b", "gemma-7b-it")]
+    one = np.ones((1, len(known.difficulty)))
+    truth = controlled(fit(*rows[0], known.difficulty, one, known.anchors), known.difficulty, one)[0]
+    rng, n = np.random.default_rng(0), len(known.difficulty)
+    hits, false, started = [], [], time.perf_counter()
+    for _ in range(sets):
+        chosen, weights = rng.integers(n, size=n), draw(rng, n, resamples)
+        gamma = known.difficulty[chosen]
+        y, delta = rows[0][0][chosen], rows[0][1][chosen]
+        found = interval(*_lc(y, delta, gamma, known.anchors, weights), n)
+        hits.append(found.low <= truth <= found.high)
+        swap = rng.random(n) < 0.5
+        sides = [[np.where(swap, rows[1 - k][f][chosen], rows[k][f][chosen]) for f in (0, 1)] for k in (0, 1)]
+        (a, s), (b, t) = (_lc(y, delta, gamma, known.anchors, weights) for y, delta in sides)
+        false.append(interval(a - b, s - t, n).p < 0.05)
+    told("length-controlled win rate, coverage", hits, started)
+    told("length-controlled win rate, false verdicts", false, started)
+
+
+def alpaca_rows(folder: Path, model: str) -> tuple[Array, Array]:
+    """Preferences in [0, 1] and length differences (baseline minus model, characters) of a published model."""
+    rows = files.rows(folder / "alpaca_eval" / "annotations" / f"{model}.jsonl")
+    y = np.array([float(r["preference"]) - 1 for r in rows])
+    return y, np.array([float(r["len_1"] - r["len_2"]) for r in rows])
+
+
+def _lc(y: Array, delta: Array, gamma: Array, anchors: Anchors, weights: Array) -> tuple[float, Array]:
+    one = np.ones((1, len(y)))
+    value = controlled(fit(y, delta, gamma, one, anchors), gamma, one)[0]
+    return float(value), controlled(fit(y, delta, gamma, weights, anchors), gamma, weights)
+
+
+def style_control(folder: Path, sets: int, resamples: int) -> None:
+    """Arena-Hard v0.1, a pool of two: coverage for each, false verdicts where the two do not differ."""
+    pool = _pool(folder)
+    truth = style_controlled(pool, pool.one()).scores[0]
+    rng, n = np.random.default_rng(1), pool.prompts
+    hits, false, started = [], [], time.perf_counter()
+    for _ in range(sets):
+        chosen, weights = rng.integers(n, size=n), draw(rng, n, resamples)
+        drawn = _drawn(pool, chosen, np.zeros(n, dtype=bool))
+        value, samples = style_controlled(drawn, drawn.one()).scores[0], style_controlled(drawn, weights).scores
+        both = [interval(float(value[m]), samples[:, m], n) for m in range(2)]
+        hits.append(sum(found.low <= truth[m] <= found.high for m, found in enumerate(both)) / 2)
+        drawn = _drawn(pool, chosen, rng.random(n) < 0.5)
+        value, samples = style_controlled(drawn, drawn.one()).scores[0], style_controlled(drawn, weights).scores
+        difference = float(value[0] - value[1])
+        false.append(interval(difference, samples[:, 0] - samples[:, 1], n).p < 0.05)
+    told("style-controlled score, coverage of both models", hits, started)
+    told("style-controlled score, false verdicts", false, started)
+
+
+def _pool(folder: Path) -> Pool:
+    """Rows by model, then by prompt."""
+    rows = files.rows(folder / "arena_hard" / "battles_official_v0.1.jsonl")
+    looks = {
+        (r["model"], r["question_id"]): [r["token_len"], r["header_count"], r["list_count"], r["bold_count"]]
+        for r in files.rows(folder / "arena_hard" / "style_features_v0.1.jsonl")
+    }
+    models = sorted({r["model"] for r in rows})
+    rows.sort(key=lambda r: (r["model"], r["question_id"]))
+    prompts = sorted({r["question_id"] for r in rows})
+    return Pool(
+        models,
+        len(prompts),
+        np.array([models.index(r["model"]) for r in rows]),
+        np.array([prompts.index(r["question_id"]) for r in rows]),
+        np.array([float(sum(r["scores"])) for r in rows]),
+        np.array([float(len(r["scores"])) for r in rows]),
+        np.array([looks[r["model"], r["question_id"]] for r in rows], float),
+        np.array([looks[r["baseline"], r["question_id"]] for r in rows], float),
+    )
+
+
+def _drawn(pool: Pool, chosen: NDArray[np.int64], swap: NDArray[np.bool_]) -> Pool:
+    """The pool on drawn prompts; where ``swap``, the two models exchange their games and looks."""
+    n = pool.prompts
+    rows = np.concatenate([np.where(swap, chosen + n, chosen), np.where(swap, chosen, chosen + n)])
+    moved = {f: getattr(pool, f)[rows] for f in ("wins", "games", "ours", "theirs")}
+    return replace(pool, model=np.repeat([0, 1], n), prompt=np.tile(np.arange(n), 2), **moved)
+
+
+def ratings(folder: Path, sets: int, resamples: int) -> None:
+    """MT-Bench: questions are drawn with both their turns."""
+    rows = files.rows(folder / "mt_bench" / "judgments_gpt-4_single_jxiw.jsonl")
+    models = sorted({r["model"] for r in rows})[:2]
+    grid = np.zeros((2, 80, 2))
+    for r in rows:
+        if r["model"] in models:
+            grid[models.index(r["model"]), r["question_id"] - 81, r["turn"] - 1] = r["score"]
+    means = grid.mean(2)
+    rng, hits, false, started = np.random.default_rng(2), [], [], time.perf_counter()
+    for _ in range(sets):
+        chosen, weights = rng.integers(80, size=80), draw(rng, 80, resamples)
+        found = interval(float(means[0, chosen].mean()), weights @ means[0, chosen] / 80, 80)
+        hits.append(found.low <= means[0].mean() <= found.high)
+        difference = (means[0] - means[1])[chosen] * np.where(rng.random(80) < 0.5, 1, -1)
+        false.append(interval(float(difference.mean()), weights @ difference / 80, 80).p < 0.05)
+    told("MT-Bench mean, coverage", hits, started)
+    told("MT-Bench mean, false verdicts", false, started)
+
+
+def main() -> None:
+    """Run all three."""
+    folder = Path(sys.argv[1])
+    sets, resamples = int(sys.argv[2]) if len(sys.argv) > 2 else 2000, int(sys.argv[3]) if len(sys.argv) > 3 else 300
+    parts: list[Callable[[Path, int, int], None]] = [ratings, length_control, style_control]
+    for part in parts:
+        part(folder, sets, resamples)
+
+
+if __name__ == "__main__":
+    main()
