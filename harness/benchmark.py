@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,10 +32,21 @@ class BenchmarkOptions(BaseModel):
 
 @dataclass
 class EvalContext:
-    """What a benchmark may use: the policy under test, the start policy, the judge, the oracle, and unseen data.
-    ``training_oracle``: the one that labelled the training pairs, where another one evaluates. ``expect`` says how
-    much comes, before ``progress`` counts it. ``kept`` gives the policy at a share of the budget; None if the run ended
-    before it. ``ask`` puts questions to the judge behind the recipe's endpoint."""
+    """What a benchmark may use.
+
+    Attributes:
+        policy: the policy under test.
+        start: the start policy.
+        judge: the local judge (the start policy, answering by log-probability).
+        oracle: the oracle that evaluates.
+        prompts: the recipe's evaluation prompts.
+        heldout_pairs: stored pairs that no method trained on.
+        scoring_batch_size: rows of a forward pass that only scores.
+        training_oracle: the oracle that labelled the training pairs, where another one evaluates.
+        ask: puts questions to the judge behind the recipe's endpoint.
+        kept: the policy at a share of the budget; None if the run ended before it.
+        progress: counts what is done; expect: says how much comes, before ``progress`` counts it.
+    """
 
     policy: Policy
     start: Policy
@@ -51,16 +62,46 @@ class EvalContext:
     expect: Callable[[int], None] = lambda total: None
 
 
+JudgedBy = Literal["none", "local", "endpoint"]
+Need = Literal["weights", "task", "start", "reference"]
+TEXTS_ALONE: frozenset[Need] = frozenset()
+
+
+class EvalCost(NamedTuple):
+    """The most that a benchmark can ask of one policy: tokens to generate, and calls of its judge."""
+
+    tokens: int
+    judge_calls: int
+
+
 class Benchmark:
     """Base class of benchmarks.
 
-    ``judged``: a judge's identity belongs to its protocol; ``by_endpoint``: that judge is the recipe's ``judge:``
-    behind an OpenAI-compatible endpoint, not the local one. ``on_task``: it uses the recipe's own evaluation prompts,
-    held-out pairs and oracle, and they belong to its protocol. ``by_text``: the policy's texts are all it needs, so
-    that it measures a policy behind an endpoint too. ``against_start``: the start policy is its baseline, and belongs
-    to its protocol (always so where the local judge is asked). ``versus``: a pairwise oracle also compares its answers
-    (``id``, ``text``) with those of the recipe's reference method; ``score`` finds ``reference`` (that method's name)
-    and ``reference_won`` (1, 0 or between; None without a verdict) in such rows.
+    **To implement**, in this order:
+
+    1. ``name``, ``title`` and ``summary``: how recipes, tables and listings call it.
+    2. :meth:`answer`: ask the policy; one row an item.
+    3. :meth:`judge`, if a judge grades the answers, with ``judged_by`` set to who that is: ``"local"`` (the start
+       policy, by log-probability) or ``"endpoint"`` (the recipe's ``judge:``). Its identity belongs to the protocol.
+    4. :meth:`score`: per-prompt columns and the metrics to compute from them.
+    5. :meth:`protocol`: add whatever else can change the score (a data hash, the decoding), and raise ``version`` when
+       the code changes it.
+
+    **Optional**, in the order in which authors have wanted them:
+
+    * ``Options``: settings that a recipe may give.
+    * ``needs``: what it cannot do without. ``"weights"`` (the default): log-probabilities, so that a model behind an
+      endpoint is left out; declare ``TEXTS_ALONE`` if the policy's texts are enough. ``"task"``: the recipe's own
+      evaluation prompts, held-out pairs and oracle. ``"start"``: the start policy is its baseline (always so with the
+      local judge). ``"reference"``: a pairwise oracle also compares its answers (``id``, ``text``) with those of the
+      recipe's reference method; :meth:`score` then finds ``reference`` (that method's name) and ``reference_won``
+      (1, 0 or between; None without a verdict) in such rows. All but ``"weights"`` and ``"reference"`` enter the
+      protocol.
+    * :meth:`requests`: first answers, so that benchmarks share their batches.
+    * :meth:`prompt_texts`: its prompts, for the check of imported training data.
+    * :meth:`cost`: for ``sail-bench plan``.
+    * :meth:`fractions`: policies on the way that it scores.
+    * :meth:`member`: for a class that stands for a family (``family:name``).
     """
 
     name: ClassVar[str]
@@ -68,25 +109,24 @@ class Benchmark:
     summary: ClassVar[str]
     label: str = "mini"
     version: ClassVar[int] = 1
-    judged: ClassVar[bool] = False
-    by_endpoint: ClassVar[bool] = False
-    on_task: ClassVar[bool] = False
-    by_text: ClassVar[bool] = False
-    against_start: bool = False
-    versus: ClassVar[bool] = False
+    judged_by: ClassVar[JudgedBy] = "none"
+    needs: frozenset[Need] = frozenset({"weights"})
     Options: ClassVar[type[BenchmarkOptions]] = BenchmarkOptions
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
         self.options = options or self.Options()
 
-    @classmethod
-    def member(cls, name: str) -> type[Benchmark]:
-        """The benchmark that a recipe writes as ``family:name``, for a class that stands for a family.
+    def answer(self, context: EvalContext) -> list[Row]:
+        """What the policy does: one row an item."""
+        raise NotImplementedError
 
-        Raises:
-            UserError: this class is one benchmark.
-        """
-        raise UserError(f"The benchmark {cls.name} is no family: write {cls.name} instead of {cls.name}:{name}")
+    def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
+        """Rows with verdicts. The default needs no judge."""
+        return rows
+
+    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+        """Per-prompt columns by group (each with ``id``) and the metrics to compute from them. Pure."""
+        raise NotImplementedError
 
     def protocol(self) -> dict[str, Any]:
         """Everything beside the policy, the start policy and the judge that can change the score."""
@@ -101,33 +141,34 @@ class Benchmark:
         """First answers to sample, so that all benchmarks share their batches. May be empty."""
         return []
 
-    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
-        """Most tokens it can generate and judge calls it can make, for ``prompts`` task prompts and a policy that is
-        ``trained`` (or the start policy itself)."""
-        return 0, 0
-
-    def asked(self) -> list[str]:
-        """What it asks first, the same of every policy, for the check of brought training data; may be empty."""
+    def prompt_texts(self) -> list[str]:
+        """What it asks first, the same of every policy, for the check of imported training data; may be empty."""
         return []
+
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
+        """The most that it can ask of one policy.
+
+        Args:
+            prompts: number of the recipe's evaluation prompts.
+            trained: whether the policy is a trained one (not the start policy itself).
+        """
+        return EvalCost(0, 0)
 
     def fractions(self) -> list[float]:
         """Shares of the budget whose policies it scores beside the final one."""
         return []
 
-    def answer(self, context: EvalContext) -> list[Row]:
-        """What the policy does: one row an item."""
-        raise NotImplementedError
+    @classmethod
+    def member(cls, name: str) -> type[Benchmark]:
+        """The benchmark that a recipe writes as ``family:name``, for a class that stands for a family.
 
-    def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
-        """Rows with verdicts. The default needs no judge."""
-        return rows
-
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
-        """Per-prompt columns by group (each with ``id``) and the metrics to compute from them. Pure."""
-        raise NotImplementedError
+        Raises:
+            UserError: this class is one benchmark.
+        """
+        raise UserError(f"The benchmark {cls.name} is no family: write {cls.name} instead of {cls.name}:{name}")
 
 
-def score(
+def benchmark_result(
     benchmark: Benchmark, rows: list[Row], protocol: dict[str, Any], judge: dict[str, Any] | None
 ) -> BenchmarkResult:
     """Score the judged rows of a benchmark. Pure; needs no model."""

@@ -19,7 +19,7 @@ from benchmarks.shared.mini_set import mini
 from benchmarks.shared.multiple_choice import encode
 from harness.answer.chat import render
 from harness.answer.policy import Policy
-from harness.benchmark import EvalContext, score
+from harness.benchmark import EvalContext, benchmark_result
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.judge.local import LocalJudge
@@ -121,7 +121,7 @@ def test_answer_judge_score(name: str, context: EvalContext) -> None:
     factory = registry.load("benchmarks", name)
     benchmark = factory(factory.Options(**OPTIONS[name]))
     rows = json.loads(json.dumps(benchmark.judge(json.loads(json.dumps(benchmark.answer(context))), context)))
-    first, again = (score(benchmark, rows, benchmark.protocol(), None) for _ in range(2))
+    first, again = (benchmark_result(benchmark, rows, benchmark.protocol(), None) for _ in range(2))
     assert first == again
     assert first.label == "mini"
     main = next(m for m in first.metrics if m.primary)
@@ -138,7 +138,7 @@ def test_preference_numbers_by_hand(context: EvalContext) -> None:
     answers = context.policy.sample(requests)
     ours = context.policy.token_logps([(q.prompt, a.ids) for q, a in zip(requests, answers, strict=True)])
     theirs = context.start.token_logps([(q.prompt, a.ids) for q, a in zip(requests, answers, strict=True)])
-    found = score(benchmark, rows, benchmark.protocol(), None)
+    found = benchmark_result(benchmark, rows, benchmark.protocol(), None)
     kl = np.mean([sum(a) - sum(b) for a, b in zip(ours, theirs, strict=True)])
     assert found.metric("kl").value == pytest.approx(kl, abs=1e-3)
     nll = -sum(map(sum, theirs)) / sum(map(len, theirs))
@@ -157,7 +157,7 @@ def test_start_against_itself_is_even(context: EvalContext) -> None:
         benchmark = factory(factory.Options(max_new_tokens=5, limit=4))
         rows = benchmark.judge(benchmark.answer(context), context)
         assert all(r["verdict"] is None for r in rows)  # equal answers are not sent to the judge
-        assert {m.value for m in score(benchmark, rows, {}, None).metrics if m.unit == "win %"} == {50.0}
+        assert {m.value for m in benchmark_result(benchmark, rows, {}, None).metrics if m.unit == "win %"} == {50.0}
 
 
 def test_judge_asks_both_orders(context: EvalContext) -> None:

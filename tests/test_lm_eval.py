@@ -28,7 +28,7 @@ from benchmarks.lmeval.data import subset
 from benchmarks.lmeval.model import PolicyLM
 from harness.answer.continuations import families
 from harness.answer.policy import Policy
-from harness.benchmark import EvalContext, score
+from harness.benchmark import EvalContext, benchmark_result
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.errors import UserError
@@ -237,7 +237,7 @@ def test_protocols_equal_plain_lm_eval(kind: type[LMEval], data: Path, model: An
     chat = {"apply_chat_template": benchmark.chat, "fewshot_as_multiturn": benchmark.chat}
     found = plain(benchmark, model, tokenizer, **chat)
     equal(rows, found)
-    scored = score(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
+    scored = benchmark_result(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
     sizes = {name: n["effective"] for name, n in found["n-samples"].items()}
     for name, total in ((m.name, sum(sizes.values())) for m in scored.metrics):
         whole = sum(found["results"][t][f"{name},none"] * n for t, n in sizes.items()) / total
@@ -291,7 +291,7 @@ def test_a_subset_is_drawn_by_subject(data: Path, model: Any, tokenizer: Any) ->
     assert sum(r["weight"] for r in rows) == pytest.approx(21, abs=1e-4)
     chosen = {f"mmlu_{s}": [r["doc_id"] for r in rows if r["task"] == f"mmlu_{s}"] for s in SUBJECTS}
     equal(rows, plain(benchmark, model, tokenizer, chosen))
-    scored = score(benchmark, rows, benchmark.protocol(), None).metric("acc")
+    scored = benchmark_result(benchmark, rows, benchmark.protocol(), None).metric("acc")
     sizes = {"mmlu_anatomy": 4, "mmlu_virology": 7, "mmlu_world_religions": 10}
     means = {t: np.mean([r["metrics"]["acc"] for r in rows if r["task"] == t]) for t in sizes}
     assert scored.value == pytest.approx(100 * sum(sizes[t] * means[t] for t in sizes) / 21, abs=1e-3)
@@ -341,7 +341,7 @@ def test_any_task_by_its_name(data: Path, model: Any, tokenizer: Any) -> None:
         rows = benchmark.answer(context(policy(model, tokenizer)))
         found = plain(benchmark, model, tokenizer, {task: sorted({r["doc_id"] for r in rows})} if limit else None)
         equal(rows, found)
-        scored = score(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
+        scored = benchmark_result(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
         for m in scored.metrics:
             name, _, how = m.name.partition(",")
             expected = found["results"][task][f"{name},{how or 'none'}"]
@@ -403,7 +403,7 @@ def test_ifeval_equals_plain_lm_eval(
     index = TaskManager(include_defaults=False)
     theirs = simple_evaluate(lm, tasks=benchmark.tasks(), task_manager=index, bootstrap_iters=0)
     equal(rows, theirs)
-    scored = score(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
+    scored = benchmark_result(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
     for m in scored.metrics:
         scale = 100 if "percent" in m.estimator.kind else 1
         assert m.value == pytest.approx(scale * theirs["results"]["ifeval"][f"{m.name},none"])

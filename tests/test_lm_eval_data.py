@@ -192,20 +192,20 @@ def test_questions_of_a_folder_are_told_for_the_check_of_training_data(
     data: Path, load: Callable[[], Any], tokenizer: Any
 ) -> None:
     raw = [json.loads(line) for line in (data / "mmlu/test.jsonl").read_text().split("\n") if line]
-    assert MMLU5().asked() == [r["question"] for r in raw]
+    assert MMLU5().prompt_texts() == [r["question"] for r in raw]
     benchmark = MMLU5(MMLU5.Options.model_validate({"limit": 9}))
     rows = benchmark.answer(context(policy(load(), tokenizer)))
     by = {s: [r["question"] for r in raw if r["subject"] == s] for s in SUBJECTS}
-    assert benchmark.asked() == [by[r["task"].removeprefix("mmlu_")][r["doc_id"]] for r in rows]
-    assert len(ARC25().asked()) == 4
-    assert any_task("ifeval").asked() == []
+    assert benchmark.prompt_texts() == [by[r["task"].removeprefix("mmlu_")][r["doc_id"]] for r in rows]
+    assert len(ARC25().prompt_texts()) == 4
+    assert any_task("ifeval").prompt_texts() == []
 
 
 def test_planning_is_quick(data: Path) -> None:
     """Neither torch nor lm-eval is imported to check the data."""
     script = (
         "import sys; from benchmarks.lmeval import MMLU5, ARC25; "
-        "[(kind().protocol(), kind().asked()) for kind in (MMLU5, ARC25)]; "
+        "[(kind().protocol(), kind().prompt_texts()) for kind in (MMLU5, ARC25)]; "
         "print([m for m in ('torch', 'lm_eval', 'datasets', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -16,7 +16,7 @@ from benchmarks.preference import Preference, PreferenceOptions
 from benchmarks.preference.diversity import novelty
 from harness.answer.chat import render
 from harness.answer.policy import Policy
-from harness.benchmark import EvalContext, Row, score
+from harness.benchmark import EvalContext, Row, benchmark_result
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.judge.local import LocalJudge
@@ -77,7 +77,7 @@ BENCHMARK = Preference(PreferenceOptions(max_new_tokens=6))
 
 def scored(context: EvalContext) -> tuple[list[Row], BenchmarkResult]:
     rows = BENCHMARK.answer(context)
-    return rows, score(BENCHMARK, rows, BENCHMARK.protocol(), None)
+    return rows, benchmark_result(BENCHMARK, rows, BENCHMARK.protocol(), None)
 
 
 def plain_logp(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> float:
@@ -198,7 +198,7 @@ def test_verdicts_of_a_pairwise_oracle_are_no_rewards(context: EvalContext) -> N
     assert "win vs `dpo`" not in page
     said = [0.8, 0.5, None, 0.2, 0.2, 0.9, None, 0.1]
     told = [r | {"reference": "dpo", "reference_won": w} for r, w in zip(rows, said, strict=False) if "text" in r]
-    asked = score(BENCHMARK, told, BENCHMARK.protocol(), None)
+    asked = benchmark_result(BENCHMARK, told, BENCHMARK.protocol(), None)
     assert asked.items["items"]["win_reference"] == [1, 0.5, None, 0, 0, 1, None, 0]
     won = asked.metric("win_reference")
     assert (won.value, won.n_valid, won.n_total) == (pytest.approx(100 * 2.5 / 6), 6, 8)

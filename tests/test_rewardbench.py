@@ -19,7 +19,7 @@ from benchmarks.rewardbench import RewardBench, RewardBenchOptions, data, encode
 from benchmarks.rewardbench.score_models import _judged
 from benchmarks.rewardbench.sections import SECTIONS, SIZE, SIZES, WEIGHTS, label
 from harness.answer.policy import Policy
-from harness.benchmark import EvalContext, Row, score
+from harness.benchmark import EvalContext, Row, benchmark_result
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.cli import main
@@ -98,7 +98,7 @@ def plain(model: Any, tokenizer: Any, prompt: str, answer: str) -> tuple[float, 
 def test_accuracies_by_plain_forwards(folder: Path, context: EvalContext, tokenizer: Any) -> None:
     benchmark = RewardBench()
     rows = json.loads(json.dumps(benchmark.answer(context)))
-    found = score(benchmark, rows, benchmark.protocol(), None)
+    found = benchmark_result(benchmark, rows, benchmark.protocol(), None)
     expected: dict[str, list[float]] = {"accuracy": [], "summed": [], "per_token": []}
     for row in own_pairs()[:-1]:
         sides = [plain(context.policy.model, tokenizer, row["prompt"], row[s]) for s in ("chosen", "rejected")]
@@ -120,7 +120,7 @@ def test_accuracies_by_plain_forwards(folder: Path, context: EvalContext, tokeni
 def test_start_is_at_fifty_and_has_a_value_without_a_reference(folder: Path, context: EvalContext) -> None:
     context.policy = context.start
     benchmark = RewardBench()
-    found = score(benchmark, benchmark.answer(context), benchmark.protocol(), None)
+    found = benchmark_result(benchmark, benchmark.answer(context), benchmark.protocol(), None)
     assert found.metric("accuracy").value == 50
     assert found.metric("summed").value not in (None, 50)
 
@@ -347,11 +347,11 @@ def test_pairs_that_stand_twice_are_told(
 
 def test_prompts_are_told_for_the_check_of_training_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder, [*own_pairs(), own_pairs()[0] | {"id": 99}])
-    assert RewardBench().asked() == [f"Question {i}?" for i in range(12)]
+    assert RewardBench().prompt_texts() == [f"Question {i}?" for i in range(12)]
     drawn = RewardBench(RewardBenchOptions(limit=5))
-    assert drawn.asked() == [r["prompt"] for r in data.chosen(drawn.path, 5, 0)]
+    assert drawn.prompt_texts() == [r["prompt"] for r in data.chosen(drawn.path, 5, 0)]
     monkeypatch.delenv("SAIL_BENCH_DATA_DIR")
-    assert RewardBench().asked() == []
+    assert RewardBench().prompt_texts() == []
 
 
 # reward models

@@ -13,7 +13,7 @@ from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference
 from benchmarks.shared import official_files as datadir
 from benchmarks.shared.asking import answers, filled
 from harness.answer.client import Call, Reply
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
@@ -43,9 +43,8 @@ class AlpacaEval2(Benchmark):
     title = "AlpacaEval 2"
     summary = "the official instructions, baseline and prompt, judged by the recipe's judge behind an endpoint"
     label = "official set"
-    judged = True
-    by_text = True
-    by_endpoint = True
+    judged_by = "endpoint"
+    needs = TEXTS_ALONE
     Options = AlpacaEval2Options
     options: AlpacaEval2Options
 
@@ -82,7 +81,7 @@ class AlpacaEval2(Benchmark):
             "fit": "exact",
         }
 
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         """The instructions."""
         return [item["instruction"] for item in self._items()]
 
@@ -90,10 +89,10 @@ class AlpacaEval2(Benchmark):
         found = files.rows(self._set(), ["instruction"])
         return found[: self.options.limit] if self.options.limit else found
 
-    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer and one judgment an instruction."""
         count = len(self._items())
-        return count * self.options.max_new_tokens, count
+        return EvalCost(count * self.options.max_new_tokens, count)
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One answer an instruction."""

@@ -25,7 +25,7 @@ class ARCChallenge(Benchmark):
         sets = mini_hash("arc_challenge", "test")
         return {**super().protocol(), "set": sets, "shots": 0, "prompt": "lm-eval arc_challenge v1, acc_norm"}
 
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         """The questions, without their options."""
         return [row["question"] for row in mini("arc_challenge", "test", self.options.limit)]
 

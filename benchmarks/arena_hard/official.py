@@ -18,7 +18,7 @@ from benchmarks.arena_hard.verdict import label, label_v2, undecided
 from benchmarks.shared import official_files as datadir
 from benchmarks.shared.asking import answers, greedy
 from harness.answer.client import Call, Reply
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
 from harness.score.bradley_terry import Version, differences, style_offset
 from harness.score.results import Columns, Metric
@@ -56,9 +56,8 @@ class OfficialArenaHard(Benchmark):
     """
 
     summary = "the official prompts against the official baseline, style-controlled and raw, judged behind an endpoint"
-    judged = True
-    by_text = True
-    by_endpoint = True
+    judged_by = "endpoint"
+    needs = TEXTS_ALONE
     Options = ArenaOptions
     options: ArenaOptions
     release: ClassVar[Version]
@@ -141,14 +140,14 @@ class OfficialArenaHard(Benchmark):
                 found.append({"id": question_id(row, source), "category": category, "prompt": prompt})
         return found[: self.options.limit] if self.options.limit else found
 
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         """The prompts."""
         return [item["prompt"] for item in self._items()]
 
-    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer and two games a prompt; a game without a verdict can be asked for again."""
         count = len(self._items())
-        return count * self.options.max_new_tokens, 2 * count
+        return EvalCost(count * self.options.max_new_tokens, 2 * count)
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One greedy answer a prompt."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from benchmarks.shared.numbers import known, rounded
 from harness.answer.chat import turns
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 from sail.types import Request
@@ -39,7 +39,7 @@ class Curve(Benchmark):
     name = "curve"
     title = "Learning curve"
     summary = "gold reward and KL at shares of the budget, and the area under the reward's curve"
-    on_task = True
+    needs = frozenset({"weights", "task"})
     Options = CurveOptions
     options: CurveOptions
 
@@ -51,10 +51,10 @@ class Curve(Benchmark):
         """The policies it needs."""
         return sorted(self.options.fractions)
 
-    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer a prompt and fraction; those of the final policy are shared with ``preference``."""
         asked = min(prompts, self.options.prompts or prompts)
-        return asked * self.options.max_new_tokens * (len(self.options.fractions) if trained else 1), 0
+        return EvalCost(asked * self.options.max_new_tokens * (len(self.options.fractions) if trained else 1), 0)
 
     def answer(self, context: EvalContext) -> list[Row]:
         """One row a prompt: reward and KL of start and of each policy on the way; None where no policy was kept."""

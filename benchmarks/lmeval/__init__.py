@@ -218,7 +218,7 @@ class Official(LMEval):
             raise UserError(f"lm-eval has no task {unknown[0]!r}: mend the subjects in {self.source.folder}")
         return data
 
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         """The questions of the data folder, without their options; none where they are on the Hub."""
         data = {name: splits["test"] for name, splits in self._local().items()}
         sizes = {name: len(found) for name, found in data.items()}

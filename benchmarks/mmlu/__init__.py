@@ -34,7 +34,7 @@ class MMLU(Benchmark):
         """Adds the item set and the prompt form."""
         return {**super().protocol(), "set": mini_hash("mmlu", "test"), "shots": 0, "prompt": "lm-eval mmlu v1, acc"}
 
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         """The questions, without their options."""
         return [row["question"] for row in mini("mmlu", "test", self.options.limit)]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.shared.asking import ChatOptions, answers, greedy
 from benchmarks.shared.mini_set import mini, mini_hash
-from harness.benchmark import Benchmark, EvalContext, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 from sail.types import Request
@@ -20,8 +20,8 @@ class MTBench(Benchmark):
     name = "mt_bench"
     title = "MT-Bench"
     summary = "two-turn questions, graded answer by answer (mini: 16 questions, ratings 1-9 by the local judge)"
-    judged = True
-    by_text = True
+    judged_by = "local"
+    needs = TEXTS_ALONE
     Options = ChatOptions
     options: ChatOptions
 
@@ -33,14 +33,14 @@ class MTBench(Benchmark):
     def _questions(self) -> list[Row]:
         return mini("mt_bench", "question", self.options.limit)
 
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         """First turns."""
         return [q["turns"][0] for q in self._questions()]
 
-    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
         """Two answers a question, each rated once."""
         answers = 2 * len(self._questions())
-        return answers * self.options.max_new_tokens, answers
+        return EvalCost(answers * self.options.max_new_tokens, answers)
 
     def requests(self, context: EvalContext) -> list[Request]:
         """First turns."""

@@ -11,7 +11,7 @@ from benchmarks.mt_bench.official_single import FOLDER, MTBenchOptions, Official
 from benchmarks.mt_bench.verdict_pairwise import FIRST, fill, points, prompt_name, settled, verdict
 from benchmarks.shared import official_files as datadir
 from harness.answer.client import Call, Reply
-from harness.benchmark import EvalContext, Row
+from harness.benchmark import TEXTS_ALONE, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
@@ -42,15 +42,19 @@ class MTBenchPairwise(OfficialQuestions):
     def _prompt(self, category: str, turn: int) -> str:
         return prompt_name(category, turn)
 
+    def __init__(self, options: BenchmarkOptions | None = None) -> None:
+        super().__init__(options)
+        if self._against_start:
+            self.needs = TEXTS_ALONE | {"start"}
+
     @property
-    def against_start(self) -> bool:  # type: ignore[override]
-        """Whether the baseline is the start policy."""
+    def _against_start(self) -> bool:
         return self.options.baseline == START
 
     def protocol(self) -> dict[str, Any]:
         """Adds the games, and the file of the baseline's answers."""
         found = {**super().protocol(), "games": "two, a win if both agree"}
-        if not self.against_start:
+        if not self._against_start:
             self._given()  # missing answers are told before any work
             found["baseline_answers"] = datadir.sha256(self._file())
         return found
@@ -73,15 +77,15 @@ class MTBenchPairwise(OfficialQuestions):
                 )
         return [found[q["question_id"]][:2] for q in self._questions()]
 
-    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
         """Two answers a question, each compared twice unless it is the baseline itself."""
         count = 2 * len(self._questions())
-        return count * self.options.max_new_tokens, 2 * count * (trained or not self.against_start)
+        return EvalCost(count * self.options.max_new_tokens, 2 * count * (trained or not self._against_start))
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Both turns, with the baseline's beside them."""
         ours = super().answer(context)
-        theirs = self._said(context, context.start) if self.against_start else self._given()
+        theirs = self._said(context, context.start) if self._against_start else self._given()
         return [{**row, "baseline": turns} for row, turns in zip(ours, theirs, strict=True)]
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:

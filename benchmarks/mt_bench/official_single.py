@@ -11,7 +11,7 @@ from benchmarks.mt_bench.verdict_single import REFERENCED, fill, prompt_name, ra
 from benchmarks.shared import official_files as datadir
 from benchmarks.shared.asking import answers
 from harness.answer.client import Call, Reply
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
@@ -36,9 +36,8 @@ class OfficialQuestions(Benchmark):
     """
 
     label = "official set"
-    judged = True
-    by_text = True
-    by_endpoint = True
+    judged_by = "endpoint"
+    needs = TEXTS_ALONE
     Options = MTBenchOptions
     options: MTBenchOptions
 
@@ -69,7 +68,7 @@ class OfficialQuestions(Benchmark):
             "judge_temperature": 0,
         }
 
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         """First turns."""
         return [q["turns"][0] for q in self._questions()]
 
@@ -154,10 +153,10 @@ class OfficialMTBench(OfficialQuestions):
         """Adds the scale."""
         return {**super().protocol(), "scale": "1-10"}
 
-    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
         """Two answers a question, each graded once."""
         count = 2 * len(self._questions())
-        return count * self.options.max_new_tokens, count
+        return EvalCost(count * self.options.max_new_tokens, count)
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
         """One judgment a turn, by the official prompts."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from benchmarks.preference.diversity import novelty
 from benchmarks.shared.numbers import known, rounded, wins
 from harness.answer.chat import turns
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 from sail.types import Completion, Request
@@ -37,8 +37,7 @@ class Preference(Benchmark):
     title = "Preference"
     version = 2
     summary = "reward on unseen prompts, wins, KL, length, diversity, held-out margin (the project's own task)"
-    on_task = True
-    versus = True
+    needs = frozenset({"weights", "task", "reference"})
     Options = PreferenceOptions
     options: PreferenceOptions
 
@@ -46,9 +45,9 @@ class Preference(Benchmark):
         """Adds the decoding."""
         return {**super().protocol(), "decoding": "T=1, one sample", "oracle": "gold reward"}
 
-    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer a prompt, no judge."""
-        return prompts * self.options.max_new_tokens, 0
+        return EvalCost(prompts * self.options.max_new_tokens, 0)
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One sampled answer a prompt."""

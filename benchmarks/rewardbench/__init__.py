@@ -41,7 +41,7 @@ class RewardBench(Benchmark):
     name = "rewardbench"
     title = "RewardBench"
     summary = "accuracy of the implicit reward on labelled pairs, by subset (--data-dir or the Hub)"
-    against_start = True
+    needs = frozenset({"weights", "start"})
     Options = RewardBenchOptions
     options: RewardBenchOptions
 
@@ -57,7 +57,7 @@ class RewardBench(Benchmark):
             del found["seed"]
         return found
 
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         """The prompts of a local file; none where they are on the Hub."""
         if self.path is None:
             return []

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from benchmarks.shared.asking import ChatOptions, answers, greedy
 from benchmarks.shared.mini_set import mini, mini_hash
-from harness.benchmark import Benchmark, EvalContext, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 from harness.store.json_files import digest
@@ -16,8 +16,8 @@ from sail.types import Request
 class Pairwise(Benchmark):
     """Win rate against a baseline that is the start policy's own greedy answer. Equal answers are a draw."""
 
-    judged = True
-    by_text = True
+    judged_by = "local"
+    needs = TEXTS_ALONE
     Options = ChatOptions
     options: ChatOptions
     file: ClassVar[str]
@@ -31,14 +31,14 @@ class Pairwise(Benchmark):
     def _prompts(self) -> list[Row]:
         return mini(self.name, self.file, self.options.limit)
 
-    def asked(self) -> list[str]:
+    def prompt_texts(self) -> list[str]:
         """The prompts."""
         return [p[self.prompt_key] for p in self._prompts()]
 
-    def predicted(self, prompts: int, trained: bool) -> tuple[int, int]:
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer a prompt, compared in both orders unless it is the baseline itself."""
         answers = len(self._prompts())
-        return answers * self.options.max_new_tokens, 2 * answers * trained
+        return EvalCost(answers * self.options.max_new_tokens, 2 * answers * trained)
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One greedy answer a prompt."""

@@ -23,7 +23,7 @@ from harness.store.stages import Store
 
 def _fitting(method: Method, loaded: list[Benchmark]) -> list[Benchmark]:
     """The benchmarks that can measure a method: texts alone come from an endpoint."""
-    return [b for b in loaded if b.by_text] if isinstance(method, Remote) else loaded
+    return [b for b in loaded if "weights" not in b.needs] if isinstance(method, Remote) else loaded
 
 
 def _check_oracles(recipe: Recipe, methods: Mapping[str, Method], on_task: list[str]) -> None:
@@ -68,7 +68,7 @@ def make_runs(
     splits(recipe.data)
     loaded = [make_benchmark(recipe, name) for name in dict.fromkeys([*recipe.benchmarks, *benchmarks])]
     for benchmark in loaded:
-        if benchmark.by_endpoint and recipe.judge == "local":
+        if benchmark.judged_by == "endpoint" and recipe.judge == "local":
             raise UserError(
                 f"The benchmark {benchmark.name} needs a judge behind an endpoint: set judge: {{model: NAME}}"
             )
@@ -80,7 +80,7 @@ def make_runs(
                     f"The {kind} {name!r} has the name of an installed method: choose another in the recipe"
                 )
     chosen = {name: make_method(recipe, name) for name in methods}
-    _check_oracles(recipe, chosen, [b.name for b in loaded if b.on_task and b.name in benchmarks])
+    _check_oracles(recipe, chosen, [b.name for b in loaded if "task" in b.needs and b.name in benchmarks])
     per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
     if any(m.trains for m in chosen.values()) and budget.steps(per_step) == 0:
         raise UserError(

@@ -105,7 +105,7 @@ class RunPlan:
         """How many brought training prompts are prompts of the recipe's benchmarks, by benchmark."""
         if not isinstance(self.recipe.data, PairsSpec):
             return {}
-        asked = {b.name: prompts for b in self.benchmarks if (prompts := b.asked())}
+        asked = {b.name: prompts for b in self.benchmarks if (prompts := b.prompt_texts())}
         return contaminated(splits(self.recipe.data)["train"], asked)
 
     def train(self, point: Point, seed: int) -> Stage:
@@ -197,11 +197,11 @@ class RunPlan:
         protocol = benchmark.protocol()
         if self.recipe.engine.name != "transformers":
             protocol |= {"engine": self.recipe.engine.model_dump(mode="json")}
-        if benchmark.judged:
+        if benchmark.judged_by != "none":
             protocol |= {"judge": self.judge_of(benchmark)}
-        if benchmark.against_start or (benchmark.judged and not benchmark.by_endpoint):
+        if "start" in benchmark.needs or benchmark.judged_by == "local":
             protocol |= {"baseline_policy": self.start.key}
-        if benchmark.on_task:
+        if "task" in benchmark.needs:
             chosen = splits(self.recipe.data)
             protocol |= {
                 "prompts": digest([p["prompt"] for p in chosen["eval"]]),
@@ -214,10 +214,10 @@ class RunPlan:
 
     def judge_of(self, benchmark: Benchmark) -> dict[str, Any] | None:
         """Identity of a benchmark's judge: the local one, or the recipe's endpoint; None if it needs none."""
-        if not benchmark.judged:
+        if benchmark.judged_by == "none":
             return None
         judge = self.recipe.judge
-        if benchmark.by_endpoint and judge != "local":
+        if benchmark.judged_by == "endpoint" and judge != "local":
             return {"kind": "endpoint", **judge.identity()}
         return identity(self.start.key)
 
@@ -243,7 +243,7 @@ class RunPlan:
 
     def versus(self, benchmark: Benchmark) -> Stage | None:
         """Verdicts of a pairwise oracle on this run's answers and the reference method's; None while either is open."""
-        if self.rival is None or not benchmark.versus:
+        if self.rival is None or "reference" not in benchmark.needs:
             return None
         sides = [plan.answers(benchmark) for plan in (self, self.rival)]
         if not all(side is not None and self.store.done(side) for side in sides):

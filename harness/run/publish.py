@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import Benchmark, Row, score
+from harness.benchmark import Benchmark, Row, benchmark_result
 from harness.budget.ledger import Ledger
 from harness.errors import UserError
 from harness.recipe.search import Point
@@ -87,7 +87,7 @@ def assemble(plan: RunPlan) -> RunResult:
     scored = []
     for benchmark in judged:
         rows = _compared(plan, benchmark, read_rows(plan.store.path(known(plan.judgments(benchmark))) / "rows.jsonl"))
-        found = score(benchmark, rows, plan.protocol(benchmark), plan.judge_of(benchmark))
+        found = benchmark_result(benchmark, rows, plan.protocol(benchmark), plan.judge_of(benchmark))
         scored.append(found.model_copy(update={"unanswered": plan.unanswered(benchmark)}))
     best = plan.best() if plan.method.trains else None
     spent, log = Ledger(), []

@@ -408,7 +408,7 @@ class Run:
         judgments = known(self.plan.judgments(benchmark))
 
         def judge(work: Path) -> dict[str, Any]:
-            self._show(f"{benchmark.name}: judging" if benchmark.judged else f"{benchmark.name}: rows")
+            self._show(f"{benchmark.name}: judging" if benchmark.judged_by != "none" else f"{benchmark.name}: rows")
             self._open_ledger(work, judgments)
             self._unanswered = 0
             write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))

@@ -132,7 +132,7 @@ def predicted(plan: RunPlan, calibration: Calibration) -> dict[str, float]:
     total["judge_calls"] = 0
     for benchmark in plan.benchmarks:
         if benchmark.name in plan.wanted and benchmark.name in todo:
-            tokens, asked = benchmark.predicted(data.eval_prompts, plan.method.trains)
+            tokens, asked = benchmark.cost(data.eval_prompts, plan.method.trains)
             total["eval_tokens"] += tokens
             total["judge_calls"] += asked
     return {axis: amount for axis, amount in total.items() if amount}
