@@ -37,8 +37,7 @@ from harness.pairs.tokenised import (
 from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import Recipe
 from harness.report.imported_pairs import data_line
-from harness.run.make_runs import make_runs
-from harness.run.plan import RunPlan
+from harness.run.plan import RunPlan, make_run, make_runs
 from harness.run.run import Run
 from harness.score.results import read_result
 from harness.store import user_files as files
@@ -255,16 +254,19 @@ def test_stage_keys_of_earlier_recipes_stay(tmp_path: Path) -> None:
     for path in sorted((ROOT / "results" / "smollm2").glob("*/*/seed-0.json")):
         made, result = load_recipe("smollm2"), read_result(path)
         try:
-            plan = make_runs(made, result.budget["name"], [result.method], 1, [], Store(tmp_path))[0]
+            plan = make_run(made, result.budget["name"], result.method, 0, [], Store(tmp_path))
         except UserError as error:
             pytest.skip(str(error))
-        assert (plan.pairs.key, plan.comparison_key) == (result.data["pairs"], result.comparison_key)
+        assert (plan.comparison.facts.pairs.key, plan.comparison.key) == (result.data["pairs"], result.comparison_key)
         measured = {b.benchmark: b for b in result.benchmarks}
         for benchmark in plan.benchmarks:
             if benchmark.name in measured:
                 was = measured[benchmark.name]
                 assert digest(was.protocol) == was.protocol_hash
-                assert plan.protocol(benchmark) | {"version": was.protocol["version"]} == was.protocol
+                assert (
+                    plan.comparison.facts.protocols[benchmark.name] | {"version": was.protocol["version"]}
+                    == was.protocol
+                )
         compared += 1
     assert compared
     assert load_recipe("smollm2").hash == "7e383c9bf6a4d667"
@@ -286,7 +288,7 @@ def test_prompts_of_other_benchmarks_are_looked_for(tmp_path: Path, monkeypatch:
         for side in ("chosen", "rejected"):
             row[side][0]["content"] = text.upper()
     (tmp_path / "r" / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    found = planned(made, tmp_path, ["dpo"])[0].overlap
+    found = planned(made, tmp_path, ["dpo"])[0].comparison.overlap
     assert {name: (o["prompts"], o["equal"]) for name, o in found.items()} == {
         "mmlu": (57, 1),
         "arc_challenge": (60, 1),
@@ -296,18 +298,18 @@ def test_prompts_of_other_benchmarks_are_looked_for(tmp_path: Path, monkeypatch:
 
 def test_keys_name_contents_not_places(tmp_path: Path) -> None:
     first, moved = recipe(tmp_path / "a"), recipe(tmp_path / "b")
-    one, two = (planned(made, tmp_path, ["dpo"])[0] for made in (first, moved))
-    assert one.pairs == two.pairs and one.comparison_key == two.comparison_key and first.hash == moved.hash
-    assert str(tmp_path) not in json.dumps(one.pairs.inputs)
+    one, two = (planned(made, tmp_path, ["dpo"])[0].comparison for made in (first, moved))
+    assert one.facts.pairs == two.facts.pairs and one.key == two.key and first.hash == moved.hash
+    assert str(tmp_path) not in json.dumps(one.facts.dump())
     with (tmp_path / "b" / "test.jsonl").open("a") as handle:
         handle.write("\n")
-    changed = planned(load_recipe(str(tmp_path / "b" / "mine.yaml")), tmp_path, ["dpo"])[0]
-    assert changed.pairs.key != one.pairs.key
+    changed = planned(load_recipe(str(tmp_path / "b" / "mine.yaml")), tmp_path, ["dpo"])[0].comparison
+    assert changed.facts.pairs.key != one.facts.pairs.key
+    plain = planned(recipe(tmp_path / "a"), tmp_path, ["dpo"])[0]
     rewarded = planned(recipe(tmp_path / "a", oracle=REWARD), tmp_path, ["dpo"])[0]
-    assert rewarded.pairs == one.pairs, "train-reward needs the pairs before the oracle exists"
-    point = one.points[0]
-    assert rewarded.train(point, 0).key != one.train(point, 0).key
-    assert rewarded.comparison_key != one.comparison_key
+    assert rewarded.comparison.facts.pairs == one.facts.pairs, "train-reward needs the pairs before the oracle exists"
+    assert rewarded.trials[0].train.key != plain.trials[0].train.key
+    assert rewarded.comparison.key != one.key
 
 
 @pytest.mark.slow
@@ -323,9 +325,9 @@ def test_pairs_are_stored_counted_and_paid_at_first_use(tmp_path: Path) -> None:
     stored = read_rows(folder / "train.jsonl")
     assert {r["id"] for r in stored} == {p["id"] for p in run.prompts["train"]}
     assert turns(run.prompts["eval"][0]) == [{"role": "user", "content": "test question 0?"}]
-    run.train(plan.points[0], 0)
-    ledger = Ledger.load(plan.store.manifest(plan.train(plan.points[0], 0))["ledger"])
-    spent = plan.store.manifest(plan.pairs)["ledger"]["phases"]["data"]
+    run.train(plan.trials[0].train)
+    ledger = Ledger.load(run.store.manifest(plan.trials[0].train.stage)["ledger"])
+    spent = run.store.manifest(plan.comparison.facts.pairs.stage)["ledger"]["phases"]["data"]
     used = len(ledger.bought)
     assert 12 <= used == ledger.get("data", "pairs") <= 15, "12 in the first epoch of full batches, 4 in the second"
     sides = [len(r["prompt_ids"]) + len(r[f"{s}_ids"]) for r in stored for s in ("chosen", "rejected")]

@@ -21,7 +21,7 @@ from harness.errors import UserError
 from harness.recipe.load import builtin_recipes
 from harness.recipe.recipe import Recipe, TuneSpec
 from harness.recipe.search import Point, points
-from harness.run.make_runs import make_runs
+from harness.run.plan import make_run
 from harness.run.plugins import OURS, load, plugins
 from harness.run.run import Run
 from harness.store.json_files import read_rows
@@ -43,7 +43,7 @@ def recipe(axis: str, limit: float, **more: Any) -> Recipe:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the start policy and the pairs."""
     root = tmp_path_factory.mktemp("store")
-    plan = make_runs(recipe("pairs", 16), "b", ["dpo"], 1, [], Store(root))[0]
+    plan = make_run(recipe("pairs", 16), "b", "dpo", 0, [], Store(root))
     Run(plan, lambda kind, value: None).pairs()
     return root
 
@@ -55,12 +55,12 @@ def store(prepared: Path, tmp_path: Path) -> Store:
 
 def train(made: Recipe, method: str, store: Store) -> tuple[Ledger, list[float], Budget]:
     """The ledger of a training run, and what each of its steps spent on the matched axis."""
-    plan = make_runs(made, "b", [method], 1, [], store)[0]
-    spent: list[float] = [0.0]
-    run = Run(plan, lambda kind, value: spent.append(plan.budget.spent(run.ledger)) if kind == "at" else None)
-    run.train(plan.points[0], 0)
-    ledger = Ledger.load(store.manifest(plan.train(plan.points[0], 0))["ledger"])
-    return ledger, [b - a for a, b in pairwise(spent)], plan.budget
+    plan = make_run(made, "b", method, 0, [], store)
+    budget, spent = plan.comparison.budget, [0.0]
+    run = Run(plan, lambda kind, value: spent.append(budget.spent(run.resources.ledger)) if kind == "at" else None)
+    run.train(plan.trials[0].train)
+    ledger = Ledger.load(store.manifest(plan.trials[0].train.stage)["ledger"])
+    return ledger, [b - a for a, b in pairwise(spent)], budget
 
 
 @pytest.mark.slow
@@ -90,9 +90,9 @@ def test_seconds_end_within_a_step(store: Store) -> None:
 def test_stored_pairs_are_paid_at_first_use(store: Store) -> None:
     """DPO pays for each pair that it trained on, once; a method that samples its own pays for its own alone."""
     made = recipe("pairs", 24)
-    plan = make_runs(made, "b", ["dpo"], 1, [], store)[0]
-    count = len(read_rows(store.path(plan.pairs) / "train.jsonl"))
-    sampled = store.manifest(plan.pairs)["ledger"]["phases"]["data"]
+    plan = make_run(made, "b", "dpo", 0, [], store)
+    count = len(read_rows(store.path(plan.comparison.facts.pairs.stage) / "train.jsonl"))
+    sampled = store.manifest(plan.comparison.facts.pairs.stage)["ledger"]["phases"]["data"]
     assert sampled["calls"] == 96  # 24 prompts x 4 answers, held-out prompts left out
     assert count < 24, "the budget goes over the pairs more than once"
     dpo = train(made, "dpo", store)[0]
@@ -133,7 +133,7 @@ def test_a_budget_that_cannot_buy_a_step(store: Store) -> None:
     with pytest.raises(UserError, match=r"Budget 'b' \(1e\+06 flops\) cannot buy one step of 4 pairs, which costs"):
         train(recipe("flops", 1e6), "dpo", store)
     with pytest.raises(UserError, match="cannot buy one step of 4 pairs"):
-        make_runs(recipe("pairs", 3), "b", ["dpo"], 1, [], store)
+        make_run(recipe("pairs", 3), "b", "dpo", 0, [], store)
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_resumed_ledger_is_exact(method: str, store: Store, monkeypatch: pytest.
     made = recipe("flops", 3.5e10)
     whole = train(made, method, Store(Path(shutil.copytree(store.root, store.root.parent / "whole"))))[0]
     assert whole.get("train", "steps") > 4
-    plan = make_runs(made, "b", [method], 1, [], store)[0]
+    plan = make_run(made, "b", method, 0, [], store)
     calls = 0
     original = BudgetCallback.on_substep_end
 
@@ -158,7 +158,7 @@ def test_resumed_ledger_is_exact(method: str, store: Store, monkeypatch: pytest.
 
     monkeypatch.setattr(BudgetCallback, "on_substep_end", fails)
     with pytest.raises(ConnectionError):
-        Run(plan, lambda kind, value: None).train(plan.points[0], 0)
+        Run(plan, lambda kind, value: None).train(plan.trials[0].train)
     monkeypatch.setattr(BudgetCallback, "on_substep_end", original)
     cut = train(made, method, store)[0]
     assert cut.bought == whole.bought
@@ -171,22 +171,22 @@ def test_resumed_ledger_is_exact(method: str, store: Store, monkeypatch: pytest.
 @pytest.mark.slow
 def test_predictions_learn_from_the_first_run(store: Store) -> None:
     """The second run's operations are predicted to 5%; the first one's are predicted by the formulas alone."""
-    from harness.run.spending import actual, expect
+    from harness.run.spending import expect, spent_by
     from harness.store.environment import environment
 
     made = recipe("pairs", 32)
     for method in ("dpo", "kto", "online-dpo", "simpo"):
-        plan = make_runs(made, "b", [method], 1, [], store)[0]
-        first = expect(plan, plan.method, {})
+        plan = make_run(made, "b", method, 0, [], store)
+        first = expect(plan.comparison, plan.method, {})
         ledger = train(made, method, store)[0]
         measured = ledger.spent("flops")
-        assert first.total(first.steps(plan.budget), "flops") == pytest.approx(measured, rel=0.25), method
+        assert first.total(first.steps(plan.comparison.budget), "flops") == pytest.approx(measured, rel=0.25), method
         calibration = Calibration(store.root, environment())
-        known = calibration.known(plan.setting, plan.name)
-        second = expect(plan, plan.method, known, None, calibration.shape(plan.setting))
+        known = calibration.known(plan.comparison.setting, plan.name)
+        second = expect(plan.comparison, plan.method, known, None, calibration.shape(plan.comparison.setting))
         assert second.total(8, "flops") == pytest.approx(measured, rel=0.01), method
         assert "seconds" in second.step
-        told = actual(plan)
+        told = spent_by(plan)
         assert told is None or set(told[1]) == set(AXES)
 
 
@@ -194,15 +194,15 @@ def test_predictions_learn_from_the_first_run(store: Store) -> None:
 def test_what_is_predicted_before_anything_is_there(tmp_path: Path) -> None:
     """Operations of the embedded model before it is unpacked; nothing where the model or the machine is unknown."""
     from harness.answer.start_policy import build_start
-    from harness.run.spending import KNOWN_CONFIGS, predicted
+    from harness.run.spending import KNOWN_CONFIGS, predicted_spending
     from harness.store.environment import environment
 
     def ahead(name: str, axis: str) -> dict[str, float]:
         raw = yaml.safe_load(builtin_recipes()[name].read_text())
         changes = {"budgets": {"b": {"axis": axis, "limit": 1e13}}, "budget": "b", "tune": {"learning_rates": [1e-3]}}
         made = Recipe.model_validate(raw | changes)
-        plan = make_runs(made, "b", ["dpo"], 1, [], Store(tmp_path))[0]
-        return predicted(plan, Calibration(tmp_path, environment()))
+        plan = make_run(made, "b", "dpo", 0, [], Store(tmp_path))
+        return predicted_spending(plan, Calibration(tmp_path, environment()))
 
     assert ahead("smollm2", "flops")["flops"] == pytest.approx(1e13, rel=0.1)
     assert "steps" not in ahead("tiny", "flops")

@@ -17,6 +17,7 @@ from harness.pairs.layouts import READERS, Pair, Unusable, detect, extract_promp
 from harness.pairs.overlap import overlap
 from harness.recipe.recipe import PairsSpec
 from harness.store import user_files as files
+from harness.store.settings import DATA_DIR
 from harness.store.user_files import Malformed
 
 ASKED, YES, NO = {"role": "user", "content": "Why?"}, "Because.", "No idea."
@@ -308,10 +309,10 @@ def test_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (tmp_path / place).mkdir()
         (tmp_path / place / "a.jsonl").write_text(place)
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.delenv(files.DATA_DIR, raising=False)
+    monkeypatch.delenv(DATA_DIR, raising=False)
     assert files.text(locate("train", "a.jsonl", None).path or Path()) == "here"
     assert files.text(locate("train", "a.jsonl", tmp_path / "recipe").path or Path()) == "recipe"
-    monkeypatch.setenv(files.DATA_DIR, str(tmp_path / "data"))
+    monkeypatch.setenv(DATA_DIR, str(tmp_path / "data"))
     assert files.text(locate("train", "a.jsonl", tmp_path / "recipe").path or Path()) == "data"
     moved = Source("other", tmp_path / "here" / "a.jsonl")
     assert moved.identity() == locate("train", str(tmp_path / "here" / "a.jsonl"), None).identity()

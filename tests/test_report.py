@@ -267,14 +267,14 @@ def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Pat
     from conftest import ROOT
 
     from harness.recipe.load import load_recipe
-    from harness.run.make_runs import make_runs
+    from harness.run.plan import make_runs
     from harness.run.publish import check_folder
     from harness.store.stages import Store
 
     loaded = load_recipe(recipe if recipe == "smollm2" else str(ROOT / recipe))
     try:
         runs = make_runs(loaded, loaded.budget, loaded.methods, 1, list(loaded.benchmarks), Store(tmp_path))
-        key = runs[0].comparison_key
+        key = runs[0].comparison.key
     except UserError as error:
         pytest.skip(str(error))
     results = ROOT / "results" if recipe == "smollm2" else ROOT / "results" / "studies"
@@ -284,6 +284,6 @@ def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Pat
         for benchmark in next(r for r in found if r.method == plan.name).benchmarks:
             (now,) = (b for b in plan.benchmarks if b.name == benchmark.benchmark)
             assert benchmark.protocol["version"] <= now.version
-            assert plan.protocol(now) | {"version": benchmark.protocol["version"]} == benchmark.protocol
+            assert plan.comparison.facts.protocols[now.name] | {"version": benchmark.protocol["version"]} == benchmark.protocol
             assert digest(benchmark.protocol) == benchmark.protocol_hash
     check_folder(runs, results)

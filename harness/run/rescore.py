@@ -8,8 +8,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import Recipe
-from harness.run.make_runs import make_runs
-from harness.run.plan import RunPlan
+from harness.run.plan import RunPlan, make_run
 from harness.run.publish import assemble
 from harness.score.metrics import evaluate
 from harness.score.results import BenchmarkResult, Metric, RunResult, read_result, result_folders, write_result
@@ -107,8 +106,8 @@ def _plan(result: RunResult, recipe: Recipe | None, store: Store) -> RunPlan | N
         return None
     names = [b.benchmark for b in result.benchmarks]
     try:
-        plan = make_runs(recipe, result.budget["name"], [result.method], result.seed + 1, names, store)[-1]
-        return plan if plan.comparison_key == result.comparison_key else None
+        plan = make_run(recipe, result.budget["name"], result.method, result.seed, names, store)
+        return plan if plan.comparison.key == result.comparison_key else None
     except UserError:
         return None
 
@@ -116,8 +115,7 @@ def _plan(result: RunResult, recipe: Recipe | None, store: Store) -> RunPlan | N
 def _judged(plan: RunPlan, result: RunResult) -> list[BenchmarkResult] | None:
     """Scores from the judgments in the store, if these are the stages that the result was made from: a store in which
     they were made anew has spent otherwise."""
-    policy = plan.policy()
-    if policy is None or not plan.store.done(policy):
+    if plan.policy is None or not plan.states[plan.policy.key].done:
         return None
     made = assemble(plan)
     return made.benchmarks if made.ledger == result.ledger else None

@@ -16,8 +16,6 @@ from harness.errors import UserError
 
 Row = dict[str, Any]
 
-DATA_DIR = "SAIL_BENCH_DATA_DIR"
-
 
 def text(path: Path) -> str:
     """A file's text, unpacked if its name ends in ``.gz``.
