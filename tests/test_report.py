@@ -284,6 +284,7 @@ def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Pat
         for benchmark in next(r for r in found if r.method == plan.name).benchmarks:
             (now,) = (b for b in plan.benchmarks if b.name == benchmark.benchmark)
             assert benchmark.protocol["version"] <= now.version
-            assert plan.comparison.facts.protocols[now.name] | {"version": benchmark.protocol["version"]} == benchmark.protocol
+            protocol = plan.comparison.facts.protocols[now.name]
+            assert protocol | {"version": benchmark.protocol["version"]} == benchmark.protocol
             assert digest(benchmark.protocol) == benchmark.protocol_hash
     check_folder(runs, results)
