@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.judge.prompts import identity
 from harness.methods.base import Method
 from harness.methods.endpoint import Remote
-from harness.pairs.imported import brought, contaminated
+from harness.pairs.imported import count_benchmark_overlaps, imported_pairs
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import PairsSpec, Recipe
 from harness.recipe.search import Point, points
@@ -90,7 +90,7 @@ class RunPlan:
             "dtype": self.recipe.dtype,
             "start": self.start.key,
             "data": data.model_dump(mode="json", exclude={"train", "test", "free"}),
-            "files": brought(data).identity,
+            "files": imported_pairs(data).identity,
             "max_length": self.recipe.train.max_length,
         }
         return Stage("pairs", inputs)
@@ -106,7 +106,7 @@ class RunPlan:
         if not isinstance(self.recipe.data, PairsSpec):
             return {}
         asked = {b.name: prompts for b in self.benchmarks if (prompts := b.prompt_texts())}
-        return contaminated(splits(self.recipe.data)["train"], asked)
+        return count_benchmark_overlaps(splits(self.recipe.data)["train"], asked)
 
     def train(self, point: Point, seed: int) -> Stage:
         """Training at one point of the search with one seed."""

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.answer.chat import Prompt, turns
+from harness.answer.chat import Prompt, messages_of
 from harness.benchmark import Benchmark, EvalContext
 from harness.budget.calibration import Calibration
 from harness.budget.forecast import Lengths
@@ -19,7 +19,7 @@ from harness.methods.endpoint import Remote
 from harness.oracles.base import Oracle
 from harness.oracles.metered import MeteredOracle
 from harness.oracles.none import NONE
-from harness.pairs.imported import brought
+from harness.pairs.imported import imported_pairs
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import DataSpec, PairsSpec
 from harness.recipe.search import Point
@@ -35,7 +35,8 @@ from harness.train.trainer import check_finite
 from sail.types import Request
 
 if TYPE_CHECKING:
-    from harness.answer.client import Call, Client, Reply
+    from harness.answer.client import Client
+    from harness.answer.reply import Call, Reply
 
 
 class Run:
@@ -62,11 +63,11 @@ class Run:
     @cached_property
     def tokenizer(self) -> Any:
         """Tokenizer of the start policy, its chat template checked."""
-        from harness.answer.load import load_tokenizer
-        from harness.answer.template_check import check_template, eos_ids
+        from harness.answer.load import load_tokenizer, saved_eos_ids
+        from harness.answer.template_check import check_template
 
         tokenizer = load_tokenizer(self.start_dir)
-        check_template(tokenizer, eos_ids(self.start_dir, tokenizer))
+        check_template(tokenizer, saved_eos_ids(self.start_dir, tokenizer))
         return tokenizer
 
     @cached_property
@@ -104,7 +105,7 @@ class Run:
             return policy
         from harness.answer.vllm_policy import VllmPolicy
 
-        return VllmPolicy.over(policy, engine.options)
+        return VllmPolicy.from_policy(policy, engine.options)
 
     @cached_property
     def _start_served(self) -> Any:
@@ -167,23 +168,23 @@ class Run:
         return self._spent()
 
     def _brought(self, data: PairsSpec, work: Path) -> dict[str, Any]:
-        from harness.pairs.tokenised import Limits, readable, stored_pairs, window
+        from harness.pairs.tokenised import LengthLimits, context_window, fitting_prompts, tokenised_pairs
 
         self._open_ledger(None)  # every log-probability carries its cost
-        found, policy, train = brought(data), self.start, self.recipe.train
-        holds = window(policy)
-        limits = Limits(data.max_prompt_length or holds, min(train.max_length, holds), data.too_long == "cut")
+        found, policy, train = imported_pairs(data), self.start, self.recipe.train
+        holds = context_window(policy)
+        limits = LengthLimits(data.max_prompt_length or holds, min(train.max_length, holds), data.too_long == "cut")
         self.emit("stage", ("preference pairs", 2 * (len(found.parts["train"]) + len(found.parts["heldout"]))))
         counts: dict[str, Any] = {"files": found.counts, "source": found.identity}
         kept = {}
         for name in ("train", "heldout"):
             with self.meter.phase("data" if name == "train" else name):
                 size = self.recipe.scoring_batch_size
-                rows, lost = stored_pairs(policy, found.parts[name], limits, size, self._tick)
+                rows, lost = tokenised_pairs(policy, found.parts[name], limits, size, self._tick)
             write_rows(work / f"{name}.jsonl", rows)
             kept[name], counts[name] = [r["id"] for r in rows], {"pairs": len(rows), "left_out": lost}
         for name in ("tune", "eval"):
-            rows, lost = readable(policy, found.parts[name], min(limits.prompt, holds - data.max_new_tokens))
+            rows, lost = fitting_prompts(policy, found.parts[name], min(limits.prompt, holds - data.max_new_tokens))
             kept[name], counts[name] = [r["id"] for r in rows], {"prompts": len(rows), "left_out": lost}
         for name, ids in kept.items():
             if not ids:
@@ -281,7 +282,7 @@ class Run:
         from harness.answer.chat import render
 
         prompts = self.prompts["tune"]
-        encoded = [render(self.tokenizer, turns(p)) for p in prompts]
+        encoded = [render(self.tokenizer, messages_of(p)) for p in prompts]
         asked = [
             Request(tuple(ids), self.recipe.data.max_new_tokens, 1.0, ("tune", p["id"]))
             for p, ids in zip(prompts, encoded, strict=True)
@@ -322,7 +323,7 @@ class Run:
 
             policy = EndpointPolicy(method.config, self.tokenizer, meter=self.meter, cache=self.cache)
         if method.instruction:
-            policy = policy.instructed(method.instruction)
+            policy = policy.with_instruction(method.instruction)
         context = self._context(policy)
         self._answer_together(todo, context)
         for benchmark in todo:

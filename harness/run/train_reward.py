@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.oracles.none import NONE
-from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
+from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.recipe.recipe import OracleSpec, PairsSpec, Recipe
 from harness.run.make_runs import make_runs
 from harness.run.progress import Display
@@ -73,7 +73,7 @@ def train_reward(
 
     def ids(row: dict[str, Any], side: str) -> list[int]:
         text = tokenizer.decode(row[f"{side}_ids"], skip_special_tokens=True).strip()
-        return conversation(tokenizer, prompts[row["id"]], text)
+        return conversation_ids(tokenizer, prompts[row["id"]], text)
 
     pairs = read_rows(folder / "train.jsonl")
     data = Dataset.from_list([{"chosen_ids": ids(r, "chosen"), "rejected_ids": ids(r, "rejected")} for r in pairs])
