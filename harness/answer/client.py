@@ -51,8 +51,8 @@ class Client:
         endpoint: the model and how to reach it.
         cache: keeps each answer as it comes; without it nothing is kept.
         on_reply: called with each answer that was paid for, before it is kept.
-        empty: whether an empty text is an answer as good as any. It is for a policy; a judge is asked again, and the
-            reply is kept if it stays empty.
+        empty_is_answer: whether an empty text is an answer like any other. It is from a policy. A judge is asked again,
+            and its reply is kept if it stays empty.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Client:
         cache: RowCache | None = None,
         on_reply: Callable[[Reply], None] = lambda reply: None,
         *,
-        empty: bool = False,
+        empty_is_answer: bool = False,
     ) -> None:
         self.endpoint, self.cache, self.tally = endpoint, cache, Tally()
         self._caps = SpendingCaps(endpoint, self.tally, cache)
-        self._on_reply, self._empty_is_answer = on_reply, empty
+        self._on_reply, self._empty_is_answer = on_reply, empty_is_answer
         self._has_answered = False
 
     def cost(self, reply: Reply) -> float:

@@ -90,7 +90,7 @@ class EndpointPolicy:
             self.meter.charge("tokens", reply.tokens_in + reply.tokens_out)
             self._progress(1)
 
-        return Client(self.endpoint, self._cache, paid, empty=True)
+        return Client(self.endpoint, self._cache, paid, empty_is_answer=True)
 
     def _call(self, request: Request) -> Call:
         messages = tuple((m["role"], m["content"]) for m in self._messages_of_prompt[request.prompt])

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.answer.chat import eos_ids
 from harness.store.json_files import read_json
+
+
+class ModelAndTokenizer(NamedTuple):
+    """A causal language model of transformers and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
 
 
 def load_tokenizer(folder: Path) -> Any:

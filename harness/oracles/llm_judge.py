@@ -71,7 +71,8 @@ class LLMJudge(Oracle):
         return Client(Endpoint(**{name: getattr(self.options, name) for name in names}), self.cache)
 
     def prefer(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
-        """Asks about both orders of each pair; verdicts that were paid for before come from the cache.
+        """Ask about both orders of each pair (see :meth:`harness.oracles.base.Oracle.prefer`). Verdicts that were paid
+        for before come from the cache.
 
         Raises:
             UserError: the judge did not answer all questions.

@@ -138,7 +138,13 @@ def tokenised_pairs(
 
 
 def fitting_prompts(policy: Policy, rows: Sequence[Row], max_tokens: int) -> KeptRows:
-    """The rows whose prompts the chat template accepts and that have ``max_tokens`` tokens at most."""
+    """The rows whose prompts the chat template accepts and that are short enough.
+
+    Args:
+        policy: its tokenizer counts.
+        rows: rows with ``prompt`` or ``messages``.
+        max_tokens: most tokens of a prompt, with the assistant's turn opened.
+    """
     fitting, counts = [], Counter[str]()
     for row in rows:
         try:
