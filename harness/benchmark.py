@@ -15,8 +15,8 @@ from harness.store.json_files import digest
 from sail.types import Request
 
 if TYPE_CHECKING:
-    from harness.answer.client import Call, Reply
     from harness.answer.policy import Policy
+    from harness.answer.reply import Call, Reply
     from harness.judge.local import LocalJudge
     from harness.oracles.metered import MeteredOracle
 

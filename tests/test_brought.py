@@ -1,4 +1,4 @@
-"""Brought pairs in a comparison: ids against TRL's, log-probabilities, prices, keys, checks, a whole run."""
+"""Imported pairs in a comparison: ids against TRL's, log-probabilities, prices, keys, checks, a whole run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 import yaml
 from conftest import ROOT, golden
 
-from harness.answer.chat import turns
+from harness.answer.chat import messages_of
 from harness.answer.policy import Policy
-from harness.answer.start_policy import smollm2_folder
+from harness.answer.smollm2 import smollm2_folder
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.errors import UserError
@@ -26,13 +26,13 @@ from harness.pairs.tokenised import (
     EQUAL_CUT,
     LONG_PAIR,
     LONG_PROMPT,
-    REFUSED,
-    Limits,
+    REFUSED_BY_TEMPLATE,
+    LengthLimits,
+    context_window,
+    fitting_prompts,
     pair_ids,
-    priced_logps,
-    readable,
-    stored_pairs,
-    window,
+    reference_logps,
+    tokenised_pairs,
 )
 from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import Recipe
@@ -62,7 +62,7 @@ def canonical(number: int, *, name: str = "train") -> list[dict[str, Any]]:
     from harness.pairs.layouts import Unusable, read_trl
 
     found = []
-    for raw in files.rows(golden("preference", f"ultrafeedback_binarized_{name}_prefs_500.jsonl"))[:number]:
+    for raw in files.read_user_rows(golden("preference", f"ultrafeedback_binarized_{name}_prefs_500.jsonl"))[:number]:
         try:
             pair = read_trl(raw, "better")
         except Unusable:
@@ -129,7 +129,7 @@ def short(number: int) -> list[dict[str, Any]]:
 
 
 def test_reference_log_probabilities_are_the_models(policy: Policy) -> None:
-    rows, lost = stored_pairs(policy, short(5), Limits(100, 100), 2)
+    rows, lost = tokenised_pairs(policy, short(5), LengthLimits(100, 100), 2)
     assert not lost and [r["id"] for r in rows] == [f"r{i}" for i in range(5)]
     for row in rows:
         assert row["chosen_stopped"] and row["rejected_stopped"] and row["chosen_reward"] == 1.0
@@ -144,16 +144,16 @@ def test_reference_log_probabilities_are_the_models(policy: Policy) -> None:
 def test_lengths_are_counted_dropped_or_cut(policy: Policy) -> None:
     """Prompt of 23 ids: 13 letters and the template; answers of 3 to 12 ids against 5."""
     size = len(pair_ids(policy.tokenizer, short(1)[0])[0])
-    rows, lost = stored_pairs(policy, short(10), Limits(100, size + 6), 4)
+    rows, lost = tokenised_pairs(policy, short(10), LengthLimits(100, size + 6), 4)
     assert lost == {LONG_PAIR: 6} and len(rows) == 4
-    rows, lost = stored_pairs(policy, short(10), Limits(100, size + 6, cut=True), 4)
+    rows, lost = tokenised_pairs(policy, short(10), LengthLimits(100, size + 6, cut=True), 4)
     assert lost == {CUT: 6} and len(rows) == 10
     assert max(len(r["chosen_ids"]) for r in rows) == 6
     assert [r["chosen_stopped"] for r in rows] == [True] * 4 + [False] * 6
     same = [{"id": "x", "messages": TALK[-1:], "chosen": "one two", "rejected": "one three"}]
-    assert stored_pairs(policy, same, Limits(100, size + 4, cut=True), 4) == ([], {EQUAL_CUT: 1})
-    assert stored_pairs(policy, short(3), Limits(size - 1, 100), 4) == ([], {LONG_PROMPT: 3})
-    assert stored_pairs(policy, short(3), Limits(100, size), 4) == ([], {LONG_PROMPT: 3})
+    assert tokenised_pairs(policy, same, LengthLimits(100, size + 4, cut=True), 4) == ([], {EQUAL_CUT: 1})
+    assert tokenised_pairs(policy, short(3), LengthLimits(size - 1, 100), 4) == ([], {LONG_PROMPT: 3})
+    assert tokenised_pairs(policy, short(3), LengthLimits(100, size), 4) == ([], {LONG_PROMPT: 3})
 
 
 def test_prompts_beyond_the_context_are_left_out_and_counted(policy: Policy) -> None:
@@ -162,13 +162,13 @@ def test_prompts_beyond_the_context_are_left_out_and_counted(policy: Policy) -> 
     texts = [f"<|user|>{r['messages'][0]['content']}<|end|><|assistant|>" for r in rows]
     lengths = [len(policy.tokenizer.encode(text, add_special_tokens=False)) for text in texts]
     policy.model.config.max_position_embeddings = lengths[1]
-    assert window(policy) == lengths[1] == lengths[2] - 1
-    assert readable(policy, rows, window(policy)) == (rows[:2], {LONG_PROMPT: 2})
+    assert context_window(policy) == lengths[1] == lengths[2] - 1
+    assert fitting_prompts(policy, rows, context_window(policy)) == (rows[:2], {LONG_PROMPT: 2})
     policy.tokenizer = deepcopy(policy.tokenizer)
     policy.tokenizer.chat_template = "{{ raise_exception('no') }}"
-    assert readable(policy, rows, window(policy)) == ([], {REFUSED: 4})
+    assert fitting_prompts(policy, rows, context_window(policy)) == ([], {REFUSED_BY_TEMPLATE: 4})
     policy.model.config = SimpleNamespace()  # one that says nothing of a length
-    assert window(policy) >= 10**9
+    assert context_window(policy) >= 10**9
 
 
 def test_a_price_does_not_depend_on_what_is_cached(policy: Policy) -> None:
@@ -177,7 +177,7 @@ def test_a_price_does_not_depend_on_what_is_cached(policy: Policy) -> None:
     def priced() -> tuple[list[float], dict[str, float]]:
         policy.meter.ledger = Ledger()
         with policy.meter.phase("data"):
-            found = priced_logps(policy, rows, 3)
+            found = reference_logps(policy, rows, 3)
         return found, policy.meter.ledger.entries["data"]
 
     (first, paid), (again, charged) = priced(), priced()
@@ -200,7 +200,7 @@ def pairs(folder: Path, name: str, number: int) -> None:
 
 
 def recipe(folder: Path, **more: Any) -> Recipe:
-    """The tiny recipe on brought pairs, read from a file in ``folder``."""
+    """The tiny recipe on imported pairs, read from a file in ``folder``."""
     folder.mkdir(exist_ok=True)
     pairs(folder, "train", 20)
     pairs(folder, "test", 14)
@@ -324,7 +324,7 @@ def test_pairs_are_stored_counted_and_paid_at_first_use(tmp_path: Path) -> None:
     assert counts["heldout"] == {"pairs": 7, "left_out": {"prompts too long": 1}}
     stored = read_rows(folder / "train.jsonl")
     assert {r["id"] for r in stored} == {p["id"] for p in run.prompts["train"]}
-    assert turns(run.prompts["eval"][0]) == [{"role": "user", "content": "test question 0?"}]
+    assert messages_of(run.prompts["eval"][0]) == [{"role": "user", "content": "test question 0?"}]
     run.train(plan.trials[0].train)
     ledger = Ledger.load(run.store.manifest(plan.trials[0].train.stage)["ledger"])
     spent = run.store.manifest(plan.comparison.facts.pairs.stage)["ledger"]["phases"]["data"]

@@ -11,9 +11,9 @@ import yaml
 
 from harness.answer.chat import render, takes_system
 from harness.answer.chat_template import template_text
-from harness.answer.load import load_tokenizer
+from harness.answer.load import load_tokenizer, saved_eos_ids
 from harness.answer.start_policy import build_start, start_stage
-from harness.answer.template_check import TURNS, check_template, eos_ids
+from harness.answer.template_check import TURNS, check_template
 from harness.errors import UserError
 from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import Recipe
@@ -95,7 +95,7 @@ def test_two_bos_are_named(written: Any) -> None:
 
 
 def test_sound_templates_pass(written: Any, tokenizer: Any, tiny_dir: Path) -> None:
-    assert eos_ids(tiny_dir, tokenizer) == [256]
+    assert saved_eos_ids(tiny_dir, tokenizer) == [256]
     check_template(tokenizer, [256])
     assert tokenizer.decode(render(tokenizer, [{"role": "user", "content": "Hi"}])) == "<|user|>Hi<|end|><|assistant|>"
     check_template(written(SOUND), [256])
@@ -114,20 +114,20 @@ def test_a_system_turn_counts_if_it_is_written(written: Any) -> None:
 
 
 def test_ids_that_end_an_answer(tmp_path: Path, tokenizer: Any) -> None:
-    assert eos_ids(tmp_path, tokenizer) == [256]
+    assert saved_eos_ids(tmp_path, tokenizer) == [256]
     (tmp_path / "config.json").write_text('{"eos_token_id": 3}')
     (tmp_path / "generation_config.json").write_text('{"pad_token_id": 1}')
-    assert eos_ids(tmp_path, tokenizer) == [3]
+    assert saved_eos_ids(tmp_path, tokenizer) == [3]
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [5, 6]}')
-    assert eos_ids(tmp_path, tokenizer) == [5, 6]
+    assert saved_eos_ids(tmp_path, tokenizer) == [5, 6]
 
 
 @pytest.mark.slow
 def test_the_embedded_model_passes(tmp_path: Path) -> None:
     folder = build_start("smollm2", Store(tmp_path))
     found = load_tokenizer(folder)
-    check_template(found, eos_ids(folder, found))
-    assert found.convert_ids_to_tokens(eos_ids(folder, found)) == ["<|im_end|>"]
+    check_template(found, saved_eos_ids(folder, found))
+    assert found.convert_ids_to_tokens(saved_eos_ids(folder, found)) == ["<|im_end|>"]
 
 
 # a recipe's own template
@@ -146,7 +146,7 @@ def test_a_named_template_is_part_of_the_start_policy(tmp_path: Path, tokenizer:
     folder = build_start("tiny", Store(tmp_path / "store"), str(other))
     assert folder.name == named.key
     found = load_tokenizer(folder)
-    check_template(found, eos_ids(folder, found))
+    check_template(found, saved_eos_ids(folder, found))
     assert found.decode(render(found, TURNS[:1])) == f"user: {TURNS[0]['content']}<|end|>\n<|assistant|>"
     moved = tmp_path / "moved.jinja"
     moved.write_text(other.read_text())

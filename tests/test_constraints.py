@@ -7,7 +7,15 @@ from collections import Counter
 import pytest
 
 from harness.errors import UserError
-from harness.oracles.constraints import KINDS, ConstraintOracle, constraints_for, load_prompts, met, sentences, words
+from harness.oracles.constraints import (
+    KINDS,
+    ConstraintOracle,
+    constraints_for,
+    count_sentences,
+    is_met,
+    load_prompts,
+    words,
+)
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import DataSpec
 
@@ -30,8 +38,8 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("kind", "value", "good", "bad"), EXAMPLES)
 def test_checks(kind: str, value: object, good: str, bad: str) -> None:
-    assert met({"kind": kind, "value": value}, good)
-    assert not met({"kind": kind, "value": value}, bad)
+    assert is_met({"kind": kind, "value": value}, good)
+    assert not is_met({"kind": kind, "value": value}, bad)
 
 
 def test_every_kind_has_an_example() -> None:
@@ -41,12 +49,12 @@ def test_every_kind_has_an_example() -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_an_empty_answer_meets_nothing(kind: str) -> None:
-    assert not met({"kind": kind, "value": KINDS[kind].values[0]}, " \n")
+    assert not is_met({"kind": kind, "value": KINDS[kind].values[0]}, " \n")
 
 
 def test_words_and_sentences() -> None:
     assert words("Don’t stop-me, 2 go!") == ["don't", "stop", "me", "2", "go"]
-    assert [sentences(t) for t in ("", "No end", "One. Two? Three!", "Hm... yes.", "?!")] == [0, 0, 3, 2, 0]
+    assert [count_sentences(t) for t in ("", "No end", "One. Two? Three!", "Hm... yes.", "?!")] == [0, 0, 3, 2, 0]
 
 
 def test_prompts_are_enough_disjoint_and_carry_two_constraints() -> None:

@@ -12,9 +12,10 @@ import pytest
 from conftest import golden
 
 from harness.errors import UserError
-from harness.pairs.imported import Brought, Source, brought, contaminated, locate, read
-from harness.pairs.layouts import READERS, Pair, Unusable, detect, extract_prompt, transcript
-from harness.pairs.overlap import overlap
+from harness.pairs.imported import ImportedPairs, count_benchmark_overlaps, imported_pairs, read_usable_pairs
+from harness.pairs.layouts import READERS, PreferencePair, Unusable, detect_layout, extract_prompt, parse_transcript
+from harness.pairs.overlap import find_overlap
+from harness.pairs.pair_source import PairSource, locate_pair_source
 from harness.recipe.recipe import PairsSpec
 from harness.store import user_files as files
 from harness.store.settings import DATA_DIR
@@ -23,11 +24,11 @@ from harness.store.user_files import Malformed
 ASKED, YES, NO = {"role": "user", "content": "Why?"}, "Because.", "No idea."
 WELL, ILL = {"role": "assistant", "content": YES}, {"role": "assistant", "content": NO}
 SAID = "\n\nHuman: Why?\n\nAssistant:"
-SAME = Pair([ASKED], YES, NO)
+SAME = PreferencePair([ASKED], YES, NO)
 
 
-def parse(row: dict[str, Any], label: Any = "better") -> Pair:
-    return READERS[detect(row)](row, label)
+def parse(row: dict[str, Any], label: Any = "better") -> PreferencePair:
+    return READERS[detect_layout(row)](row, label)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def parse(row: dict[str, Any], label: Any = "better") -> Pair:
     ],
 )
 def test_one_preference_in_every_layout(layout: str, row: dict[str, Any]) -> None:
-    assert detect(row) == layout
+    assert detect_layout(row) == layout
     assert parse(row) == SAME
 
 
@@ -57,15 +58,15 @@ def test_scores_the_safer_response_and_long_conversations() -> None:
     scored = parse({"chosen": [ASKED, WELL], "rejected": [ASKED, ILL], "score_chosen": 8, "score_rejected": 2.5})
     assert (scored.chosen_score, scored.rejected_score) == (8.0, 2.5)
     pku = {"prompt": "Why?", "response_0": NO, "response_1": YES, "better_response_id": 1, "safer_response_id": 0}
-    assert parse(pku, "safer") == Pair([ASKED], NO, YES)
+    assert parse(pku, "safer") == PreferencePair([ASKED], NO, YES)
     for number, better in ((0.0, NO), (1.0, YES)):  # as pandas writes a column that lacks a value somewhere
         assert parse(pku | {"better_response_id": number}).chosen == better
     talk = "\n\nHuman: Hi\n\nAssistant: Hello\nyou: there\n\nHuman: Why?\n\nAssistant:"
     found = parse({"chosen": f"{talk} {YES}", "rejected": f"{talk} {NO}"})
     assert [m["role"] for m in found.prompt] == ["user", "assistant", "user"]
     assert found.prompt[1]["content"] == "Hello\nyou: there"
-    assert (found.chosen, found.said()) == (YES, "Hi\nWhy?")
-    assert transcript("Human: a\n\nAssistant: ")[1]["content"] == ""
+    assert (found.chosen, found.user_text()) == (YES, "Hi\nWhy?")
+    assert parse_transcript("Human: a\n\nAssistant: ")[1]["content"] == ""
 
 
 def test_an_implicit_prompt_is_cut_as_trl_cuts_it() -> None:
@@ -93,7 +94,7 @@ def test_an_implicit_prompt_is_cut_as_trl_cuts_it() -> None:
 def test_conversations_are_split_as_trl_splits_them_on_golden_rows() -> None:
     from trl.data_utils import maybe_extract_prompt
 
-    rows = files.rows(golden("preference", "ultrafeedback_binarized_train_prefs_500.jsonl"))
+    rows = files.read_user_rows(golden("preference", "ultrafeedback_binarized_train_prefs_500.jsonl"))
     usable = 0
     for row in rows:
         try:
@@ -197,7 +198,7 @@ def test_cleaning_counts_what_it_leaves_out(tmp_path: Path) -> None:
         row("n", prompt=LONG.replace("word3 ", "another ")),
         row("s", prompt=" ".join(LONG.split()[:14]) + " " + LONG.replace("word", "other")),
     ]
-    found = brought(spec(lines(tmp_path / "a.jsonl", train), lines(tmp_path / "b.jsonl", test)))
+    found = imported_pairs(spec(lines(tmp_path / "a.jsonl", train), lines(tmp_path / "b.jsonl", test)))
     assert found.counts["train"] == {
         "format": "trl",
         "rows": 15,
@@ -216,7 +217,7 @@ def test_cleaning_counts_what_it_leaves_out(tmp_path: Path) -> None:
 
 def test_parts_share_no_prompt(tmp_path: Path, test_file: Path) -> None:
     train = [row(i // 2, chosen=f"good {i}") for i in range(20)]
-    found = brought(spec(lines(tmp_path / "a.jsonl", train), test_file, train_prompts=7, tune_prompts=3))
+    found = imported_pairs(spec(lines(tmp_path / "a.jsonl", train), test_file, train_prompts=7, tune_prompts=3))
     said = {part: {r["prompt"] for r in rows} for part, rows in found.parts.items()}
     assert {part: len(rows) for part, rows in found.parts.items()} == {"train": 7, "tune": 3, "eval": 2, "heldout": 2}
     assert len(said["tune"]) == 3
@@ -239,7 +240,7 @@ def test_parts_share_no_prompt(tmp_path: Path, test_file: Path) -> None:
 def test_too_few_rows_and_wrong_sources(tmp_path: Path, test_file: Path, more: dict[str, Any], sentence: str) -> None:
     train = lines(tmp_path / "a.jsonl", [row(i) for i in range(10)])
     with pytest.raises(UserError) as caught:
-        brought(spec(train, test_file).model_copy(update=more))
+        imported_pairs(spec(train, test_file).model_copy(update=more))
     assert sentence in str(caught.value)
 
 
@@ -260,7 +261,7 @@ def test_bad_lines_are_named(name: str, tmp_path: Path, test_file: Path) -> None
     path = lines(tmp_path / "a.jsonl", [row(i) for i in range(2)])
     path.write_bytes(path.read_bytes() + bad + b"\n" + json.dumps(row(4)).encode())
     with pytest.raises(UserError) as caught:
-        brought(spec(path, test_file))
+        imported_pairs(spec(path, test_file))
     assert f"{path}, {sentence}" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -268,7 +269,7 @@ def test_bad_lines_are_named(name: str, tmp_path: Path, test_file: Path) -> None
 def test_line_separators_and_huge_lines(tmp_path: Path, test_file: Path) -> None:
     """U+2028 stands inside a line; a line of 10 MB is read, counted and left out."""
     train = [row(i, prompt=f"One\u2028two {i}\x85three") for i in range(5)] + [row("big", chosen="x" * 10_000_000)]
-    found = brought(spec(lines(tmp_path / "a.jsonl", train), test_file))
+    found = imported_pairs(spec(lines(tmp_path / "a.jsonl", train), test_file))
     assert found.counts["train"]["left_out"] == {"over a million characters": 1}
     assert found.parts["train"][0]["prompt"] == "One\u2028two 0\x85three"
 
@@ -280,16 +281,16 @@ def test_json_parquet_and_gzip_hold_the_same(tmp_path: Path, test_file: Path) ->
         row(i, chosen=[ASKED | {"content": str(i)}, WELL], rejected=[ASKED | {"content": str(i)}, ILL])
         for i in range(5)
     ]
-    plain = brought(spec(lines(tmp_path / "a.jsonl", rows), test_file)).parts
+    plain = imported_pairs(spec(lines(tmp_path / "a.jsonl", rows), test_file)).parts
     (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
     Dataset.from_list(rows).to_parquet(tmp_path / "a.parquet")
     for name in ("a.json", "a.jsonl.gz", "a.parquet"):
-        assert brought(spec(tmp_path / name, test_file)).parts == plain, name
+        assert imported_pairs(spec(tmp_path / name, test_file)).parts == plain, name
     for name, content in {"b.jsonl.gz": b"no gzip", "b.parquet": b"no parquet", "c.jsonl": b""}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):
-            brought(spec(tmp_path / name, test_file))
+            imported_pairs(spec(tmp_path / name, test_file))
     import pyarrow
     from pyarrow import parquet
 
@@ -298,10 +299,10 @@ def test_json_parquet_and_gzip_hold_the_same(tmp_path: Path, test_file: Path) ->
     table = pyarrow.table({key: pyarrow.array(values).view(pyarrow.string()) for key, values in texts.items()})
     parquet.write_table(table, tmp_path / "e.parquet")
     with pytest.raises(UserError, match="e.parquet, row 2, is not UTF-8: convert it"):
-        brought(spec(tmp_path / "e.parquet", test_file))
+        imported_pairs(spec(tmp_path / "e.parquet", test_file))
     Dataset.from_list([row(1), row(2) | {"chosen": None}]).to_parquet(tmp_path / "d.parquet")
     with pytest.raises(UserError, match="d.parquet, row 2: 'chosen' must be a string or a list of messages, not None"):
-        brought(spec(tmp_path / "d.parquet", test_file))
+        imported_pairs(spec(tmp_path / "d.parquet", test_file))
 
 
 def test_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,19 +311,19 @@ def test_places_are_tried_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (tmp_path / place / "a.jsonl").write_text(place)
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.delenv(DATA_DIR, raising=False)
-    assert files.text(locate("train", "a.jsonl", None).path or Path()) == "here"
-    assert files.text(locate("train", "a.jsonl", tmp_path / "recipe").path or Path()) == "recipe"
+    assert files.read_text_file(locate_pair_source("train", "a.jsonl", None).path or Path()) == "here"
+    assert files.read_text_file(locate_pair_source("train", "a.jsonl", tmp_path / "recipe").path or Path()) == "recipe"
     monkeypatch.setenv(DATA_DIR, str(tmp_path / "data"))
-    assert files.text(locate("train", "a.jsonl", tmp_path / "recipe").path or Path()) == "data"
-    moved = Source("other", tmp_path / "here" / "a.jsonl")
-    assert moved.identity() == locate("train", str(tmp_path / "here" / "a.jsonl"), None).identity()
+    assert files.read_text_file(locate_pair_source("train", "a.jsonl", tmp_path / "recipe").path or Path()) == "data"
+    moved = PairSource("other", tmp_path / "here" / "a.jsonl")
+    assert moved.identity() == locate_pair_source("train", str(tmp_path / "here" / "a.jsonl"), None).identity()
 
 
 def test_a_split_of_the_hub_is_named_by_its_commit() -> None:
     name = f"org/name@{'0' * 40}:train"
-    assert locate("train", name, None).identity() == {"hub": name}
+    assert locate_pair_source("train", name, None).identity() == {"hub": name}
     with pytest.raises(UserError, match=f"The data set org/name@{'0' * 12}:train cannot be read"):
-        locate("train", name, None).rows()
+        locate_pair_source("train", name, None).read_rows()
 
 
 def test_overlap_by_brute_force() -> None:
@@ -334,7 +335,7 @@ def test_overlap_by_brute_force() -> None:
         source, a, n = draw.choice(base), draw.randint(0, 30), draw.randint(5, 40)
         texts.append(" ".join([*source[a : a + n], *[f"x{draw.randint(0, 99)}" for _ in range(draw.randint(0, 20))]]))
     evaluation = [" ".join(words) for words in base]
-    found = overlap(texts, evaluation)
+    found = find_overlap(texts, evaluation)
 
     def grams(text: str) -> list[str]:
         words = text.split()
@@ -360,23 +361,23 @@ def test_text_without_spaces_has_runs_of_characters() -> None:
         asked[1][:12],  # too short for a run
         "one two three",
     ]
-    found = overlap(texts, asked)
+    found = find_overlap(texts, asked)
     assert (found.equal, found.near, found.shared) == ([2], [0], [1])
 
 
 def test_golden_pairs_are_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
     """12 of the 1000 golden pairs have equal answers (their README says so)."""
     train, test = (golden("preference", f"ultrafeedback_binarized_{n}_prefs_500.jsonl") for n in ("train", "test"))
-    found: Brought = brought(spec(train, test, tune_prompts=16, eval_prompts=100, heldout_prompts=100))
+    found: ImportedPairs = imported_pairs(spec(train, test, tune_prompts=16, eval_prompts=100, heldout_prompts=100))
     assert sum(found.counts[name]["left_out"]["equal answers"] for name in ("train", "test")) == 12
     left = 500 - sum(found.counts["train"]["left_out"].values())
     assert len(found.parts["train"]) + len(found.parts["tune"]) == left
     planted = [m["prompt"] for m in found.parts["train"][:3]]
-    report = contaminated(found.parts["train"], {"planted": planted, "other": ["Nothing of the kind"]})
+    report = count_benchmark_overlaps(found.parts["train"], {"planted": planted, "other": ["Nothing of the kind"]})
     assert report["planted"]["equal"] == 3 and report["other"] == {"prompts": 1, "equal": 0, "near": 0, "shared": 0}
 
 
 def test_a_golden_file_without_prompts_is_refused() -> None:
-    source = Source("short", golden("preference", "short_synthetic_1100.jsonl"))
+    source = PairSource("short", golden("preference", "short_synthetic_1100.jsonl"))
     with pytest.raises(UserError, match="line 1: there is 'instruction' but no 'prompt'"):
-        read(source, spec(Path("a"), Path("b")))
+        read_usable_pairs(source, spec(Path("a"), Path("b")))

@@ -15,7 +15,7 @@ from conftest import ROOT, golden
 from judge_server import Behaviour, Handler, completion
 from test_report import run
 
-from harness.answer.client import Reply
+from harness.answer.reply import Reply
 from harness.answer.start_policy import start_stage
 from harness.errors import UserError
 from harness.judge import card_figures as cards

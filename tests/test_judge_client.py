@@ -12,7 +12,8 @@ import pytest
 from judge_server import Behaviour, Handler, Server, completion
 
 from harness.answer import client as module
-from harness.answer.client import Call, Client
+from harness.answer.client import Client
+from harness.answer.reply import Call, retry_after_seconds
 from harness.errors import UserError
 from harness.recipe.endpoint import Endpoint
 from harness.store.row_cache import RowCache
@@ -124,11 +125,11 @@ def test_retry_after_is_waited_for(serve: Any, monkeypatch: pytest.MonkeyPatch) 
 
 def test_retry_after_may_be_a_date() -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
-    assert 85 < (module._retry_after({"retry-after": later}) or 0) <= 90
-    assert module._retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
-    assert module._retry_after({"retry-after": "2.5"}) == 2.5
-    assert module._retry_after({"retry-after": "soon"}) is None
-    assert module._retry_after({}) is None
+    assert 85 < (retry_after_seconds({"retry-after": later}) or 0) <= 90
+    assert retry_after_seconds({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert retry_after_seconds({"retry-after": "2.5"}) == 2.5
+    assert retry_after_seconds({"retry-after": "soon"}) is None
+    assert retry_after_seconds({}) is None
 
 
 def test_nothing_is_judged_twice_after_a_stop(serve: Any, tmp_path: Path) -> None:

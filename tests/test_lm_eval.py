@@ -26,7 +26,7 @@ from lm_eval.tasks import TaskManager
 from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, ARC0Chat, ARC25Chat, LMEval, MMLU5Chat, tasks
 from benchmarks.lmeval.data import subset
 from benchmarks.lmeval.model import PolicyLM
-from harness.answer.continuations import families
+from harness.answer.continuations import prompt_families
 from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, benchmark_result
 from harness.budget.ledger import Ledger
@@ -222,7 +222,7 @@ def test_perplexities_and_answers_equal_those_of_lm_eval(short: Any, tokenizer: 
 def test_families_share_what_is_worth_sharing() -> None:
     few = [(*range(100), 900 + i) for i in range(2)]  # saves 100 tokens: not worth a batch of its own
     many = [(*range(500, 600), 900 + i, *range(i)) for i in range(5)]
-    found = families([*few, *many, (1, 2), *many])
+    found = prompt_families([*few, *many, (1, 2), *many])
     assert [(f.shared, sorted(f.prompts)) for f in found] == [(100, sorted(many)), (0, sorted([*few, (1, 2)]))]
     assert [len(p) for p in found[0].prompts] == sorted(len(p) for p in many)
 
@@ -546,7 +546,8 @@ def test_a_comparison_with_subjects(data: Path, tmp_path: Path, cli: Any) -> Non
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     """The embedded model and its tokenizer."""
     from harness.answer.load import load_model, load_tokenizer
-    from harness.answer.start_policy import build_start, smollm2_folder
+    from harness.answer.smollm2 import smollm2_folder
+    from harness.answer.start_policy import build_start
     from harness.store.stages import Store
 
     try:

@@ -23,8 +23,8 @@ from benchmarks.alpaca_eval.official import AlpacaEval2, AlpacaEval2Options
 from benchmarks.alpaca_eval.verdict import is_switched, preference, read, win_rate
 from benchmarks.mt_bench import score_pairwise as pair_files
 from benchmarks.mt_bench import score_single as files
-from harness.answer.chat_template import given_to
-from harness.answer.client import Call, Reply
+from harness.answer.chat_template import set_chat_template
+from harness.answer.reply import Call, Reply
 from harness.errors import UserError
 from harness.score.length_control import Anchors, controlled, official_fit
 
@@ -179,7 +179,7 @@ def test_fastchat_templates(tokenizer: Any) -> None:
     for name, template in conv_templates.items():
         own = copy.deepcopy(tokenizer)
         try:
-            given_to(own, f"fastchat:{name}")
+            set_chat_template(own, f"fastchat:{name}")
         except UserError:
             refused.add(name)
             continue

@@ -20,9 +20,9 @@ from transformers import AutoModelForSequenceClassification
 from harness.budget.ledger import Ledger
 from harness.errors import UserError
 from harness.oracles.base import Oracle
-from harness.oracles.llm_judge import LLMJudge, LLMJudgeOptions, verdict
+from harness.oracles.llm_judge import LLMJudge, LLMJudgeOptions, parse_verdict
 from harness.oracles.metered import MeteredOracle
-from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
+from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import OracleSpec
 from harness.run.plugins import make_oracle
@@ -94,7 +94,7 @@ def test_reward_model_scores_each_conversation_alone(reward_dir: Path, tokenizer
     expected = []
     for row, text in zip(rows, texts, strict=True):
         with torch.no_grad():
-            ids = torch.tensor([conversation(tokenizer, row, text)])
+            ids = torch.tensor([conversation_ids(tokenizer, row, text)])
             expected.append(float(model(input_ids=ids).logits))
     assert len({round(e, 5) for e in expected}) == 5
     assert oracle.score(rows, texts) == pytest.approx(expected, abs=1e-4)
@@ -214,7 +214,7 @@ def test_llm_judge_errors_are_sentences(endpoint: Endpoint, monkeypatch: pytest.
     [("A", 1), ("b.", 0), ("**A**", 1), ("Tie", 0.5), ("The better one is B", 0), ("Both are fine", None), ("", None)],
 )
 def test_verdicts_are_read(text: str, value: float | None) -> None:
-    found = verdict(text)
+    found = parse_verdict(text)
     assert math.isnan(found) if value is None else found == value
 
 

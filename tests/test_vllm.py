@@ -35,7 +35,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Policy]:
     plain = Policy(load_model(start), tokenizer, "p", meter=Meter(Ledger()), cache=None)
     cache = RowCache(folder / "rows.sqlite")
     other = Policy(load_model(start), tokenizer, "p", meter=Meter(Ledger()), cache=cache)
-    return plain, VllmPolicy.over(other, OPTIONS)
+    return plain, VllmPolicy.from_policy(other, OPTIONS)
 
 
 def asked(policy: Policy, temperature: float, count: int = 1) -> list[Request]:
@@ -88,7 +88,7 @@ def test_no_more_than_two_engines_live_at_once(pair: tuple[Policy, Policy]) -> N
     assert isinstance(first, VllmPolicy)
     one = [Request(asked(first, 0.0)[0].prompt, 5, 0.0, ("again", 0))]
     plain = [Policy(first.model, first.tokenizer, f"p{i}", meter=Meter(Ledger()), cache=None) for i in range(3)]
-    uncached = [VllmPolicy.over(policy, OPTIONS) for policy in plain]
+    uncached = [VllmPolicy.from_policy(policy, OPTIONS) for policy in plain]
     answers = [policy.sample(one) for policy in uncached]
     assert [policy._llm is None for policy in (first, *uncached)] == [True, True, False, False]
     assert uncached[0].sample(one) == answers[0] == answers[1] == answers[2]

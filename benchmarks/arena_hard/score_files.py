@@ -53,7 +53,7 @@ def texts(path: Path) -> dict[tuple[str, str], tuple[str, float | None]]:
     """
     found: dict[tuple[str, str], tuple[str, float | None]] = {}
     for file in _jsonl(path):
-        for row in files.rows(file):
+        for row in files.read_user_rows(file):
             model = str(row.get("model_id") or row.get("model") or file.stem)
             told = row.get("metadata") or row.get("conv_metadata") or {}
             length, text = row.get("token_len", told.get("token_len")), row.get("answer")
@@ -87,7 +87,7 @@ def saved_style(path: Path) -> dict[str, Any]:
         UserError: it is no such file, or was changed by hand.
     """
     try:
-        found = json.loads(files.text(path))
+        found = json.loads(files.read_text_file(path))
         missing = {"version", "models", "mean", "sd", "coefficients", "hash"} - set(found)
     except (json.JSONDecodeError, TypeError):
         found, missing = {}, {"version"}

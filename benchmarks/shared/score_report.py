@@ -108,7 +108,7 @@ def some_rows(path: Path, needed: Sequence[str] = ()) -> list[dict[str, Any]]:
     Raises:
         UserError: it is missing, broken or empty.
     """
-    found = files.rows(path, needed)
+    found = files.read_user_rows(path, needed)
     if not found:
         raise UserError(f"{path} holds no rows: name a file that is not empty")
     return found

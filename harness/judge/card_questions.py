@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.answer.client import Call, Client, Reply
+from harness.answer.client import Client
+from harness.answer.reply import Call, Reply
 from harness.errors import UserError
 from harness.judge.card_figures import repeated
 from harness.judge.card_pairs import Pair
@@ -133,10 +134,10 @@ def letter(text: str) -> float | None:
 def ask_local(model: str, root: Path, pairs: Sequence[Pair], progress: Progress = lambda done: None) -> Trial:
     """Both orders of each pair by log-probability; answers are kept in the store as they come. Pairs beyond the model's
     context are unreadable."""
-    from harness.answer.load import load_model, load_tokenizer
+    from harness.answer.load import load_model, load_tokenizer, saved_eos_ids
     from harness.answer.policy import Policy
     from harness.answer.start_policy import build_start, start_stage
-    from harness.answer.template_check import check_template, eos_ids
+    from harness.answer.template_check import check_template
     from harness.budget.ledger import Ledger
     from harness.budget.meter import Meter
     from harness.judge.local import LocalJudge
@@ -145,7 +146,7 @@ def ask_local(model: str, root: Path, pairs: Sequence[Pair], progress: Progress 
     store = Store(root)
     folder = build_start(model, store)
     tokenizer = load_tokenizer(folder)
-    check_template(tokenizer, eos_ids(folder, tokenizer))
+    check_template(tokenizer, saved_eos_ids(folder, tokenizer))
     ledger = Ledger()
     policy = Policy(
         load_model(folder),

@@ -17,7 +17,7 @@ from harness.budget.spec import named_budgets
 from harness.errors import UserError, unknown
 from harness.methods.base import Method
 from harness.oracles.none import NONE
-from harness.pairs.imported import contaminated
+from harness.pairs.imported import count_benchmark_overlaps
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import PairsSpec, Recipe
 from harness.recipe.search import points
@@ -94,7 +94,7 @@ class Comparison:
         if not isinstance(self.recipe.data, PairsSpec):
             return {}
         texts = {b.name: prompts for b in self.benchmarks if (prompts := b.prompt_texts())}
-        return contaminated(splits(self.recipe.data)["train"], texts)
+        return count_benchmark_overlaps(splits(self.recipe.data)["train"], texts)
 
     @cached_property
     def key(self) -> str:

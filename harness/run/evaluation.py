@@ -51,7 +51,7 @@ def _policy(resources: Resources, plan: RunPlan, node: Node) -> Any:
         policy = resources.served(resources.trained(folder, node.key))
     else:
         policy = resources.start_served
-    return policy.instructed(method.instruction) if method.instruction else policy
+    return policy.with_instruction(method.instruction) if method.instruction else policy
 
 
 def _context(resources: Resources, plan: RunPlan, policy: Any, pairs: Path, prompts: list[Prompt]) -> EvalContext:

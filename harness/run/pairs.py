@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.answer.chat import Prompt
 from harness.errors import UserError
-from harness.pairs.imported import brought
+from harness.pairs.imported import imported_pairs
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import DataSpec, PairsSpec, Recipe
 from harness.run.resources import Resources
@@ -45,23 +45,27 @@ def _sample(resources: Resources, data: DataSpec, work: Path) -> dict[str, Any]:
 
 
 def _import(resources: Resources, data: PairsSpec, work: Path) -> dict[str, Any]:
-    from harness.pairs.tokenised import Limits, readable, stored_pairs, window
+    from harness.pairs.tokenised import LengthLimits, context_window, fitting_prompts, tokenised_pairs
 
     recipe, policy, tick = resources.recipe, resources.start, resources.tick
-    imported = brought(data)
-    context = window(policy)
-    limits = Limits(data.max_prompt_length or context, min(recipe.train.max_length, context), data.too_long == "cut")
+    imported = imported_pairs(data)
+    context = context_window(policy)
+    limits = LengthLimits(
+        data.max_prompt_length or context, min(recipe.train.max_length, context), data.too_long == "cut"
+    )
     total = 2 * (len(imported.parts["train"]) + len(imported.parts["heldout"]))
     resources.emit("stage", ("preference pairs", total))
     counts: dict[str, Any] = {"files": imported.counts, "source": imported.identity}
     kept = {}
     for name in ("train", "heldout"):
         with resources.meter.phase("data" if name == "train" else name):
-            rows, left_out = stored_pairs(policy, imported.parts[name], limits, recipe.scoring_batch_size, tick)
+            rows, left_out = tokenised_pairs(policy, imported.parts[name], limits, recipe.scoring_batch_size, tick)
         write_rows(work / f"{name}.jsonl", rows)
         kept[name], counts[name] = [r["id"] for r in rows], {"pairs": len(rows), "left_out": left_out}
     for name in ("tune", "eval"):
-        rows, left_out = readable(policy, imported.parts[name], min(limits.prompt, context - data.max_new_tokens))
+        rows, left_out = fitting_prompts(
+            policy, imported.parts[name], min(limits.prompt, context - data.max_new_tokens)
+        )
         kept[name], counts[name] = [r["id"] for r in rows], {"prompts": len(rows), "left_out": left_out}
     for name, ids in kept.items():
         if not ids:

@@ -20,7 +20,8 @@ from harness.store.row_cache import RowCache
 from harness.store.stages import Stage, Store
 
 if TYPE_CHECKING:
-    from harness.answer.client import Call, Client, Reply
+    from harness.answer.client import Client
+    from harness.answer.reply import Call, Reply
 
 Emit = Callable[[str, Any], None]
 
@@ -57,11 +58,11 @@ class Resources:
     @cached_property
     def tokenizer(self) -> Any:
         """Tokenizer of the start policy, its chat template checked."""
-        from harness.answer.load import load_tokenizer
-        from harness.answer.template_check import check_template, eos_ids
+        from harness.answer.load import load_tokenizer, saved_eos_ids
+        from harness.answer.template_check import check_template
 
         tokenizer = load_tokenizer(self.start_dir)
-        check_template(tokenizer, eos_ids(self.start_dir, tokenizer))
+        check_template(tokenizer, saved_eos_ids(self.start_dir, tokenizer))
         return tokenizer
 
     @cached_property
@@ -96,7 +97,7 @@ class Resources:
             return policy
         from harness.answer.vllm_policy import VllmPolicy
 
-        return VllmPolicy.over(policy, engine.options)
+        return VllmPolicy.from_policy(policy, engine.options)
 
     @cached_property
     def oracles(self) -> tuple[Oracle, Oracle]:

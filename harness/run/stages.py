@@ -15,7 +15,7 @@ from harness.budget.budget import Budget
 from harness.judge.prompts import identity
 from harness.methods.base import Method
 from harness.methods.endpoint import Remote
-from harness.pairs.imported import brought
+from harness.pairs.imported import imported_pairs
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import PairsSpec, Recipe
 from harness.recipe.search import Point
@@ -49,7 +49,7 @@ def pairs_stage(recipe: Recipe, start: Stage, oracle: dict[str, Any]) -> Stage:
                 "dtype": recipe.dtype,
                 "start": start.key,
                 "data": data.model_dump(mode="json", exclude={"train", "test", "free"}),
-                "files": brought(data).identity,
+                "files": imported_pairs(data).identity,
                 "max_length": recipe.train.max_length,
             },
         )

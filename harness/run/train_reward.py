@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.oracles.none import NONE
-from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
+from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.recipe.recipe import OracleSpec, PairsSpec, Recipe
 from harness.run.plan import make_run
 from harness.run.progress import Display
@@ -64,7 +64,7 @@ def train_reward(
         return decoded.strip()
 
     def ids(row: dict[str, Any], side: str) -> list[int]:
-        return conversation(tokenizer, prompts[row["id"]], text(row, side))
+        return conversation_ids(tokenizer, prompts[row["id"]], text(row, side))
 
     pairs = read_rows(folder / "train.jsonl")
     rows = [{"chosen_ids": ids(r, "chosen"), "rejected_ids": ids(r, "rejected")} for r in pairs]

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from harness.answer.chat import Prompt, turns
+from harness.answer.chat import Prompt, messages_of
 from harness.budget.calibration import Calibration
 from harness.budget.forecast import Lengths
 from harness.budget.ledger import AXES
@@ -115,7 +115,7 @@ def trial_scores(resources: Resources, policy: Any, prompts: list[Prompt]) -> di
     from harness.answer.chat import render
 
     recipe = resources.recipe
-    encoded = [render(resources.tokenizer, turns(p)) for p in prompts]
+    encoded = [render(resources.tokenizer, messages_of(p)) for p in prompts]
     requests = [
         Request(tuple(ids), recipe.data.max_new_tokens, 1.0, ("tune", p["id"]))
         for p, ids in zip(prompts, encoded, strict=True)

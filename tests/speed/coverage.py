@@ -64,7 +64,7 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
 
 def alpaca_rows(folder: Path, model: str) -> tuple[Array, Array]:
     """Preferences in [0, 1] and length differences (baseline minus model, characters) of a published model."""
-    rows = files.rows(folder / "alpaca_eval" / "annotations" / f"{model}.jsonl")
+    rows = files.read_user_rows(folder / "alpaca_eval" / "annotations" / f"{model}.jsonl")
     y = np.array([float(r["preference"]) - 1 for r in rows])
     return y, np.array([float(r["len_1"] - r["len_2"]) for r in rows])
 
@@ -97,10 +97,10 @@ def style_control(folder: Path, sets: int, resamples: int) -> None:
 
 def _pool(folder: Path) -> Pool:
     """Rows by model, then by prompt."""
-    rows = files.rows(folder / "arena_hard" / "battles_official_v0.1.jsonl")
+    rows = files.read_user_rows(folder / "arena_hard" / "battles_official_v0.1.jsonl")
     looks = {
         (r["model"], r["question_id"]): [r["token_len"], r["header_count"], r["list_count"], r["bold_count"]]
-        for r in files.rows(folder / "arena_hard" / "style_features_v0.1.jsonl")
+        for r in files.read_user_rows(folder / "arena_hard" / "style_features_v0.1.jsonl")
     }
     models = sorted({r["model"] for r in rows})
     rows.sort(key=lambda r: (r["model"], r["question_id"]))
@@ -127,7 +127,7 @@ def _drawn(pool: Pool, chosen: NDArray[np.int64], swap: NDArray[np.bool_]) -> Po
 
 def ratings(folder: Path, sets: int, resamples: int) -> None:
     """MT-Bench: questions are drawn with both their turns."""
-    rows = files.rows(folder / "mt_bench" / "judgments_gpt-4_single_jxiw.jsonl")
+    rows = files.read_user_rows(folder / "mt_bench" / "judgments_gpt-4_single_jxiw.jsonl")
     models = sorted({r["model"] for r in rows})[:2]
     grid = np.zeros((2, 80, 2))
     for r in rows:

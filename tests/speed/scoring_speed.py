@@ -24,7 +24,8 @@ from unittest import mock
 
 import numpy as np
 
-from harness.answer.client import Call, Client
+from harness.answer.client import Client
+from harness.answer.reply import Call
 from harness.recipe.endpoint import Endpoint
 from harness.score.bootstrap import draws
 from harness.score.bradley_terry import Pool, style_controlled
@@ -102,9 +103,9 @@ def alpaca_eval_fit(known: Official, y: Array, delta: Array) -> float | None:
 
 def pool_of_16(folder: Path) -> Pool:
     """Real games of 16 models; answers whose style is not in the data have that of another model."""
-    rows = files.rows(folder / "arena_hard" / "battles_gpt4o_judge_16models.jsonl")
+    rows = files.read_user_rows(folder / "arena_hard" / "battles_gpt4o_judge_16models.jsonl")
     looks: dict[str, list[list[float]]] = {}
-    for r in files.rows(folder / "arena_hard" / "style_features_v0.1.jsonl"):
+    for r in files.read_user_rows(folder / "arena_hard" / "style_features_v0.1.jsonl"):
         counts = [float(r[k]) for k in ("token_len", "header_count", "list_count", "bold_count")]
         looks.setdefault(r["question_id"], []).append(counts)
     models, prompts = sorted({r["model"] for r in rows}), sorted({r["question_id"] for r in rows})
