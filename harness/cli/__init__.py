@@ -144,9 +144,9 @@ def compare(**options: Any) -> None:
     if page.is_file():
         from rich.console import Console
 
-        from harness.report.terminal import show
+        from harness.report.terminal import print_scores
 
-        show(page.parent, Console(width=None if sys.stdout.isatty() else 140))
+        print_scores(page.parent, Console(width=None if sys.stdout.isatty() else 140))
         click.echo(f"Leaderboard: {page}")
     if problems:
         click.echo("Failed runs:\n" + "\n".join(f"- {p}" for p in problems), err=True)

@@ -56,7 +56,7 @@ def judge_card(judge: str, **options: Any) -> None:
 
     from harness.judge import card_figures as cards
     from harness.judge.card_pairs import read_pairs
-    from harness.report.judge_card import page, table, usage
+    from harness.report.judge_card import page, section_table, usage
     from harness.report.judge_citation import FOLDER as CARDS
     from harness.score.results import read_card
     from harness.store.json_files import digest, file_digest, write_json, write_text
@@ -85,7 +85,7 @@ def judge_card(judge: str, **options: Any) -> None:
         raise UserError(f"The folder {at.parent} cannot be written ({error.strerror}): set --results") from None
     shown = next(s for s in card.sections if s.id == made.id)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    console.print(table(shown))
+    console.print(section_table(shown))
     click.echo(usage(shown).replace("**", "").replace("`", ""))
     if trial.usage["unanswered"]:
         click.echo(f"{trial.usage['unanswered']} calls are unanswered: the same command asks them again.", err=True)

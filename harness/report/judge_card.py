@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.report.rich_table import rich_table
 from harness.report.text import grid, number
 from harness.score.results import CardSection, JudgeCard, Metric
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COIN = {"agreement", "single_agreement", "agreement_longer", "agreement_shorter", "first_slot", "longer"}
 SENTENCES = {
@@ -126,15 +130,13 @@ def usage(section: CardSection) -> str:
     return f"{text} **Speed** {timed / seconds:.3g} verdicts a second{cores} ({timed} calls in {seconds:.1f} s)."
 
 
-def table(section: CardSection) -> Any:
-    """Rich table of a section."""
-    from rich.table import Table
-
-    found = Table(title=f"{section.data['file']}, {section.data['used']} pairs", caption="95% intervals over pairs")
-    for name in ("figure", "value", "n", "in words"):
-        found.add_column(name)
+def section_table(section: CardSection) -> Table:
+    """A section's figures for the terminal."""
+    header = ("figure", "value", "n", "in words")
+    rows = []
     for m in section.metrics:
-        unit = "" if m.unit == "%" else f"\n{m.unit}"
+        unit = " (%)" if m.unit == "%" else f"\n{m.unit}"
         words = sentence(m).replace("**", "")
-        found.add_row(m.title + (" (%)" if m.unit == "%" else unit), figure(m), f"{m.n_valid} / {m.n_total}", words)
-    return found
+        rows.append([m.title + unit, figure(m), f"{m.n_valid} / {m.n_total}", words])
+    title = f"{section.data['file']}, {section.data['used']} pairs"
+    return rich_table(title, header, rows, caption="95% intervals over pairs", left=header)
