@@ -23,11 +23,12 @@ from harness.judge.card_pairs import Pair, pairs_file, read_pairs
 from harness.judge.card_questions import letter, read
 from harness.judge.local import LocalJudge
 from harness.judge.prompts import identity
-from harness.report.judge_card import page
-from harness.report.leaderboard import render, stale, write_leaderboard
+from harness.report.judge_card import card_page
+from harness.report.leaderboard import render, stale_files, write_leaderboard
 from harness.score.bootstrap import draws
-from harness.score.estimators import length_coefficient
-from harness.score.results import BenchmarkResult, Columns, Metric, read_card, result_path, write_result
+from harness.score.judge_cards import read_card
+from harness.score.results import BenchmarkResult, Columns, Metric, result_path, write_result
+from harness.score.win_rate_estimators import length_coefficient
 from harness.store.json_files import digest
 
 Cli = Any
@@ -324,7 +325,7 @@ def test_an_endpoint_judge(logprobs: bool, serve: Any, pairs: Path, tmp_path: Pa
     assert other.returncode == 0, other.stderr
     assert [s.data["used"] for s in read_card(path).sections] == [9, 4]
     text = path.with_suffix(".md").read_text()
-    assert text == page(read_card(path))
+    assert text == card_page(read_card(path))
     assert text.count("\n## mine.jsonl") == 2
     assert "--base-url URL" in text
     assert "temperature 0.7" in text
@@ -443,16 +444,16 @@ def test_leaderboards_link_the_card(tmp_path: Path) -> None:
     at = tmp_path / "results" / "judges" / f"{card.key}.json"
     at.parent.mkdir()
     at.write_text(card.model_dump_json())
-    at.with_suffix(".md").write_text(page(card))
+    at.with_suffix(".md").write_text(card_page(card))
     for folder, up in zip(folders, ("../../", "../../../"), strict=True):
-        assert stale(folder) == ["LEADERBOARD.md"]
+        assert stale_files(folder) == ["LEADERBOARD.md"]
         write_leaderboard(folder)
         text = (folder / "LEADERBOARD.md").read_text()
         link = re.search(r"\[Judge card\]\((.*?)\): agrees with the known preference in 50% of 8 pairs", text)
         assert link
         assert link.group(1) == f"{up}judges/{card.key}.md"
         assert (folder / link.group(1)).is_file()
-        assert stale(folder) == []
+        assert stale_files(folder) == []
         assert "makes one" not in text
     behind = benchmark.model_copy(update={"judge": {"kind": "endpoint", "model": "m", "endpoint": digest(None)}})
     text = render([run("dpo", [behind])])["LEADERBOARD.md"]
@@ -465,7 +466,7 @@ def test_committed_cards_are_those_of_their_numbers() -> None:
     found = [read_card(path) for path in sorted((ROOT / "results" / "judges").glob("*.json"))]
     for card in found:
         assert card.key == digest(card.judge)
-        assert (ROOT / "results" / "judges" / f"{card.key}.md").read_text(encoding="utf-8") == page(card)
+        assert (ROOT / "results" / "judges" / f"{card.key}.md").read_text(encoding="utf-8") == card_page(card)
         for section in card.sections:
             for kept, new in zip(section.metrics, cards.figures(section.items), strict=True):
                 assert new.value == pytest.approx(kept.value, abs=1e-5)

@@ -56,9 +56,9 @@ def judge_card(judge: str, **options: Any) -> None:
 
     from harness.judge import card_figures as cards
     from harness.judge.card_pairs import read_pairs
-    from harness.report.judge_card import page, section_table, usage
+    from harness.report.judge_card import card_page, section_table, usage_text
     from harness.report.judge_citation import FOLDER as CARDS
-    from harness.score.results import read_card
+    from harness.score.judge_cards import read_card
     from harness.store.json_files import digest, file_digest, write_json, write_text
 
     _check(judge, options)
@@ -80,13 +80,13 @@ def judge_card(judge: str, **options: Any) -> None:
     card = cards.merged(before, identity, made)
     try:
         write_json(at, card.model_dump(mode="json"))
-        write_text(at.with_suffix(".md"), page(card))
+        write_text(at.with_suffix(".md"), card_page(card))
     except OSError as error:
         raise UserError(f"The folder {at.parent} cannot be written ({error.strerror}): set --results") from None
     shown = next(s for s in card.sections if s.id == made.id)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     console.print(section_table(shown))
-    click.echo(usage(shown).replace("**", "").replace("`", ""))
+    click.echo(usage_text(shown).replace("**", "").replace("`", ""))
     if trial.usage["unanswered"]:
         click.echo(f"{trial.usage['unanswered']} calls are unanswered: the same command asks them again.", err=True)
     click.echo(f"Card: {at.with_suffix('.md')}. Leaderboards link it once 'sail-bench leaderboard' has rewritten them.")

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from harness.score.judge_cards import CardSection, JudgeCard
 from harness.score.metrics import evaluate, metric
-from harness.score.results import CardSection, Columns, JudgeCard, Metric
+from harness.score.results import Columns, Metric
 from harness.store.json_files import digest
 
 GROUPS: dict[str, Callable[[dict[str, Any]], bool]] = {

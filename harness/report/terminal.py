@@ -8,7 +8,7 @@ from rich.console import Console
 
 from harness.report.board import Board
 from harness.report.rich_table import rich_table
-from harness.report.text import number
+from harness.report.text import format_number
 from harness.score.results import read_results
 
 COLOURS = {"better": "green", "worse": "red"}
@@ -19,18 +19,20 @@ def print_scores(folder: Path, console: Console) -> None:
     board = Board(read_results(folder))
     columns = board.columns(primary=True)
     against = board.reference if board.reference in board.methods else "start"
-    families = [board.compared(against, column) for column in columns]
+    families = [board.comparisons_with(against, column) for column in columns]
     rows = []
     for method in board.methods:
         cells = []
         for column, family in zip(columns, families, strict=True):
             cell = board.cell(method, column)
-            if cell is None or not cell.interval.known:
+            if cell is None or not cell.interval.has_value:
                 cells.append("n/a")
                 continue
             unit = column.metric.unit
-            colour = COLOURS.get(family[method].words, "") if method in family else ""
-            value, low, high = (number(v, unit) for v in (cell.interval.value, cell.interval.low, cell.interval.high))
+            colour = COLOURS.get(family[method].verdict, "") if method in family else ""
+            value, low, high = (
+                format_number(v, unit) for v in (cell.interval.value, cell.interval.low, cell.interval.high)
+            )
             cells.append(f"[{colour or 'default'}]{value}[/]\n[dim]{low} to {high}[/]")
         rows.append([method, *cells])
     header = ["method", *[f"{column.title}\n{column.metric.unit}" for column in columns]]
