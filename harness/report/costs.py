@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.budget.ledger import AXES, FLOPS, Ledger
 from harness.report.board import Board
@@ -65,33 +65,41 @@ def _money(run: RunResult) -> float:
     return total
 
 
-DETAILS: tuple[tuple[str, SpendingOf, str], ...] = (
-    ("stored pairs used", _sum(["pairs"], "data"), ",.0f"),
-    ("FLOPs: stored pairs", _sum(FLOPS, "data"), ".2g"),
-    ("FLOPs: train forward", _sum(["forward_flops"], "train"), ".2g"),
-    ("FLOPs: train backward", _sum(["backward_flops"], "train"), ".2g"),
-    ("FLOPs: reference", _sum(FLOPS, "reference"), ".2g"),
-    ("FLOPs: sampling, prefill", _sum(["prefill_flops"], "generate"), ".2g"),
-    ("FLOPs: sampling, decode", _sum(["decode_flops"], "generate"), ".2g"),
-    ("FLOPs: oracle", _sum(FLOPS, "oracle"), ".2g"),
-    ("reference tokens", _sum(["tokens"], "reference"), ",.0f"),
-    ("seconds: stored pairs", _sum(["seconds"], "data"), ",.0f"),
-    ("seconds: loading", _sum(["seconds"], "setup"), ",.0f"),
-    ("seconds: training", _sum(["seconds"], "train"), ",.0f"),
-    ("seconds: reference", _sum(["seconds"], "reference"), ",.0f"),
-    ("seconds: sampling", _sum(["seconds"], "generate"), ",.0f"),
-    ("seconds: oracle", _sum(["seconds"], "oracle"), ",.0f"),
-    ("wall seconds of training", _sum(["seconds"], "wall"), ",.0f"),
-    ("search: FLOPs", _sum(FLOPS, "train", "reference", "generate", "eval", search=True), ".2g"),
-    ("search: trained tokens", _sum(["tokens"], "train", search=True), ",.0f"),
-    ("search: generated tokens", _sum(["generated"], "generate", "eval", search=True), ",.0f"),
-    ("search: oracle calls", _sum(["calls"], "oracle", search=True), ",.0f"),
-    ("search: seconds", _sum(["seconds"], "train", "reference", "generate", "eval", search=True), ",.0f"),
-    ("evaluation seconds", _sum(["seconds"], "eval"), ",.0f"),
-    ("labels without a verdict", _sum(["undecided"], "data", "oracle"), ",.0f"),
-    ("judge calls", _sum(["calls"], "judge"), ",.0f"),
-    ("judge seconds", _sum(["seconds"], "judge"), ",.0f"),
-    ("peak memory GiB", lambda run: float(run.ledger["peak_memory_bytes"]) / 2**30, ".1f"),
+class Detail(NamedTuple):
+    """A row of the detailed table: its title, how to read it from a run, and the format of the number."""
+
+    title: str
+    read: SpendingOf
+    form: str
+
+
+DETAILS = (
+    Detail("stored pairs used", _sum(["pairs"], "data"), ",.0f"),
+    Detail("FLOPs: stored pairs", _sum(FLOPS, "data"), ".2g"),
+    Detail("FLOPs: train forward", _sum(["forward_flops"], "train"), ".2g"),
+    Detail("FLOPs: train backward", _sum(["backward_flops"], "train"), ".2g"),
+    Detail("FLOPs: reference", _sum(FLOPS, "reference"), ".2g"),
+    Detail("FLOPs: sampling, prefill", _sum(["prefill_flops"], "generate"), ".2g"),
+    Detail("FLOPs: sampling, decode", _sum(["decode_flops"], "generate"), ".2g"),
+    Detail("FLOPs: oracle", _sum(FLOPS, "oracle"), ".2g"),
+    Detail("reference tokens", _sum(["tokens"], "reference"), ",.0f"),
+    Detail("seconds: stored pairs", _sum(["seconds"], "data"), ",.0f"),
+    Detail("seconds: loading", _sum(["seconds"], "setup"), ",.0f"),
+    Detail("seconds: training", _sum(["seconds"], "train"), ",.0f"),
+    Detail("seconds: reference", _sum(["seconds"], "reference"), ",.0f"),
+    Detail("seconds: sampling", _sum(["seconds"], "generate"), ",.0f"),
+    Detail("seconds: oracle", _sum(["seconds"], "oracle"), ",.0f"),
+    Detail("wall seconds of training", _sum(["seconds"], "wall"), ",.0f"),
+    Detail("search: FLOPs", _sum(FLOPS, "train", "reference", "generate", "eval", search=True), ".2g"),
+    Detail("search: trained tokens", _sum(["tokens"], "train", search=True), ",.0f"),
+    Detail("search: generated tokens", _sum(["generated"], "generate", "eval", search=True), ",.0f"),
+    Detail("search: oracle calls", _sum(["calls"], "oracle", search=True), ",.0f"),
+    Detail("search: seconds", _sum(["seconds"], "train", "reference", "generate", "eval", search=True), ",.0f"),
+    Detail("evaluation seconds", _sum(["seconds"], "eval"), ",.0f"),
+    Detail("labels without a verdict", _sum(["undecided"], "data", "oracle"), ",.0f"),
+    Detail("judge calls", _sum(["calls"], "judge"), ",.0f"),
+    Detail("judge seconds", _sum(["seconds"], "judge"), ",.0f"),
+    Detail("peak memory GiB", lambda run: float(run.ledger["peak_memory_bytes"]) / 2**30, ".1f"),
 )
 
 
@@ -144,10 +152,10 @@ def _ended_by(runs: Sequence[RunResult], axis: str) -> str:
 
 
 def _details(board: Board) -> str:
-    shown = [d for d in DETAILS if any(d[1](r) for r in board.finished)]
+    shown = [d for d in DETAILS if any(d.read(r) for r in board.finished)]
     priced = next((r.prices for r in board.finished if r.prices), None)
     if priced:
-        shown.append((f"money, {priced['currency']}", _money, ",.4f"))
+        shown.append(Detail(f"money, {priced['currency']}", _money, ",.4f"))
     rows = []
     for title, read, form in shown:
         values = [[read(r) for r in board.runs_of(method)] for method in board.methods]
