@@ -72,14 +72,14 @@ def _derived(row: dict[str, Any]) -> dict[str, Any]:
     """The per-pair values of which the figures are means; None where a call that they need is unreadable."""
     forward, backward, again = row["forward"], row["backward"], row["again"]
     difference = row["length_chosen"] - row["length_rejected"]
-    out: dict[str, Any] = dict.fromkeys(
+    values: dict[str, Any] = dict.fromkeys(
         ("agree", "single", "first_slot", "first_probability", "same_slot", "same_winner", "longer", "same_again")
     )
-    out |= {"id": row["id"], "mass": row["mass"], "length_difference": difference, "known": float(difference > 0)}
+    values |= {"id": row["id"], "mass": row["mass"], "length_difference": difference, "known": float(difference > 0)}
     if forward is not None and backward is not None:
         a, b = slot_named(forward), slot_named(backward)
         agree = 0.5 + slot_named((forward + 1 - backward) / 2) / 2
-        out |= {
+        values |= {
             "agree": agree,
             "single": 0.5 + (a - b) / 4,
             "first_slot": 0.5 + (a + b) / 4,
@@ -90,8 +90,8 @@ def _derived(row: dict[str, Any]) -> dict[str, Any]:
         }
     first_time = row[repeated_order(row["id"])]
     if again is not None and first_time is not None:
-        out["same_again"] = float(slot_named(again) == slot_named(first_time))
-    return out
+        values["same_again"] = float(slot_named(again) == slot_named(first_time))
+    return values
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> Columns:

@@ -27,8 +27,8 @@ class Verdict(StrEnum):
 class Difference:
     """A model minus the reference.
 
-    ``interval``: 95%, paired by prompt. ``p``: of this comparison alone. ``p_holm``: after Holm's correction for the
-    comparisons made beside it.
+    ``interval``: 95%, paired by prompt. ``p``: of this comparison alone. ``p_holm``: after Holm's correction for
+    all comparisons of the same family.
     """
 
     model: str
@@ -50,12 +50,12 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def verdict_on(difference: Interval, better: int, p: float | None = None) -> Verdict:
-    """The verdict on a difference: one is shown where its interval leaves out 0 and its corrected p is below 5%.
+    """The verdict on a difference: it is shown where its interval excludes 0 and its corrected p is below 5%.
 
     Args:
         difference: a model minus the reference.
         better: 1 if higher is better, -1 if lower is, 0 if neither.
-        p: its p-value after correction for the comparisons made beside it; None for a comparison alone.
+        p: its p-value after correction for the other comparisons of its family; None if it is the only one.
     """
     if not np.isfinite(difference.low) or difference.low <= 0 <= difference.high or not (p is None or p < 0.05):
         return Verdict.NO_DIFFERENCE

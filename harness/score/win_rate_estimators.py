@@ -130,6 +130,10 @@ def equal_style(columns: PromptColumns, name: str, weights: Array, version: Vers
     instead, which would be the model's own mean here.
 
     Columns: those of :func:`game_percent`, and ``<feature>`` / ``baseline_<feature>`` for each of ``STYLE_FEATURES``.
+
+    Args:
+        columns, name, weights: as of every estimator.
+        version: Arena-Hard's version, which sets features and penalty.
     """
     pool, used = _pool(columns, name)
     plain = game_percent(columns, name, weights)
