@@ -1,8 +1,9 @@
 """Logistic regression by Newton's method, many fits at once: one for each row of resampling weights.
 
 :func:`newton` is the iteration that all logistic fits of this folder share. :func:`fit_logistic` is the general fit;
-:mod:`.length_control` and :mod:`.bradley_terry` hand in derivatives that use the structure of their designs, which
-makes 1,000 refits several times faster.
+:mod:`.length_control` and :mod:`.bradley_terry` hand in derivatives that use the structure of their designs. For
+length control (805 prompts, 1,610 anchors) the general fit gives the same coefficients to 2e-16, but takes 0.93 s
+instead of 0.14 s for 1,000 refits on one core.
 """
 
 from __future__ import annotations
