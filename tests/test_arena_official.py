@@ -19,9 +19,16 @@ from benchmarks.arena_hard.scoring import columns as columns_of
 from harness.errors import UserError
 from harness.recipe.load import builtin_recipes
 from harness.score.bootstrap import draws
-from harness.score.bradley_terry import Pool, differences, style_controlled, style_offset, with_style
-from harness.score.estimators import STYLE, equal_style, equal_style_v2, frozen_style, game_percent
+from harness.score.bradley_terry import (
+    STYLE_FEATURES,
+    Pool,
+    fit_style,
+    style_differences,
+    style_offset,
+    win_rates_with_style,
+)
 from harness.score.results import read_result
+from harness.score.win_rate_estimators import equal_style, equal_style_v2, frozen_style, game_percent
 from harness.store.json_files import digest
 
 Cli = Any
@@ -42,7 +49,7 @@ def published(name: str = "battles_official_v0.1.jsonl") -> dict[str, dict[str, 
         mine = found.setdefault(r["model"], {})
         sides = {"": looks[r["model"], r["question_id"]], "baseline_": looks[r["baseline"], r["question_id"]]}
         row = {"id": r["question_id"], "score": r["scores"], "weight": [1] * len(r["scores"])}
-        row |= {side + f: look[i] for side, look in sides.items() for i, f in enumerate(STYLE)}
+        row |= {side + f: look[i] for side, look in sides.items() for i, f in enumerate(STYLE_FEATURES)}
         for key, value in row.items():
             mine.setdefault(key, []).append(value)
     return found
@@ -51,7 +58,7 @@ def published(name: str = "battles_official_v0.1.jsonl") -> dict[str, dict[str, 
 def as_pool(found: dict[str, dict[str, Any]]) -> Pool:
     models, ids = sorted(found), sorted({q for c in found.values() for q in c["id"]})
     flat = [(m, i) for m in models for i in range(len(found[m]["id"]))]
-    looks = [[[found[m][side + f][i] for f in STYLE] for m, i in flat] for side in ("", "baseline_")]
+    looks = [[[found[m][side + f][i] for f in STYLE_FEATURES] for m, i in flat] for side in ("", "baseline_")]
     return Pool(
         models,
         len(ids),
@@ -69,13 +76,15 @@ def test_published_scores_follow_from_columns() -> None:
     for name, suffix in (("battles_official_v0.1", "pool_of_2"), ("battles_pref_opt_8models", "pool_of_8")):
         found = published(f"{name}.jsonl")
         pool = as_pool(found)
-        style = style_controlled(pool, pool.one()).frozen()
-        whole = with_style(pool, pool.one(), style)[0]
+        style = fit_style(pool, pool.one()).frozen()
+        whole = win_rates_with_style(pool, pool.one(), style)[0]
         for model, columns in found.items():
             one = np.ones((1, len(columns["id"])))
             raw = expected[name]["recomputed_plain"][model]
             assert game_percent(columns, "score", one)[0] == pytest.approx(raw, abs=0.005)
-            d = differences(*(np.array([columns[s + f] for f in STYLE], float).T for s in ("", "baseline_")), "v0.1")
+            d = style_differences(
+                *(np.array([columns[s + f] for f in STYLE_FEATURES], float).T for s in ("", "baseline_")), "v0.1"
+            )
             columns["offset"] = [round(float(v), 8) for v in style_offset(d, style)]
             score = frozen_style(columns, "score", one)[0]
             assert score == pytest.approx(whole[pool.models.index(model)], abs=1e-4)
@@ -95,7 +104,9 @@ def test_equal_style_is_the_intercept_of_a_regression(release: Any) -> None:
 
     columns = published()["gpt-4-0613"]
     battles = [(i, s) for i, scores in enumerate(columns["score"]) for s in scores]
-    d = differences(*(np.array([columns[s + f] for f in STYLE], float).T for s in ("", "baseline_")), release)
+    d = style_differences(
+        *(np.array([columns[s + f] for f in STYLE_FEATURES], float).T for s in ("", "baseline_")), release
+    )
     x = d[[i for i, _ in battles]]
     z = (x - x.mean(0)) / x.std(0, ddof=0 if release == "v0.1" else 1)
     y = np.array([s for _, s in battles])
@@ -120,7 +131,11 @@ def test_equal_style_is_the_intercept_of_a_regression(release: Any) -> None:
 
 
 def test_one_sided_and_empty_games_have_a_score_or_none() -> None:
-    look = {side + f: [float(3 * i + k) for i in range(4)] for side, k in (("", 1), ("baseline_", 2)) for f in STYLE}
+    look = {
+        side + f: [float(3 * i + k) for i in range(4)]
+        for side, k in (("", 1), ("baseline_", 2))
+        for f in STYLE_FEATURES
+    }
     lost = {"score": [[0.0, 0.0]] * 4, "weight": [[3, 1]] * 4, "offset": [0.1] * 4, **look}
     none = {"score": [[None, None]] * 4, "weight": [[None, None]] * 4, "offset": [0.1] * 4, **look}
     weights = np.array([[1.0, 1, 1, 1], [2, 0, 1, 1]])
@@ -292,7 +307,7 @@ def test_arena_hard_end_to_end(data: Path, judge: Server, tmp_path: Path, cli: C
     assert "conditional" in frozen.protocol["interval"]
     assert frozen.protocol_hash != old.protocol_hash
     items = frozen.items["items"]
-    looks = [np.array([items[s + f] for f in STYLE], float).T for s in ("", "baseline_")]
+    looks = [np.array([items[s + f] for f in STYLE_FEATURES], float).T for s in ("", "baseline_")]
     d = (looks[0] - looks[1]) / (looks[0] + looks[1] + 1)
     shift = (d - record["mean"]) / record["sd"] @ record["coefficients"]
     games = [

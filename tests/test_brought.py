@@ -36,7 +36,7 @@ from harness.pairs.tokenised import (
 )
 from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import Recipe
-from harness.report.imported_pairs import data_line
+from harness.report.imported_pairs import data_paragraph
 from harness.run.plan import RunPlan, make_run, make_runs
 from harness.run.run import Run
 from harness.score.results import read_result
@@ -373,7 +373,7 @@ def test_a_comparison_from_files_to_page(tmp_path: Path, cli: Callable[..., Any]
 
 
 def test_the_page_says_nothing_of_sampled_pairs() -> None:
-    assert data_line({"pairs": "x", "train": {"pairs": 3, "ties": 1}}) == ""
+    assert data_paragraph({"pairs": "x", "train": {"pairs": 3, "ties": 1}}) == ""
 
 
 def test_bad_data_are_told_before_any_model(tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -17,8 +17,14 @@ from benchmarks.arena_hard.style import style
 from benchmarks.arena_hard.verdict import game, games, label, label_v2
 from benchmarks.mt_bench.verdict_single import collect, fill, official_mean, prompt_name, rating
 from harness.score.bootstrap import draws
-from harness.score.bradley_terry import Pool, style_controlled, win_rates, with_style
-from harness.score.length_control import ANCHOR_WEIGHT, Anchors, controlled, fit, official_fit
+from harness.score.bradley_terry import Pool, fit_style, win_rates, win_rates_with_style
+from harness.score.length_control import (
+    ANCHOR_WEIGHT,
+    Anchors,
+    fit_length_control,
+    length_controlled_rate,
+    official_fit,
+)
 from tests.speed.scoring_speed import pool_of_16, timed
 
 GOLDEN = ROOT.parent / "shared" / "golden"
@@ -110,7 +116,7 @@ def test_published_coefficients_give_the_published_score(model: str, difficulty:
     weights = expected("alpaca_eval")[model]["glm_weights"]
     found = np.array([[weights[k] for k in ("tanh_std_delta_len", "instruction_difficulty", "bias")]])
     gamma = difficulty[: len(alpaca(model)[0])]
-    assert controlled(found, gamma, np.ones((1, len(gamma))))[0] == pytest.approx(
+    assert length_controlled_rate(found, gamma, np.ones((1, len(gamma))))[0] == pytest.approx(
         expected("alpaca_eval")[model]["length_controlled_winrate"], abs=1e-8
     )
 
@@ -123,14 +129,20 @@ def test_length_controlled(model: str, difficulty: np.ndarray, anchors: Anchors)
     one = np.ones((1, len(y)))
     w, _ = official_fit(y, delta, gamma, anchors, published.get("inferred_C", 2.7825594))
     tolerance = 0.02 if model == "gpt4_gamed" else 1e-3
-    assert controlled(w[None], gamma, one)[0] == pytest.approx(published["length_controlled_winrate"], abs=tolerance)
+    assert length_controlled_rate(w[None], gamma, one)[0] == pytest.approx(
+        published["length_controlled_winrate"], abs=tolerance
+    )
     # The anchors' labels are reconstructed for the final fit, not for its cross-validation (their README): for
     # gpt4_gamed upstream's own code picks another C on them as well, and gives 12.34 instead of 12.19.
     w, _ = official_fit(y, delta, gamma, anchors)
     tolerance = 0.16 if model == "gpt4_gamed" else 0.1
-    assert controlled(w[None], gamma, one)[0] == pytest.approx(published["length_controlled_winrate"], abs=tolerance)
-    exact = fit(y, delta, gamma, one, anchors)
-    assert controlled(exact, gamma, one)[0] == pytest.approx(published["length_controlled_winrate"], abs=0.11)
+    assert length_controlled_rate(w[None], gamma, one)[0] == pytest.approx(
+        published["length_controlled_winrate"], abs=tolerance
+    )
+    exact = fit_length_control(y, delta, gamma, one, anchors)
+    assert length_controlled_rate(exact, gamma, one)[0] == pytest.approx(
+        published["length_controlled_winrate"], abs=0.11
+    )
 
 
 def test_alignment_by_instruction(difficulty: np.ndarray, anchors: Anchors) -> None:
@@ -138,9 +150,11 @@ def test_alignment_by_instruction(difficulty: np.ndarray, anchors: Anchors) -> N
     gamma, one = difficulty[index], np.ones((1, len(y)))
     assert sorted(set(range(805)) - set(index)) == [409]
     w, _ = official_fit(y, delta, gamma, anchors, 2.7825594)
-    assert controlled(w[None], gamma, one)[0] == pytest.approx(14.96, abs=0.005)
+    assert length_controlled_rate(w[None], gamma, one)[0] == pytest.approx(14.96, abs=0.005)
     w, _ = official_fit(y, delta, gamma, anchors)
-    assert controlled(w[None], gamma, one)[0] == pytest.approx(14.91, abs=0.06)  # 14.96 at the C chosen here
+    assert length_controlled_rate(w[None], gamma, one)[0] == pytest.approx(
+        14.91, abs=0.06
+    )  # 14.96 at the C chosen here
 
 
 def test_batched_fit_equals_single_fits(difficulty: np.ndarray, anchors: Anchors) -> None:
@@ -149,7 +163,7 @@ def test_batched_fit_equals_single_fits(difficulty: np.ndarray, anchors: Anchors
 
     index, y, delta = alpaca("alpaca-7b")
     weights = draws(len(y), 60)
-    found = fit(y, delta, difficulty[index], weights, anchors)
+    found = fit_length_control(y, delta, difficulty[index], weights, anchors)
     for r in (0, 59):
         chosen = np.repeat(np.arange(len(y)), weights[r].astype(int))
         x1 = np.tanh(delta / delta[chosen].std(ddof=1))
@@ -188,7 +202,7 @@ def test_speed_of_length_control(difficulty: np.ndarray, anchors: Anchors) -> No
     """1,000 refits take at most a second (issue 6); the best of five, for other work on the machine only adds."""
     index, y, delta = alpaca("alpaca-7b")
     weights = draws(len(y), 1000)
-    seconds = [timed(lambda: fit(y, delta, difficulty[index], weights, anchors)) for _ in range(5)]
+    seconds = [timed(lambda: fit_length_control(y, delta, difficulty[index], weights, anchors)) for _ in range(5)]
     print(f"1,000 refits: {', '.join(f'{s:.2f}' for s in seconds)} s")
     assert min(seconds) <= 1
 
@@ -246,13 +260,13 @@ def test_arena_scores(file: str, key: str) -> None:
 )
 def test_style_control(file: str, suffix: str, version: Any, features: int | None) -> None:
     games = pool(f"{file}.jsonl")
-    found = style_controlled(games, games.one(), version, features)
+    found = fit_style(games, games.one(), version, features)
     known = expected("arena_hard")[file][suffix]
     for model, score in zip(games.models, found.scores[0], strict=True):
         assert score == pytest.approx(known["scores"][model], abs=0.02), model
     sign = known["style_coefs"].values() if isinstance(known["style_coefs"], dict) else known["style_coefs"]
     assert found.coefficients[0] == pytest.approx(list(sign), abs=0.002)
-    again = with_style(games, games.one(), found.frozen(), version)[0]
+    again = win_rates_with_style(games, games.one(), found.frozen(), version)[0]
     assert again == pytest.approx(found.scores[0], abs=0.05)
 
 
@@ -260,14 +274,14 @@ def test_batched_style_control_equals_single_fits() -> None:
     """A resample's fit is the fit of its repeated rows."""
     games = pool("battles_official_v0.1.jsonl")
     weights = draws(games.prompts, 30)
-    found = style_controlled(games, weights)
+    found = fit_style(games, weights)
     keep = np.repeat(np.arange(len(games.model)), weights[29][games.prompt].astype(int))
     repeated = Pool(
         games.models,
         games.prompts,
         *(getattr(games, f)[keep] for f in ("model", "prompt", "wins", "games", "ours", "theirs")),
     )
-    assert found.scores[29] == pytest.approx(style_controlled(repeated, games.one()).scores[0], abs=1e-6)
+    assert found.scores[29] == pytest.approx(fit_style(repeated, games.one()).scores[0], abs=1e-6)
 
 
 @pytest.mark.slow
@@ -277,7 +291,7 @@ def test_speed_of_style_control(version: Any) -> None:
     games = pool_of_16(GOLDEN)
     assert len(games.models) == 16
     weights = draws(games.prompts, 1000)
-    seconds = [timed(lambda: style_controlled(games, weights, version)) for _ in range(2)]
+    seconds = [timed(lambda: fit_style(games, weights, version)) for _ in range(2)]
     print(f"1,000 refits of {version}: {', '.join(f'{s:.2f}' for s in seconds)} s")
     assert min(seconds) <= 10
 

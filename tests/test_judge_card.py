@@ -19,15 +19,16 @@ from harness.answer.reply import Reply
 from harness.answer.start_policy import start_stage
 from harness.errors import UserError
 from harness.judge import card_figures as cards
-from harness.judge.card_pairs import Pair, pairs_file, read_pairs
-from harness.judge.card_questions import letter, read
+from harness.judge.card_endpoint import read_reply, slot_in_text
+from harness.judge.card_pairs import LabelledPair, pairs_file, read_pairs
 from harness.judge.local import LocalJudge
 from harness.judge.prompts import identity
-from harness.report.judge_card import page
-from harness.report.leaderboard import render, stale, write_leaderboard
+from harness.report.judge_card import card_page
+from harness.report.leaderboard import render, stale_files, write_leaderboard
 from harness.score.bootstrap import draws
-from harness.score.estimators import length_coefficient
-from harness.score.results import BenchmarkResult, Columns, Metric, read_card, result_path, write_result
+from harness.score.judge_cards import read_card
+from harness.score.results import BenchmarkResult, Columns, Metric, result_path, write_result
+from harness.score.win_rate_estimators import length_coefficient
 from harness.store.json_files import digest
 
 Cli = Any
@@ -181,16 +182,16 @@ def test_length_coefficient_is_scikit_learns() -> None:
     ],
 )  # fmt: skip
 def test_letters_are_read(text: str, value: float | None) -> None:
-    assert letter(text) == value
+    assert slot_in_text(text) == value
 
 
 def test_log_probabilities_count_where_they_mean_an_answer() -> None:
     top = {"A": math.log(0.5), " A": math.log(0.1), "B": math.log(0.2), "The": math.log(0.1)}
-    p, mass = read(Reply("A", top))
+    p, mass = read_reply(Reply("A", top))
     assert p == pytest.approx(0.6 / 0.8)
     assert mass == pytest.approx(0.8)
-    assert read(Reply("The answer is B", {"The": -0.01, "A": -5.0})) == (0.0, None)
-    assert read(Reply(None, error="status 500")) == (None, None)
+    assert read_reply(Reply("The answer is B", {"The": -0.01, "A": -5.0})) == (0.0, None)
+    assert read_reply(Reply(None, error="status 500")) == (None, None)
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -222,7 +223,7 @@ def test_forms_of_pairs(tmp_path: Path) -> None:
     talk = "User: Hi {x}\n\nAssistant: yes\n\nUser: Hi {x}"
     assert [p.prompt for p in found] == ["Q", "Hi {x}", "Hi {x}", "Do\n\nit", "Do", talk]
     assert {p[1:] for p in found} == {("good", "bad")}
-    assert read_pairs(path, 1) == ([Pair("Q", "good", "bad")], 0)
+    assert read_pairs(path, 1) == ([LabelledPair("Q", "good", "bad")], 0)
 
 
 def test_golden_pairs() -> None:
@@ -324,7 +325,7 @@ def test_an_endpoint_judge(logprobs: bool, serve: Any, pairs: Path, tmp_path: Pa
     assert other.returncode == 0, other.stderr
     assert [s.data["used"] for s in read_card(path).sections] == [9, 4]
     text = path.with_suffix(".md").read_text()
-    assert text == page(read_card(path))
+    assert text == card_page(read_card(path))
     assert text.count("\n## mine.jsonl") == 2
     assert "--base-url URL" in text
     assert "temperature 0.7" in text
@@ -438,21 +439,21 @@ def test_leaderboards_link_the_card(tmp_path: Path) -> None:
     data = {"file": "p.jsonl", "sha256": "0" * 64, "pairs": "1", "used": 8, "equal": 0}
     usage = {"calls": 16, "unreadable": 0, "unanswered": 0, "from_logprobs": 0, "answered_by": [], "tokens_in": 1,
              "tokens_out": 0, "cost": 0.0, "timed": 0, "seconds": None, "cores": None}  # fmt: skip
-    section = cards.section(data, {}, items(lambda i, a, b: 1.0), usage, "c", "2000-01-01")
-    card = cards.merged(None, judge, section)
+    section = cards.card_section(data, {}, items(lambda i, a, b: 1.0), usage, "c", "2000-01-01")
+    card = cards.with_section(None, judge, section)
     at = tmp_path / "results" / "judges" / f"{card.key}.json"
     at.parent.mkdir()
     at.write_text(card.model_dump_json())
-    at.with_suffix(".md").write_text(page(card))
+    at.with_suffix(".md").write_text(card_page(card))
     for folder, up in zip(folders, ("../../", "../../../"), strict=True):
-        assert stale(folder) == ["LEADERBOARD.md"]
+        assert stale_files(folder) == ["LEADERBOARD.md"]
         write_leaderboard(folder)
         text = (folder / "LEADERBOARD.md").read_text()
         link = re.search(r"\[Judge card\]\((.*?)\): agrees with the known preference in 50% of 8 pairs", text)
         assert link
         assert link.group(1) == f"{up}judges/{card.key}.md"
         assert (folder / link.group(1)).is_file()
-        assert stale(folder) == []
+        assert stale_files(folder) == []
         assert "makes one" not in text
     behind = benchmark.model_copy(update={"judge": {"kind": "endpoint", "model": "m", "endpoint": digest(None)}})
     text = render([run("dpo", [behind])])["LEADERBOARD.md"]
@@ -465,7 +466,7 @@ def test_committed_cards_are_those_of_their_numbers() -> None:
     found = [read_card(path) for path in sorted((ROOT / "results" / "judges").glob("*.json"))]
     for card in found:
         assert card.key == digest(card.judge)
-        assert (ROOT / "results" / "judges" / f"{card.key}.md").read_text(encoding="utf-8") == page(card)
+        assert (ROOT / "results" / "judges" / f"{card.key}.md").read_text(encoding="utf-8") == card_page(card)
         for section in card.sections:
             for kept, new in zip(section.metrics, cards.figures(section.items), strict=True):
                 assert new.value == pytest.approx(kept.value, abs=1e-5)

@@ -19,9 +19,10 @@ from benchmarks.alpaca_eval.verdict import is_switched
 from harness.errors import UserError
 from harness.recipe.load import builtin_recipes
 from harness.score.bootstrap import draws
-from harness.score.estimators import length_controlled_2, pooled_mean
+from harness.score.estimators import pooled_mean
 from harness.score.metrics import evaluate, metric
 from harness.score.results import RunResult, read_result
+from harness.score.win_rate_estimators import length_controlled_2
 from harness.store.json_files import digest, read_rows
 
 Cli = Any

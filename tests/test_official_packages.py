@@ -26,7 +26,7 @@ from benchmarks.mt_bench import score_single as files
 from harness.answer.chat_template import set_chat_template
 from harness.answer.reply import Call, Reply
 from harness.errors import UserError
-from harness.score.length_control import Anchors, controlled, official_fit
+from harness.score.length_control import Anchors, length_controlled_rate, official_fit
 
 
 def installed(package: str) -> Any:
@@ -96,7 +96,7 @@ class TestAlpacaEvalMetrics:
             merged["preference"].to_numpy(),
         )
         coefficients, _ = official_fit(y, delta, gamma, anchors)
-        ours = controlled(coefficients[None], gamma, np.ones((1, len(y))))[0]
+        ours = length_controlled_rate(coefficients[None], gamma, np.ones((1, len(y))))[0]
         assert theirs["length_controlled_winrate"] == pytest.approx(ours, abs=1e-6)
 
 

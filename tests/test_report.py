@@ -11,9 +11,9 @@ import pytest
 
 from harness.errors import UserError
 from harness.report.board import Board
-from harness.report.leaderboard import render, stale, write_leaderboard
+from harness.report.leaderboard import render, stale_files, write_leaderboard
 from harness.report.svg import ticks
-from harness.report.text import number
+from harness.report.text import format_number
 from harness.score.metrics import evaluate, metric
 from harness.score.results import BenchmarkResult, RunResult, read_result, read_results, result_path, write_result
 from harness.store.json_files import digest
@@ -75,11 +75,11 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
         write_result(result_path(tmp_path, "demo", "pairs-96", result.method, result.seed), result)
     folder = tmp_path / "demo" / "pairs-96"
     write_leaderboard(folder)
-    assert stale(folder) == []
+    assert stale_files(folder) == []
     assert render(read_results(folder)) == render(read_results(folder))
     page = folder / "LEADERBOARD.md"
     page.write_text(page.read_text().replace("worse", "better", 1))
-    assert stale(folder) == ["LEADERBOARD.md"]
+    assert stale_files(folder) == ["LEADERBOARD.md"]
 
 
 def test_protocols_never_share_a_column() -> None:
@@ -119,17 +119,17 @@ def test_wins_count_prompts_and_pair_the_seeds() -> None:
         x, y = (r.benchmarks[0].items["items"]["reward"] for r in (a, b))
         return 100 * sum(1 if p > q else 0.5 if p == q else 0 for p, q in zip(x, y, strict=True)) / PEOPLE
 
-    found = board.wins("sail-pr", "dpo", column)
+    found = board.win_rate("sail-pr", "dpo", column)
     assert found is not None
     assert found.value == pytest.approx((share(one[2], one[1]) + share(two[2], two[1])) / 2)
     assert found.low < found.value < found.high
-    start, back = board.wins("start", "dpo", column), board.wins("dpo", "start", column)
+    start, back = board.win_rate("start", "dpo", column), board.win_rate("dpo", "start", column)
     assert start is not None
     assert back is not None
     assert start.value == pytest.approx((share(one[0], one[1]) + share(one[0], two[1])) / 2)
     assert start.value + back.value == pytest.approx(100)
     lone = Board([one[0], one[2].model_copy(update={"seed": 3, "learning_rate": 1e-3}), results[1]])
-    assert lone.wins("sail-pr", "dpo", column) is None
+    assert lone.win_rate("sail-pr", "dpo", column) is None
 
 
 def test_failures_and_missing_values_are_shown() -> None:
@@ -236,8 +236,8 @@ def test_variants_name_their_method_and_options() -> None:
 
 
 def test_numbers() -> None:
-    assert number(None, "x") == number(float("nan"), "x") == "n/a"
-    assert (number(0.1234, "share met"), number(-3.21, "win %", sign=True)) == ("0.123", "−3.2")
+    assert format_number(None, "x") == format_number(float("nan"), "x") == "n/a"
+    assert (format_number(0.1234, "share met"), format_number(-3.21, "win %", sign=True)) == ("0.123", "−3.2")
     assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     flat = ticks(0.3, 0.3)
     assert flat[0] < 0.3 < flat[-1]
@@ -257,7 +257,7 @@ def test_committed_leaderboards_are_those_of_their_results() -> None:
     folders |= {p.parent.parent for p in (ROOT / "results" / "studies").glob("*/*/*/seed-*.json")}
     assert folders, "the repository commits at least one comparison"
     for folder in folders:
-        assert stale(folder) == [], folder
+        assert stale_files(folder) == [], folder
 
 
 @pytest.mark.parametrize("recipe", ["smollm2", "results/studies/t1-coefficient.yaml"])

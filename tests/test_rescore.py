@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from harness.cli import main
-from harness.report.leaderboard import stale
+from harness.report.leaderboard import stale_files
 from harness.score import estimators
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -48,7 +48,7 @@ def test_committed_results_do_not_change(copied: Path) -> None:
     said = run("--results", copied, "--store", copied / "no-store")
     assert said.count("unchanged") == 3
     assert {p: p.read_bytes() for p in copied.rglob("*.json")} == before
-    assert stale(copied / "smollm2" / "pairs-64") == []
+    assert stale_files(copied / "smollm2" / "pairs-64") == []
 
 
 def test_a_tampered_value_is_mended_from_the_columns(copied: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_is_missing_is_told(copied: Path) -> None:
 def test_no_torch_and_no_judge(copied: Path) -> None:
     """In a process of its own, which may open no connection either."""
     code = (
-        "import sys, socket; from pathlib import Path; from harness.rescore import rescore\n"
+        "import sys, socket; from pathlib import Path; from harness.run.rescore import rescore\n"
         "socket.socket.connect = None\n"
         "rescore(None, Path(sys.argv[1]), Path('none'), print)\n"
         "print(sorted({'torch', 'transformers', 'openai'} & set(sys.modules)))"

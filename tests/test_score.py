@@ -15,7 +15,7 @@ from scipy import optimize, stats
 
 from harness.cli import main
 from harness.score.bootstrap import Interval
-from harness.score.verdicts import against, holm
+from harness.score.verdicts import differences_from, holm
 
 Write = Callable[[str, list[dict[str, Any]]], Path]
 
@@ -577,6 +577,6 @@ def test_holm_keeps_its_error_rate() -> None:
     for _ in range(400):
         values = rng.normal(size=(5, 200))
         weights = rng.multinomial(200, np.full(200, 1 / 200), size=300)
-        found = against(list("abcde"), values.mean(1), values @ weights.T / 200, "a", 200)
+        found = differences_from(list("abcde"), values.mean(1), values @ weights.T / 200, "a", 200)
         false += any(d.verdict != "no difference shown" for d in found)
     assert false / 400 < 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5

@@ -7,9 +7,12 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from harness.score.bootstrap import Interval, draws, interval, over_seeds, replicates
-from harness.score.estimators import STYLE, length_controlled, logistic, mean, perplexity, style_controlled
-from harness.score.verdicts import verdict
+from harness.score.bootstrap import Interval, draws, interval, interval_over_seeds, replicates
+from harness.score.bradley_terry import STYLE_FEATURES
+from harness.score.estimators import mean, perplexity
+from harness.score.logistic import fit_logistic
+from harness.score.verdicts import verdict_on
+from harness.score.win_rate_estimators import length_controlled, style_controlled
 
 RNG = np.random.default_rng(0)
 ONE = np.ones((1, 40))
@@ -30,7 +33,7 @@ def sklearn_fit(x: np.ndarray, y: np.ndarray, w: np.ndarray, c: float) -> np.nda
 def test_logistic_equals_scikit_learn(ridge: float) -> None:
     x, y = RNG.normal(size=(40, 3)), soft()
     weights = draws(40)[:3]
-    ours = logistic(x, y, weights, ridge)
+    ours = fit_logistic(x, y, weights, ridge)
     for row in range(3):
         np.testing.assert_allclose(ours[row], sklearn_fit(x, y, weights[row], 1 / ridge), atol=1e-4)
 
@@ -64,7 +67,7 @@ def test_length_control_removes_a_pure_length_effect() -> None:
 def test_equal_answers_are_fifty_percent() -> None:
     columns = lc_columns(np.full(40, 0.5)) | {"length": [7] * 40, "baseline_length": [7] * 40}
     assert length_controlled(columns, "y", draws(40)[:5]) == pytest.approx(50)
-    style = {k: [3] * 40 for f in STYLE for k in (f, f"baseline_{f}")}
+    style = {k: [3] * 40 for f in STYLE_FEATURES for k in (f, f"baseline_{f}")}
     assert style_controlled(columns | style, "y", draws(40)[:5]) == pytest.approx(50)
 
 
@@ -72,7 +75,7 @@ def test_style_controlled_equals_scikit_learn() -> None:
     y = soft()
     columns = {"id": list(range(40)), "y": y.tolist()}
     d = []
-    for feature in STYLE:
+    for feature in STYLE_FEATURES:
         ours, theirs = RNG.integers(0, 30, 40), RNG.integers(0, 30, 40)
         columns |= {feature: ours.tolist(), f"baseline_{feature}": theirs.tolist()}
         d.append((ours - theirs) / (ours + theirs + 1))
@@ -89,7 +92,9 @@ def test_style_control_removes_a_pure_style_effect() -> None:
     lists = RNG.integers(0, 9, n)
     d = lists / (lists + 1)
     y = 1 / (1 + np.exp(-0.6 * d / d.std()))
-    columns = {"id": list(range(n)), "y": y.tolist()} | {k: [0] * n for f in STYLE for k in (f, f"baseline_{f}")}
+    columns = {"id": list(range(n)), "y": y.tolist()} | {
+        k: [0] * n for f in STYLE_FEATURES for k in (f, f"baseline_{f}")
+    }
     columns["lists"] = lists.tolist()
     assert mean(columns, "y", np.ones((1, n)))[0] > 0.75
     assert style_controlled(columns, "y", np.ones((1, n)))[0] == pytest.approx(50, abs=0.5)
@@ -111,7 +116,7 @@ def test_three_seeds_cover(shift: float) -> None:
         prompts = rng.normal(0, 1, 80)
         y = prompts + rng.normal(0, shift, (3, 1)) + rng.normal(0, 0.3, (3, 80))
         parts = [replicates("mean", {"id": list(range(80)), "y": row.tolist()}, "y") for row in y]
-        found = over_seeds(np.array([v for v, _ in parts]), np.stack([s for _, s in parts]), 80)
+        found = interval_over_seeds(np.array([v for v, _ in parts]), np.stack([s for _, s in parts]), 80)
         hits += found.low <= 0 <= found.high
     assert 0.92 <= hits / 600 <= 0.985
 
@@ -192,7 +197,7 @@ def test_seeds_add_their_variance() -> None:
         replicates("mean", {"id": list(range(50)), "y": (RNG.normal(size=50) + s).tolist()}, "y") for s in (-2, 0, 2)
     ]
     values, samples = np.array([v for v, _ in parts]), np.stack([s for _, s in parts])
-    found = over_seeds(values, samples, 50)
+    found = interval_over_seeds(values, samples, 50)
     assert found.value == pytest.approx(values.mean())
     assert found.error == pytest.approx((values.var(ddof=1) / 3 + samples.mean(0).var(ddof=1) * 50 / 49) ** 0.5)
     assert 2 <= found.df < 2.2
@@ -202,11 +207,11 @@ def test_seeds_add_their_variance() -> None:
 
 def test_one_seed_is_the_bootstrap_over_prompts() -> None:
     value, samples = replicates("mean", {"id": list(range(50)), "y": RNG.normal(size=50).tolist()}, "y")
-    assert over_seeds(np.array([value]), samples[None], 50) == interval(value, samples, 50)
+    assert interval_over_seeds(np.array([value]), samples[None], 50) == interval(value, samples, 50)
 
 
 def test_seeds_without_any_spread() -> None:
-    assert over_seeds(np.ones(3), np.ones((3, 10)), 50) == Interval(1.0, 1.0, 1.0, 0.0)
+    assert interval_over_seeds(np.ones(3), np.ones((3, 10)), 50) == Interval(1.0, 1.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -222,4 +227,4 @@ def test_seeds_without_any_spread() -> None:
     ],
 )
 def test_verdicts(low: float, high: float, better: int, words: str) -> None:
-    assert verdict(Interval((low + high) / 2, low, high, 0.1), better) == words
+    assert verdict_on(Interval((low + high) / 2, low, high, 0.1), better) == words

@@ -20,7 +20,7 @@ from benchmarks.shared.asking import answers, greedy
 from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
-from harness.score.bradley_terry import Version, differences, style_offset
+from harness.score.bradley_terry import Version, style_differences, style_offset
 from harness.score.results import Columns, Metric
 from harness.store import user_files as files
 from sail.types import Request
@@ -191,7 +191,7 @@ class OfficialArenaHard(Benchmark):
         found: Row = {"style": looks[0], "baseline_style": looks[1], "baseline_length": len(theirs)}
         pool = self._pool()
         if pool:
-            d = differences(np.array(looks[:1]), np.array(looks[1:]), self.release)
+            d = style_differences(np.array(looks[:1]), np.array(looks[1:]), self.release)
             found["offset"] = round(float(style_offset(d, frozen_style(pool, self.release))[0]), 8)
         return found
 

@@ -146,9 +146,9 @@ def compare(**options: Any) -> None:
     if page.is_file():
         from rich.console import Console
 
-        from harness.report.terminal import show
+        from harness.report.terminal import print_scores
 
-        show(page.parent, Console(width=None if sys.stdout.isatty() else 140))
+        print_scores(page.parent, Console(width=None if sys.stdout.isatty() else 140))
         click.echo(f"Leaderboard: {page}")
     if problems:
         click.echo("Failed runs:\n" + "\n".join(f"- {p}" for p in problems), err=True)
@@ -228,7 +228,7 @@ def budgets(recipe: str | None) -> None:
 def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
     """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
     from harness.recipe.load import load_recipe
-    from harness.report.leaderboard import stale, write_leaderboard
+    from harness.report.leaderboard import stale_files, write_leaderboard
     from harness.score.results import result_folders
 
     if recipe and recipe.endswith((".yaml", ".yml")):
@@ -237,7 +237,7 @@ def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
     bad = []
     for folder in folders:
         if check:
-            bad += [str(folder / name) for name in stale(folder)]
+            bad += [str(folder / name) for name in stale_files(folder)]
         else:
             write_leaderboard(folder)
             click.echo(f"wrote {folder / 'LEADERBOARD.md'}")

@@ -28,8 +28,8 @@ from harness.answer.client import Client
 from harness.answer.reply import Call
 from harness.recipe.endpoint import Endpoint
 from harness.score.bootstrap import draws
-from harness.score.bradley_terry import Pool, style_controlled
-from harness.score.length_control import fit, official_fit
+from harness.score.bradley_terry import Pool, fit_style
+from harness.score.length_control import fit_length_control, official_fit
 from harness.store import user_files as files
 from harness.store.row_cache import RowCache
 from tests.speed.coverage import Array, alpaca_rows
@@ -56,7 +56,7 @@ def length_control(folder: Path) -> None:
     assert known.difficulty is not None
     y, delta = alpaca_rows(folder, "alpaca-7b")
     gamma, anchors, weights = known.difficulty, known.anchors, draws(len(y), 1000)
-    ours = timed(lambda: fit(y, delta, gamma, weights, anchors))
+    ours = timed(lambda: fit_length_control(y, delta, gamma, weights, anchors))
     print(f"length control, {len(y)} prompts: 1,000 refits {ours:.2f} s", flush=True)
     again = timed(lambda: official_fit(y, delta, gamma, anchors))
     theirs = alpaca_eval_fit(known, y, delta)
@@ -127,7 +127,7 @@ def style_control(folder: Path) -> None:
     pool = pool_of_16(folder)
     for version in ("v0.1", "v2.0"):
         weights = draws(pool.prompts, 1000)
-        spent = timed(lambda version=version, weights=weights: style_controlled(pool, weights, version))  # type: ignore[misc]
+        spent = timed(lambda version=version, weights=weights: fit_style(pool, weights, version))  # type: ignore[misc]
         print(
             f"style control {version}, {len(pool.models)} models, {pool.prompts} prompts: 1,000 refits {spent:.2f} s",
             flush=True,
