@@ -188,7 +188,7 @@ def _fit(pool: Pool, d: Array, weights: Array, version: Version, start: Array | 
 def win_rates_with_style(pool: Pool, weights: Array, style: FrozenStyle, version: Version = "v0.1") -> Array:
     """Scores of models outside a pool under its frozen style: only the models' strengths are fitted.
 
-    The penalty of v0.1 is omitted; tests/test_golden_scores.py shows what that changes (under 0.05 points).
+    The penalty of v0.1 is omitted; tests/pure/test_golden_scores.py shows what that changes (under 0.05 points).
 
     Args:
         pool: games of the models outside the pool that the style is from.

@@ -25,7 +25,7 @@ from harness.oracles.metered import MeteredOracle
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import OracleSpec
-from harness.run.plugins import make_oracle
+from harness.run.configure import make_oracle
 from harness.score.results import read_result
 from harness.store.json_files import read_rows
 from harness.store.row_cache import RowCache
