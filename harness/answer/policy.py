@@ -11,7 +11,8 @@ from harness.answer.continuations import score
 from harness.budget.meter import Meter
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
-from sail.sampling import left_pad, positions, prefill, sample
+from sail.prefill import left_pad, positions, prefill
+from sail.sampling import sample
 from sail.types import SAMPLER_VERSION, Completion, Request
 
 Progress = Callable[[int], None]

@@ -174,13 +174,13 @@ def score(bench: Bench) -> dict[str, Any]:
 
         on = True
 
-        def _with_baselines(self, rows: list[Any]) -> list[Any]:
+        def _with_baselines(self, pairs: list[Any]) -> list[Any]:
             if not self.on:
-                return rows
+                return pairs
             began = time.perf_counter()
-            rows = super()._with_baselines(rows)
+            pairs = super()._with_baselines(pairs)
             added.append(time.perf_counter() - began)
-            return rows
+            return pairs
 
         def _surrogate(self, sides: Sides, inputs: dict[str, Any], label: Any) -> SurrogateTerms:
             if not self.on:
@@ -227,7 +227,8 @@ def generation(bench: Bench) -> dict[str, Any]:
 
     from harness.train.settings import lora_config
     from sail.config import SAILConfig
-    from sail.rollout import PR, Row
+    from sail.pairs import StepPair
+    from sail.routes import PR
     from sail.trainer import SAILTrainer
 
     asked = splits(DataSpec(train_prompts=PAIRS * bench.rounds, tune_prompts=1, eval_prompts=1, heldout_prompts=1))
@@ -253,8 +254,8 @@ def generation(bench: Bench) -> dict[str, Any]:
     def own(place: int) -> float:
         some = range(place * PAIRS, (place + 1) * PAIRS)
         began = time.perf_counter()
-        answers = ours._generate([Row(i, ids[i], (), (), PR, 0.5) for i in some])
-        return sum(len(a.ids) for a in answers) / (time.perf_counter() - began)
+        groups = ours._responses([StepPair(i, ids[i], (), (), PR, 0.5) for i in some])
+        return sum(len(answer.ids) for group in groups for answer in group) / (time.perf_counter() - began)
 
     found = take_turns([stock, own], bench.rounds)
     return _summary("generation", bench.name, found, ("online_dpo_tokens_per_second", "sail_tokens_per_second"), 1)
