@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.answer.chat import Prompt, turns
 from harness.benchmark import Benchmark, EvalContext
 from harness.budget.calibration import Calibration
-from harness.budget.forecast import Lengths
+from harness.budget.forecast import Corrections, Lengths
 from harness.budget.ledger import AXES, Ledger
 from harness.budget.meter import Meter
 from harness.errors import UserError
@@ -218,10 +218,10 @@ class Run:
         calibration = Calibration(self.store.root, environment())
         lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
         method = plan.configured(point)
-        known = calibration.known(plan.setting, plan.name)
-        expected = expect(plan, method, known, lengths, calibration.shape(plan.setting))
-        plain = expect(plan, method, {}, lengths)  # what trains must not depend on what a machine ran before
-        self.meter.sells(rows, plan.price, recipe.train.max_length)
+        corrections = calibration.corrections(plan.setting, plan.name)
+        expected = expect(plan, method, corrections, lengths, calibration.shape(plan.setting))
+        plain = expect(plan, method, Corrections(), lengths)  # what trains must not depend on what a machine ran before
+        self.meter.charge_stored_pairs(rows, plan.price, recipe.train.max_length)
         context = TrainContext(
             start=self.start_dir,
             tokenizer=self.tokenizer,
@@ -251,11 +251,11 @@ class Run:
         if folder != work / "policy":
             folder.rename(work / "policy")
         write_json(work / "log.json", context.log)
-        steps = expected.steps(budget) if expected.knows(budget) else 0
+        steps = expected.steps(budget) if expected.covers(budget) else 0
         predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
         shape = self.meter.trained
         if shape is not None and ledger.get("train", "steps"):
-            calibration.learn(
+            calibration.record(
                 plan.setting, plan.name, shape, ledger, lambda rates: expect(plan, method, rates, lengths, shape)
             )
         ledger.progress = {}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.budget.calibration import Calibration
 from harness.budget.flops import Shape, shape_of_config
-from harness.budget.forecast import Forecast, Lengths, Spending, first_lines, forecast, phases
+from harness.budget.forecast import Corrections, Forecast, Lengths, Spending, first_lines, forecast, phases
 from harness.budget.ledger import AXES, Ledger
 from harness.methods.base import Method
 from harness.pairs.prompts import splits
@@ -31,12 +29,16 @@ KNOWN_CONFIGS: dict[str, dict[str, int]] = {
 
 
 def expect(
-    plan: RunPlan, method: Method, known: Mapping[str, Any], lengths: Lengths | None = None, shape: Shape | None = None
+    plan: RunPlan,
+    method: Method,
+    corrections: Corrections,
+    lengths: Lengths | None = None,
+    shape: Shape | None = None,
 ) -> Forecast:
     """Forecast of a training run.
 
     Args:
-        known: what :meth:`harness.budget.calibration.Calibration.known` says.
+        corrections: what :meth:`harness.budget.calibration.Calibration.corrections` says.
         lengths: of the stored pairs; read or guessed if None.
         shape: of the model in training; from its ``config.json``, if it is there, if None.
     """
@@ -52,7 +54,7 @@ def expect(
     else:
         lengths = _guess(plan)
         stored, price = len(splits(recipe.data)["train"]), _guessed_price(plan, shape, lengths)
-    return forecast(shape, method.spending(), lengths, per_step, stored, price, known)
+    return forecast(shape, method.spending(), lengths, per_step, stored, price, corrections)
 
 
 def _shape(plan: RunPlan) -> Shape | None:
@@ -118,8 +120,10 @@ def predicted(plan: RunPlan, calibration: Calibration) -> dict[str, float]:
     total: dict[str, float] = {}
     for point in trainings:
         method = plan.configured(point)
-        found = expect(plan, method, calibration.known(plan.setting, plan.name), None, calibration.shape(plan.setting))
-        if not found.knows(plan.budget):
+        found = expect(
+            plan, method, calibration.corrections(plan.setting, plan.name), None, calibration.shape(plan.setting)
+        )
+        if not found.covers(plan.budget):
             continue  # how many steps it buys: the start policy is not there, or the machine's speed not known
         steps = found.steps(plan.budget)
         for axis in AXES:
