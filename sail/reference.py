@@ -1,4 +1,4 @@
-"""The reference policy of full fine-tuning: loaded from where it is saved, or asked for. It is never guessed."""
+"""The reference policy of full fine-tuning. It has to be named: it is never guessed from the model."""
 
 from __future__ import annotations
 

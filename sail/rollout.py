@@ -1,4 +1,4 @@
-"""Online pairs: what is asked of the sampler, the pairs that its answers make, and their labels."""
+"""Online pairs: the responses to sample, the pairs that they make, and their labels."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The contract of a method: a name, typed options and ``train(context)``, which returns the trained policy's folder.
 
-All that a plugin imports to train within a budget is offered here. ``arguments``, ``run_trainer`` and ``Loss`` come from
-modules that import torch and TRL, so that they are loaded on first use: import them inside of ``train``.
+All that a plugin imports to train within a budget is offered here. ``arguments``, ``run_trainer`` and ``Loss`` come
+from modules that import torch and TRL, so that they are loaded on first use: import them inside of ``train``.
 """
 
 from __future__ import annotations
