@@ -161,7 +161,10 @@ def dp(bench: Bench) -> dict[str, Any]:
 
 
 def switched_trainer(added: list[float]) -> Any:
-    """A SAILTrainer class with a switch for baseline and score term. ``added`` gets what they take, in seconds a step."""
+    """A SAILTrainer class with a switch for baseline and score term.
+
+    ``added`` gets what the two take, in seconds a step.
+    """
     import torch
 
     from sail.losses import Sides, SurrogateTerms, labelled
