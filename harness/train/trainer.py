@@ -93,18 +93,25 @@ def run_trainer(
         **options,
     )
     budget.save = trainer.save_model
-    last = newest_checkpoint(Path(args.output_dir))
+    history = _train_or_resume(context, trainer, budget)
+    context.log.extend(row for row in history if "loss" in row)
+    context.ledger.note_memory()
+    folder = Path(args.output_dir).parent / "policy"
+    trainer.save_model(str(folder))
+    return folder
+
+
+def _train_or_resume(context: TrainContext, trainer: Any, budget: BudgetCallback) -> list[dict[str, float]]:
+    """The log of a training that goes on from the newest checkpoint, if there is one."""
+    last = newest_checkpoint(Path(trainer.args.output_dir))
     if last is not None:
         context.ledger.restore(read_json(last / "ledger.json"))
         context.on_step(_step(last))
+    history: list[dict[str, float]]
     if last is not None and budget.finished():
         trainer._load_from_checkpoint(str(last))
         history = read_json(last / "trainer_state.json")["log_history"]
     else:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         history = trainer.state.log_history
-    context.log.extend(row for row in history if "loss" in row)
-    context.ledger.note_memory()
-    folder = Path(args.output_dir).parent / "policy"
-    trainer.save_model(str(folder))
-    return folder
+    return history
