@@ -64,7 +64,10 @@ def backbone(model: Any) -> Any:
 
 @torch.no_grad()
 def prefill(
-    model: Any, prompts: Sequence[tuple[int, ...]], pad_id: int, known: tuple[tuple[int, ...], Any] | None = None
+    model: Any,
+    prompts: Sequence[tuple[int, ...]],
+    pad_id: int,
+    cached_prefix: tuple[tuple[int, ...], Any] | None = None,
 ) -> Prefilled:
     """Everything of the prompts but their last token, through the backbone only (no LM head).
 
@@ -74,15 +77,15 @@ def prefill(
         model: a transformers causal language model (also wrapped by PEFT).
         prompts: token ids.
         pad_id: token id of the padding.
-        known: a prefix of all prompts with its key-value cache of one row, computed before; the cache is consumed.
+        cached_prefix: a prefix of all prompts with its key-value cache of one row, computed before; the cache is consumed.
     """
     from transformers import DynamicCache
 
     device = next(model.parameters()).device
     body = backbone(model)
     unique = list(dict.fromkeys(prompts))
-    if known is not None:
-        shared, cache = len(known[0]), known[1]
+    if cached_prefix is not None:
+        shared, cache = len(cached_prefix[0]), cached_prefix[1]
     else:
         shared, cache = common_prefix(unique), DynamicCache()
         if shared >= SHARED_PREFIX_MIN:
