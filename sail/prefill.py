@@ -77,7 +77,7 @@ def prefill(
         model: a transformers causal language model (also wrapped by PEFT).
         prompts: token ids.
         pad_id: token id of the padding.
-        cached_prefix: a prefix of all prompts with its key-value cache of one row, computed before; the cache is consumed.
+        cached_prefix: a prefix of all prompts with its key-value cache of one row; the cache is consumed.
     """
     from transformers import DynamicCache
 

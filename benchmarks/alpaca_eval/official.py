@@ -12,7 +12,7 @@ from benchmarks.alpaca_eval.score_files import Official, official
 from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference
 from benchmarks.shared import official_files as datadir
 from benchmarks.shared.asking import answers, filled
-from harness.answer.client import Call, Reply
+from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
 from harness.score.metrics import metric
@@ -86,7 +86,7 @@ class AlpacaEval2(Benchmark):
         return [item["instruction"] for item in self._items()]
 
     def _items(self) -> list[Row]:
-        found = files.rows(self._set(), ["instruction"])
+        found = files.read_user_rows(self._set(), ["instruction"])
         return found[: self.options.limit] if self.options.limit else found
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
@@ -112,7 +112,7 @@ class AlpacaEval2(Benchmark):
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
         """One call an instruction, in the official order of the two answers; equal answers are a draw and not asked."""
-        items, template = self._items(), messages(files.text(self._prompt()), self._prompt())
+        items, template = self._items(), messages(files.read_text_file(self._prompt()), self._prompt())
         asked: list[tuple[int, bool]] = []
         calls = []
         for i, row in enumerate(rows):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.alpaca_eval.verdict import preference, read, win_rate
 from benchmarks.shared.score_report import Metric, Scored, columns, enough, joint_draw, some_rows
 from harness.errors import UserError
-from harness.score.length_control import NONE, Anchors, controlled, fit, official_fit
+from harness.score.length_control import NO_ANCHORS, Anchors, fit_length_control, length_controlled_rate, official_fit
 from harness.store import user_files as files
 
 Array = NDArray[np.float64]
@@ -49,7 +49,7 @@ def official(eval_set: Path | None, data_dir: Path | None) -> Official:
     """
     folder = data_dir / "alpaca_eval" if data_dir and (data_dir / "alpaca_eval").is_dir() else data_dir
     names = ("eval_set_gpt4_1106_preview.jsonl", "alpaca_eval_gpt4_baseline.json", "alpaca_eval.json")
-    path = eval_set or (files.first(folder, *names) if folder else None)
+    path = eval_set or (files.first_existing(folder, *names) if folder else None)
     if path is None:
         raise UserError(
             "The order of the instructions is needed: name the evaluation set with --eval-set or --data-dir"
@@ -59,21 +59,21 @@ def official(eval_set: Path | None, data_dir: Path | None) -> Official:
     answers = [r.get("baseline_output", r.get("output")) for r in rows]
     generator = str(next((r["generator"] for r in rows if r.get("generator")), ""))
     seen = hashlib.sha256(path.read_bytes())
-    difficulty, anchors, places = None, NONE, np.zeros(0, dtype=np.int64)
+    difficulty, anchors, places = None, NO_ANCHORS, np.zeros(0, dtype=np.int64)
     for beside in (folder or path.parent, path.parent):
-        hard = files.first(beside, "instruction_difficulty.csv", "instruction_difficulty_recovered.csv")
-        gamed = files.first(beside, "df_gamed.csv", "gamed_baseline_reconstructed.csv")
+        hard = files.first_existing(beside, "instruction_difficulty.csv", "instruction_difficulty_recovered.csv")
+        gamed = files.first_existing(beside, "df_gamed.csv", "gamed_baseline_reconstructed.csv")
         if hard and gamed:
             break
     if hard and gamed:
         seen.update(hard.read_bytes() + gamed.read_bytes())
-        found = files.table(hard, ["instruction_difficulty"])
+        found = files.read_csv_rows(hard, ["instruction_difficulty"])
         difficulty = np.array([float(r["instruction_difficulty"]) for r in found])
         if len(difficulty) != len(instructions):
             raise UserError(
                 f"{hard} has {len(difficulty)} rows and {path} {len(instructions)}: they must belong together"
             )
-        rows_ = files.table(gamed, ["index", "std_delta_len", "preference"])
+        rows_ = files.read_csv_rows(gamed, ["index", "std_delta_len", "preference"])
         if not rows_:
             raise UserError(f"{gamed} holds no rows: name a file that is not empty")
         places = np.array([int(r["index"]) for r in rows_], dtype=np.int64)
@@ -303,9 +303,9 @@ def _lc(a: Annotated, known: Official, draw: Array, how: Fit, row_numbers: bool)
     gamma = known.difficulty[np.arange(len(a.y)) if row_numbers else a.index]
     delta, one, weights = a.baseline_length - a.length, np.ones((1, len(a.y))), draw[:, a.index]
     if how == "exact":
-        found = fit(a.y, delta, gamma, one, known.anchors)
+        found = fit_length_control(a.y, delta, gamma, one, known.anchors)
     else:
         found = official_fit(a.y, delta, gamma, known.anchors)[0][None]
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample without a verdict
-        samples = controlled(fit(a.y, delta, gamma, weights, known.anchors), gamma, weights)
-    return controlled(found, gamma, one), samples
+        samples = length_controlled_rate(fit_length_control(a.y, delta, gamma, weights, known.anchors), gamma, weights)
+    return length_controlled_rate(found, gamma, one), samples

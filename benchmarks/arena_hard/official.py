@@ -17,10 +17,10 @@ from benchmarks.arena_hard.style import style
 from benchmarks.arena_hard.verdict import label, label_v2, undecided
 from benchmarks.shared import official_files as datadir
 from benchmarks.shared.asking import answers, greedy
-from harness.answer.client import Call, Reply
+from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
-from harness.score.bradley_terry import Version, differences, style_offset
+from harness.score.bradley_terry import Version, style_differences, style_offset
 from harness.score.results import Columns, Metric
 from harness.store import user_files as files
 from sail.types import Request
@@ -129,7 +129,7 @@ class OfficialArenaHard(Benchmark):
         """The questions asked: ``id``, ``category`` (of the baseline) and ``prompt``."""
         source, known = self._question_file(), self._categories()
         found = []
-        for row in files.rows(source):
+        for row in files.read_user_rows(source):
             category = known[0] if len(self.baselines) == 1 else str(row.get("category"))
             if category not in self.baselines:
                 raise UserError(f"{source} has a question of the category {category!r}: known are {', '.join(known)}")
@@ -191,7 +191,7 @@ class OfficialArenaHard(Benchmark):
         found: Row = {"style": looks[0], "baseline_style": looks[1], "baseline_length": len(theirs)}
         pool = self._pool()
         if pool:
-            d = differences(np.array(looks[:1]), np.array(looks[1:]), self.release)
+            d = style_differences(np.array(looks[:1]), np.array(looks[1:]), self.release)
             found["offset"] = round(float(style_offset(d, frozen_style(pool, self.release))[0]), 8)
         return found
 

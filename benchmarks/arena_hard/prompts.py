@@ -75,7 +75,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(files.text(path))
+        found = yaml.safe_load(files.read_text_file(path))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(found, dict):
@@ -92,7 +92,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
     known: dict[str, ast.expr] = {}
     try:
-        for node in ast.parse(files.text(path)).body:
+        for node in ast.parse(files.read_text_file(path)).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 known[node.targets[0].id] = node.value
         found = ast.literal_eval(Inline().visit(known[TABLE]))

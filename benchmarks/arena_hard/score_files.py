@@ -15,7 +15,7 @@ from benchmarks.arena_hard.style import style
 from benchmarks.arena_hard.verdict import games, label, label_v2
 from benchmarks.shared.score_report import Metric, Scored, enough, joint_draw, some_rows
 from harness.errors import UserError
-from harness.score.bradley_terry import Fit, Pool, Style, Version, style_controlled, win_rates, with_style
+from harness.score.bradley_terry import FrozenStyle, Pool, StyleFit, Version, fit_style, win_rates, win_rates_with_style
 from harness.store import user_files as files
 from harness.store.json_files import digest
 
@@ -53,7 +53,7 @@ def texts(path: Path) -> dict[tuple[str, str], tuple[str, float | None]]:
     """
     found: dict[tuple[str, str], tuple[str, float | None]] = {}
     for file in _jsonl(path):
-        for row in files.rows(file):
+        for row in files.read_user_rows(file):
             model = str(row.get("model_id") or row.get("model") or file.stem)
             told = row.get("metadata") or row.get("conv_metadata") or {}
             length, text = row.get("token_len", told.get("token_len")), row.get("answer")
@@ -87,7 +87,7 @@ def saved_style(path: Path) -> dict[str, Any]:
         UserError: it is no such file, or was changed by hand.
     """
     try:
-        found = json.loads(files.text(path))
+        found = json.loads(files.read_text_file(path))
         missing = {"version", "models", "mean", "sd", "coefficients", "hash"} - set(found)
     except (json.JSONDecodeError, TypeError):
         found, missing = {}, {"version"}
@@ -98,7 +98,7 @@ def saved_style(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def frozen_style(record: Mapping[str, Any], version: Version) -> Style:
+def frozen_style(record: Mapping[str, Any], version: Version) -> FrozenStyle:
     """The constants of a frozen style.
 
     Raises:
@@ -106,7 +106,7 @@ def frozen_style(record: Mapping[str, Any], version: Version) -> Style:
     """
     if record["version"] != version:
         raise UserError(f"The frozen style is that of Arena-Hard {record['version']}, not {version}")
-    return Style(*(np.array(record[k], float) for k in ("mean", "sd", "coefficients")))
+    return FrozenStyle(*(np.array(record[k], float) for k in ("mean", "sd", "coefficients")))
 
 
 def of_category(path: Path, category: str | None) -> tuple[list[tuple[Path, dict[str, Any]]], str | None, list[str]]:
@@ -267,13 +267,13 @@ def _controlled(
     games_: Pool, one: Array, draw: Array, version: Version, frozen: Mapping[str, Any] | None
 ) -> tuple[Array, Array, dict[str, Any]]:
     if frozen is not None:
-        values, samples = (with_style(games_, w, frozen_style(frozen, version), version) for w in (one, draw))
+        values, samples = (win_rates_with_style(games_, w, frozen_style(frozen, version), version) for w in (one, draw))
         return values[0], samples.T, dict(frozen)
-    found, again = style_controlled(games_, one, version), style_controlled(games_, draw, version)
+    found, again = fit_style(games_, one, version), fit_style(games_, draw, version)
     return found.scores[0], again.scores.T, _record(games_, found, version)
 
 
-def _record(games_: Pool, fit: Fit, version: Version) -> dict[str, Any]:
+def _record(games_: Pool, fit: StyleFit, version: Version) -> dict[str, Any]:
     style_ = fit.frozen()
     facts = {
         "version": version,

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.arena_hard.verdict import game, slot
-from harness.score.bradley_terry import Version
-from harness.score.estimators import STYLE
+from harness.score.bradley_terry import STYLE_FEATURES, Version
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 
@@ -33,7 +32,7 @@ def columns(rows: Sequence[dict[str, Any]], release: Version) -> Columns:
         "truncated": [float(r["answer"]["truncated"]) for r in rows],
     }
     for side in ("", "baseline_"):
-        found |= {side + feature: [r[f"{side}style"][i] for r in rows] for i, feature in enumerate(STYLE)}
+        found |= {side + feature: [r[f"{side}style"][i] for r in rows] for i, feature in enumerate(STYLE_FEATURES)}
     if rows and "offset" in rows[0]:
         found["offset"] = [r["offset"] for r in rows]
     return found

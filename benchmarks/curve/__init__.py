@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from benchmarks.shared.numbers import known, rounded
-from harness.answer.chat import turns
+from harness.answer.chat import messages_of
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
@@ -72,10 +72,10 @@ class Curve(Benchmark):
 
     def _scores(self, context: EvalContext, policy: Policy, prompts: list[Row]) -> tuple[list[Any], list[Any]]:
         length = self.options.max_new_tokens
-        asked = [Request(policy.render(turns(p)), length, 1.0, ("preference", p["id"])) for p in prompts]
+        asked = [Request(policy.render(messages_of(p)), length, 1.0, ("preference", p["id"])) for p in prompts]
         with policy.meter.phase("eval"):
             answers = policy.sample(asked, context.progress)
-            plain = [context.start.render(turns(p)) for p in prompts]
+            plain = [context.start.render(messages_of(p)) for p in prompts]
             base = context.start.sample(
                 [Request(p, length, 1.0, q.key) for p, q in zip(plain, asked, strict=True)], context.progress
             )

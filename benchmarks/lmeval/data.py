@@ -164,8 +164,8 @@ def _questions(source: Source, *parts: tuple[str, Path, int, int]) -> Questions:
     return Questions(datadir.sha256(*(path for _, path, *_ in parts)), asked, count - len(said))
 
 
-def _rows(path: Path, needed: Sequence[str] = ()) -> list[tuple[str, Row]]:
-    found = files.numbered(path, needed)
+def _rows(path: Path, needed: Sequence[str] = ()) -> Sequence[tuple[str, Row]]:
+    found = files.read_located_rows(path, needed)
     if not found:
         raise UserError(f"{path} holds no row: fill it or remove it")
     return found

@@ -10,7 +10,7 @@ from pydantic import Field
 from benchmarks.mt_bench.official_single import FOLDER, MTBenchOptions, OfficialQuestions, by_category, told
 from benchmarks.mt_bench.verdict_pairwise import FIRST, fill, points, prompt_name, settled, verdict
 from benchmarks.shared import official_files as datadir
-from harness.answer.client import Call, Reply
+from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
 from harness.score.metrics import metric
@@ -68,7 +68,7 @@ class MTBenchPairwise(OfficialQuestions):
         Raises:
             UserError: an answer is missing.
         """
-        rows = files.rows(self._file(), ["question_id", "choices"])
+        rows = files.read_user_rows(self._file(), ["question_id", "choices"])
         found = {r["question_id"]: [{"text": t} for t in r["choices"][0]["turns"]] for r in rows}
         for question in self._questions():
             if len(found.get(question["question_id"], [])) < 2:

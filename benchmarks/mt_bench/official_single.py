@@ -10,7 +10,7 @@ from pydantic import Field
 from benchmarks.mt_bench.verdict_single import REFERENCED, fill, prompt_name, rating, temperature
 from benchmarks.shared import official_files as datadir
 from benchmarks.shared.asking import answers
-from harness.answer.client import Call, Reply
+from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
 from harness.score.metrics import metric
@@ -73,7 +73,7 @@ class OfficialQuestions(Benchmark):
         return [q["turns"][0] for q in self._questions()]
 
     def _questions(self) -> list[Row]:
-        found = files.rows(self._files()[0], ["question_id", "category", "turns"])
+        found = files.read_user_rows(self._files()[0], ["question_id", "category", "turns"])
         return found[: self.options.limit] if self.options.limit else found
 
     def _asked(self, policy: Any, dialogues: Sequence[list[dict[str, str]]], turn: int) -> list[Request]:
@@ -124,8 +124,10 @@ class OfficialQuestions(Benchmark):
         """
         paths = self._files()
         questions = {q["question_id"]: q for q in self._questions()}
-        references = {r["question_id"]: r["choices"][0]["turns"] for r in files.rows(paths[1], ["question_id"])}
-        prompts = {p["name"]: p for p in files.rows(paths[2], ["name", "system_prompt", "prompt_template"])}
+        references = {
+            r["question_id"]: r["choices"][0]["turns"] for r in files.read_user_rows(paths[1], ["question_id"])
+        }
+        prompts = {p["name"]: p for p in files.read_user_rows(paths[2], ["name", "system_prompt", "prompt_template"])}
         for number, question in questions.items():
             if question["category"] in REFERENCED and number not in references:
                 raise UserError(f"{paths[1]} holds no reference answer to question {number}: add it")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from benchmarks.preference.diversity import novelty
 from benchmarks.shared.numbers import known, rounded, wins
-from harness.answer.chat import turns
+from harness.answer.chat import messages_of
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
@@ -55,7 +55,7 @@ class Preference(Benchmark):
 
     def _asked(self, context: EvalContext, policy: Policy) -> list[Request]:
         length = self.options.max_new_tokens
-        return [Request(policy.render(turns(p)), length, 1.0, ("preference", p["id"])) for p in context.prompts]
+        return [Request(policy.render(messages_of(p)), length, 1.0, ("preference", p["id"])) for p in context.prompts]
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Answers of the policy and of start to the same prompts, and the log-probabilities of each under the other."""

@@ -81,9 +81,9 @@ class RewardBench(Benchmark):
 
     def _logps(self, context: EvalContext, policy: Policy, pairs: Sequence[Row]) -> list[dict[str, Any] | None]:
         """For each pair ``logps`` and ``tokens`` of the chosen and the rejected answer."""
-        from harness.pairs.tokenised import window
+        from harness.pairs.tokenised import context_window
 
-        limit = min(self.options.max_length, window(policy))
+        limit = min(self.options.max_length, context_window(policy))
         encoded = []
         for pair in pairs:
             head, *tails = encode(policy, pair["prompt"], (pair["chosen"], pair["rejected"]))
@@ -156,7 +156,7 @@ def encode(policy: Policy, prompt: str, answers: Sequence[str]) -> list[list[int
     head, ends = list(policy.render(turn)), policy.eos_ids
     found = [head]
     for answer in answers:
-        said = [*policy.told(turn), {"role": "assistant", "content": answer}]
+        said = [*policy.instructed(turn), {"role": "assistant", "content": answer}]
         whole: list[int] = policy.tokenizer.apply_chat_template(said, return_dict=True)["input_ids"]
         tail = whole[len(head) :]
         last = max((i for i, token in enumerate(tail) if token in ends), default=-1)

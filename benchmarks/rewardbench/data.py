@@ -15,7 +15,7 @@ from benchmarks.shared import official_files as datadir
 from harness.errors import UserError
 from harness.store import hub
 from harness.store import user_files as files
-from harness.store.user_files import HALF, halved
+from harness.store.user_files import LONE_SURROGATE, has_lone_surrogate
 
 Row = dict[str, Any]
 FOLDER = "rewardbench"
@@ -32,7 +32,9 @@ def locate(root: Path | None = None) -> Path | None:
     """
     if root is None:
         return datadir.optional(FOLDER, *FILES)
-    found = root if root.is_file() else files.first(root / FOLDER, *FILES) or files.first(root, *FILES)
+    found = (
+        root if root.is_file() else files.first_existing(root / FOLDER, *FILES) or files.first_existing(root, *FILES)
+    )
     if found is None:
         raise UserError(f"The folder {root} has no {FOLDER}/{FILES[0]}: put the pairs there")
     return found
@@ -92,12 +94,12 @@ def repeated(path: Path | None) -> str:
 
 @lru_cache(maxsize=2)
 def _file(path: Path, stamp: int) -> Sequence[Row]:
-    return _checked(path, files.numbered(path, TEXTS))
+    return _checked(path, files.read_located_rows(path, TEXTS))
 
 
 @lru_cache(maxsize=1)
 def _hub() -> Sequence[Row]:
-    return _checked(Path(REPOSITORY), hub.rows(REPOSITORY, REVISION, "filtered"))
+    return _checked(Path(REPOSITORY), hub.read_split(REPOSITORY, REVISION, "filtered"))
 
 
 def _checked(path: Path, rows: Iterable[tuple[str, Row]]) -> Sequence[Row]:
@@ -109,11 +111,11 @@ def _checked(path: Path, rows: Iterable[tuple[str, Row]]) -> Sequence[Row]:
             if not isinstance(row.get(key), str) or not (row[key].strip() or key in ("chosen", "rejected")):
                 told = "a text is expected" if key != "subset" else "a name is expected"
                 raise UserError(f"{os.fspath(path)}, {where}: {told} for {key!r}, not {_short(row.get(key))}")
-            if halved(row[key]):
-                raise UserError(f"{os.fspath(path)}, {where}: {key!r} holds {HALF}")
+            if has_lone_surrogate(row[key]):
+                raise UserError(f"{os.fspath(path)}, {where}: {key!r} holds {LONE_SURROGATE}")
         name = f"{row['subset']}/{row['id'] if row.get('id') is not None else place}"
-        if halved(name):
-            raise UserError(f"{os.fspath(path)}, {where}: 'id' holds {HALF}")
+        if has_lone_surrogate(name):
+            raise UserError(f"{os.fspath(path)}, {where}: 'id' holds {LONE_SURROGATE}")
         found.append({key: row[key] for key in TEXTS} | {"id": name})
         if first.setdefault(name, where) != where and not twice:
             twice = f"{os.fspath(path)}, {where}: {first[name]} has the id {name!r} too: give each its own, or none"

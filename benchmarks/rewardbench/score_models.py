@@ -13,7 +13,7 @@ from benchmarks.rewardbench import data, measured
 from benchmarks.rewardbench.sections import label
 from benchmarks.shared.numbers import wins
 from benchmarks.shared.score_report import Metric, Scored, columns
-from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
+from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.score.bootstrap import interval, replicates
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
@@ -124,7 +124,7 @@ def _same(model: RewardModel, pairs: Sequence[dict[str, Any]], places: set[int])
     most = model.options.max_length
 
     def seen(pair: dict[str, Any], side: str) -> list[int]:
-        return conversation(tokenizer, pair, pair[side])[:most]
+        return conversation_ids(tokenizer, pair, pair[side])[:most]
 
     return {i for i in places if seen(pairs[i], "chosen") == seen(pairs[i], "rejected")}
 

@@ -6,15 +6,12 @@ Protocols name them by hash, never by path.
 from __future__ import annotations
 
 import hashlib
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.shared.published import SOURCES, fetch
 from harness.errors import UserError
-from harness.store.user_files import DATA_DIR
-
-VARIABLE = DATA_DIR
+from harness.store.settings import settings
 
 
 def locate(benchmark: str, folder: str, *names: str) -> Path:
@@ -31,13 +28,13 @@ def locate(benchmark: str, folder: str, *names: str) -> Path:
     got = fetch(known) if known else "no place to fetch it from is known"
     if isinstance(got, Path):
         return got
-    place = Path(os.environ.get(VARIABLE) or "") / folder / names[0]
+    place = Path(settings().data_dir or "") / folder / names[0]
     raise UserError(f"The benchmark {benchmark} needs {place}, which is not there, and {got}: name it with --data-dir")
 
 
 def optional(folder: str, *names: str) -> Path | None:
     """A file under the data folder, or None; nothing is fetched."""
-    root = os.environ.get(VARIABLE)
+    root = settings().data_dir
     if not root:
         return None
     return next((p for p in (Path(root) / folder / name for name in names) if p.is_file()), None)
@@ -52,7 +49,7 @@ def packaged(package: str, path: str) -> Path | None:
 
 def folder(*parts: str) -> Path | None:
     """A folder under the data folder, or None."""
-    root = os.environ.get(VARIABLE)
+    root = settings().data_dir
     found = Path(root).joinpath(*parts) if root else None
     return found if found is not None and found.is_dir() else None
 

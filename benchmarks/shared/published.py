@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
-from harness.store.hub import offline
 from harness.store.json_files import file_digest
-
-GITHUB = "SAIL_BENCH_GITHUB"  # a mirror of raw.githubusercontent.com, as HF_ENDPOINT is one of the Hub
+from harness.store.settings import settings
 
 TIMEOUT = 30.0
 
@@ -77,7 +75,7 @@ def _hub(source: Source) -> Path:
                 source.path,
                 repo_type=source.home,
                 revision=source.revision,
-                local_files_only=offline(),
+                local_files_only=settings().offline,
             )
         )
     except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
@@ -91,9 +89,9 @@ def _github(source: Source) -> Path:
     path = folder / source.path
     if path.is_file():
         return path
-    if offline():
+    if settings().offline:
         raise _AbsentError(_reason(None))
-    root = os.environ.get(GITHUB, "https://raw.githubusercontent.com").rstrip("/")
+    root = (settings().github or "https://raw.githubusercontent.com").rstrip("/")
     address = f"{root}/{source.repository}/{source.revision}/{source.path}"
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -108,7 +106,7 @@ def _github(source: Source) -> Path:
 
 
 def _reason(error: Exception | None) -> str:
-    if offline():
+    if settings().offline:
         return "the Hub is switched off and the file is not in its cache"
     for fault in (error, error and error.__cause__):
         status = getattr(fault, "code", None) or getattr(getattr(fault, "response", None), "status_code", None)

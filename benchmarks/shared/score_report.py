@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.errors import UserError, unknown
 from harness.score.bootstrap import Interval, draws, interval
-from harness.score.verdicts import against
+from harness.score.verdicts import differences_from
 from harness.store import user_files as files
 
 Array = NDArray[np.float64]
@@ -97,7 +97,7 @@ class Scored:
                 }
                 for metric in self.metrics
                 if not metric.detail
-                for d in against(self.models, metric.values, metric.samples, reference, metric.counts)
+                for d in differences_from(self.models, metric.values, metric.samples, reference, metric.counts)
             ]
         return out | {"warnings": self.warnings}
 
@@ -108,7 +108,7 @@ def some_rows(path: Path, needed: Sequence[str] = ()) -> list[dict[str, Any]]:
     Raises:
         UserError: it is missing, broken or empty.
     """
-    found = files.rows(path, needed)
+    found = files.read_user_rows(path, needed)
     if not found:
         raise UserError(f"{path} holds no rows: name a file that is not empty")
     return found

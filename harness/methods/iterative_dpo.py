@@ -47,12 +47,12 @@ class IterativeDPO(Method):
 
     def train(self, context: TrainContext) -> Path | None:
         """Train all rounds."""
-        from harness.answer.chat import render, turns
+        from harness.answer.chat import messages_of, render
         from harness.train.rounds import Rounds, train_rounds
 
         c = self.config
         rounds = Rounds(c.rounds, c.prompts, c.reference, c.begin)
-        rows = [{"id": i, "prompt_ids": render(context.tokenizer, turns(p))} for i, p in context.prompts.items()]
+        rows = [{"id": i, "prompt_ids": render(context.tokenizer, messages_of(p))} for i, p in context.prompts.items()]
         return train_rounds(context, rounds, c.beta or context.train.beta, rows, self.pairs)
 
     def pairs(self, context: TrainContext, model: Any, this_round: Round) -> list[dict[str, Any]]:
