@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.budget.calibration import Calibration
 from harness.budget.flops import Shape, shape_of_config
-from harness.budget.forecast import Forecast, Lengths, Spending, first_lines, forecast, phases
+from harness.budget.forecast import Corrections, Forecast, Lengths, Spending, first_lines, forecast, phases
 from harness.budget.ledger import AXES, Ledger
 from harness.errors import UserError
 from harness.methods.base import Method
@@ -58,7 +57,7 @@ def pair_price(comparison: Comparison) -> dict[str, float]:
 def expect(
     comparison: Comparison,
     method: Method,
-    learned: Mapping[str, Any],
+    corrections: Corrections,
     lengths: Lengths | None = None,
     shape: Shape | None = None,
 ) -> Forecast:
@@ -67,7 +66,7 @@ def expect(
     Args:
         comparison: whose pairs and settings it trains with.
         method: configured.
-        learned: what :meth:`harness.budget.calibration.Calibration.known` returns.
+        corrections: what :meth:`harness.budget.calibration.Calibration.corrections` returns.
         lengths: of the stored pairs; read or guessed if None.
         shape: of the model in training; from its ``config.json``, if it is there, if None.
     """
@@ -83,7 +82,7 @@ def expect(
     else:
         lengths = _guessed_lengths(comparison)
         stored, price = len(splits(recipe.data)["train"]), _guessed_price(comparison, shape, lengths)
-    return forecast(shape, method.spending(), lengths, per_step, stored, price, learned)
+    return forecast(shape, method.spending(), lengths, per_step, stored, price, corrections)
 
 
 def _shape(comparison: Comparison) -> Shape | None:
@@ -145,10 +144,10 @@ def predicted_spending(plan: RunPlan, calibration: Calibration) -> dict[str, flo
     data, open_points = comparison.recipe.data, _open_points(plan)
     total: dict[str, float] = {}
     for point in open_points:
-        learned = calibration.known(comparison.setting, plan.name)
+        corrections = calibration.corrections(comparison.setting, plan.name)
         shape = calibration.shape(comparison.setting)
-        expected = expect(comparison, configured(plan, point), learned, None, shape)
-        if not expected.knows(comparison.budget):
+        expected = expect(comparison, configured(plan, point), corrections, None, shape)
+        if not expected.covers(comparison.budget):
             continue  # how many steps it buys: the start policy is not there, or the machine's speed not known
         steps = expected.steps(comparison.budget)
         for axis in AXES:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.answer.chat import Prompt, messages_of
 from harness.budget.calibration import Calibration
-from harness.budget.forecast import Lengths
+from harness.budget.forecast import Corrections, Lengths
 from harness.budget.ledger import AXES
 from harness.errors import UserError
 from harness.oracles.none import NONE
@@ -56,10 +56,12 @@ def train_policy(
     calibration = Calibration(store.root, environment())
     lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
     method = configured(plan, point)
-    learned = calibration.known(setting, plan.name)
-    expected = expect(comparison, method, learned, lengths, calibration.shape(setting))
-    plain = expect(comparison, method, {}, lengths)  # what trains must not depend on what a machine ran before
-    resources.meter.sells(rows, pair_price(comparison), recipe.train.max_length)
+    corrections = calibration.corrections(setting, plan.name)
+    expected = expect(comparison, method, corrections, lengths, calibration.shape(setting))
+    plain = expect(
+        comparison, method, Corrections(), lengths
+    )  # no trained policy may depend on earlier runs
+    resources.meter.charge_stored_pairs(rows, pair_price(comparison), recipe.train.max_length)
     start = resources.start_dir
     context = TrainContext(
         start=start,
@@ -90,11 +92,11 @@ def train_policy(
     if folder != work / "policy":
         folder.rename(work / "policy")
     write_json(work / "log.json", context.log)
-    steps = expected.steps(budget) if expected.knows(budget) else 0
+    steps = expected.steps(budget) if expected.covers(budget) else 0
     predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
     shape = resources.meter.trained
     if shape is not None and ledger.get("train", "steps"):
-        calibration.learn(
+        calibration.record(
             setting, plan.name, shape, ledger, lambda rates: expect(comparison, method, rates, lengths, shape)
         )
     ledger.progress = {}
