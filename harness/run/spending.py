@@ -12,7 +12,6 @@ from harness.budget.ledger import AXES, Ledger
 from harness.errors import UserError
 from harness.methods.base import Method
 from harness.pairs.prompts import splits
-from harness.recipe.recipe import PairsSpec
 from harness.recipe.search import Point
 from harness.run.comparison import Comparison
 from harness.run.plan import RunPlan, configured
@@ -48,7 +47,7 @@ def pair_price(comparison: Comparison) -> dict[str, float]:
     store, stage = comparison.store, comparison.facts.pairs.stage
     spent = store.manifest(stage)["ledger"]["phases"]
     recorded = all("generated" in spent.get(phase, {}) for phase in ("data", "heldout"))
-    if not recorded and not isinstance(comparison.recipe.data, PairsSpec):
+    if not recorded and not comparison.recipe.data.imported:
         raise UserError(f"The store {store.root} holds pairs of an earlier version: choose another with --store")
     count = read_json(store.path(stage) / "counts.json")["train"]["pairs"]
     return {quantity: amount / count for quantity, amount in spent["data"].items()}
@@ -104,7 +103,7 @@ def _guessed_lengths(comparison: Comparison) -> Lengths:
     prompts = splits(data)["train"]
     prompt = sum(len(p["prompt"]) for p in prompts) / len(prompts) / LETTERS_PER_TOKEN + TEMPLATE_TOKENS
     response = float(data.max_new_tokens)
-    if isinstance(data, PairsSpec):
+    if data.imported:
         letters = sum(len(p["chosen"]) + len(p["rejected"]) for p in prompts) / 2 / len(prompts)
         response = min(letters / LETTERS_PER_TOKEN, comparison.recipe.train.max_length)
     return Lengths(prompt, response, prompt + response)
@@ -112,7 +111,7 @@ def _guessed_lengths(comparison: Comparison) -> Lengths:
 
 def _guessed_price(comparison: Comparison, shape: Shape | None, lengths: Lengths) -> dict[str, float]:
     data = comparison.recipe.data
-    if isinstance(data, PairsSpec):
+    if data.imported:
         reference = phases(shape, Spending(reference=2), lengths, 1)["reference"] if shape else 0.0
         return {"forward_flops": reference}
     samples = data.samples
@@ -127,11 +126,11 @@ def pairs_spending(comparison: Comparison) -> dict[str, float]:
     if comparison.store.done(comparison.facts.pairs.stage):
         return {}
     data = comparison.recipe.data
-    if isinstance(data, PairsSpec):
+    if data.imported:
         shape, lengths = _shape(comparison), _guessed_lengths(comparison)
         rows = sum(len(splits(data)[part]) for part in ("train", "heldout"))
         return {"flops": rows * _guessed_price(comparison, shape, lengths)["forward_flops"]} if shape else {}
-    answers = (data.train_prompts + data.heldout_prompts) * data.samples
+    answers = data.answers_to_sample
     return {"generated_tokens": answers * data.max_new_tokens, "oracle_calls": answers}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from harness.errors import UserError
 from harness.oracles.none import NONE
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
-from harness.recipe.recipe import OracleSpec, PairsSpec, Recipe
+from harness.recipe.recipe import OracleSpec, Recipe
 from harness.run.plan import make_run
 from harness.run.progress import Display
 from harness.run.run import Run
@@ -51,7 +51,7 @@ def train_reward(
     logging.disable_progress_bar()
     if out.exists() and any(out.iterdir()):
         raise UserError(f"The folder {out} is not empty: choose another with --out")
-    if isinstance(recipe.data, PairsSpec):  # the recipe may name the model that is made here
+    if recipe.data.imported:  # the recipe may name the model that is made here
         recipe = recipe.model_copy(update={"oracle": OracleSpec(name=NONE), "eval_oracle": None})
     plan = make_run(recipe, recipe.budget, "start", 0, [], Store(store))
     shown.run("reward model", ["preference pairs", "training", "held-out pairs"])

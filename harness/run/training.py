@@ -58,9 +58,7 @@ def train_policy(
     method = configured(plan, point)
     corrections = calibration.corrections(setting, plan.name)
     expected = expect(comparison, method, corrections, lengths, calibration.shape(setting))
-    plain = expect(
-        comparison, method, Corrections(), lengths
-    )  # no trained policy may depend on earlier runs
+    plain = expect(comparison, method, Corrections(), lengths)  # no trained policy may depend on earlier runs
     resources.meter.charge_stored_pairs(rows, pair_price(comparison), recipe.train.max_length)
     start = resources.start_dir
     context = TrainContext(
