@@ -39,9 +39,9 @@ def told(name: str, hits: Sequence[float], started: float) -> None:
 
 def length_control(folder: Path, sets: int, resamples: int) -> None:
     """AlpacaEval 2: coverage for one model, false verdicts for two that do not differ."""
-    from benchmarks.alpaca_eval.score_files import official
+    from benchmarks.alpaca_eval.evaluation_set import read_evaluation_set
 
-    known = official(None, folder)
+    known = read_evaluation_set(None, folder)
     assert known.difficulty is not None
     rows = [alpaca_rows(folder, model) for model in ("alpaca-7b", "gemma-7b-it")]
     one = np.ones((1, len(known.difficulty)))

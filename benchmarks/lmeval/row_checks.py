@@ -1,4 +1,4 @@
-"""Rows of question files, checked: official questions in the columns of the Hub's copies, and tables of any task. Pure.
+"""Checks of rows of question files: official questions in the columns of the Hub's copies, and rows of any task. Pure.
 
 What is wrong is a :class:`~harness.store.user_files.Malformed`, whose message ends a sentence that begins with file
 and line.
@@ -14,11 +14,15 @@ from harness.benchmark import Row
 from harness.store.user_files import HALF, Malformed, halved
 
 LETTERS = ("A", "B", "C", "D", "E")
-KINDS = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+KIND_NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
 
 
-def mmlu(row: Row) -> Row:
-    """A question of MMLU: four options, the answer a number from 0 or a letter."""
+def mmlu_question(row: Row) -> Row:
+    """A question of MMLU in the Hub's columns: four options, the answer a number from 0 or a letter.
+
+    Raises:
+        Malformed: the row is none.
+    """
     options, answer = _texts(row, "choices"), row.get("answer")
     if len(options) != 4:
         raise Malformed(f"'choices' must be 4 texts, not {len(options)}")
@@ -30,9 +34,13 @@ def mmlu(row: Row) -> Row:
     return {"question": _text(row, "question"), "subject": subject, "choices": options, "answer": answer}
 
 
-def arc(row: Row) -> Row:
-    """A question of ARC: options with labels (letters, if there are none) and an ``answerKey``, or ``answer``, a number
-    from 0."""
+def arc_question(row: Row) -> Row:
+    """A question of ARC in the Hub's columns: options with labels (letters, if there are none) and an ``answerKey``, or
+    ``answer``, a number from 0.
+
+    Raises:
+        Malformed: the row is none.
+    """
     choices, name = row.get("choices"), str(row.get("id") or "")
     if isinstance(choices, list):
         choices = {"text": choices, "label": row.get("labels") or list(LETTERS[: len(choices)])}
@@ -58,18 +66,26 @@ def arc(row: Row) -> Row:
     return {"id": name, "question": _text(row, "question"), "choices": choices, "answerKey": key}
 
 
-def kinds(value: Any, at: str = "") -> Iterator[tuple[str, str]]:
-    """Each part of a row and what it is; a column of lm-eval's tables holds one kind, or nothing."""
+def kinds_of_parts(value: Any, at: str = "") -> Iterator[tuple[str, str]]:
+    """Each part of a row by name, and its kind (``a number``). A column of lm-eval's tables holds one kind, or nothing.
+
+    Args:
+        value: a row, or a part of it.
+        at: name of that part (``mc1_targets.labels[]``); empty for the row itself.
+
+    Raises:
+        Malformed: a text cannot be tokenised.
+    """
     if isinstance(value, str) and halved(value):
         raise Malformed(f"{at!r} holds {HALF}")
     if at and value is not None:
-        yield at, KINDS[type(value)]
+        yield at, KIND_NAMES[type(value)]
     if isinstance(value, dict):
         for key, part in value.items():
-            yield from kinds(part, f"{at}.{key}" if at else key)
+            yield from kinds_of_parts(part, f"{at}.{key}" if at else key)
     if isinstance(value, list):
         for part in value:
-            yield from kinds(part, f"{at}[]")
+            yield from kinds_of_parts(part, f"{at}[]")
 
 
 def _text(row: Row, key: str) -> str:
