@@ -138,7 +138,7 @@ class AlpacaEval2(Benchmark):
         return judged
 
     def _call(self, item: Row, answer: str, template: list[Message]) -> Call:
-        """What the judge is asked of an answer to an item of the set."""
+        """The judge's call for an answer to an item of the set."""
         outputs = [_baseline_text(item), answer]
         first, second = reversed(outputs) if is_switched(item["instruction"]) else outputs
         values = {"instruction": item["instruction"], "output_1": first, "output_2": second}

@@ -278,7 +278,11 @@ class ArenaHard20(OfficialArenaHard):
         return [config, self._official_file("judge_utils.py")]
 
     def protocol(self) -> dict[str, Any]:
-        """A frozen pool belongs to one category."""
+        """A frozen pool belongs to one category.
+
+        Raises:
+            UserError: the options name a pool and no category.
+        """
         if self.options.pool and not self.options.category:
             raise UserError(f"A pool of {self.name} belongs to one kind of prompts: set its option category too")
         return super().protocol()

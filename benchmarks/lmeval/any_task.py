@@ -89,7 +89,11 @@ class AnyTask(LMEval):
         return f"Hub@{self.options.revision}"
 
     def tasks(self) -> list[Any]:
-        """The one task."""
+        """The one task.
+
+        Raises:
+            UserError: ``shots`` is set, and the task fixes 0 examples.
+        """
         splits = self._splits()
         data = {self.task: splits} if splits else {}
         tasks = build_tasks(self.definitions(), data, {"revision": self.options.revision})

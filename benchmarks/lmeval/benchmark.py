@@ -103,7 +103,11 @@ class LMEval(Benchmark):
             print(f"{self.name}: {sentence}", flush=True)
 
     def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
-        """Each metric that is a mean over items, or a perplexity; the first one, or ``main``, is primary."""
+        """Each metric that is a mean over items, or a perplexity; the first one, or ``main``, is primary.
+
+        Raises:
+            UserError: there is no such metric.
+        """
         groups: dict[str, Columns] = {}
         metrics: list[Metric] = []
         filters = list(dict.fromkeys(r["filter"] for r in rows))

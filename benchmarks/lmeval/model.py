@@ -25,6 +25,12 @@ class PolicyLM(HFLM):  # type: ignore[misc]
 
     ``cut``: by task and place of an item among those asked, how many tokens of its prompt the model's length left no
     room for (those from the left). Texts for a perplexity are windowed, not cut.
+
+    Args:
+        policy: who answers; its rows are kept as they come.
+        batch_size: rows of a forward pass.
+        progress: called with the number of rows that a batch has finished.
+        expect: called with the number of rows to come, before ``progress`` counts them.
     """
 
     def __init__(

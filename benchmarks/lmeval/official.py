@@ -22,10 +22,10 @@ class OfficialTasks(LMEval):
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
         super().__init__(options)
         count, whole = self.source.count(), self.source.size
-        asked = min(self.options.limit or count, count)
-        if asked < whole:
+        used = min(self.options.limit or count, count)
+        if used < whole:
             by = f" by {self.source.stratum_key}" if self.source.stratum_key else ""
-            self.label = f"{asked:,} of {whole:,}" + (f", drawn{by}" if asked < count else "")
+            self.label = f"{used:,} of {whole:,}" + (f", drawn{by}" if used < count else "")
 
     def task_of(self, stratum: str) -> str:
         """lm-eval's task of a stratum."""

@@ -175,6 +175,6 @@ def _read_questions(question_set: QuestionSet, *files: _SplitFile) -> LocalQuest
             if row.get("id") not in (None, "") and ids.setdefault(name, where) != where:
                 raise UserError(f"{file.path}, {where}: {ids[name]} has the id {row['id']!r} too: give each its own")
             distinct.add((stratum, question["question"], str(question["choices"])))
-    asked = {stratum: splits for stratum, splits in strata.items() if "test" in splits}
-    count = sum(len(splits["test"]) for splits in asked.values())
-    return LocalQuestions(files_hash(*(file.path for _, file in files)), asked, count - len(distinct))
+    with_test = {stratum: splits for stratum, splits in strata.items() if "test" in splits}
+    count = sum(len(splits["test"]) for splits in with_test.values())
+    return LocalQuestions(files_hash(*(file.path for _, file in files)), with_test, count - len(distinct))

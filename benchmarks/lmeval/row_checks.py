@@ -6,8 +6,8 @@ and line.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator
-from reprlib import repr as short
 from typing import Any
 
 from harness.benchmark import Row
@@ -29,7 +29,7 @@ def mmlu_question(row: Row) -> Row:
     if isinstance(answer, str) and answer in LETTERS[:4]:
         answer = LETTERS.index(answer)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < 4:
-        raise Malformed(f"'answer' must be 0 to 3, or A to D, not {short(answer)}")
+        raise Malformed(f"'answer' must be 0 to 3, or A to D, not {reprlib.repr(answer)}")
     subject = _text(row, "subject")
     return {"question": _text(row, "question"), "subject": subject, "choices": options, "answer": answer}
 
@@ -48,17 +48,19 @@ def arc_question(row: Row) -> Row:
         raise Malformed("'choices' must be a list of texts, or an object with the lists 'text' and 'label'")
     texts, labels = _texts(choices, "text"), _texts(choices, "label")
     if len(texts) != len(labels) or len(set(labels)) < len(labels) or len(texts) < 2:
-        raise Malformed(f"each of two or more options needs a label of its own: {len(texts)} have {short(labels)}")
+        raise Malformed(
+            f"each of two or more options needs a label of its own: {len(texts)} have {reprlib.repr(labels)}"
+        )
     if not all(text.strip() for text in texts):
         raise Malformed("an option is empty")
     if "answerKey" in row:
         key = row["answerKey"]
         if key not in labels:
-            raise Malformed(f"'answerKey' must be one of {', '.join(labels)}, not {short(key)}")
+            raise Malformed(f"'answerKey' must be one of {', '.join(labels)}, not {reprlib.repr(key)}")
     else:
         answer = row.get("answer")
         if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(labels):
-            raise Malformed(f"'answer' must be 0 to {len(labels) - 1}, not {short(answer)}")
+            raise Malformed(f"'answer' must be 0 to {len(labels) - 1}, not {reprlib.repr(answer)}")
         key = labels[answer]
     if halved(name):
         raise Malformed(f"'id' holds {HALF}")
@@ -91,7 +93,7 @@ def kinds_of_parts(value: Any, at: str = "") -> Iterator[tuple[str, str]]:
 def _text(row: Row, key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise Malformed(f"{key!r} must be a text that is not empty, not {short(value)}")
+        raise Malformed(f"{key!r} must be a text that is not empty, not {reprlib.repr(value)}")
     if halved(value):
         raise Malformed(f"{key!r} holds {HALF}")
     return value
@@ -100,7 +102,7 @@ def _text(row: Row, key: str) -> str:
 def _texts(row: Row, key: str) -> list[str]:
     values = row.get(key)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise Malformed(f"{key!r} must be a list of texts, not {short(values)}")
+        raise Malformed(f"{key!r} must be a list of texts, not {reprlib.repr(values)}")
     if any(map(halved, values)):
         raise Malformed(f"{key!r} holds {HALF}")
     return values

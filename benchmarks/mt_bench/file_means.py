@@ -38,8 +38,8 @@ def questions_of_rows(rows: Sequence[Row], questions: Path | None) -> Questions:
     Raises:
         UserError: the file is missing or broken.
     """
-    known = nonempty_rows(questions, ["question_id", "category"]) if questions else []
-    category = {int(q["question_id"]): str(q["category"]) for q in known}
+    question_rows = nonempty_rows(questions, ["question_id", "category"]) if questions else []
+    category = {int(q["question_id"]): str(q["category"]) for q in question_rows}
     return Questions(sorted(category or {int(r["question_id"]) for r in rows}), category)
 
 

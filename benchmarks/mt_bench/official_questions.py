@@ -161,7 +161,7 @@ class OfficialQuestions(Benchmark):
         return JudgingMaterial(questions, used, prompts)
 
     def judge_call(self, prompt: Row, user: str) -> Call:
-        """What the judge is asked: the prompt's instruction, and the filled text of the user's turn."""
+        """The judge's conversation: the prompt's instruction, and the filled text of the user's turn."""
         return Call((("system", prompt["system_prompt"]), ("user", user)), max_tokens=self.options.judge_tokens)
 
 

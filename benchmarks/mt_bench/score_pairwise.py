@@ -69,13 +69,13 @@ def score_pairwise_games(
         UserError: a file that is missing or broken, mixed judges, or a baseline that played no game.
     """
     rows = nonempty_rows(judgments, _KEYS)
-    known = {str(r[side]) for r in rows for side in ("model_1", "model_2")}
-    if baseline is not None and baseline not in known:
-        raise unknown("model", baseline, known)
+    players = _players(rows)
+    if baseline is not None and baseline not in players:
+        raise unknown("model", baseline, players)
     rows = [r for r in rows if baseline is None or baseline in (r["model_1"], r["model_2"])]
     judge, opponent = judge_of_rows(rows, judgments), baseline or _common_baseline(rows)
     questions = questions_of_rows(rows, questions_path)
-    models = sorted({str(r[side]) for r in rows for side in ("model_1", "model_2")} - {str(opponent)})
+    models = sorted(_players(rows) - {str(opponent)})
     split = _split(rows)
     sums, draw = _sums(split.first, models, questions.order), joint_draw(len(questions.order))
     valid = sums["valid"]
@@ -96,6 +96,10 @@ def score_pairwise_games(
     }
     counts = [Count(int(v.sum()), int(total.sum())) for v, total in zip(valid, sums["total"], strict=True)]
     return ScoreReport("MT-Bench pairwise", judge, protocol, models, counts, metrics, facts, warnings)
+
+
+def _players(rows: Sequence[Row]) -> set[str]:
+    return {str(row[side]) for row in rows for side in ("model_1", "model_2")}
 
 
 def _common_baseline(rows: Sequence[Row]) -> str | None:

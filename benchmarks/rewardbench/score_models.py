@@ -157,8 +157,8 @@ def rewards_of_answers(
     missing = [i for i, key in enumerate(keys) if key not in rewards]
     for start in range(0, len(missing), CHUNK):
         part = missing[start : start + CHUNK]
-        asked = [dict(rows[i]) for i in part], [texts[i] for i in part]
-        values = zip(model.score(*asked), model.lengths(*asked), strict=True)
+        part_rows, part_texts = [dict(rows[i]) for i in part], [texts[i] for i in part]
+        values = zip(model.score(part_rows, part_texts), model.lengths(part_rows, part_texts), strict=True)
         fresh = {keys[i]: value for i, value in zip(part, values, strict=True)}
         rewards.update(fresh)
         if cache:

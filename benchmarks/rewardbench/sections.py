@@ -61,8 +61,8 @@ def set_label(subsets: Mapping[str, int], limit: int = 0) -> str:
         limit: how many of them are drawn (0: all).
     """
     count = sum(subsets.values())
-    asked = min(limit or count, count)
-    drawn = ", drawn by subset" if asked < count else ""
+    used = min(limit or count, count)
+    drawn = ", drawn by subset" if used < count else ""
     if not set(subsets) <= set(SIZES):
-        return f"own set, {asked:,} of {count:,}{drawn}" if drawn else f"own set, {count:,} pairs"
-    return "official set" if asked == OFFICIAL_SIZE else f"{asked:,} of {OFFICIAL_SIZE:,}{drawn}"
+        return f"own set, {used:,} of {count:,}{drawn}" if drawn else f"own set, {count:,} pairs"
+    return "official set" if used == OFFICIAL_SIZE else f"{used:,} of {OFFICIAL_SIZE:,}{drawn}"
