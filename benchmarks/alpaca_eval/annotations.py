@@ -16,7 +16,7 @@ from benchmarks.alpaca_eval.verdict import preference_from_logprobs, stored_pref
 from benchmarks.shared.judgment_files import nonempty_rows, refuse_mixture
 from harness.benchmark import Row
 from harness.errors import UserError
-from harness.score.estimators import Array
+from harness.score.columns import Array
 
 BASELINE = "gpt4_1106_preview"
 

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from benchmarks.shared.judgment_files import nonempty_rows
 from harness.errors import UserError
-from harness.score.estimators import Array
-from harness.score.length_control import NONE, Anchors
+from harness.score.columns import Array
+from harness.score.length_control import NO_ANCHORS, Anchors
 from harness.store import user_files
 
 SET_FILES = ("eval_set_gpt4_1106_preview.jsonl", "alpaca_eval_gpt4_baseline.json")
+DIFFICULTY_FILES = ("instruction_difficulty.csv", "instruction_difficulty_recovered.csv")
+ANCHOR_FILES = ("df_gamed.csv", "gamed_baseline_reconstructed.csv")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def read_evaluation_set(eval_set: Path | None, data_dir: Path | None) -> Evaluat
         UserError: no evaluation set is named, or a file is not what it should be.
     """
     folder = data_dir / "alpaca_eval" if data_dir and (data_dir / "alpaca_eval").is_dir() else data_dir
-    path = eval_set or (user_files.first(folder, *SET_FILES, "alpaca_eval.json") if folder else None)
+    path = eval_set or (user_files.first_existing(folder, *SET_FILES, "alpaca_eval.json") if folder else None)
     if path is None:
         raise UserError(
             "The order of the instructions is needed: name the evaluation set with --eval-set or --data-dir"
@@ -67,8 +69,8 @@ def read_evaluation_set(eval_set: Path | None, data_dir: Path | None) -> Evaluat
     rows = nonempty_rows(path, ["instruction"])
     content, control = path.read_bytes(), None
     for candidate in (folder or path.parent, path.parent):
-        difficulty = user_files.first(candidate, "instruction_difficulty.csv", "instruction_difficulty_recovered.csv")
-        anchors = user_files.first(candidate, "df_gamed.csv", "gamed_baseline_reconstructed.csv")
+        difficulty = user_files.first_existing(candidate, *DIFFICULTY_FILES)
+        anchors = user_files.first_existing(candidate, *ANCHOR_FILES)
         if difficulty and anchors:
             content += difficulty.read_bytes() + anchors.read_bytes()
             control = _read_length_control(difficulty, anchors, path, len(rows))
@@ -78,7 +80,7 @@ def read_evaluation_set(eval_set: Path | None, data_dir: Path | None) -> Evaluat
         answers=[row.get("baseline_output", row.get("output")) for row in rows],
         generator=str(next((row["generator"] for row in rows if row.get("generator")), "")),
         difficulty=control.difficulty if control else None,
-        anchors=control.anchors if control else NONE,
+        anchors=control.anchors if control else NO_ANCHORS,
         anchor_index=control.anchor_index if control else np.zeros(0, dtype=np.int64),
         sha256=hashlib.sha256(content).hexdigest()[:16],
     )
@@ -90,13 +92,13 @@ def _read_length_control(difficulty_file: Path, anchor_file: Path, set_file: Pat
     Raises:
         UserError: the files do not belong together, or there are no anchor rows.
     """
-    difficulty_rows = user_files.table(difficulty_file, ["instruction_difficulty"])
+    difficulty_rows = user_files.read_csv_rows(difficulty_file, ["instruction_difficulty"])
     difficulty = np.array([float(row["instruction_difficulty"]) for row in difficulty_rows])
     if len(difficulty) != count:
         raise UserError(
             f"{difficulty_file} has {len(difficulty)} rows and {set_file} {count}: they must belong together"
         )
-    anchor_rows = user_files.table(anchor_file, ["index", "std_delta_len", "preference"])
+    anchor_rows = user_files.read_csv_rows(anchor_file, ["index", "std_delta_len", "preference"])
     if not anchor_rows:
         raise UserError(f"{anchor_file} holds no rows: name a file that is not empty")
     index = np.array([int(row["index"]) for row in anchor_rows], dtype=np.int64)

@@ -12,7 +12,7 @@ from benchmarks.alpaca_eval.evaluation_set import SET_FILES, EvaluationSet, read
 from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference_from_logprobs
 from benchmarks.shared.asking import fill_template, sample_answers
 from benchmarks.shared.official_files import files_hash, local_file, official_file, packaged_file
-from harness.answer.client import Call, Reply
+from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
 from harness.score.metrics import metric
@@ -94,7 +94,7 @@ class AlpacaEval2(Benchmark):
         return [item["instruction"] for item in self._items()]
 
     def _items(self) -> list[Row]:
-        rows = user_files.rows(self._set_file(), ["instruction"])
+        rows = user_files.read_user_rows(self._set_file(), ["instruction"])
         return rows[: self.options.limit] if self.options.limit else rows
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
@@ -120,7 +120,8 @@ class AlpacaEval2(Benchmark):
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
         """One call an answer, in the official order of the two answers; equal answers are a draw, without a call."""
-        items, template = self._items(), prompt_messages(user_files.text(self._prompt_file()), self._prompt_file())
+        items, path = self._items(), self._prompt_file()
+        template = prompt_messages(user_files.read_text_file(path), path)
         calls: dict[int, Call] = {}
         for i, row in enumerate(rows):
             item, text = items[row["index"]], row["answer"]["text"]

@@ -15,8 +15,8 @@ from benchmarks.alpaca_eval.verdict import win_rate
 from benchmarks.shared.judgment_files import nonempty_rows, refuse_mixture
 from benchmarks.shared.score_report import Count, Estimate, ScoredMetric, ScoreReport, is_enough, joint_draw
 from harness.errors import UserError
-from harness.score.estimators import Array
-from harness.score.length_control import controlled, fit, official_fit
+from harness.score.columns import Array
+from harness.score.length_control import fit_length_control, length_controlled_rate, official_fit
 
 FitMethod = Literal["exact", "official"]
 
@@ -154,9 +154,10 @@ def _controlled_win_rate(
     anchors = evaluation_set.anchors
     delta, one, weights = a.baseline_length - a.length, np.ones((1, len(a.y))), draw[:, a.index]
     if fit_method == "exact":
-        coefficients = fit(a.y, delta, difficulty, one, anchors)
+        coefficients = fit_length_control(a.y, delta, difficulty, one, anchors)
     else:
         coefficients = official_fit(a.y, delta, difficulty, anchors)[0][None]
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample without a verdict
-        samples = controlled(fit(a.y, delta, difficulty, weights, anchors), difficulty, weights)
-    return Estimate(controlled(coefficients, difficulty, one), samples)
+        refits = fit_length_control(a.y, delta, difficulty, weights, anchors)
+        samples = length_controlled_rate(refits, difficulty, weights)
+    return Estimate(length_controlled_rate(coefficients, difficulty, one), samples)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UserError
-from harness.score.bradley_terry import Fit, Pool, Style, Version
+from harness.score.bradley_terry import FrozenStyle, Pool, StyleFit, Version
 from harness.store import user_files
 from harness.store.json_files import digest
 
@@ -18,7 +18,7 @@ StyleRecord = dict[str, Any]
 """A style as JSON: ``version``, ``models``, ``mean``, ``sd``, ``coefficients`` and their ``hash``."""
 
 
-def style_record(pool: Pool, fit: Fit, version: Version) -> StyleRecord:
+def style_record(pool: Pool, fit: StyleFit, version: Version) -> StyleRecord:
     """The style of a pool's fit, to be written to a file.
 
     Args:
@@ -44,7 +44,7 @@ def read_style_record(path: Path) -> StyleRecord:
         UserError: it is no such file, or was changed by hand.
     """
     try:
-        record = json.loads(user_files.text(path))
+        record = json.loads(user_files.read_text_file(path))
         missing = {"version", "models", "mean", "sd", "coefficients", "hash"} - set(record)
     except (json.JSONDecodeError, TypeError):
         record, missing = {}, {"version"}
@@ -55,7 +55,7 @@ def read_style_record(path: Path) -> StyleRecord:
     return dict(record)
 
 
-def style_of_record(record: Mapping[str, Any], version: Version) -> Style:
+def style_of_record(record: Mapping[str, Any], version: Version) -> FrozenStyle:
     """The constants of a frozen style.
 
     Raises:
@@ -63,4 +63,4 @@ def style_of_record(record: Mapping[str, Any], version: Version) -> Style:
     """
     if record["version"] != version:
         raise UserError(f"The frozen style is that of Arena-Hard {record['version']}, not {version}")
-    return Style(*(np.array(record[k], float) for k in ("mean", "sd", "coefficients")))
+    return FrozenStyle(*(np.array(record[k], float) for k in ("mean", "sd", "coefficients")))

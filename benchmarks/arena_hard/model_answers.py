@@ -63,7 +63,7 @@ def read_answers(path: Path) -> dict[AnswerKey, ModelAnswer]:
     """
     answers: dict[AnswerKey, ModelAnswer] = {}
     for file in jsonl_files(path):
-        for row in user_files.rows(file):
+        for row in user_files.read_user_rows(file):
             model = str(row.get("model_id") or row.get("model") or file.stem)
             answers[AnswerKey(model, question_id(row, file))] = _answer(row, file)
     return answers

@@ -18,10 +18,10 @@ from benchmarks.arena_hard.style import markdown_counts
 from benchmarks.arena_hard.verdict import has_no_label, read_label, read_label_v2
 from benchmarks.shared.asking import greedy_requests, sample_answers
 from benchmarks.shared.official_files import files_hash, official_file
-from harness.answer.client import Call, Reply
+from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
-from harness.score.bradley_terry import Version, differences, style_offset
+from harness.score.bradley_terry import Version, style_differences, style_offset
 from harness.score.results import Columns, Metric
 from harness.store import user_files
 from sail.types import Request
@@ -131,7 +131,7 @@ class OfficialArenaHard(Benchmark):
         """The questions asked: ``id``, ``category`` (of the baseline) and ``prompt``."""
         source, categories = self._question_file(), self._categories()
         items = []
-        for row in user_files.rows(source):
+        for row in user_files.read_user_rows(source):
             category = categories[0] if len(self.baselines) == 1 else str(row.get("category"))
             if category not in self.baselines:
                 names = ", ".join(categories)
@@ -197,7 +197,7 @@ class OfficialArenaHard(Benchmark):
         columns: Row = {"style": features[0], "baseline_style": features[1], "baseline_length": len(baseline)}
         pool = self._frozen_style()
         if pool:
-            d = differences(np.array(features[:1]), np.array(features[1:]), self.release)
+            d = style_differences(np.array(features[:1]), np.array(features[1:]), self.release)
             columns["offset"] = round(float(style_offset(d, style_of_record(pool, self.release))[0]), 8)
         return columns
 

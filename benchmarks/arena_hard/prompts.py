@@ -84,7 +84,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(user_files.text(path))
+        content = yaml.safe_load(user_files.read_text_file(path))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(content, dict):
@@ -101,7 +101,7 @@ def _read_python_table(path: Path) -> dict[str, Any]:
 
     assigned: dict[str, ast.expr] = {}
     try:
-        for node in ast.parse(user_files.text(path)).body:
+        for node in ast.parse(user_files.read_text_file(path)).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 assigned[node.targets[0].id] = node.value
         table = ast.literal_eval(InlineNames().visit(assigned[TABLE]))

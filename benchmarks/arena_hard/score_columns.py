@@ -7,8 +7,7 @@ from typing import Any
 
 from benchmarks.arena_hard.verdict import GameScore, first_slot_score, game_scores
 from harness.benchmark import Row
-from harness.score.bradley_terry import Version
-from harness.score.estimators import STYLE
+from harness.score.bradley_terry import STYLE_FEATURES, Version
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 
@@ -32,7 +31,7 @@ def columns_of_games(rows: Sequence[Row], release: Version) -> Columns:
         "truncated": [float(r["answer"]["truncated"]) for r in rows],
     }
     for side in ("", "baseline_"):
-        columns |= {side + feature: [r[f"{side}style"][i] for r in rows] for i, feature in enumerate(STYLE)}
+        columns |= {side + feature: [r[f"{side}style"][i] for r in rows] for i, feature in enumerate(STYLE_FEATURES)}
     if rows and "offset" in rows[0]:
         columns["offset"] = [r["offset"] for r in rows]
     return columns

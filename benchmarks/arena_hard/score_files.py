@@ -13,8 +13,8 @@ from benchmarks.arena_hard.frozen_style import StyleRecord, style_of_record, sty
 from benchmarks.arena_hard.judgments import JudgedPrompt, pool_of_games, read_judgments
 from benchmarks.arena_hard.model_answers import AnswerKey, StyleFeatures, read_style_features
 from benchmarks.shared.score_report import Count, ScoredMetric, ScoreReport, is_enough, joint_draw
-from harness.score.bradley_terry import Pool, Version, style_controlled, win_rates, with_style
-from harness.score.estimators import Array
+from harness.score.bradley_terry import Pool, Version, fit_style, win_rates, win_rates_with_style
+from harness.score.columns import Array
 from harness.store.json_files import digest
 
 
@@ -108,9 +108,9 @@ def _style_controlled(pool: Pool, draw: Array, version: Version, frozen: Mapping
     """Under a frozen style, else under the pool's own, fitted again in each resample (spec/evals 2.2)."""
     if frozen is not None:
         style = style_of_record(frozen, version)
-        values, samples = (with_style(pool, weights, style, version) for weights in (pool.one(), draw))
+        values, samples = (win_rates_with_style(pool, weights, style, version) for weights in (pool.one(), draw))
         return _Controlled(values[0], samples.T, dict(frozen))
-    fit, refits = (style_controlled(pool, weights, version) for weights in (pool.one(), draw))
+    fit, refits = (fit_style(pool, weights, version) for weights in (pool.one(), draw))
     return _Controlled(fit.scores[0], refits.scores.T, style_record(pool, fit, version))
 
 

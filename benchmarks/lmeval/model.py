@@ -64,7 +64,7 @@ class PolicyLM(HFLM):  # type: ignore[misc]
             rows.append((whole[: -len(continuation)], continuation))
         self._cuts = [max(0, len(context) + len(continuation) - longest) for _, context, continuation in requests]
         self._expect(len(rows))
-        return self.policy.continuation_logps(rows, self._batch_rows, self._progress)
+        return [*self.policy.continuation_logps(rows, self._batch_rows, self._progress)]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As ``HFLM``'s, with :attr:`cut`."""
@@ -100,7 +100,7 @@ class PolicyLM(HFLM):  # type: ignore[misc]
             texts: list[str] = super().generate_until(requests, disable_tqdm=True)
             return texts
         keys = [digest(["lm-eval generate", 1, self.policy.identity, text, settings]) for text, settings in prompts]
-        answers = self.policy.kept(keys)
+        answers = self.policy.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in answers]
         missing.sort(key=lambda i: (-len(prompts[i][0]), i))
         self._expect(len(missing))
@@ -108,13 +108,13 @@ class PolicyLM(HFLM):  # type: ignore[misc]
             part = missing[start : start + self._batch_rows]
             fresh = super().generate_until([requests[i] for i in part], disable_tqdm=True)
             answers |= dict(zip((keys[i] for i in part), fresh, strict=True))
-            self.policy.keep({keys[i]: answers[keys[i]] for i in part})
+            self.policy.write_cache({keys[i]: answers[keys[i]] for i in part})
             self._progress(len(part))
         return [answers[key] for key in keys]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """By the tokenizer's own template. What a policy adds to each turn of the user is added here too."""
-        messages = self.policy.told(chat_history)
+        messages = self.policy.instructed(chat_history)
         text: str = super().apply_chat_template(messages, add_generation_prompt=add_generation_prompt)
         return text
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.benchmark import Row
-from harness.store.user_files import HALF, Malformed, halved
+from harness.store.user_files import LONE_SURROGATE, Malformed, has_lone_surrogate
 
 LETTERS = ("A", "B", "C", "D", "E")
 KIND_NAMES = {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
@@ -62,8 +62,8 @@ def arc_question(row: Row) -> Row:
         if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(labels):
             raise Malformed(f"'answer' must be 0 to {len(labels) - 1}, not {reprlib.repr(answer)}")
         key = labels[answer]
-    if halved(name):
-        raise Malformed(f"'id' holds {HALF}")
+    if has_lone_surrogate(name):
+        raise Malformed(f"'id' holds {LONE_SURROGATE}")
     choices = {key: choices[key] for key in choices if key in ("text", "label")}
     return {"id": name, "question": _text(row, "question"), "choices": choices, "answerKey": key}
 
@@ -78,8 +78,8 @@ def kinds_of_parts(value: Any, at: str = "") -> Iterator[tuple[str, str]]:
     Raises:
         Malformed: a text cannot be tokenised.
     """
-    if isinstance(value, str) and halved(value):
-        raise Malformed(f"{at!r} holds {HALF}")
+    if isinstance(value, str) and has_lone_surrogate(value):
+        raise Malformed(f"{at!r} holds {LONE_SURROGATE}")
     if at and value is not None:
         yield at, KIND_NAMES[type(value)]
     if isinstance(value, dict):
@@ -94,8 +94,8 @@ def _text(row: Row, key: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         raise Malformed(f"{key!r} must be a text that is not empty, not {reprlib.repr(value)}")
-    if halved(value):
-        raise Malformed(f"{key!r} holds {HALF}")
+    if has_lone_surrogate(value):
+        raise Malformed(f"{key!r} holds {LONE_SURROGATE}")
     return value
 
 
@@ -103,6 +103,6 @@ def _texts(row: Row, key: str) -> list[str]:
     values = row.get(key)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise Malformed(f"{key!r} must be a list of texts, not {reprlib.repr(values)}")
-    if any(map(halved, values)):
-        raise Malformed(f"{key!r} holds {HALF}")
+    if any(map(has_lone_surrogate, values)):
+        raise Malformed(f"{key!r} holds {LONE_SURROGATE}")
     return values

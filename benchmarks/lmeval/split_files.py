@@ -12,7 +12,7 @@ from benchmarks.lmeval.row_checks import kinds_of_parts
 from harness.benchmark import Row
 from harness.errors import UserError
 from harness.store import user_files
-from harness.store.user_files import Malformed
+from harness.store.user_files import LocatedRow, Malformed
 
 Splits = dict[str, list[Row]]
 """Rows by split."""
@@ -32,13 +32,13 @@ def stamped(path: Path) -> FileStamp:
     return FileStamp(path, stat.st_size, stat.st_mtime_ns)
 
 
-def numbered_rows(path: Path, needed: Sequence[str] = ()) -> list[tuple[str, Row]]:
-    """Rows of a file, each with its place (``line 3``) and the ``needed`` keys.
+def numbered_rows(path: Path, needed: Sequence[str] = ()) -> list[LocatedRow]:
+    """Rows of a file, each with its place and the ``needed`` keys.
 
     Raises:
         UserError: the file is broken or holds no row.
     """
-    rows = user_files.numbered(path, needed)
+    rows = user_files.read_located_rows(path, needed)
     if not rows:
         raise UserError(f"{path} holds no row: fill it or remove it")
     return rows

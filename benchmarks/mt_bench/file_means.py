@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.shared.judgment_files import nonempty_rows, refuse_mixture
 from benchmarks.shared.score_report import ScoredMetric, is_enough
 from harness.benchmark import Row
-from harness.score.estimators import Array
+from harness.score.columns import Array
 
 
 def judge_of_rows(rows: Sequence[Row], source: Path) -> str:

@@ -18,7 +18,7 @@ from benchmarks.mt_bench.official_questions import (
 )
 from benchmarks.mt_bench.verdict_pairwise import FIRST_SLOT_POINTS, game_points, pair_points, read_winner
 from benchmarks.shared.official_files import files_hash, official_file
-from harness.answer.client import Call, Reply
+from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, BenchmarkOptions, EvalContext, EvalCost, Row
 from harness.errors import UserError
 from harness.score.metrics import metric
@@ -86,7 +86,7 @@ class MTBenchPairwise(OfficialQuestions):
             UserError: an answer is missing.
         """
         path = self._baseline_file()
-        rows = user_files.rows(path, ["question_id", "choices"])
+        rows = user_files.read_user_rows(path, ["question_id", "choices"])
         answers = {r["question_id"]: [{"text": text} for text in r["choices"][0]["turns"]] for r in rows}
         ids = [question["question_id"] for question in self.questions()]
         for number in ids:

@@ -12,7 +12,7 @@ from benchmarks.mt_bench.judge_prompts import REFERENCED
 from benchmarks.shared.asking import sample_answers, second_turn
 from benchmarks.shared.official_files import files_hash, official_file
 from harness.answer.chat import Messages
-from harness.answer.client import Call, Reply
+from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, Row
 from harness.errors import UserError
 from harness.score.metrics import metric
@@ -100,7 +100,7 @@ class OfficialQuestions(Benchmark):
 
     def questions(self) -> list[Row]:
         """The questions asked: ``question_id``, ``category`` and both ``turns``."""
-        rows = user_files.rows(self._files().questions, ["question_id", "category", "turns"])
+        rows = user_files.read_user_rows(self._files().questions, ["question_id", "category", "turns"])
         return rows[: self.options.limit] if self.options.limit else rows
 
     def _requests_to(self, policy: Policy, dialogues: Sequence[Messages], turn: int) -> list[Request]:
@@ -144,10 +144,9 @@ class OfficialQuestions(Benchmark):
         """
         files = self._files()
         questions = {q["question_id"]: q for q in self.questions()}
-        references = {
-            r["question_id"]: r["choices"][0]["turns"] for r in user_files.rows(files.references, ["question_id"])
-        }
-        prompt_rows = user_files.rows(files.prompts, ["name", "system_prompt", "prompt_template"])
+        reference_rows = user_files.read_user_rows(files.references, ["question_id"])
+        references = {r["question_id"]: r["choices"][0]["turns"] for r in reference_rows}
+        prompt_rows = user_files.read_user_rows(files.prompts, ["name", "system_prompt", "prompt_template"])
         prompts = {p["name"]: p for p in prompt_rows}
         for number, question in questions.items():
             if question["category"] in REFERENCED and number not in references:

@@ -15,7 +15,7 @@ from benchmarks.shared.judgment_files import nonempty_rows
 from benchmarks.shared.score_report import Count, ScoredMetric, ScoreReport, joint_draw
 from harness.benchmark import Row
 from harness.errors import UserError, unknown
-from harness.score.estimators import Array
+from harness.score.columns import Array
 from harness.store.json_files import digest
 
 _KEYS = ["question_id", "model_1", "model_2", "g1_winner", "g2_winner", "turn"]

@@ -86,9 +86,9 @@ class RewardBench(Benchmark):
 
     def _logps(self, context: EvalContext, policy: Policy, pairs: Sequence[Row]) -> list[dict[str, Any] | None]:
         """For each pair ``logps`` and ``tokens`` of the chosen and the rejected answer."""
-        from harness.pairs.tokenised import window
+        from harness.pairs.tokenised import context_window
 
-        limit = min(self.options.max_length, window(policy))
+        limit = min(self.options.max_length, context_window(policy))
         encoded: list[EncodedAnswers | None] = []
         for pair in pairs:
             prompt, answers = encode_answers(policy, pair["prompt"], (pair["chosen"], pair["rejected"]))
@@ -145,7 +145,7 @@ def encode_answers(policy: Policy, prompt: str, answers: Sequence[str]) -> Encod
     prompt_ids, ends = list(policy.render(turn)), policy.eos_ids
     encoded = []
     for answer in answers:
-        dialogue = [*policy.told(turn), {"role": "assistant", "content": answer}]
+        dialogue = [*policy.instructed(turn), {"role": "assistant", "content": answer}]
         all_ids: list[int] = policy.tokenizer.apply_chat_template(dialogue, return_dict=True)["input_ids"]
         answer_ids = all_ids[len(prompt_ids) :]
         last = max((i for i, token in enumerate(answer_ids) if token in ends), default=-1)

@@ -15,7 +15,7 @@ from benchmarks.shared.subset import draw_subset
 from harness.benchmark import Row
 from harness.errors import UserError
 from harness.store import hub, user_files
-from harness.store.user_files import HALF, halved
+from harness.store.user_files import LONE_SURROGATE, has_lone_surrogate
 
 FOLDER = "rewardbench"
 FILES = ("filtered.jsonl", "filtered.json", "filtered.parquet")
@@ -36,7 +36,7 @@ def find_pairs_file(root: Path | None = None) -> Path | None:
         return local_file(FOLDER, *FILES)
     if root.is_file():
         return root
-    path = user_files.first(root / FOLDER, *FILES) or user_files.first(root, *FILES)
+    path = user_files.first_existing(root / FOLDER, *FILES) or user_files.first_existing(root, *FILES)
     if path is None:
         raise UserError(f"The folder {root} has no {FOLDER}/{FILES[0]}: put the pairs there")
     return path
@@ -100,12 +100,12 @@ def repeated_pairs(path: Path | None) -> str:
 
 @lru_cache(maxsize=2)
 def _read_file(path: Path, modified: int) -> Sequence[Row]:
-    return _checked(path, user_files.numbered(path, TEXTS))
+    return _checked(path, user_files.read_located_rows(path, TEXTS))
 
 
 @lru_cache(maxsize=1)
 def _read_hub() -> Sequence[Row]:
-    return _checked(Path(REPOSITORY), hub.rows(REPOSITORY, REVISION, "filtered"))
+    return _checked(Path(REPOSITORY), hub.read_split(REPOSITORY, REVISION, "filtered"))
 
 
 def _checked(path: Path, rows: Iterable[tuple[str, Row]]) -> Sequence[Row]:
@@ -116,8 +116,8 @@ def _checked(path: Path, rows: Iterable[tuple[str, Row]]) -> Sequence[Row]:
         place = f"{os.fspath(path)}, {where}"
         _check_texts(row, place)
         name = f"{row['subset']}/{row['id'] if row.get('id') is not None else number}"
-        if halved(name):
-            raise UserError(f"{place}: 'id' holds {HALF}")
+        if has_lone_surrogate(name):
+            raise UserError(f"{place}: 'id' holds {LONE_SURROGATE}")
         pairs.append({key: row[key] for key in TEXTS} | {"id": name})
         if places_by_id.setdefault(name, where) != where and not repeated_id:
             repeated_id = f"{place}: {places_by_id[name]} has the id {name!r} too: give each its own, or none"
@@ -135,8 +135,8 @@ def _check_texts(row: Row, place: str) -> None:
         if not isinstance(value, str) or not (value.strip() or key in ("chosen", "rejected")):
             expected = "a name" if key == "subset" else "a text"
             raise UserError(f"{place}: {expected} is expected for {key!r}, not {_kind(value)}")
-        if halved(value):
-            raise UserError(f"{place}: {key!r} holds {HALF}")
+        if has_lone_surrogate(value):
+            raise UserError(f"{place}: {key!r} holds {LONE_SURROGATE}")
 
 
 def _kind(value: Any) -> str:

@@ -16,7 +16,7 @@ from benchmarks.rewardbench.sections import set_label
 from benchmarks.shared.numbers import win_points
 from benchmarks.shared.score_report import Count, Estimate, ScoredMetric, ScoreReport
 from harness.benchmark import Row
-from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation
+from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.report.rich_table import rich_table
 from harness.score.bootstrap import interval, replicates
 from harness.store.json_files import digest
@@ -177,7 +177,7 @@ def _equal_after_cut(model: RewardModel, pairs: Sequence[Row], places: set[int])
     tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or None)
 
     def cut_ids(pair: Row, side: str) -> list[int]:
-        return conversation(tokenizer, pair, pair[side])[: model.options.max_length]
+        return conversation_ids(tokenizer, pair, pair[side])[: model.options.max_length]
 
     return {i for i in places if cut_ids(pairs[i], "chosen") == cut_ids(pairs[i], "rejected")}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from harness.answer.chat import Messages, turns
+from harness.answer.chat import Messages, messages_of
 from harness.benchmark import BenchmarkOptions, EvalContext, Row
 from sail.types import Request
 
@@ -43,7 +43,7 @@ def task_requests(policy: Policy, prompts: Sequence[Row], max_new_tokens: int) -
         prompts: rows with ``id`` and ``prompt`` or ``messages``.
         max_new_tokens: longest answer.
     """
-    return [Request(policy.render(turns(p)), max_new_tokens, 1.0, ("preference", p["id"])) for p in prompts]
+    return [Request(policy.render(messages_of(p)), max_new_tokens, 1.0, ("preference", p["id"])) for p in prompts]
 
 
 def sample_answers(context: EvalContext, requests: Sequence[Request], policy: Policy | None = None) -> list[Row]:

@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
-from harness.store.hub import offline
 from harness.store.json_files import file_digest
-
-GITHUB_MIRROR = "SAIL_BENCH_GITHUB"
-"""Variable that names a mirror of raw.githubusercontent.com, as HF_ENDPOINT names one of the Hub."""
+from harness.store.settings import settings
 
 TIMEOUT = 30.0  # seconds
 
@@ -69,7 +66,11 @@ def _from_hub(file: PublishedFile) -> Path:
     try:
         return Path(
             hf_hub_download(
-                file.repository, file.path, repo_type=file.home, revision=file.revision, local_files_only=offline()
+                file.repository,
+                file.path,
+                repo_type=file.home,
+                revision=file.revision,
+                local_files_only=settings().offline,
             )
         )
     except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
@@ -83,9 +84,9 @@ def _from_github(file: PublishedFile) -> Path:
     path = folder / file.path
     if path.is_file():
         return path
-    if offline():
+    if settings().offline:
         raise UnavailableError(_reason(None))
-    root = os.environ.get(GITHUB_MIRROR, "https://raw.githubusercontent.com").rstrip("/")
+    root = (settings().github or "https://raw.githubusercontent.com").rstrip("/")
     address = f"{root}/{file.repository}/{file.revision}/{file.path}"
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -100,7 +101,7 @@ def _from_github(file: PublishedFile) -> Path:
 
 
 def _reason(error: Exception | None) -> str:
-    if offline():
+    if settings().offline:
         return "the Hub is switched off and the file is not in its cache"
     for fault in (error, error and error.__cause__):
         status = getattr(fault, "code", None) or getattr(getattr(fault, "response", None), "status_code", None)

@@ -16,7 +16,7 @@ def nonempty_rows(path: Path, needed: Sequence[str] = ()) -> list[Row]:
     Raises:
         UserError: it is missing, broken or empty.
     """
-    rows = user_files.rows(path, needed)
+    rows = user_files.read_user_rows(path, needed)
     if not rows:
         raise UserError(f"{path} holds no rows: name a file that is not empty")
     return rows

@@ -6,14 +6,13 @@ Protocols name them by hash, never by path.
 from __future__ import annotations
 
 import hashlib
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.shared.download import UnavailableError, download
 from benchmarks.shared.published import PUBLISHED
 from harness.errors import UserError
-from harness.store.user_files import DATA_DIR
+from harness.store.settings import settings
 
 
 def official_file(benchmark: str, folder: str, *names: str) -> Path:
@@ -37,7 +36,7 @@ def official_file(benchmark: str, folder: str, *names: str) -> Path:
             raise UnavailableError("no place to fetch it from is known")
         return download(published)
     except UnavailableError as reason:
-        place = Path(os.environ.get(DATA_DIR) or "") / folder / names[0]
+        place = Path(settings().data_dir or "") / folder / names[0]
         raise UserError(
             f"The benchmark {benchmark} needs {place}, which is not there, and {reason}: name it with --data-dir"
         ) from None
@@ -45,7 +44,7 @@ def official_file(benchmark: str, folder: str, *names: str) -> Path:
 
 def local_file(folder: str, *names: str) -> Path | None:
     """The first of these files that the data folder has; None if it has none. Nothing is downloaded."""
-    root = os.environ.get(DATA_DIR)
+    root = settings().data_dir
     if not root:
         return None
     return next((path for path in (Path(root) / folder / name for name in names) if path.is_file()), None)
@@ -60,7 +59,7 @@ def packaged_file(package: str, path: str) -> Path | None:
 
 def local_folder(*parts: str) -> Path | None:
     """A folder under the data folder; None if there is none."""
-    root = os.environ.get(DATA_DIR)
+    root = settings().data_dir
     folder = Path(root).joinpath(*parts) if root else None
     return folder if folder is not None and folder.is_dir() else None
 

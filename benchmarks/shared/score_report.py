@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from harness.errors import unknown
 from harness.report.rich_table import rich_table
 from harness.score.bootstrap import Interval, draws, interval
-from harness.score.estimators import Array
-from harness.score.verdicts import against
+from harness.score.columns import Array
+from harness.score.verdicts import differences_from
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -149,7 +149,7 @@ class ScoreReport:
             }
             for metric in self.metrics
             if not metric.detail
-            for d in against(self.models, metric.values, metric.samples, reference, metric.counts)
+            for d in differences_from(self.models, metric.values, metric.samples, reference, metric.counts)
         ]
 
 

@@ -11,33 +11,38 @@ from harness.errors import UserError, unknown
 
 FASTCHAT = "fastchat:"
 
-_MARKS = ("Qzq1", "Azq1", "Qzq2", "Azq2", "Qzq3", "Azq3")
+_MARKS = ("Qzq1", "Azq1", "Qzq2", "Azq2", "Qzq3", "Azq3")  # turns that stand out in a template's output
 
-_PLAIN = (" one\n\n two ", "three ", "\n", "a {b} 'c' \"d\" \\n", "five", " six")
+_AWKWARD_TURNS = (" one\n\n two ", "three ", "\n", "a {b} 'c' \"d\" \\n", "five", " six")
 
 
-def template_text(named: str) -> str:
-    """Jinja text of a chat template named in a recipe: a path, or ``fastchat:NAME``.
+def template_text(name: str) -> str:
+    """Jinja text of the chat template that a recipe names: a path, or ``fastchat:NAME``.
 
     Raises:
         UserError: no such file or template, FastChat is not installed, or its template cannot be written in Jinja.
     """
-    if named.startswith(FASTCHAT):
-        return _from_fastchat(named.removeprefix(FASTCHAT))
+    if name.startswith(FASTCHAT):
+        return _from_fastchat(name.removeprefix(FASTCHAT))
     try:
-        return Path(named).read_text(encoding="utf-8")
+        return Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         raise UserError(
-            f"The chat template {named} cannot be read: set 'chat_template:' to a Jinja file or fastchat:NAME"
+            f"The chat template {name} cannot be read: set 'chat_template:' to a Jinja file or fastchat:NAME"
         ) from None
 
 
-def given_to(tokenizer: Any, named: str) -> None:
-    """Set a tokenizer's chat template. FastChat's texts get BOS where the tokenizer puts it before a plain text, as
-    FastChat's own encoding does."""
-    text = template_text(named)
+def set_chat_template(tokenizer: Any, name: str) -> None:
+    """Give a tokenizer the chat template that a recipe names.
+
+    A FastChat template begins with BOS if the tokenizer puts BOS before a plain text, as FastChat's own encoding does.
+
+    Raises:
+        UserError: see :func:`template_text`.
+    """
+    text = template_text(name)
     bos = tokenizer.bos_token_id
-    if named.startswith(FASTCHAT) and bos is not None and tokenizer("x")["input_ids"][:1] == [bos]:
+    if name.startswith(FASTCHAT) and bos is not None and tokenizer("x")["input_ids"][:1] == [bos]:
         text = "{{ bos_token }}" + text
     tokenizer.chat_template = text
 
@@ -52,18 +57,26 @@ def _from_fastchat(name: str) -> str:
     if name not in conv_templates:
         raise unknown("conversation template of FastChat", name, conv_templates)
     try:
-        return jinja(parts(conv_templates[name]))
-    except Exception as error:  # noqa: BLE001 - get_prompt raises what it likes
+        return as_jinja(read_turn_parts(conv_templates[name]))
+    except Exception as error:  # noqa: BLE001 - get_prompt raises many kinds of errors
         raise UserError(
             f"FastChat's conversation template {name!r} cannot be written in Jinja ({error}): name another, or a file"
         ) from None
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a conversation template writes around the texts: before the first user turn (``opening``), after a user turn
-    (``middle``; last and answer opened: ``prompt``; last: ``unanswered``), after an assistant's turn (``between``;
-    last: ``ending``), and around a system turn (None: it takes none)."""
+class TurnParts:
+    """What a conversation template writes around the texts of the turns.
+
+    Attributes:
+        opening: before the first user turn.
+        middle: after a user turn that an assistant's turn follows.
+        prompt: after a last user turn, with the assistant's turn opened.
+        unanswered: after a last user turn, without that.
+        between: after an assistant's turn that a user turn follows.
+        ending: after a last assistant's turn.
+        system: before and after a system turn at the beginning; None if the template takes none.
+    """
 
     opening: str
     middle: str
@@ -74,70 +87,80 @@ class Parts:
     system: tuple[str, str] | None
 
     def write(self, texts: Sequence[str], opened: bool, system: str | None = None) -> str:
-        """The conversation, user first; ``opened``: the assistant's turn is opened after a last user turn."""
+        """The conversation as the template writes it.
+
+        Args:
+            texts: turns, the user's first.
+            opened: whether the assistant's turn is opened after a last user turn.
+            system: text of a system turn, if there is one.
+        """
         assert system is None or self.system is not None
-        found = self.opening if system is None or self.system is None else system.join(self.system)
+        conversation = self.opening if system is None or self.system is None else system.join(self.system)
         for i, text in enumerate(texts):
             last = self.ending if i % 2 else self.prompt if opened else self.unanswered
-            found += text + (last if i == len(texts) - 1 else self.between if i % 2 else self.middle)
-        return found
+            conversation += text + (last if i == len(texts) - 1 else self.between if i % 2 else self.middle)
+        return conversation
 
 
-def parts(conversation: Any) -> Parts:
-    """Read a FastChat ``Conversation`` off its own output.
+def read_turn_parts(conversation: Any) -> TurnParts:
+    """Read the parts of a FastChat ``Conversation`` off its own output.
 
     Raises:
         ValueError: its turns differ in more than their texts, or it changes the texts.
     """
 
-    def written(texts: Sequence[str], opened: bool, system: str | None = None) -> str:
-        own = conversation.copy()
+    def write(texts: Sequence[str], opened: bool, system: str | None = None) -> str:
+        copy = conversation.copy()
         if system is not None:
-            own.set_system_message(system)
+            copy.set_system_message(system)
         for i, text in enumerate(texts):
-            own.append_message(own.roles[i % 2], text)
+            copy.append_message(copy.roles[i % 2], text)
         if opened:
-            own.append_message(own.roles[1], None)
-        return str(own.get_prompt())
+            copy.append_message(copy.roles[1], None)
+        return str(copy.get_prompt())
 
-    opening, middle, between, _, _, _, ending = _cut(written(_MARKS, False), _MARKS)
-    prompt, unanswered = (_cut(written(_MARKS[:1], opened), _MARKS[:1])[1] for opened in (True, False))
-    told = written(_MARKS[:1], True, "Szq").partition("Szq")
-    system = (told[0], _cut(told[2], _MARKS[:1])[0]) if told[1] else None
-    found = Parts(opening, middle, prompt, unanswered, between, ending, system)
-    for count in range(1, len(_PLAIN) + 1):
+    opening, middle, between, _, _, _, ending = _cut(write(_MARKS, False), _MARKS)
+    prompt, unanswered = (_cut(write(_MARKS[:1], opened), _MARKS[:1])[1] for opened in (True, False))
+    before, system_mark, after = write(_MARKS[:1], True, "Szq").partition("Szq")
+    system = (before, _cut(after, _MARKS[:1])[0]) if system_mark else None
+    parts = TurnParts(opening, middle, prompt, unanswered, between, ending, system)
+    for count in range(1, len(_AWKWARD_TURNS) + 1):
         for message in (None, "Be\n\nfair. ") if system else (None,):
             opened = count % 2 == 1
-            if found.write(_PLAIN[:count], opened, message) != written(_PLAIN[:count], opened, message):
+            if parts.write(_AWKWARD_TURNS[:count], opened, message) != write(_AWKWARD_TURNS[:count], opened, message):
                 raise ValueError("its turns differ in more than their texts, or it changes the texts")
-    return found
+    return parts
 
 
 def _cut(text: str, marks: Sequence[str]) -> list[str]:
-    """The pieces of a text around marks that stand in it once each, in order."""
+    """The pieces of a text around the marks.
+
+    Raises:
+        ValueError: the marks do not occur once each, in order.
+    """
     pieces = []
     for mark in marks:
-        before, found, text = text.partition(mark)
-        if not found or mark in text:
+        before, separator, text = text.partition(mark)
+        if not separator or mark in text:
             raise ValueError("a text is left out or doubled")
         pieces.append(before)
     return [*pieces, text]
 
 
-def jinja(found: Parts) -> str:
-    """The same as a chat template."""
-    if found.system is None:
+def as_jinja(parts: TurnParts) -> str:
+    """A chat template that writes conversations with these parts."""
+    if parts.system is None:
         system = "{{ raise_exception('this template has no system turn') }}"
     else:
-        system = f"{{{{ {found.system[0]!r} + messages[0]['content'] + {found.system[1]!r} }}}}"
+        system = f"{{{{ {parts.system[0]!r} + messages[0]['content'] + {parts.system[1]!r} }}}}"
     return (
         "{% if messages[0]['role'] == 'system' %}{% set turns = messages[1:] %}" + system + "{% else %}"
-        "{% set turns = messages %}" + f"{{{{ {found.opening!r} }}}}" + "{% endif %}{% for turn in turns %}"
+        "{% set turns = messages %}" + f"{{{{ {parts.opening!r} }}}}" + "{% endif %}{% for turn in turns %}"
         "{% if turn['role'] != ['user', 'assistant'][loop.index0 % 2] %}"
         "{{ raise_exception('turns must alternate, the user first') }}{% endif %}{{ turn['content'] }}"
         "{% if turn['role'] == 'assistant' %}"
-        f"{{{{ {found.ending!r} if loop.last else {found.between!r} }}}}"
-        "{% elif not loop.last %}" + f"{{{{ {found.middle!r} }}}}"
-        "{% else %}" + f"{{{{ {found.prompt!r} if add_generation_prompt else {found.unanswered!r} }}}}"
+        f"{{{{ {parts.ending!r} if loop.last else {parts.between!r} }}}}"
+        "{% elif not loop.last %}" + f"{{{{ {parts.middle!r} }}}}"
+        "{% else %}" + f"{{{{ {parts.prompt!r} if add_generation_prompt else {parts.unanswered!r} }}}}"
         "{% endif %}{% endfor %}"
     )

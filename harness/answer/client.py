@@ -1,4 +1,4 @@
-"""Judges behind an OpenAI-compatible endpoint: many requests at once, each answer kept as it comes, none paid twice."""
+"""Asks a model behind an OpenAI-compatible endpoint: many requests at once, every answer kept, none paid for twice."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import json
 import os
 import random
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.answer.endpoint_spending import CapReachedError, SpendingCaps, Tally
+from harness.answer.reply import REFUSED, Call, Reply, UnreadableReplyError, parse_reply, retry_after_seconds
 from harness.errors import UserError
 from harness.recipe.endpoint import Endpoint
 from harness.store.json_files import digest
@@ -22,89 +21,38 @@ if TYPE_CHECKING:
 
 
 LONGEST_WAIT = 60.0
+"""Seconds between two attempts, at most."""
 
-EMPTY = "empty answer"
+OUTAGE_FAULTS = ("connection", "status 429")
+"""Faults of the endpoint itself, whatever the question."""
 
-REFUSED = "refused: "
+OUTAGE_LENGTH = 8
+"""Questions in a row without an answer that show an outage (or the number of concurrent requests, if that is more)."""
 
-AWAY = ("connection", "status 429")  # faults of an endpoint, whatever it was asked
-
-ENOUGH, MANY = 8, 4  # questions in a row without an answer: where it is away, and times that for any fault
-
-
-@dataclass(frozen=True)
-class Call:
-    """One question: chat ``messages`` and everything in the request that can change the answer. ``sample``: which of
-    several answers to the same question this is."""
-
-    messages: tuple[tuple[str, str], ...]
-    temperature: float = 0.0
-    max_tokens: int = 2048
-    top_logprobs: int = 0
-    seed: int | None = None
-    sample: int = 0
-
-    def request(self) -> dict[str, Any]:
-        """Parameters of the chat completion."""
-        found: dict[str, Any] = {
-            "messages": [{"role": r, "content": c} for r, c in self.messages],
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-        }
-        if self.top_logprobs:
-            found |= {"logprobs": True, "top_logprobs": self.top_logprobs}
-        return found if self.seed is None else found | {"seed": self.seed}
+ANY_FAULT_FACTOR = 4
+"""So many times that, if the faults may be about the questions."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """An answer: its ``text``, the first token's alternatives (``top_logprobs``, None if the endpoint gave none), the
-    model that the endpoint says answered, tokens in and out, why it ended (``finish``); or the ``error`` that all
-    attempts ended in: an empty answer, a refusal, or a fault that left the question unanswered."""
-
-    text: str | None
-    top_logprobs: dict[str, float] | None = None
-    model: str = ""
-    fingerprint: str = ""
-    tokens_in: int = 0
-    tokens_out: int = 0
-    error: str = ""
-    finish: str = ""
-
-    @property
-    def answered(self) -> bool:
-        """An answer came, though it may be empty."""
-        return not self.error or self.error == EMPTY
-
-    @property
-    def unanswered(self) -> bool:
-        """Nothing came (connection, timeout, status, a broken body), so that asking once more may bring an answer."""
-        return not self.answered and not self.error.startswith(REFUSED)
+class _EndpointRefusesError(Exception):
+    """The endpoint refuses all requests. The message is a sentence for the user."""
 
 
-@dataclass
-class Tally:
-    """What a client did: requests sent, answers from the cache, faults by kind (each was retried or is an error).
-    ``before``: requests and cost that the store had recorded when it began, for the caps."""
+class _Attempt(NamedTuple):
+    """The reply of one request, and the seconds that the endpoint asks to wait before the next, if it says so."""
 
-    requests: int = 0
-    cached: int = 0
-    cost: float = 0.0
-    faults: Counter[str] = field(default_factory=Counter)
-    before: tuple[int, float] = (0, 0.0)
-
-
-class _StopError(Exception):
-    """Ends all requests: the sentence to tell."""
+    reply: Reply
+    wait: float | None = None
 
 
 class Client:
-    """Asks one judge.
+    """Asks one model.
 
     Args:
-        cache: keeps each answer as it comes; without it nothing is kept. on_reply: called with each answer that was
-            paid for, before it is kept. empty: whether an empty text is as good as any (a policy's may be; a judge's
-            is asked for again, and kept if it stays empty).
+        endpoint: the model and how to reach it.
+        cache: keeps each answer as it comes; without it nothing is kept.
+        on_reply: called with each answer that was paid for, before it is kept.
+        empty_is_answer: whether an empty text is an answer like any other. It is from a policy. A judge is asked again,
+            and its reply is kept if it stays empty.
     """
 
     def __init__(
@@ -113,89 +61,103 @@ class Client:
         cache: RowCache | None = None,
         on_reply: Callable[[Reply], None] = lambda reply: None,
         *,
-        empty: bool = False,
+        empty_is_answer: bool = False,
     ) -> None:
         self.endpoint, self.cache, self.tally = endpoint, cache, Tally()
-        self._on_reply, self._empty = on_reply, empty
-        self._answered = False
-        self._capped = digest(["spent", endpoint.identity()]) if endpoint.max_requests or endpoint.max_cost else ""
-        if cache and self._capped:
-            known = cache.get([self._capped]).get(self._capped, {"requests": 0, "cost": 0.0})
-            self.tally.before = known["requests"], known["cost"]
+        self._caps = SpendingCaps(endpoint, self.tally, cache)
+        self._on_reply, self._empty_is_answer = on_reply, empty_is_answer
+        self._has_answered = False
+
+    def cost(self, reply: Reply) -> float:
+        """What an answer costs, in the currency of the endpoint's prices."""
+        return self._caps.price(reply)
 
     def key(self, call: Call) -> str:
-        """Cache key: the judge's identity and everything in the question."""
+        """Cache key: the model's identity and everything in the question."""
         return digest(["judge", self.endpoint.identity(), asdict(call)])
 
     def ask(self, calls: Sequence[Call], progress: Callable[[int], None] = lambda done: None) -> list[Reply]:
-        """Replies in the order of ``calls``. A question that stands twice is asked once.
+        """Replies in the order of ``calls``. A question that occurs twice is asked once.
+
+        Args:
+            calls: the questions.
+            progress: called with the number of questions that are finished.
 
         Raises:
-            UserError: no key, a refusal of all requests (401, 402, 404; 400 and the like before any answer), a cap, or
-                an endpoint that is away (:meth:`_away`). What was answered is kept in the cache: the same call again
-                goes on from there.
+            UserError: there is no key, the endpoint refuses all requests (401, 402, 404; 400 and the like before any
+                answer), a cap is reached, or the endpoint is away (:meth:`_outage`). The answers so far are in the
+                cache: the same call again goes on from there.
         """
         keys = [self.key(call) for call in calls]
-        found = {k: Reply(**v) for k, v in self.cache.get(keys).items()} if self.cache else {}
-        self.tally.cached += len(found)
-        self._answered |= any(reply.answered for reply in found.values())
-        missing = {k: call for k, call in zip(keys, calls, strict=True) if k not in found}
-        if missing:
-            progress(len(found))
-            asyncio.run(self._ask_all(missing, found, progress))
-        return [found[k] for k in keys]
+        replies = {k: Reply(**v) for k, v in self.cache.get(keys).items()} if self.cache else {}
+        self.tally.cached += len(replies)
+        self._has_answered |= any(reply.answered for reply in replies.values())
+        open_calls = {k: call for k, call in zip(keys, calls, strict=True) if k not in replies}
+        if open_calls:
+            progress(len(replies))
+            asyncio.run(self._ask_all(open_calls, replies, progress))
+        return [replies[k] for k in keys]
 
     async def _ask_all(
-        self, missing: dict[str, Call], found: dict[str, Reply], progress: Callable[[int], None]
+        self, open_calls: dict[str, Call], replies: dict[str, Reply], progress: Callable[[int], None]
     ) -> None:
+        """Ask all open calls and put their replies, by key, into ``replies``."""
         client = self._openai()
-        waiting = iter(missing.items())
-        stop: list[str] = []
-        lost: list[str] = []  # faults since the last answer
-        refused: list[str] = []  # keys of the refusals among them
+        queue = iter(open_calls.items())
+        stop_reasons: list[str] = []
+        faults: list[str] = []  # errors since the last answer
+        refused_keys: list[str] = []  # keys of the refusals among them
 
         async def work() -> None:
-            for key, call in waiting:
-                if stop:
+            for key, call in queue:
+                if stop_reasons:
                     return
                 try:
                     reply = await self._ask_one(client, call)
-                except _StopError as sentence:
-                    stop.append(str(sentence))
+                except (CapReachedError, _EndpointRefusesError) as error:
+                    stop_reasons.append(str(error))
                     return
-                found[key] = reply
+                replies[key] = reply
                 if reply.answered:
-                    self._answered = True
-                    if self.cache:  # the endpoint answers: what it refused before was about those questions
-                        self.cache.put([(k, asdict(found[k])) for k in (*refused, key)])
-                    lost.clear()
-                    refused.clear()
+                    self._has_answered = True
+                    if self.cache:  # the endpoint answers, so what it refused before was about those questions
+                        self.cache.put([(k, asdict(replies[k])) for k in (*refused_keys, key)])
+                    faults.clear()
+                    refused_keys.clear()
                 else:
-                    lost.append(reply.error)
-                    refused.extend([] if reply.unanswered else [key])
-                    stop.extend(self._away(lost))
-                progress(len(found))
+                    faults.append(reply.error)
+                    if not reply.unanswered:
+                        refused_keys.append(key)
+                    if outage := self._outage(faults):
+                        stop_reasons.append(outage)
+                progress(len(replies))
 
         async with client:
-            await asyncio.gather(*(work() for _ in range(min(self.endpoint.concurrency, len(missing)))))
-        if lost and lost[-1].startswith(REFUSED) and not self._answered:
-            stop.append(self._refusal(lost[-1]))
-        if stop:
-            done = sum(k in found and found[k].answered for k in missing)
-            raise UserError(f"{stop[0]} ({done} of {len(missing)} open requests were answered and are kept)")
+            await asyncio.gather(*(work() for _ in range(min(self.endpoint.concurrency, len(open_calls)))))
+        if faults and faults[-1].startswith(REFUSED) and not self._has_answered:
+            stop_reasons.append(self._refusal_sentence(faults[-1]))
+        if stop_reasons:
+            done = sum(k in replies and replies[k].answered for k in open_calls)
+            raise UserError(f"{stop_reasons[0]} ({done} of {len(open_calls)} open requests were answered and are kept)")
 
-    def _away(self, lost: Sequence[str]) -> list[str]:
-        """The sentence that ends all, where one question after the other found no answer, each after all its retries:
-        by faults of the endpoint, by any before its first answer, or by very many. A few questions never end the
-        others, for they may be too long or too slow."""
-        enough = max(ENOUGH, self.endpoint.concurrency)
-        away = len(lost) >= enough and (not self._answered or all(fault in AWAY for fault in lost[-enough:]))
-        if not away and len(lost) < MANY * enough:
-            return []
-        if lost[-1].startswith(REFUSED):
-            return [self._refusal(lost[-1])]
-        told = f"The model {self.endpoint.model!r} does not answer ({lost[-1]})"
-        return [f"{told}: look after its server and run the same command again"]
+    def _outage(self, faults: Sequence[str]) -> str:
+        """A sentence for the user if the endpoint is away, else "".
+
+        It is away if one question after the other got no answer, each after all its retries: by faults of the endpoint
+        itself, by any faults before its first answer, or by very many faults. A few questions never end the others, for
+        they may be too long or too slow.
+        """
+        length = max(OUTAGE_LENGTH, self.endpoint.concurrency)
+        recent = faults[-length:]
+        is_away = len(recent) >= length and (not self._has_answered or all(f in OUTAGE_FAULTS for f in recent))
+        if not is_away and len(faults) < ANY_FAULT_FACTOR * length:
+            return ""
+        if faults[-1].startswith(REFUSED):
+            return self._refusal_sentence(faults[-1])
+        return (
+            f"The model {self.endpoint.model!r} does not answer ({faults[-1]}): look after its server and run the same "
+            "command again"
+        )
 
     def _openai(self) -> Any:
         try:
@@ -212,112 +174,55 @@ class Client:
         )
 
     async def _ask_one(self, client: Any, call: Call) -> Reply:
-        """One question with its retries; every answer is paid for, an empty one too."""
+        """One question with its retries. Every answer is paid for, an empty one too."""
         reply = Reply(None)
         for attempt in range(self.endpoint.retries + 1):
-            self._caps()
+            self._caps.check()
             self.tally.requests += 1
-            wait, reply = await self._attempt(client, call)
+            reply, wait = await self._attempt(client, call)
             if reply.answered:
-                self.tally.cost += self.cost(reply)
+                self.tally.cost += self._caps.price(reply)
                 self._on_reply(reply)
-            self._record()
+            self._caps.record()
             if not reply.error or reply.error.startswith(REFUSED):
                 break
             self.tally.faults[reply.error] += 1
             if attempt < self.endpoint.retries:
-                longer = 4 if reply.error == "connection" and self._answered else 1  # a server that starts again
-                backoff = min(LONGEST_WAIT, longer * 0.5 * 2**attempt) * random.uniform(0.5, 1)
+                factor = 4 if reply.error == "connection" and self._has_answered else 1  # a server that starts again
+                backoff = min(LONGEST_WAIT, factor * 0.5 * 2**attempt) * random.uniform(0.5, 1)
                 await asyncio.sleep(backoff if wait is None else min(LONGEST_WAIT, wait))
         return reply
 
-    def _record(self) -> None:
-        """Keep what was spent, where a cap counts it."""
-        if self.cache and self._capped:
-            (requests, cost), now = self.tally.before, self.tally
-            spent = {"requests": requests + now.requests, "cost": cost + now.cost}
-            self.cache.put([(self._capped, spent)], replace=True)
-
-    async def _attempt(self, client: Any, call: Call) -> tuple[float | None, Reply]:
-        """The wait that the endpoint asked for, and its reply, which may be an error."""
+    async def _attempt(self, client: Any, call: Call) -> _Attempt:
+        """One request. Its reply may be an error."""
         import openai
 
         try:
             seed = {} if self.endpoint.seed is None else {"seed": self.endpoint.seed}
-            body = {"model": self.endpoint.model, **seed, **call.request()}
-            answer = await client.post(
-                "/chat/completions", cast_to=object, body=body
-            )  # typed models cost more than all
-            return None, _read(answer, self._empty)
+            request = {"model": self.endpoint.model, **seed, **call.request()}
+            # untyped: parsing into openai's typed models costs more time than all the rest
+            body = await client.post("/chat/completions", cast_to=object, body=request)
+            return _Attempt(parse_reply(body, empty_is_answer=self._empty_is_answer))
         except openai.APITimeoutError:
-            return None, Reply(None, error="timeout")
+            return _Attempt(Reply(None, error="timeout"))
         except openai.APIStatusError as error:
             if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
-                return _retry_after(error.response.headers), Reply(None, error=f"status {error.status_code}")
-            refused = self._refused(error)
-            if error.status_code in (401, 402, 404) or (error.status_code == 403 and not self._answered):
-                raise _StopError(self._refusal(refused)) from None
-            return None, Reply(None, error=refused)
+                wait = retry_after_seconds(error.response.headers)
+                return _Attempt(Reply(None, error=f"status {error.status_code}"), wait)
+            refusal = self._refusal(error)
+            if error.status_code in (401, 402, 404) or (error.status_code == 403 and not self._has_answered):
+                raise _EndpointRefusesError(self._refusal_sentence(refusal)) from None
+            return _Attempt(Reply(None, error=refusal))
         except openai.APIConnectionError:
-            return None, Reply(None, error="connection")
-        except (openai.APIError, json.JSONDecodeError, _UnreadableError):
-            return None, Reply(None, error="malformed answer")
+            return _Attempt(Reply(None, error="connection"))
+        except (openai.APIError, json.JSONDecodeError, UnreadableReplyError):
+            return _Attempt(Reply(None, error="malformed answer"))
 
-    def _refused(self, error: Any) -> str:
-        """The error of a reply to a request that the endpoint would refuse again."""
+    def _refusal(self, error: Any) -> str:
+        """Error of a reply to a request that the endpoint would refuse again, without the key."""
         reason, key = " ".join(str(error).split()), os.environ.get(self.endpoint.api_key_env)
         return REFUSED + (reason.replace(key, "***") if key else reason)[:200]
 
-    def _refusal(self, refused: str) -> str:
-        mend = f"check model, base_url and {self.endpoint.api_key_env}"
-        return f"The model {self.endpoint.model!r} refuses ({refused.removeprefix(REFUSED)}): {mend}"
-
-    def cost(self, reply: Reply) -> float:
-        """What an answer costs, in the currency of the prices."""
-        return (reply.tokens_in * self.endpoint.price_in + reply.tokens_out * self.endpoint.price_out) / 1e6
-
-    def _caps(self) -> None:
-        limit, cost = self.endpoint.max_requests, self.endpoint.max_cost
-        sent, spent = self.tally.before[0] + self.tally.requests, self.tally.before[1] + self.tally.cost
-        if limit and sent >= limit:
-            raise _StopError(f"The cap of {limit} requests is reached: raise max_requests to go on")
-        if cost and spent >= cost:
-            raise _StopError(f"The cap of {cost:g} is reached ({spent:.2f} spent): raise max_cost to go on")
-
-
-class _UnreadableError(Exception):
-    """An answer without what an answer needs."""
-
-
-def _read(answer: Any, empty: bool) -> Reply:
-    """The parts of a chat completion (its JSON) that are kept."""
-    try:
-        choice = answer["choices"][0]
-        text = choice["message"].get("content") or ""
-        content = (choice.get("logprobs") or {}).get("content")
-        top = {t["token"]: float(t["logprob"]) for t in content[0]["top_logprobs"]} if content else None
-        usage = answer.get("usage") or {}
-        tokens = [int(usage.get(k) or 0) for k in ("prompt_tokens", "completion_tokens")]
-    except (TypeError, KeyError, IndexError, AttributeError, ValueError):
-        raise _UnreadableError from None
-    if not isinstance(text, str):
-        raise _UnreadableError
-    model, fingerprint, finish = (
-        str(found.get(key) or "")
-        for found, key in ((answer, "model"), (answer, "system_fingerprint"), (choice, "finish_reason"))
-    )
-    error = "" if text or top or empty else EMPTY
-    return Reply(text, top or None, model, fingerprint, tokens[0], tokens[1], error, finish)
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Seconds of a Retry-After header: a number, or a date (RFC 9110, 10.2.3)."""
-    told = headers.get("retry-after") or ""
-    try:
-        return max(0.0, float(told))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
-    except ValueError:
-        return None
+    def _refusal_sentence(self, refusal: str) -> str:
+        advice = f"check model, base_url and {self.endpoint.api_key_env}"
+        return f"The model {self.endpoint.model!r} refuses ({refusal.removeprefix(REFUSED)}): {advice}"

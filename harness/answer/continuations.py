@@ -1,4 +1,4 @@
-"""Log-probabilities of many completions of many prompts, computing once what they share.
+"""Log-probabilities of many completions of many prompts; what they share is computed once.
 
 Three things are shared: a long prefix of many prompts (the few-shot examples of a subject), the prompt of several
 completions (the options of a question), and a forward of completions that differ in their last token only.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,17 +18,27 @@ from sail.sampling import backbone, common_prefix, prefill
 
 Ids = tuple[int, ...]
 
-Row = tuple[Sequence[int], Sequence[int]]
-
-Scored = tuple[float, bool]
+PromptAndAnswer = tuple[Sequence[int], Sequence[int]]
+"""Token ids of a prompt and of a completion of it."""
 
 Stem = tuple[Ids, Ids]
+"""A prompt and a completion without its last token: one forward pass scores every last token."""
 
-WORTH = 256  # prompt tokens that a shared prefix must save
+MIN_SAVED_TOKENS = 256
+"""Prompt tokens that a shared prefix must save."""
 
-POSITIONS = 4096  # positions scored in one forward, unless one completion alone has more
+MAX_SCORED_POSITIONS = 4096
+"""Positions scored in one forward pass, unless one completion alone has more."""
 
-ON_CPU = 1024  # prompt tokens of one forward on a CPU, unless one prompt alone has more (longer batches gain nothing)
+MAX_PROMPT_TOKENS_ON_CPU = 1024
+"""Prompt tokens of one forward pass on a CPU, unless one prompt alone has more (longer batches gain nothing)."""
+
+
+class ScoredContinuation(NamedTuple):
+    """Summed log-probability (nats) of a completion, and whether greedy decoding would give it."""
+
+    logp: float
+    is_greedy: bool
 
 
 @dataclass(frozen=True)
@@ -39,31 +49,32 @@ class Family:
     prompts: list[Ids]
 
 
-def families(prompts: Sequence[Ids]) -> list[Family]:
-    """Unique prompts in families; those whose prefix saves less than ``WORTH`` tokens are one family, sharing nothing.
+def prompt_families(prompts: Sequence[Ids]) -> list[Family]:
+    """Unique prompts in families.
 
-    In lexicographic order, a family ends where two neighbours share less than half of the shorter one.
+    In lexicographic order, a family ends where two neighbours share less than half of the shorter one. Prompts whose
+    prefix saves too little are one family that shares nothing.
     """
     ordered = sorted(set(prompts))
     groups: list[list[Ids]] = []
     for prompt in ordered:
-        near = groups and 2 * common_prefix([groups[-1][-1], prompt]) >= min(len(groups[-1][-1]), len(prompt))
-        if near:
+        is_near = groups and 2 * common_prefix([groups[-1][-1], prompt]) >= min(len(groups[-1][-1]), len(prompt))
+        if is_near:
             groups[-1].append(prompt)
         else:
             groups.append([prompt])
-    found, rest = [], []
+    result, rest = [], []
     for group in groups:
         shared = common_prefix(group)
-        if shared * (len(group) - 1) >= WORTH:
-            found.append(Family(shared, sorted(group, key=len)))
+        if shared * (len(group) - 1) >= MIN_SAVED_TOKENS:
+            result.append(Family(shared, sorted(group, key=len)))
         else:
             rest += group
-    return [*found, Family(0, sorted(rest, key=len))] if rest else found
+    return [*result, Family(0, sorted(rest, key=len))] if rest else result
 
 
-def _windowed(model: Any) -> bool:
-    """Whether some layer sees a window only. It is counted in places of the cache, so that padding between a shared
+def _has_sliding_window(model: Any) -> bool:
+    """Whether some layer sees a window only. The window is counted in places of the cache, so padding between a shared
     prefix and the rest of a shorter prompt would push tokens out of it."""
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
@@ -73,22 +84,25 @@ def _windowed(model: Any) -> bool:
 
 
 def _batches(
-    family: Family, stems: dict[Ids, list[Stem]], size: int, most: float = inf, alone: bool = False
+    family: Family, stems: dict[Ids, list[Stem]], batch_size: int, max_prompt_tokens: float = inf, alone: bool = False
 ) -> Iterator[list[Stem]]:
-    """At most ``size`` stems, by length of their prompts, those of one prompt together if they fit; fewer where they
-    have over ``POSITIONS`` tokens, or their prompts over ``most`` beyond what the family shares, or where each prompt
-    stays ``alone``."""
+    """Batches of at most ``batch_size`` stems, by length of their prompts, those of one prompt together if they fit.
+
+    A batch is smaller where its stems would score over ``MAX_SCORED_POSITIONS`` positions, where its prompts have over
+    ``max_prompt_tokens`` tokens beyond what the family shares, or where each prompt stays ``alone``.
+    """
     batch: list[Stem] = []
     width = tokens = 0
     for prompt in family.prompts:
         own, new = stems[prompt], len(prompt) - family.shared
         wider = max(width, *(len(tail) + 1 for _, tail in own))
         count = len(batch) + len(own)
-        if batch and (alone or count > size or count * wider > POSITIONS or tokens + new > most):
+        is_full = count > batch_size or count * wider > MAX_SCORED_POSITIONS or tokens + new > max_prompt_tokens
+        if batch and (alone or is_full):
             yield batch
             batch, tokens, wider = [], 0, max(len(tail) + 1 for _, tail in own)
         batch, width, tokens = [*batch, *own], wider, tokens + new
-        step = max(1, min(size, POSITIONS // width))
+        step = max(1, min(batch_size, MAX_SCORED_POSITIONS // width))
         while len(batch) > step:
             yield batch[:step]
             batch = batch[step:]
@@ -97,50 +111,60 @@ def _batches(
 
 
 @torch.no_grad()
-def score(
+def score_continuations(
     model: Any,
-    rows: Sequence[Row],
+    rows: Sequence[PromptAndAnswer],
     *,
     pad_id: int,
     batch_size: int = 16,
-    on_rows: Callable[[list[int], list[Scored]], None] | None = None,
-) -> list[Scored]:
+    on_rows: Callable[[list[int], list[ScoredContinuation]], None] | None = None,
+) -> list[ScoredContinuation]:
     """Summed log-probability (nats) of each completion given its prompt, and whether greedy decoding would give it.
 
     Args:
+        model: a causal language model of transformers.
         rows: (prompt ids, completion ids), neither empty.
-        batch_size: sequences in one forward.
+        pad_id: id that fills batches up.
+        batch_size: sequences in one forward pass.
         on_rows: called after each batch with the indices and results that are finished (for caching, progress).
+
+    Returns:
+        One result a row, in order.
+
+    Raises:
+        ValueError: a prompt or a completion is empty.
     """
     was_training = model.training
     model.eval()
-    wanted: dict[Stem, list[int]] = {}
+    rows_of_stem: dict[Stem, list[int]] = {}
     for i, (prompt, completion) in enumerate(rows):
         if not prompt or not completion:
             raise ValueError("a prompt and a completion need at least one token each")
-        wanted.setdefault((tuple(prompt), tuple(completion[:-1])), []).append(i)
+        rows_of_stem.setdefault((tuple(prompt), tuple(completion[:-1])), []).append(i)
     stems: dict[Ids, list[Stem]] = {}
-    for stem in wanted:
+    for stem in rows_of_stem:
         stems.setdefault(stem[0], []).append(stem)
-    done: list[Scored | None] = [None] * len(rows)
-    most, alone = ON_CPU if model.device.type == "cpu" else inf, _windowed(model)
+    done: list[ScoredContinuation | None] = [None] * len(rows)
+    max_prompt_tokens = MAX_PROMPT_TOKENS_ON_CPU if model.device.type == "cpu" else inf
+    alone = _has_sliding_window(model)
     try:
-        for family in families(list(stems)):
+        for family in prompt_families(list(stems)):
             prefix = _prefix(model, family)
-            for batch in _batches(family, stems, batch_size, most, alone):
-                found = _score_batch(model, batch, [[rows[i][1] for i in wanted[s]] for s in batch], prefix, pad_id)
-                places = [i for stem in batch for i in wanted[stem]]
-                for i, value in zip(places, found, strict=True):
+            for batch in _batches(family, stems, batch_size, max_prompt_tokens, alone):
+                completions = [[rows[i][1] for i in rows_of_stem[stem]] for stem in batch]
+                results = _score_batch(model, batch, completions, prefix, pad_id)
+                indices = [i for stem in batch for i in rows_of_stem[stem]]
+                for i, value in zip(indices, results, strict=True):
                     done[i] = value
                 if on_rows is not None:
-                    on_rows(places, found)
+                    on_rows(indices, results)
     finally:
         model.train(was_training)
     return [value for value in done if value is not None]
 
 
 def _prefix(model: Any, family: Family) -> tuple[Ids, Any] | None:
-    """The shared tokens of a family and their key-value cache, of one row."""
+    """The shared tokens of a family and their key-value cache (one row)."""
     if not family.shared:
         return None
     from transformers import DynamicCache
@@ -152,10 +176,10 @@ def _prefix(model: Any, family: Family) -> tuple[Ids, Any] | None:
 
 def _score_batch(
     model: Any, stems: Sequence[Stem], completions: Sequence[Sequence[Sequence[int]]], prefix: Any, pad_id: int
-) -> list[Scored]:
-    """Results of the completions of each stem (all but their last token), in order."""
-    known = None if prefix is None else (prefix[0], deepcopy(prefix[1]))
-    cache, last, mask, place = prefill(model, [prompt for prompt, _ in stems], pad_id, known)
+) -> list[ScoredContinuation]:
+    """Results of the completions of each stem, in order."""
+    shared = None if prefix is None else (prefix[0], deepcopy(prefix[1]))
+    cache, last, mask, place = prefill(model, [prompt for prompt, _ in stems], pad_id, shared)
     width = max(len(tail) for _, tail in stems)
     tails = torch.tensor([[*tail, *[pad_id] * (width - len(tail))] for _, tail in stems], device=last.device)
     ids = torch.cat([last, tails.view(len(stems), width).to(last.dtype)], 1)
@@ -167,13 +191,13 @@ def _score_batch(
         past_key_values=cache,
         use_cache=True,
     ).logits
-    found = []
+    results: list[ScoredContinuation] = []
     for row, ends in zip(logits, completions, strict=True):
         length = len(ends[0])
-        seen = row[:length].float()
+        row_logits = row[:length].float()
         targets = torch.tensor(ends, device=row.device)
         positions = torch.arange(length, device=row.device)
-        logps = seen.log_softmax(-1)[positions, targets]  # rounds as lm-eval's does; logsumexp is 5e-5 off that
-        greedy = (targets == seen.argmax(-1)).all(1)
-        found += list(zip(logps.sum(1).tolist(), greedy.tolist(), strict=True))
-    return found
+        logps = row_logits.log_softmax(-1)[positions, targets]  # rounds as lm-eval's does; logsumexp is 5e-5 off that
+        greedy = (targets == row_logits.argmax(-1)).all(1)
+        results += map(ScoredContinuation, logps.sum(1).tolist(), greedy.tolist())
+    return results

@@ -1,4 +1,4 @@
-"""The policy behind an OpenAI-compatible endpoint: :class:`harness.answer.policy.Policy` as far as texts go."""
+"""A policy behind an OpenAI-compatible endpoint: as :class:`harness.answer.policy.Policy`, but for texts only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from harness.answer.chat import Messages, render
-from harness.answer.client import Call, Client, Reply
+from harness.answer.client import Client
+from harness.answer.reply import Call, Reply
 from harness.budget.meter import Meter
 from harness.errors import UserError
 from harness.recipe.endpoint import Endpoint
@@ -18,7 +19,7 @@ from sail.types import Completion, Request
 
 
 @dataclass(frozen=True)
-class Said(Completion):
+class TextCompletion(Completion):
     """An answer of which only the ``text`` is known: ``ids`` are the start policy's tokens for it, ``logps`` empty."""
 
     text: str = ""
@@ -27,48 +28,60 @@ class Said(Completion):
 class EndpointPolicy:
     """Answers conversations through an endpoint.
 
-    A prompt is known by its token ids under the start policy's template, as everywhere; the endpoint gets the messages
-    and applies its own. A sampled answer's seed follows from the request's key, for servers that heed one.
+    As everywhere, a prompt is identified by its token ids under the start policy's template; the endpoint gets the
+    messages and applies its own template. A sampled answer's seed follows from the request's key, for servers that use
+    a seed.
+
+    Args:
+        endpoint: the model and how to reach it.
+        tokenizer: tokenizer of the start policy.
+        meter: is charged with the tokens that the endpoint reports.
+        cache: keeps each answer as it comes; None keeps nothing.
     """
 
     def __init__(self, endpoint: Endpoint, tokenizer: Any, *, meter: Meter, cache: RowCache | None) -> None:
         self.endpoint, self.tokenizer, self.meter, self._cache = endpoint, tokenizer, meter, cache
         self.identity = f"endpoint-{digest(endpoint.identity())}"
-        self._asked: dict[tuple[int, ...], Messages] = {}
+        self._messages_of_prompt: dict[tuple[int, ...], Messages] = {}
         self._progress: Callable[[int], None] = lambda done: None
 
     def render(self, messages: Messages) -> tuple[int, ...]:
-        """Name of a conversation: its token ids under the start policy's template."""
+        """Token ids of a conversation under the start policy's template, which identify it in requests."""
         ids = tuple(render(self.tokenizer, messages))
-        self._asked[ids] = messages
+        self._messages_of_prompt[ids] = messages
         return ids
 
     def text(self, completion: Completion) -> str:
         """The answer as the endpoint gave it."""
-        assert isinstance(completion, Said)
+        assert isinstance(completion, TextCompletion)
         return completion.text.strip()
 
     def sample(
         self, requests: Sequence[Request], progress: Callable[[int], None] | None = None, *, priced: bool = False
     ) -> list[Completion]:
-        """Answers in request order; each is kept as it comes. An empty one is an answer, and so is a prompt that the
-        endpoint refuses (too long, a filter) while it answers others.
+        """Answers in request order; each is cached as it comes.
+
+        An empty answer is an answer. So is a refusal (the prompt is too long, a filter) if the endpoint answers others.
+
+        Args:
+            requests: prompts that :meth:`render` returned, with their sampling settings.
+            progress: called with the number of new answers.
+            priced: ignored; it is there for the signature of :meth:`harness.answer.policy.Policy.sample`.
 
         Raises:
-            UserError: the endpoint left some unanswered after all retries; those it gave are kept.
+            UserError: the endpoint left some prompts unanswered after all retries. Its answers are kept.
         """
-
         self._progress = progress or (lambda done: None)
         replies = self._client.ask([self._call(r) for r in requests])
-        open_ = [r.error for r in replies if r.unanswered]
-        if open_:
+        faults = [r.error for r in replies if r.unanswered]
+        if faults:
             raise UserError(
-                f"The endpoint {self.endpoint.model!r} answered {len(replies) - len(open_)} of {len(replies)} prompts "
-                f"({open_[0]}): run the same command again for the rest"
+                f"The endpoint {self.endpoint.model!r} answered {len(replies) - len(faults)} of {len(replies)} prompts "
+                f"({faults[0]}): run the same command again for the rest"
             )
-        if refused := [r.error for r in replies if r.error]:
-            print(f"{len(refused)} prompts count as answered with nothing (the first {refused[0]})", flush=True)
-        return [self._said(r) for r in replies]
+        if refusals := [r.error for r in replies if r.error]:
+            print(f"{len(refusals)} prompts count as answered with nothing (the first {refusals[0]})", flush=True)
+        return [self._completion(r) for r in replies]
 
     @cached_property
     def _client(self) -> Client:
@@ -77,14 +90,14 @@ class EndpointPolicy:
             self.meter.charge("tokens", reply.tokens_in + reply.tokens_out)
             self._progress(1)
 
-        return Client(self.endpoint, self._cache, paid, empty=True)
+        return Client(self.endpoint, self._cache, paid, empty_is_answer=True)
 
     def _call(self, request: Request) -> Call:
-        messages = tuple((m["role"], m["content"]) for m in self._asked[request.prompt])
+        messages = tuple((m["role"], m["content"]) for m in self._messages_of_prompt[request.prompt])
         seed = int(digest(list(request.key)), 16) % 2**31 if request.temperature else None
         return Call(messages, request.temperature, request.max_new_tokens, seed=seed)
 
-    def _said(self, reply: Reply) -> Said:
+    def _completion(self, reply: Reply) -> TextCompletion:
         text = reply.text or ""
         ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
-        return Said(ids, (), reply.finish != "length", text)
+        return TextCompletion(ids, (), reply.finish != "length", text)

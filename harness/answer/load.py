@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from harness.answer.chat import eos_ids
+from harness.store.json_files import read_json
+
+
+class ModelAndTokenizer(NamedTuple):
+    """A causal language model of transformers and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -14,16 +24,34 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(start: Path, adapter: Path | None = None, dtype: str = "float32") -> Any:
-    """The model saved in ``start``, with a saved LoRA adapter merged in; or a fully fine-tuned model if ``adapter``
-    holds one. On the accelerator if there is one."""
+    """A saved model in evaluation mode, on the accelerator if there is one.
+
+    Args:
+        start: folder of the start policy.
+        adapter: folder of a trained policy: a LoRA adapter, which is merged into the start policy, or a fully
+            fine-tuned model, which is loaded in place of it.
+        dtype: name of the torch type of the weights.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    full = adapter is not None and not (adapter / "adapter_config.json").is_file()
-    source = adapter if full else start
+    is_full_model = adapter is not None and not (adapter / "adapter_config.json").is_file()
+    source = adapter if is_full_model else start
     model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
-    if adapter is not None and not full:
+    if adapter is not None and not is_full_model:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def saved_eos_ids(folder: Path, tokenizer: Any) -> list[int]:
+    """Ids that end an answer of the model saved in ``folder``, read without loading it. May be empty.
+
+    The generation configuration counts, else the model's configuration, else the tokenizer.
+    """
+    for name in ("generation_config.json", "config.json"):
+        configured = read_json(folder / name).get("eos_token_id") if (folder / name).is_file() else None
+        if configured is not None:
+            return eos_ids(configured, tokenizer)
+    return eos_ids(None, tokenizer)

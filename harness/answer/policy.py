@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
-from harness.answer.chat import Messages, render
-from harness.answer.continuations import score
+from harness.answer.chat import Messages, eos_ids, render
+from harness.answer.continuations import PromptAndAnswer, ScoredContinuation, score_continuations
+from harness.answer.row_costs import RowCosts, charge_stored_costs
 from harness.budget.meter import Meter
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
@@ -15,10 +16,20 @@ from sail.sampling import left_pad, positions, prefill, sample
 from sail.types import SAMPLER_VERSION, Completion, Request
 
 Progress = Callable[[int], None]
+"""Called with the number of newly finished rows."""
 
 
 class Policy:
-    """A model with its tokenizer; ``identity`` (a stage key) names its weights in caches."""
+    """A model with its tokenizer.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: its tokenizer, with a chat template.
+        identity: names the weights in cache keys (a stage key).
+        meter: is attached to the model and charged with all that it computes.
+        cache: keeps answers and log-probabilities; None keeps nothing.
+        batch_size: answers sampled at once.
+    """
 
     def __init__(
         self, model: Any, tokenizer: Any, identity: str, *, meter: Meter, cache: RowCache | None, batch_size: int = 64
@@ -31,15 +42,21 @@ class Policy:
         self._cache = cache
         self._batch_size = batch_size
 
-    def instructed(self, instruction: str) -> Policy:
-        """The same model in memory, asked something more at the end of each user turn."""
+    def with_instruction(self, instruction: str) -> Policy:
+        """The same model in memory, with an instruction added to the end of each user turn."""
         other = copy(self)
         other.instruction = instruction
         other.identity = f"{self.identity}+{digest(instruction)}"
         return other
 
-    def told(self, messages: Messages) -> Messages:
-        """A conversation as this policy is asked: its instruction ends each user turn."""
+    def without_cache(self) -> Policy:
+        """The same model in memory, computing everything anew."""
+        other = copy(self)
+        other._cache = None
+        return other
+
+    def instructed(self, messages: Messages) -> Messages:
+        """A conversation as this policy gets it: its instruction, if any, ends each user turn."""
         if not self.instruction:
             return messages
         return [
@@ -47,90 +64,94 @@ class Policy:
         ]
 
     def render(self, messages: Messages) -> tuple[int, ...]:
-        """Token ids of a conversation with the assistant's turn opened, as this policy is asked."""
-        return tuple(render(self.tokenizer, self.told(messages)))
+        """Token ids of a conversation as this policy gets it, with the assistant's turn opened."""
+        return tuple(render(self.tokenizer, self.instructed(messages)))
 
     @property
-    def sampler(self) -> str:
-        """Name of the weights and of what samples from them, in caches."""
+    def sampler_identity(self) -> str:
+        """Names the weights and the engine that samples from them, in cache keys."""
         return self.identity
 
     @property
     def eos_ids(self) -> list[int]:
         """Ids that end an answer."""
-        configured = self.model.generation_config.eos_token_id
-        if configured is None:
-            configured = self.tokenizer.eos_token_id
-        return list(configured) if isinstance(configured, list) else [configured]
+        return eos_ids(self.model.generation_config.eos_token_id, self.tokenizer)
 
     def text(self, completion: Completion) -> str:
-        """Decoded answer, special tokens left out."""
+        """Decoded answer, without special tokens."""
         decoded: str = self.tokenizer.decode(list(completion.ids), skip_special_tokens=True)
         return decoded.strip()
 
     def sample(
         self, requests: Sequence[Request], progress: Progress | None = None, *, priced: bool = False
     ) -> list[Completion]:
-        """Answers in request order; new ones are stored batch by batch, with what they cost.
+        """Answers in request order. New ones are cached batch by batch, with what they cost.
 
-        Those already in the cache cost nothing; with ``priced`` they are charged what they cost when they were made,
-        for a price that must not depend on what happened to be there.
+        Args:
+            requests: prompts with their sampling settings.
+            progress: called with the number of newly finished answers.
+            priced: charge answers from the cache what they cost when they were sampled, for a price that does not
+                depend on what the cache held. Otherwise they cost nothing.
         """
         keys = [
-            digest(["sample", SAMPLER_VERSION, self.sampler, r.prompt, r.max_new_tokens, r.temperature, r.key])
+            digest(["sample", SAMPLER_VERSION, self.sampler_identity, r.prompt, r.max_new_tokens, r.temperature, r.key])
             for r in requests
         ]
-        found = self._cache.get(keys) if self._cache else {}
+        cached = self.read_cache(keys)
         if priced:
-            found = {key: value for key, value in found.items() if value[3:]}
-            for value in found.values():
-                for quantity, amount in value[3].items():
-                    self.meter.charge(quantity, amount)
-        missing = [i for i, key in enumerate(keys) if key not in found]
-        done: dict[int, Completion] = {i: _restore(found[k]) for i, k in enumerate(keys) if k in found}
-        if progress is not None and done:
-            progress(len(done))
+            cached = {key: value for key, value in cached.items() if value[3:]}  # those that have a cost
+            charge_stored_costs(self.meter, (value[3] for value in cached.values()))
+        missing = [i for i, key in enumerate(keys) if key not in cached]
+        answers = {i: _completion(cached[k]) for i, k in enumerate(keys) if k in cached}
+        if progress is not None and answers:
+            progress(len(answers))
+        costs = RowCosts(self.meter)
 
-        before = self.meter.reading()
-
-        def keep(rows: list[int], batch: list[Completion]) -> None:
-            nonlocal before
-            now = self.meter.reading()
-            cost = {q: round((now[q] - before.get(q, 0)) / len(rows), 6) for q in now if now[q] != before.get(q, 0)}
-            before = now
+        def keep(indices: list[int], batch: list[Completion]) -> None:
+            cost = costs.of_batch(len(indices))
             if self._cache:
-                kept = [(keys[missing[r]], [c.ids, c.logps, c.stopped, cost]) for r, c in zip(rows, batch, strict=True)]
-                self._cache.put(kept, replace=priced)
+                rows = [
+                    (keys[missing[i]], [c.ids, c.logps, c.stopped, cost]) for i, c in zip(indices, batch, strict=True)
+                ]
+                self._cache.put(rows, replace=priced)
             if progress is not None:
-                progress(len(rows))
+                progress(len(indices))
 
-        answers = self._generate([requests[i] for i in missing], keep) if missing else []
-        done.update(zip(missing, answers, strict=True))
-        return [done[i] for i in range(len(requests))]
+        new_answers = self._generate([requests[i] for i in missing], keep) if missing else []
+        answers.update(zip(missing, new_answers, strict=True))
+        return [answers[i] for i in range(len(requests))]
 
     def _generate(
-        self, requests: list[Request], keep: Callable[[list[int], list[Completion]], None]
+        self, requests: list[Request], on_rows: Callable[[list[int], list[Completion]], None]
     ) -> list[Completion]:
-        pad = self.tokenizer.pad_token_id
-        return sample(self.model, requests, eos_ids=self.eos_ids, pad_id=pad, batch_size=self._batch_size, on_rows=keep)
+        pad_id = self.tokenizer.pad_token_id
+        return sample(
+            self.model, requests, eos_ids=self.eos_ids, pad_id=pad_id, batch_size=self._batch_size, on_rows=on_rows
+        )
 
     def token_logps(
-        self,
-        rows: Sequence[tuple[Sequence[int], Sequence[int]]],
-        batch_size: int = 16,
-        progress: Progress | None = None,
+        self, rows: Sequence[PromptAndAnswer], batch_size: int = 16, progress: Progress | None = None
     ) -> list[list[float]]:
-        """Log-probabilities (nats) of each completion token given (prompt ids, completion ids). Cached."""
+        """Log-probabilities (nats) of each answer token given the prompt and the tokens before it. Cached.
+
+        Args:
+            rows: (prompt ids, answer ids).
+            batch_size: rows of a forward pass.
+            progress: called with the number of newly computed rows.
+
+        Returns:
+            For each row one number a token of the answer.
+        """
         import torch
 
         keys = [digest(["logps", 1, self.identity, list(prompt), list(answer)]) for prompt, answer in rows]
-        found: dict[str, list[float]] = self._cache.get(keys) if self._cache else {}
-        order = [i for i, key in enumerate(keys) if key not in found]
-        order.sort(key=lambda i: len(rows[i][0]) + len(rows[i][1]))
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            sequences = [[*rows[i][0], *rows[i][1]] for i in part]
-            keep = max(len(rows[i][1]) for i in part) + 1
+        results: dict[str, list[float]] = self.read_cache(keys)
+        missing = [i for i, key in enumerate(keys) if key not in results]
+        missing.sort(key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            sequences = [[*rows[i][0], *rows[i][1]] for i in batch]
+            longest_answer = max(len(rows[i][1]) for i in batch)
             ids, mask = left_pad(sequences, self.tokenizer.pad_token_id, self.model.device)
             with torch.no_grad():
                 logits = self.model(
@@ -138,98 +159,110 @@ class Policy:
                     attention_mask=mask,
                     position_ids=positions(mask),
                     use_cache=False,
-                    logits_to_keep=keep,
+                    logits_to_keep=longest_answer + 1,
                 ).logits.float()
                 logps = torch.log_softmax(logits[:, :-1], -1)
-                chosen = logps.gather(-1, ids[:, -logits.shape[1] + 1 :, None])[..., 0].tolist()
-            fresh = {keys[i]: v[len(v) - len(rows[i][1]) :] for i, v in zip(part, chosen, strict=True)}
-            found.update(fresh)
-            if self._cache:
-                self._cache.put(fresh.items())
+                token_logps = logps.gather(-1, ids[:, -logits.shape[1] + 1 :, None])[..., 0].tolist()
+            new_results = {keys[i]: v[len(v) - len(rows[i][1]) :] for i, v in zip(batch, token_logps, strict=True)}
+            results.update(new_results)
+            self.write_cache(new_results)
             if progress is not None:
-                progress(len(part))
-        return [found[key] for key in keys]
+                progress(len(batch))
+        return [results[key] for key in keys]
 
     def continuation_logps(
-        self,
-        rows: Sequence[tuple[Sequence[int], Sequence[int]]],
-        batch_size: int = 16,
-        progress: Progress | None = None,
-    ) -> list[tuple[float, bool]]:
-        """Summed log-probability (nats) of each completion given (prompt ids, completion ids), and whether it is the
-        greedy one; what rows share is computed once (:mod:`harness.answer.continuations`). Cached."""
+        self, rows: Sequence[PromptAndAnswer], batch_size: int = 16, progress: Progress | None = None
+    ) -> list[ScoredContinuation]:
+        """Summed log-probability (nats) of each completion given its prompt, and whether it is the greedy one. Cached.
+
+        What rows share is computed once (:mod:`harness.answer.continuations`).
+
+        Args:
+            rows: (prompt ids, completion ids).
+            batch_size: sequences in one forward pass.
+            progress: called with the number of newly finished rows.
+        """
         keys = self._keys("continuation", rows)
-        found: dict[str, tuple[float, bool]] = {k: (v[0], v[1]) for k, v in self.kept(keys).items()}
-        missing = [i for i, key in enumerate(keys) if key not in found]
+        results = {k: ScoredContinuation(v[0], v[1]) for k, v in self.read_cache(keys).items()}
+        missing = [i for i, key in enumerate(keys) if key not in results]
         if progress is not None and len(missing) < len(rows):
             progress(len(rows) - len(missing))
 
-        def keep(places: list[int], values: list[tuple[float, bool]]) -> None:
-            fresh = {keys[missing[place]]: value for place, value in zip(places, values, strict=True)}
-            found.update(fresh)
-            self.keep(fresh)
+        def keep(indices: list[int], values: list[ScoredContinuation]) -> None:
+            new_results = {keys[missing[i]]: value for i, value in zip(indices, values, strict=True)}
+            results.update(new_results)
+            self.write_cache(new_results)
             if progress is not None:
-                progress(len(places))
+                progress(len(indices))
 
-        score(
+        score_continuations(
             self.model,
             [rows[i] for i in missing],
             pad_id=self.tokenizer.pad_token_id,
             batch_size=batch_size,
             on_rows=keep,
         )
-        return [found[key] for key in keys]
+        return [results[key] for key in keys]
 
-    def _keys(self, kind: str, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[str]:
-        """Keys of rows; a prompt is hashed once."""
-        prompts: dict[tuple[int, ...], str] = {}
+    def _keys(self, kind: str, rows: Sequence[PromptAndAnswer]) -> list[str]:
+        """Cache keys of rows. Each prompt is hashed once."""
+        prompt_digests: dict[tuple[int, ...], str] = {}
         for prompt, _ in rows:
-            if tuple(prompt) not in prompts:
-                prompts[tuple(prompt)] = digest(list(prompt))
-        return [digest([kind, 1, self.identity, prompts[tuple(prompt)], list(answer)]) for prompt, answer in rows]
-
-    def kept(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Stored results by key; absent keys are left out."""
-        return self._cache.get(keys) if self._cache else {}
-
-    def uncached(self) -> Policy:
-        """The same model in memory, computing everything anew."""
-        other = copy(self)
-        other._cache = None
-        return other
-
-    def keep(self, rows: Mapping[str, Any]) -> None:
-        """Store results by key."""
-        if self._cache:
-            self._cache.put(rows.items())
+            if tuple(prompt) not in prompt_digests:
+                prompt_digests[tuple(prompt)] = digest(list(prompt))
+        return [
+            digest([kind, 1, self.identity, prompt_digests[tuple(prompt)], list(answer)]) for prompt, answer in rows
+        ]
 
     def next_token_logps(
         self, contexts: Sequence[Sequence[int]], candidates: Sequence[int], batch_size: int = 16
     ) -> list[list[float]]:
-        """Log-probabilities (nats) of each candidate id as the next token of each context. Cached."""
+        """Log-probabilities (nats) of each candidate id as the next token of each context. Cached.
+
+        Args:
+            contexts: token ids.
+            candidates: token ids, the same for every context.
+            batch_size: contexts of a forward pass.
+
+        Returns:
+            For each context one number a candidate.
+        """
         import torch
 
         keys = [digest(["next", 1, self.identity, list(c), list(candidates)]) for c in contexts]
-        found = self._cache.get(keys) if self._cache else {}
-        missing = [i for i, key in enumerate(keys) if key not in found]
+        results = self.read_cache(keys)
+        missing = [i for i, key in enumerate(keys) if key not in results]
         missing.sort(key=lambda i: len(contexts[i]))
         for start in range(0, len(missing), batch_size):
-            part = missing[start : start + batch_size]
-            cache, tokens, mask, place = prefill(
-                self.model, [tuple(contexts[i]) for i in part], self.tokenizer.pad_token_id
+            batch = missing[start : start + batch_size]
+            key_values, tokens, mask, place = prefill(
+                self.model, [tuple(contexts[i]) for i in batch], self.tokenizer.pad_token_id
             )
             with torch.no_grad():
                 logits = self.model(
-                    input_ids=tokens, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
+                    input_ids=tokens,
+                    attention_mask=mask,
+                    position_ids=place,
+                    past_key_values=key_values,
+                    use_cache=True,
                 ).logits[:, -1]
                 values = torch.log_softmax(logits.float(), -1)[:, list(candidates)].tolist()
-            fresh = {keys[i]: v for i, v in zip(part, values, strict=True)}
-            found.update(fresh)
-            if self._cache:
-                self._cache.put(fresh.items())
-        return [found[key] for key in keys]
+            new_results = {keys[i]: v for i, v in zip(batch, values, strict=True)}
+            results.update(new_results)
+            self.write_cache(new_results)
+        return [results[key] for key in keys]
+
+    def read_cache(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Cached results by key; absent keys are left out."""
+        return self._cache.get(keys) if self._cache else {}
+
+    def write_cache(self, results: Mapping[str, Any]) -> None:
+        """Cache results by key."""
+        if self._cache:
+            self._cache.put(results.items())
 
 
-def _restore(value: Any) -> Completion:
+def _completion(value: Any) -> Completion:
+    """The answer of a cache entry: ids, log-probabilities, whether it stopped, and its cost."""
     ids, logps, stopped = value[:3]
     return Completion(tuple(ids), tuple(logps), bool(stopped))

@@ -1,11 +1,13 @@
 """The tiny model: about a million random parameters, a byte-level tokenizer and a chat template, built on the spot.
 
-It talks nonsense. Its purpose is that the real commands run end to end in seconds.
+Its answers are nonsense. It exists so that the real commands run end to end in seconds.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from harness.answer.load import ModelAndTokenizer
 
 TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
@@ -20,11 +22,11 @@ def build_tokenizer() -> Any:
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {symbol: index for index, symbol in enumerate(alphabet)}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
+    byte_tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    byte_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    byte_tokenizer.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
+        tokenizer_object=byte_tokenizer,
         eos_token="<|end|>",
         pad_token="<|pad|>",
         additional_special_tokens=["<|system|>", "<|user|>", "<|assistant|>"],
@@ -33,8 +35,8 @@ def build_tokenizer() -> Any:
     return tokenizer
 
 
-def build_tiny(seed: int = 0) -> tuple[Any, Any]:
-    """A random Llama of about a million parameters and its tokenizer. Leaves the global generator as it was."""
+def build_tiny(seed: int = 0) -> ModelAndTokenizer:
+    """A random Llama of about a million parameters and its tokenizer. The global random generator keeps its state."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -56,4 +58,4 @@ def build_tiny(seed: int = 0) -> tuple[Any, Any]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    return model, tokenizer
+    return ModelAndTokenizer(model, tokenizer)

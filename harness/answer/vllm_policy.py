@@ -13,11 +13,16 @@ from harness.errors import UserError
 from harness.store.json_files import digest
 from sail.types import Completion, Request
 
-CHUNK = 256  # requests between two durable writes; within, vLLM batches as it likes
+CHUNK = 256
+"""Requests between two durable writes. Within a chunk vLLM forms its own batches."""
 
-_LIVE: list[VllmPolicy] = []  # with an engine, the one used last at the end
+MAX_ENGINES = 2
+"""A policy and its baseline share the device."""
 
-AT_ONCE, MEMORY = 2, 0.4  # a policy and its baseline share the device: so many engines, each with that part of it
+MEMORY_SHARE = 0.4
+"""Share of the device's memory that an engine gets."""
+
+_WITH_ENGINE: list[VllmPolicy] = []  # the one used last at the end
 
 
 class VllmPolicy(Policy):
@@ -32,16 +37,16 @@ class VllmPolicy(Policy):
     _llm: Any = None
 
     @classmethod
-    def over(cls, policy: Policy, options: Mapping[str, Any]) -> VllmPolicy:
+    def from_policy(cls, policy: Policy, options: Mapping[str, Any]) -> VllmPolicy:
         """The same weights, tokenizer, meter and cache. ``options``: keywords of ``vllm.LLM``."""
-        found = cls.__new__(cls)
-        found.__dict__.update(policy.__dict__)
-        found.options = dict(options)
-        return found
+        other = cls.__new__(cls)
+        other.__dict__.update(policy.__dict__)
+        other.options = dict(options)
+        return other
 
     @property
-    def sampler(self) -> str:
-        """Name of the weights and of what samples from them, in caches."""
+    def sampler_identity(self) -> str:
+        """Names the weights and the engine that samples from them, in cache keys."""
         return f"{self.identity}@vllm{digest(self.options)}"
 
     def close(self) -> None:
@@ -60,11 +65,11 @@ class VllmPolicy(Policy):
             torch.cuda.empty_cache()
 
     def _engine(self) -> Any:
-        if self in _LIVE:
-            _LIVE.remove(self)
-        while len(_LIVE) >= AT_ONCE:
-            _LIVE.pop(0).close()
-        _LIVE.append(self)
+        if self in _WITH_ENGINE:
+            _WITH_ENGINE.remove(self)
+        while len(_WITH_ENGINE) >= MAX_ENGINES:
+            _WITH_ENGINE.pop(0).close()
+        _WITH_ENGINE.append(self)
         if self._llm is None:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -78,19 +83,23 @@ class VllmPolicy(Policy):
                 self.model.save_pretrained(folder)
                 self.tokenizer.save_pretrained(folder)
                 dtype = str(self.model.dtype).removeprefix("torch.")
-                settings: dict[str, Any] = {"dtype": dtype, "disable_log_stats": True, "gpu_memory_utilization": MEMORY}
+                settings: dict[str, Any] = {
+                    "dtype": dtype,
+                    "disable_log_stats": True,
+                    "gpu_memory_utilization": MEMORY_SHARE,
+                }
                 self._llm = LLM(model=folder, **settings | self.options)
         return self._llm
 
     def _generate(
-        self, requests: list[Request], keep: Callable[[list[int], list[Completion]], None]
+        self, requests: list[Request], on_rows: Callable[[list[int], list[Completion]], None]
     ) -> list[Completion]:
         from vllm import SamplingParams
 
         answers: list[Completion] = []
         shape = shape_of(self.model)
         for first in range(0, len(requests), CHUNK):
-            part = requests[first : first + CHUNK]
+            chunk = requests[first : first + CHUNK]
             settings = [
                 SamplingParams(
                     temperature=r.temperature,
@@ -100,18 +109,19 @@ class VllmPolicy(Policy):
                     logprobs=0,
                     detokenize=False,
                 )
-                for r in part
+                for r in chunk
             ]
-            prompts = [{"prompt_token_ids": list(r.prompt)} for r in part]
+            prompts = [{"prompt_token_ids": list(r.prompt)} for r in chunk]
             outputs = self._engine().generate(prompts, settings, use_tqdm=False)
             batch = [_completion(o.outputs[0]) for o in outputs]
-            for r, c in zip(part, batch, strict=True):
-                self._pay(shape, len(r.prompt), len(c.ids))
-            keep(list(range(first, first + len(part))), batch)
+            for r, c in zip(chunk, batch, strict=True):
+                self._charge(shape, len(r.prompt), len(c.ids))
+            on_rows(list(range(first, first + len(chunk))), batch)
             answers += batch
         return answers
 
-    def _pay(self, shape: Shape, prompt: int, answer: int) -> None:
+    def _charge(self, shape: Shape, prompt: int, answer: int) -> None:
+        """Charge one answer: tokens of the prompt and of the answer."""
         self.meter.charge("tokens", prompt + answer - 1)
         self.meter.charge("generated", answer)
         self.meter.charge("prefill_flops", forward(shape, 1, prompt) + head(shape, 1))

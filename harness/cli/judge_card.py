@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.judge.card_answers import CardAnswers
+    from harness.judge.card_pairs import LabelledPair
 
 FOLDER = click.Path(path_type=Path)
 
@@ -54,42 +58,44 @@ def judge_card(judge: str, **options: Any) -> None:
     """
     from rich.console import Console
 
-    from harness.judge import card_figures as cards
+    from harness.judge.card_figures import card_section, with_section
     from harness.judge.card_pairs import read_pairs
-    from harness.report.judge_card import page, table, usage
+    from harness.report.judge_card import card_page, section_table, usage_text
     from harness.report.judge_citation import FOLDER as CARDS
-    from harness.score.results import read_card
+    from harness.score.judge_cards import read_card
     from harness.store.json_files import digest, file_digest, write_json, write_text
 
     _check(judge, options)
     path = _pairs(options["pairs"], options["data_dir"])
-    pairs, equal = read_pairs(path, options["limit"])
-    identity, protocol, ask = _local(options) if judge == "local" else _endpoint(judge, options)
-    at = options["results"] / CARDS / f"{digest(identity)}.json"
-    before = read_card(at) if at.is_file() else None
-    trial = ask(pairs)
+    pairs, without_preference = read_pairs(path, options["limit"])
+    setup = _local(options) if judge == "local" else _endpoint(judge, options)
+    card_path = options["results"] / CARDS / f"{digest(setup.identity)}.json"
+    old_card = read_card(card_path) if card_path.is_file() else None
+    answers = setup.ask(pairs)
     data = {
         "file": path.name,
         "sha256": file_digest(path),
         "pairs": digest([list(p) for p in pairs]),
         "used": len(pairs),
-        "equal": equal,
+        "equal": without_preference,
     }
     today = datetime.now(UTC).date().isoformat()
-    made = cards.section(data, protocol, trial.items, trial.usage, _command(judge, path, options), today)
-    card = cards.merged(before, identity, made)
+    command = _command(judge, path, options)
+    new = card_section(data, setup.protocol, answers.items, answers.usage, command, today)
+    card = with_section(old_card, setup.identity, new)
+    page_path = card_path.with_suffix(".md")
     try:
-        write_json(at, card.model_dump(mode="json"))
-        write_text(at.with_suffix(".md"), page(card))
+        write_json(card_path, card.model_dump(mode="json"))
+        write_text(page_path, card_page(card))
     except OSError as error:
-        raise UserError(f"The folder {at.parent} cannot be written ({error.strerror}): set --results") from None
-    shown = next(s for s in card.sections if s.id == made.id)
+        raise UserError(f"The folder {card_path.parent} cannot be written ({error.strerror}): set --results") from None
+    shown = next(s for s in card.sections if s.id == new.id)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-    console.print(table(shown))
-    click.echo(usage(shown).replace("**", "").replace("`", ""))
-    if trial.usage["unanswered"]:
-        click.echo(f"{trial.usage['unanswered']} calls are unanswered: the same command asks them again.", err=True)
-    click.echo(f"Card: {at.with_suffix('.md')}. Leaderboards link it once 'sail-bench leaderboard' has rewritten them.")
+    console.print(section_table(shown))
+    click.echo(usage_text(shown).replace("**", "").replace("`", ""))
+    if answers.usage["unanswered"]:
+        click.echo(f"{answers.usage['unanswered']} calls are unanswered: the same command asks them again.", err=True)
+    click.echo(f"Card: {page_path}. Leaderboards link it once 'sail-bench leaderboard' has rewritten them.")
 
 
 def _check(judge: str, options: dict[str, Any]) -> None:
@@ -111,51 +117,60 @@ def _pairs(file: Path | None, folder: Path | None) -> Path:
     return pairs_file(folder)
 
 
-def _local(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
-    """Identity, protocol, and what asks."""
+class _Setup(NamedTuple):
+    """A judge's identity and the protocol of its card, both JSON records, and the function that asks it."""
+
+    identity: dict[str, Any]
+    protocol: dict[str, Any]
+    ask: Callable[[Sequence[LabelledPair]], CardAnswers]
+
+
+def _local(options: dict[str, Any]) -> _Setup:
     from harness.answer.start_policy import start_stage
-    from harness.judge.card_questions import ask_local
     from harness.judge.prompts import identity
 
     model = options["model"] or "smollm2"
     judge = identity(start_stage(model).key)
 
-    def ask(pairs: Any) -> Any:
+    def ask(pairs: Sequence[LabelledPair]) -> CardAnswers:
         from transformers.utils.logging import disable_progress_bar
 
+        from harness.judge.card_local import ask_local
+
         disable_progress_bar()
-        with _shown("local judge", len(pairs)) as progress:
+        with _progress_shown("local judge", len(pairs)) as progress:
             return ask_local(model, options["store"], pairs, progress)
 
-    return judge, {"question": judge["prompts"], "orders": judge["orders"], "version": judge["version"]}, ask
+    protocol = {"question": judge["prompts"], "orders": judge["orders"], "version": judge["version"]}
+    return _Setup(judge, protocol, ask)
 
 
-def _endpoint(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
+def _endpoint(name: str, options: dict[str, Any]) -> _Setup:
     from harness.answer.client import Client
-    from harness.judge.card_questions import Asking, ask_endpoint
+    from harness.judge.card_endpoint import AskSettings, ask_endpoint
     from harness.recipe.endpoint import Endpoint
     from harness.store.row_cache import RowCache
 
     def given(*names: str) -> dict[str, Any]:
         return {n: options[n] for n in names if options[n] is not None}
 
-    endpoint, how = Endpoint(model=name, **given(*ENDPOINT, *PRICES)), Asking(**given(*ASKING))
+    endpoint, settings = Endpoint(model=name, **given(*ENDPOINT, *PRICES)), AskSettings(**given(*ASKING))
 
-    def ask(pairs: Any) -> Any:
+    def ask(pairs: Sequence[LabelledPair]) -> CardAnswers:
         client = Client(endpoint, RowCache(options["store"] / "rows.sqlite"))
-        with _shown(name, 3 * len(pairs)) as progress:
+        with _progress_shown(name, 3 * len(pairs)) as progress:
             try:
-                return ask_endpoint(client, pairs, how, progress)
+                return ask_endpoint(client, pairs, settings, progress)
             except UserError as error:
-                if how.verdict == "logprobs" and "logprob" in str(error).lower():
+                if settings.verdict == "logprobs" and "logprob" in str(error).lower():
                     raise UserError(f"{error}; without log-probabilities: --verdict text") from None
                 raise
 
-    return {"kind": "endpoint", **endpoint.identity()}, how.protocol(), ask
+    return _Setup({"kind": "endpoint", **endpoint.identity()}, settings.protocol(), ask)
 
 
 @contextmanager
-def _shown(judge: str, total: int) -> Iterator[Callable[[int], None]]:
+def _progress_shown(judge: str, total: int) -> Iterator[Callable[[int], None]]:
     from harness.run.progress import Display
 
     with Display(1, what="judge card") as display:

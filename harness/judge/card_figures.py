@@ -1,4 +1,4 @@
-"""A judge's card: what its verdicts on pairs with known preferences say of it. Pure; needs no model.
+"""The figures of a judge's card, from its verdicts on pairs with known preferences. Pure; needs no model.
 
 The better answer of a pair is called *chosen*. ``forward`` is the probability of slot A with the chosen answer in A,
 ``backward`` with the chosen answer in B; a judge that answers in text gives 0, 0.5 (a tie) or 1.
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from harness.score.judge_cards import CardSection, JudgeCard
 from harness.score.metrics import evaluate, metric
-from harness.score.results import CardSection, Columns, JudgeCard, Metric
+from harness.score.results import Columns, Metric
 from harness.store.json_files import digest
 
 GROUPS: dict[str, Callable[[dict[str, Any]], bool]] = {
@@ -39,44 +40,46 @@ METRICS = (
 )
 
 
-def repeated(i: int) -> str:
+def repeated_order(i: int) -> str:
     """The order in which pair ``i`` is asked again: both orders take turns."""
     return "backward" if i % 2 else "forward"
 
 
-def side(p: float) -> int:
+def slot_named(p: float) -> int:
     """The slot that a probability of slot A names: 1 for A, -1 for B, 0 for a tie."""
     return (p > 0.5) - (p < 0.5)
 
 
 def figures(items: Columns) -> list[Metric]:
-    """All figures of a card with their intervals over pairs; those that nothing was measured for are left out.
+    """All figures of a card with their intervals over pairs; those that were not measured are left out.
 
     Args:
-        items: columns ``id``, ``forward``, ``backward``, ``again`` (the order of :func:`repeated`, asked again),
+        items: columns ``id``, ``forward``, ``backward``, ``again`` (the order of :func:`repeated_order`, asked again),
             ``mass`` (None: not asked, or unreadable), ``length_chosen`` and ``length_rejected`` (characters).
     """
     rows = [_derived(dict(zip(items, values, strict=True))) for values in zip(*items.values(), strict=True)]
     groups = {name: _columns([row for row in rows if keep(row)]) for name, keep in GROUPS.items()}
-    said = [p for name in ("forward", "backward") for p in items[name] if p is not None]
-    absent = {name for name in ("again", "mass") if all(v is None for v in items[name])}
-    left_out = {"same_again": "again" in absent, "mass": "mass" in absent}
-    left_out["first_probability"] = all(p in (0, 0.5, 1) for p in said)
+    answers = [p for name in ("forward", "backward") for p in items[name] if p is not None]
+    left_out = {
+        "same_again": all(v is None for v in items["again"]),
+        "mass": all(v is None for v in items["mass"]),
+        "first_probability": all(p in (0, 0.5, 1) for p in answers),  # no probabilities but answers in text
+    }
     return [evaluate(m, groups) for m in METRICS if not left_out.get(m.name)]
 
 
 def _derived(row: dict[str, Any]) -> dict[str, Any]:
-    """What the figures are means of, for one pair; None where a call that it needs is unreadable."""
+    """The per-pair values of which the figures are means; None where a call that they need is unreadable."""
     forward, backward, again = row["forward"], row["backward"], row["again"]
     difference = row["length_chosen"] - row["length_rejected"]
-    out: dict[str, Any] = dict.fromkeys(
+    values: dict[str, Any] = dict.fromkeys(
         ("agree", "single", "first_slot", "first_probability", "same_slot", "same_winner", "longer", "same_again")
     )
-    out |= {"id": row["id"], "mass": row["mass"], "length_difference": difference, "known": float(difference > 0)}
+    values |= {"id": row["id"], "mass": row["mass"], "length_difference": difference, "known": float(difference > 0)}
     if forward is not None and backward is not None:
-        a, b = side(forward), side(backward)
-        agree = 0.5 + side((forward + 1 - backward) / 2) / 2
-        out |= {
+        a, b = slot_named(forward), slot_named(backward)
+        agree = 0.5 + slot_named((forward + 1 - backward) / 2) / 2
+        values |= {
             "agree": agree,
             "single": 0.5 + (a - b) / 4,
             "first_slot": 0.5 + (a + b) / 4,
@@ -85,10 +88,10 @@ def _derived(row: dict[str, Any]) -> dict[str, Any]:
             "same_winner": float(a == -b),
             "longer": agree if difference > 0 else 1 - agree,
         }
-    before = row[repeated(row["id"])]
-    if again is not None and before is not None:
-        out["same_again"] = float(side(again) == side(before))
-    return out
+    first_time = row[repeated_order(row["id"])]
+    if again is not None and first_time is not None:
+        values["same_again"] = float(slot_named(again) == slot_named(first_time))
+    return values
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> Columns:
@@ -96,10 +99,19 @@ def _columns(rows: Sequence[dict[str, Any]]) -> Columns:
     return {name: [row[name] for row in rows] for name in names}
 
 
-def section(
+def card_section(
     data: dict[str, Any], protocol: dict[str, Any], items: Columns, usage: dict[str, Any], command: str, date: str
 ) -> CardSection:
-    """A card's part on one set of pairs asked in one way: its id is the hash of both."""
+    """A card's part on one set of pairs, asked in one way: its id is the hash of both.
+
+    Args:
+        data: JSON record of the pairs: ``file``, ``sha256``, ``pairs`` (hash of those used), ``used``, ``equal``.
+        protocol: JSON record of how the judge was asked.
+        items: columns of :func:`figures`.
+        usage: JSON record of calls, tokens, cost and seconds.
+        command: as the page prints it, without folders and addresses.
+        date: of the measurement, ISO 8601.
+    """
     key = digest([data["pairs"], protocol])
     return CardSection(
         id=key, data=data, protocol=protocol, command=command, date=date,
@@ -107,9 +119,15 @@ def section(
     )  # fmt: skip
 
 
-def merged(card: JudgeCard | None, judge: dict[str, Any], new: CardSection) -> JudgeCard:
+def with_section(card: JudgeCard | None, judge: dict[str, Any], new: CardSection) -> JudgeCard:
     """The card with a section added or replaced, the largest set first. Where all answers came from the cache, the
-    date and the speed of the first time stay."""
+    date and the speed of the first time stay.
+
+    Args:
+        card: the card so far; None if there is none.
+        judge: the judge's identity, a JSON record.
+        new: the section; it replaces the one with its id.
+    """
     old = {s.id: s for s in card.sections} if card else {}
     before = old.get(new.id)
     if before and not new.usage["timed"]:

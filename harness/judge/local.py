@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from harness.answer.chat import render, takes_system
 from harness.answer.policy import Policy
 from harness.judge.prompts import COMPARE, COMPARE_OPENING, RATE, RATE_OPENING, REFERENCE, SCALE, SYSTEM
 
 
+class _Answer(NamedTuple):
+    """``shares``: of the options among themselves. ``mass``: probability of all options together."""
+
+    shares: list[float]
+    mass: float
+
+
 class LocalJudge:
-    """Asks the start policy; every verdict is cached."""
+    """Puts questions to the start policy; every verdict is cached.
+
+    Args:
+        policy: the start policy.
+        batch_size: rows of a forward pass.
+    """
 
     def __init__(self, policy: Policy, batch_size: int = 16) -> None:
         self._policy = policy
@@ -39,15 +52,15 @@ class LocalJudge:
             ids = [tokenizer.encode(o.strip(), add_special_tokens=False)[0] for o in options]
         return ids
 
-    def _ask(self, contexts: list[list[int]], opening: str, options: Sequence[str]) -> list[tuple[list[float], float]]:
+    def _ask(self, contexts: list[list[int]], opening: str, options: Sequence[str]) -> list[_Answer]:
         with self._policy.meter.phase("judge"):
             logps = self._policy.next_token_logps(contexts, self._ids(opening, options), self._batch)
             self._policy.meter.ledger.add("judge", "calls", len(contexts))
-        out = []
+        answers = []
         for row in logps:
             mass = [math.exp(v) for v in row]
-            out.append(([m / sum(mass) for m in mass], sum(mass)))
-        return out
+            answers.append(_Answer([m / sum(mass) for m in mass], sum(mass)))
+        return answers
 
     def tokens(self, row: tuple[str, str, str]) -> int:
         """Tokens of a comparison as it is asked, in one order."""
@@ -55,30 +68,32 @@ class LocalJudge:
         return len(self._context(COMPARE.format(question=question, first=first, second=second), COMPARE_OPENING))
 
     def compare(self, rows: Sequence[tuple[str, str, str]]) -> list[dict[str, float]]:
-        """Verdicts on (question, first answer, second answer).
+        """Verdicts on (question, first answer, second answer), as JSON records for judged rows.
 
-        Returns ``first``: probability that the first answer is better, averaged over both orders; ``shown_first``:
-        probability given to slot A, averaged over the orders (0.5 is no position bias); ``mass``: probability of
-        saying A or B at all.
+        Returns:
+            ``first``: probability that the first answer is better, averaged over both orders; ``shown_first``:
+            probability given to slot A, averaged over the orders (0.5 is no position bias); ``mass``: probability of
+            answering A or B at all.
         """
         both = [(q, a, b) for q, a, b in rows] + [(q, b, a) for q, a, b in rows]
         contexts = [self._context(COMPARE.format(question=q, first=a, second=b), COMPARE_OPENING) for q, a, b in both]
         answers = self._ask(contexts, COMPARE_OPENING, (" A", " B"))
         count = len(rows)
-        out = []
-        for i in range(count):
-            (forward, mass_1), (backward, mass_2) = answers[i], answers[count + i]
-            out.append(
-                {
-                    "first": (forward[0] + backward[1]) / 2,
-                    "shown_first": (forward[0] + backward[0]) / 2,
-                    "mass": (mass_1 + mass_2) / 2,
-                }
-            )
-        return out
+        return [
+            {
+                "first": (forward.shares[0] + backward.shares[1]) / 2,
+                "shown_first": (forward.shares[0] + backward.shares[0]) / 2,
+                "mass": (forward.mass + backward.mass) / 2,
+            }
+            for forward, backward in zip(answers[:count], answers[count:], strict=True)
+        ]
 
     def rate(self, rows: Sequence[tuple[str, str, str]]) -> list[dict[str, float]]:
-        """Expected rating from 1 to 9 of (question, answer, reference or an empty string), and ``mass``."""
+        """Ratings of (question, answer, reference or an empty string), as JSON records for judged rows.
+
+        Returns:
+            ``rating``: expected rating from 1 to 9; ``mass``: probability of answering with a rating at all.
+        """
         contexts = []
         for question, answer, reference in rows:
             shown = REFERENCE.format(reference=reference) if reference else ""

@@ -24,7 +24,7 @@ VERSION = 1
 
 
 def identity(model: str) -> dict[str, Any]:
-    """What identifies the local judge: its weights (a stage key), its prompts, its orders and how it answers."""
+    """The local judge's identity, a JSON record: weights (a stage key), prompts, orders and how it answers."""
     prompts = [SYSTEM, COMPARE, RATE, REFERENCE, COMPARE_OPENING, RATE_OPENING, list(SCALE)]
     return {
         "kind": "local log-probability",

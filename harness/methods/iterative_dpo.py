@@ -39,12 +39,12 @@ class IterativeDPO(Method):
 
     def train(self, context: TrainContext) -> Path | None:
         """Train all rounds."""
-        from harness.answer.chat import render, turns
+        from harness.answer.chat import messages_of, render
         from harness.train.rounds import Rounds, train_rounds
 
         c = self.config
         rounds = Rounds(c.rounds, c.prompts, c.reference, c.begin)
-        asked = {name: render(context.tokenizer, turns(p)) for name, p in context.prompts.items()}
+        asked = {name: render(context.tokenizer, messages_of(p)) for name, p in context.prompts.items()}
         rows = [{"id": name, "prompt_ids": ids} for name, ids in asked.items()]
         return train_rounds(context, rounds, c.beta or context.train.beta, rows, self.pairs)
 

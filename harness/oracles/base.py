@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.answer.chat import Prompt
+
 if TYPE_CHECKING:
     from harness.store.row_cache import RowCache
-
-Row = dict[str, Any]
 
 
 class OracleOptions(BaseModel):
@@ -20,11 +20,27 @@ class OracleOptions(BaseModel):
 
 
 class Oracle:
-    """Base class of oracles: ``score`` for one that rates answers, ``prefer`` for one that compares them.
+    """Base class of oracles.
 
-    ``pairwise`` oracles override ``prefer`` alone, and ask both orders of each pair. ``unit`` stands in the heading of
-    the reward. ``cache``, where a run sets it, keeps paid answers over a kill; ``attach`` meters a model that the
-    oracle loads.
+    **To implement**, in this order:
+
+    1. ``name`` and ``summary``: how recipes and listings call it.
+    2. :meth:`score`, for an oracle that rates single answers; or ``pairwise = True`` and :meth:`prefer`, for one that
+       compares two answers. A pairwise oracle asks about both orders of each pair and has no :meth:`score`.
+
+    **Optional**, in the order in which authors have wanted them:
+
+    * ``Options``: settings that a recipe may give.
+    * ``unit``: the word for its rewards in the headings of tables.
+    * ``version``: raise it when the code changes an answer.
+    * :meth:`identity`: override it if the options say too much (an API key's variable) or too little (a model's
+      folder, whose files may change).
+    * :meth:`ready`: fail early if it could not answer later.
+
+    A run sets two attributes that an oracle may use:
+
+    * ``cache``: keeps answers that cost something, so that a run that is started again does not pay twice.
+    * ``attach``: pass a model that the oracle loads through it, so that the model's work is metered.
     """
 
     name: ClassVar[str]
@@ -39,19 +55,29 @@ class Oracle:
         self.cache: RowCache | None = None
         self.attach: Callable[[Any], Any] = lambda model: model
 
-    def identity(self) -> dict[str, Any]:
-        """Everything that decides its answers; part of every key that depends on them. Cheap: no model is loaded."""
-        return {"oracle": self.name, "version": self.version, **self.options.model_dump(mode="json")}
-
-    def ready(self) -> None:
-        """Fail now if it could not answer later; called before anything is trained."""
-
-    def score(self, rows: Sequence[Row], texts: Sequence[str]) -> list[float]:
+    def score(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         """Reward of each text as an answer to the prompt of its row (``prompt`` and what the task adds)."""
         raise NotImplementedError
 
-    def prefer(self, rows: Sequence[Row], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
-        """Probability that the first answer is better, NaN where there is no verdict; here 1, 0, or 0.5 for equal
-        scores."""
+    def prefer(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+        """Probability that the first answer is better, for each pair. The default compares scores: 1, 0, or 0.5 if
+        they are equal.
+
+        Args:
+            rows: the prompt of each pair.
+            firsts: one answer to each prompt.
+            seconds: another answer to each prompt.
+
+        Returns:
+            Probabilities in [0, 1]; NaN where there is no verdict.
+        """
         scores = self.score([*rows, *rows], [*firsts, *seconds])
         return [0.5 + 0.5 * ((a > b) - (a < b)) for a, b in zip(scores[: len(rows)], scores[len(rows) :], strict=True)]
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides its answers, as JSON. It is part of every key that depends on them, and must be
+        cheap: no model is loaded."""
+        return {"oracle": self.name, "version": self.version, **self.options.model_dump(mode="json")}
+
+    def ready(self) -> None:
+        """Raise an error now if it could not answer later. Called before anything is trained."""

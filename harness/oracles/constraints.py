@@ -1,7 +1,7 @@
 """Gold reward: the share of checkable format constraints that an answer meets.
 
-A prompt is a short question followed by two constraints. Both are chosen by the prompt's id, so a prompt is the same
-in every run; the reward is exact, free and needs no model.
+A prompt is a short question followed by two constraints. The prompt's id determines both, so a prompt is the same in
+every run. The reward is exact and free, and needs no model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from harness.oracles.base import Oracle, Row
+from harness.answer.chat import Prompt
+from harness.oracles.base import Oracle
 from sail.noise import uniforms
 
 Split = Literal["train", "eval"]
@@ -22,7 +23,11 @@ Split = Literal["train", "eval"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of constraint: ``{}`` in the text stands for the argument, one of ``values``."""
+    """A kind of constraint.
+
+    ``{}`` in the text stands for the argument, one of ``values``. ``check`` takes an answer and the argument. The two
+    constraints of a prompt are of different families.
+    """
 
     family: str
     text: str
@@ -35,10 +40,10 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+(?:'[a-z]+)*", text.lower().replace("\u2019", "'"))
 
 
-def sentences(text: str) -> int:
+def count_sentences(text: str) -> int:
     """Number of sentences: stretches that end with ., ! or ? and a possible quote; 0 if the last one does not end."""
-    ended = re.findall(r"[^.!?]*[A-Za-z0-9][^.!?]*[.!?]+[\"')\]]*", re.sub(r"(\d)\.(\d)", r"\1\2", text.strip()))
-    return len(ended) if re.search(r"[.!?][\"')\]]*$", text.strip()) else 0
+    complete = re.findall(r"[^.!?]*[A-Za-z0-9][^.!?]*[.!?]+[\"')\]]*", re.sub(r"(\d)\.(\d)", r"\1\2", text.strip()))
+    return len(complete) if re.search(r"[.!?][\"')\]]*$", text.strip()) else 0
 
 
 def _letters(text: str) -> str:
@@ -48,7 +53,7 @@ def _letters(text: str) -> str:
 KINDS: dict[str, Kind] = {
     "max_words": Kind("length", "Answer in at most {} words.", lambda t, n: len(words(t)) <= n, (10, 15, 20)),
     "max_characters": Kind("length", "Use at most {} characters.", lambda t, n: len(t.strip()) <= n, (80, 120)),
-    "one_sentence": Kind("length", "Write exactly one sentence.", lambda t, _: sentences(t) == 1),
+    "one_sentence": Kind("length", "Write exactly one sentence.", lambda t, _: count_sentences(t) == 1),
     "one_line": Kind("shape", "Write everything on one line.", lambda t, _: "\n" not in t.strip()),
     "lowercase": Kind("case", "Use only lowercase letters.", lambda t, _: _letters(t).islower()),
     "end_stop": Kind("ending", "End with a full stop.", lambda t, _: t.rstrip().endswith(".")),
@@ -66,13 +71,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def met(constraint: dict[str, Any], text: str) -> bool:
+def is_met(constraint: dict[str, Any], text: str) -> bool:
     """Whether an answer meets a constraint ``{"kind", "value"}``. An empty answer meets none."""
     return bool(words(text)) and KINDS[constraint["kind"]].check(text, constraint["value"])
 
 
 def constraints_for(prompt_id: str) -> list[dict[str, Any]]:
-    """Two constraints of different families, a pure function of the prompt's id."""
+    """Two constraints (``kind``, ``value``) of different families: a pure function of the prompt's id."""
     draws = uniforms(("constraints", prompt_id), 4)
     names = sorted(KINDS)
     first = names[int(draws[0] * len(names))]
@@ -83,19 +88,21 @@ def constraints_for(prompt_id: str) -> list[dict[str, Any]]:
 
 
 @cache
-def load_prompts(split: Split) -> list[dict[str, Any]]:
-    """All prompts of a split: ``id``, ``prompt`` (what the user says) and ``constraints``. Read once, not to be
-    changed: every key of a plan asks for them."""
+def load_prompts(split: Split) -> list[Prompt]:
+    """All prompts of a split: ``id``, ``prompt`` (the user's turn) and ``constraints``.
+
+    They are read once and shared by all callers (every key of a plan needs them), so do not change them.
+    """
     text = (files("harness.oracles") / "constraint_prompts" / f"{split}.jsonl").read_text(encoding="utf-8")
-    rows = []
+    prompts = []
     for line in text.split("\n"):
         if not line:
             continue
         item = json.loads(line)
         constraints = constraints_for(item["id"])
-        asked = " ".join(KINDS[c["kind"]].text.format(c["value"]) for c in constraints)
-        rows.append({"id": item["id"], "prompt": f"{item['question']} {asked}", "constraints": constraints})
-    return rows
+        instructions = " ".join(KINDS[c["kind"]].text.format(c["value"]) for c in constraints)
+        prompts.append({"id": item["id"], "prompt": f"{item['question']} {instructions}", "constraints": constraints})
+    return prompts
 
 
 class ConstraintOracle(Oracle):
@@ -105,9 +112,9 @@ class ConstraintOracle(Oracle):
     summary = "share of a prompt's checkable format constraints that the answer meets (gold reward)"
     unit = "share met"
 
-    def score(self, rows: Sequence[Row], texts: Sequence[str]) -> list[float]:
+    def score(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         """Scores of the texts as answers to the prompts ``rows`` (each with ``constraints``)."""
         return [
-            sum(met(c, text) for c in row["constraints"]) / len(row["constraints"])
+            sum(is_met(c, text) for c in row["constraints"]) / len(row["constraints"])
             for row, text in zip(rows, texts, strict=True)
         ]

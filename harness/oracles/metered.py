@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import combinations
+from typing import NamedTuple
 
+from harness.answer.chat import Prompt
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
-from harness.oracles.base import Oracle, Row
+from harness.oracles.base import Oracle
+
+
+class VersusBaseline(NamedTuple):
+    """Rewards of answers and of the baseline's answers, prompt by prompt; NaN where there is no verdict."""
+
+    rewards: list[float]
+    baseline_rewards: list[float]
 
 
 class MeteredOracle:
-    """An oracle whose calls are charged: one for each scored response, two (both orders) for each compared pair. With a
-    meter its time and forwards are charged as well, to ``phase``, or to the phase that is charged by name."""
+    """An oracle whose calls are charged: one for each scored response, two (both orders) for each compared pair.
+
+    Args:
+        oracle: answers the calls.
+        ledger: is charged with ``calls`` and ``undecided``.
+        meter: if given, time and forward passes are charged as well.
+        phase: phase of the ledger, unless the meter charges another one by name at the time.
+    """
 
     def __init__(self, oracle: Oracle, ledger: Ledger, meter: Meter | None = None, phase: str = "oracle") -> None:
         self._oracle, self._ledger, self._meter, self._phase = oracle, ledger, meter, phase
@@ -29,46 +45,58 @@ class MeteredOracle:
         return self._oracle.pairwise
 
     @contextmanager
-    def _asked(self, calls: int) -> Iterator[None]:
+    def _charged(self, calls: int) -> Iterator[None]:
         named = self._meter.current if self._meter else None
         with self._meter.phase(self._phase) if self._meter and named is None else nullcontext():
             yield
         self._ledger.add(named or self._phase, "calls", calls)
 
-    def score(self, rows: Sequence[Row], texts: Sequence[str]) -> list[float]:
-        """Scores of the texts as answers to the prompts ``rows``; not for pairwise oracles."""
-        with self._asked(len(texts)):
+    def score(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        """Reward of each text as an answer to the prompt of its row. Not for pairwise oracles."""
+        with self._charged(len(texts)):
             return self._oracle.score(rows, texts)
 
-    def prefer(self, rows: Sequence[Row], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
-        """Labels for training: the probability that the first answer is better, for each pair. One without a verdict
-        is a tie, and the ledger counts it as ``undecided``."""
-        found = self._compared(rows, firsts, seconds)
-        undecided = sum(p != p for p in found)
+    def prefer(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+        """Labels for training: the probability that the first answer is better, for each pair.
+
+        A pair without a verdict is a tie (0.5), and the ledger counts it as ``undecided``.
+
+        Args:
+            rows: the prompt of each pair.
+            firsts: one answer to each prompt.
+            seconds: another answer to each prompt.
+        """
+        probabilities = self._compare(rows, firsts, seconds)
+        undecided = sum(map(math.isnan, probabilities))
         if undecided:
             named = self._meter.current if self._meter else None
             self._ledger.add(named or self._phase, "undecided", undecided)
-        return [0.5 if p != p else p for p in found]
+        return [0.5 if math.isnan(p) else p for p in probabilities]
 
-    def _compared(self, rows: Sequence[Row], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
-        with self._asked(2 * len(rows)):
+    def _compare(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+        with self._charged(2 * len(rows)):
             return self._oracle.prefer(rows, firsts, seconds)
 
-    def rank(self, row: Row, texts: Sequence[str]) -> list[float]:
+    def rank(self, row: Prompt, texts: Sequence[str]) -> list[float]:
         """A number for each of several answers to one prompt: its score, or its mean win over the others."""
         if not self._oracle.pairwise:
             return self.score([row] * len(texts), texts)
         pairs = list(combinations(range(len(texts)), 2))
-        won = self.prefer([row] * len(pairs), [texts[i] for i, _ in pairs], [texts[j] for _, j in pairs])
+        wins = self.prefer([row] * len(pairs), [texts[i] for i, _ in pairs], [texts[j] for _, j in pairs])
         total = [0.0] * len(texts)
-        for (i, j), p in zip(pairs, won, strict=True):
-            total[i] += p
-            total[j] += 1 - p
+        for (i, j), probability in zip(pairs, wins, strict=True):
+            total[i] += probability
+            total[j] += 1 - probability
         return [value / (len(texts) - 1) for value in total]
 
-    def versus(self, rows: Sequence[Row], texts: Sequence[str], base: Sequence[str]) -> tuple[list[float], list[float]]:
-        """Rewards of the texts and of a baseline's: scores, or win shares against that baseline (it has 0.5); NaN where
-        there is no verdict."""
+    def versus(self, rows: Sequence[Prompt], texts: Sequence[str], baseline: Sequence[str]) -> VersusBaseline:
+        """Rewards of answers beside those of a baseline: scores, or win shares against the baseline (which has 0.5).
+
+        Args:
+            rows: the prompts.
+            texts: one answer to each prompt.
+            baseline: the baseline's answer to each prompt.
+        """
         if not self._oracle.pairwise:
-            return self.score(rows, texts), self.score(rows, base)
-        return self._compared(rows, texts, base), [0.5] * len(rows)
+            return VersusBaseline(self.score(rows, texts), self.score(rows, baseline))
+        return VersusBaseline(self._compare(rows, texts, baseline), [0.5] * len(rows))

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.answer.chat import turns
+from harness.answer.chat import Prompt, messages_of
 from harness.errors import UserError
-from harness.oracles.base import Oracle, OracleOptions, Row
+from harness.oracles.base import Oracle, OracleOptions
 
 
 class RewardModelOptions(OracleOptions):
@@ -32,13 +32,17 @@ class RewardModel(Oracle):
     options: RewardModelOptions
 
     def identity(self) -> dict[str, Any]:
-        """A directory counts by its files' contents, wherever it lies."""
+        """Identity of the checkpoint: of a directory the hash of its files, wherever it is."""
         from harness.answer.start_policy import start_stage
 
         return {"oracle": self.name, "version": self.version, "checkpoint": start_stage(self.options.model).key}
 
     def ready(self) -> None:
-        """Load the checkpoint."""
+        """Load the checkpoint.
+
+        Raises:
+            UserError: it cannot be loaded, or does not have exactly one output.
+        """
         _ = self._loaded
 
     @cached_property
@@ -64,37 +68,43 @@ class RewardModel(Oracle):
         model.config.pad_token_id = tokenizer.pad_token_id
         return self.attach(model.to("cuda" if torch.cuda.is_available() else "cpu").eval()), tokenizer
 
-    def score(self, rows: Sequence[Row], texts: Sequence[str]) -> list[float]:
-        """One logit an answer."""
+    def score(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
+        """The checkpoint's logit of each answer."""
         import torch
 
         model, tokenizer = self._loaded
-        ids = [each[: self.options.max_length] for each in self._encoded(rows, texts)]
+        ids = [each[: self.options.max_length] for each in self._conversations(rows, texts)]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        found = [0.0] * len(ids)
+        scores = [0.0] * len(ids)
         for start in range(0, len(order), self.options.batch_size):
-            part = order[start : start + self.options.batch_size]
-            batch = tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt").to(model.device)
+            indices = order[start : start + self.options.batch_size]
+            batch = tokenizer.pad({"input_ids": [ids[i] for i in indices]}, return_tensors="pt").to(model.device)
             with torch.no_grad():
                 logits = model(**batch).logits[:, 0].float().tolist()
-            for i, value in zip(part, logits, strict=True):
-                found[i] = value
-        return found
+            for i, value in zip(indices, logits, strict=True):
+                scores[i] = value
+        return scores
 
-    def lengths(self, rows: Sequence[Row], texts: Sequence[str]) -> list[int]:
-        """Tokens of each conversation; what lies beyond ``max_length`` is not seen."""
-        return [len(each) for each in self._encoded(rows, texts)]
+    def lengths(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[int]:
+        """Tokens of each conversation. The model does not see what is beyond ``max_length``."""
+        return [len(ids) for ids in self._conversations(rows, texts)]
 
-    def _encoded(self, rows: Sequence[Row], texts: Sequence[str]) -> list[list[int]]:
+    def _conversations(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[list[int]]:
         tokenizer = self._loaded[1]
-        return [conversation(tokenizer, r, t) for r, t in zip(rows, texts, strict=True)]
+        return [conversation_ids(tokenizer, r, t) for r, t in zip(rows, texts, strict=True)]
 
 
-def conversation(tokenizer: Any, row: Row, text: str) -> list[int]:
-    """Token ids of a prompt row with an answer, by the chat template; as plain text if the tokenizer has none."""
+def conversation_ids(tokenizer: Any, prompt: Prompt, answer: str) -> list[int]:
+    """Token ids of a prompt with an answer.
+
+    Args:
+        tokenizer: its chat template writes the conversation; without one, prompt and answer are plain text.
+        prompt: a row with ``prompt`` or ``messages``.
+        answer: the assistant's turn.
+    """
     if tokenizer.chat_template:
-        said = [*turns(row), {"role": "assistant", "content": text}]
-        ids: list[int] = tokenizer.apply_chat_template(said, return_dict=True)["input_ids"]
+        messages = [*messages_of(prompt), {"role": "assistant", "content": answer}]
+        ids: list[int] = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
         return ids
-    plain: list[int] = tokenizer(f"{row['prompt']}\n\n{text}")["input_ids"]
+    plain: list[int] = tokenizer(f"{prompt['prompt']}\n\n{answer}")["input_ids"]
     return plain

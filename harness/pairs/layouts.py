@@ -1,4 +1,4 @@
-"""Layouts of preference data: a row as it stands in a file becomes one :class:`Pair`. Pure; nothing is read here.
+"""Layouts of preference data: a row of a file becomes one :class:`PreferencePair`. Pure; nothing is read here.
 
 ``trl``: TRL's standard and conversational formats, the prompt explicit or implicit; ``ultrafeedback``: message lists
 that hold the prompt, with scores; ``pku-saferlhf``: two responses and the number of the better (or the safer) one;
@@ -12,26 +12,28 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from reprlib import repr as short
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
-from harness.store.user_files import HALF, Malformed, halved
+from harness.answer.chat import Messages
+from harness.store.user_files import LONE_SURROGATE, Malformed, has_lone_surrogate
 
-Row = Mapping[str, Any]
-
-Messages = list[dict[str, str]]
+RawRow = Mapping[str, Any]
+"""A row as its file holds it."""
 
 Label = Literal["better", "safer"]
+"""Which of PKU-SafeRLHF's two preferences counts."""
 
 ROLES = ("system", "user", "assistant")
 
 NO_PROMPT, EMPTY, EQUAL = "no shared prompt", "empty answers", "equal answers"
 
-ELSEWHERE = ("instruction", "question", "query", "input", "messages")
+PROMPT_LIKE_KEYS = ("instruction", "question", "query", "input", "messages")
+"""Keys that often hold the prompt where a row has no ``prompt``."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A preference: what was asked (messages, the last one of the user) and two answers, with their scores if known."""
+class PreferencePair:
+    """A prompt (messages, the last one of the user) and two answers to it, with their scores if known."""
 
     prompt: Messages
     chosen: str
@@ -39,27 +41,27 @@ class Pair:
     chosen_score: float | None = None
     rejected_score: float | None = None
 
-    def said(self) -> str:
-        """What the user said, all turns."""
+    def user_text(self) -> str:
+        """All turns of the user."""
         return "\n".join(m["content"] for m in self.prompt if m["role"] == "user")
 
-    def text(self) -> str:
-        """The prompt as one text: the user's words, or a transcript if there is more than one turn."""
+    def prompt_text(self) -> str:
+        """The prompt as one text: the user's turn, or a transcript if there are more turns."""
         if len(self.prompt) == 1:
             return self.prompt[0]["content"]
         return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in self.prompt)
 
 
 class Unusable(ValueError):  # noqa: N818
-    """A well-formed row that holds no preference; the message is the heading under which it is counted."""
+    """A well-formed row that holds no preference; the message is the reason under which it is counted."""
 
 
-def read_trl(row: Row, label: Label) -> Pair:
+def read_trl(row: RawRow, label: Label) -> PreferencePair:
     """TRL's preference formats: strings or message lists, with or without a ``prompt``."""
     chosen, rejected = _field(row, "chosen"), _field(row, "rejected")
     prompt = _field(row, "prompt") if row.get("prompt") is not None else None
     if isinstance(chosen, list) and isinstance(rejected, list):
-        return _conversational(prompt, _messages(chosen, "chosen"), _messages(rejected, "rejected"), row)
+        return _pair_of_conversations(prompt, _messages(chosen, "chosen"), _messages(rejected, "rejected"), row)
     if isinstance(chosen, list) or isinstance(rejected, list):
         raise Malformed("'chosen' and 'rejected' must be of one kind, both strings or both lists of messages")
     if isinstance(prompt, list):
@@ -69,7 +71,7 @@ def read_trl(row: Row, label: Label) -> Pair:
     return _pair([{"role": "user", "content": prompt}], chosen, rejected, row)
 
 
-def read_ultrafeedback(row: Row, label: Label) -> Pair:
+def read_ultrafeedback(row: RawRow, label: Label) -> PreferencePair:
     """UltraFeedback binarized: ``chosen`` and ``rejected`` are message lists with the prompt in front."""
     for key in ("chosen", "rejected"):
         if not isinstance(_field(row, key), list):
@@ -77,7 +79,7 @@ def read_ultrafeedback(row: Row, label: Label) -> Pair:
     return read_trl({k: v for k, v in row.items() if k != "prompt"}, label)
 
 
-def read_pku(row: Row, label: Label) -> Pair:
+def read_pku(row: RawRow, label: Label) -> PreferencePair:
     """PKU-SafeRLHF: ``response_0``, ``response_1`` and the number of the one that is preferred."""
     key = f"{label}_response_id"
     if key not in row:
@@ -89,34 +91,37 @@ def read_pku(row: Row, label: Label) -> Pair:
     return _pair([{"role": "user", "content": prompt}], answers[better], answers[1 - better], row)
 
 
-def read_hh(row: Row, label: Label) -> Pair:
+def read_hh(row: RawRow, label: Label) -> PreferencePair:
     """HH-RLHF: two transcripts that differ in the last assistant turn."""
-    return _conversational(None, transcript(_string(row, "chosen")), transcript(_string(row, "rejected")), row)
+    return _pair_of_conversations(
+        None, parse_transcript(_string(row, "chosen")), parse_transcript(_string(row, "rejected")), row
+    )
 
 
-READERS: dict[str, Callable[[Row, Label], Pair]] = {
+READERS: dict[str, Callable[[RawRow, Label], PreferencePair]] = {
     "trl": read_trl,
     "ultrafeedback": read_ultrafeedback,
     "pku-saferlhf": read_pku,
     "hh-rlhf": read_hh,
 }
+"""Readers by layout. Each raises :class:`Malformed` or :class:`Unusable`."""
 
 
-def detect(row: Row) -> str:
-    """The layout of a data set, from its first row.
+def detect_layout(row: RawRow) -> str:
+    """The layout of a data set, by the keys of its first row.
 
     Raises:
-        Malformed: the keys are those of no known layout.
+        Malformed: the keys fit no layout, or more than one.
     """
     if "response_0" in row and "response_1" in row:
         return "pku-saferlhf"
     if "chosen" not in row or "rejected" not in row:
-        found = ", ".join(sorted(map(str, row))) or "none"
-        raise Malformed(f"no layout is known with the keys {found}: rename them, or name it (data.format of a recipe)")
+        keys = ", ".join(sorted(map(str, row))) or "none"
+        raise Malformed(f"no layout is known with the keys {keys}: rename them, or name it (data.format of a recipe)")
     if isinstance(row["chosen"], str) and row.get("prompt") is None:
         if _TURN.match(row["chosen"]):
             return "hh-rlhf"
-        other = next((key for key in ELSEWHERE if key in row), None)
+        other = next((key for key in PROMPT_LIKE_KEYS if key in row), None)
         if other:
             raise Malformed(
                 f"there is {other!r} but no 'prompt': rename it (or, if 'chosen' and 'rejected' begin with the "
@@ -127,9 +132,18 @@ def detect(row: Row) -> str:
     return "trl"
 
 
-def extract_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """The common beginning of two strings, and what is left of each, cut as TRL's ``extract_prompt`` cuts: a space
-    before the first difference goes to the answers, and no answer is left empty.
+class PairTexts(NamedTuple):
+    """A prompt and two answers that follow it."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+def extract_prompt(chosen: str, rejected: str) -> PairTexts:
+    """Split two strings into their common beginning and the rest of each, as TRL's ``extract_prompt`` does.
+
+    A space before the first difference goes to the answers, and no answer is left empty.
 
     Raises:
         Unusable: they are equal, or share nothing.
@@ -142,7 +156,7 @@ def extract_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:
         cut -= 1
     if cut <= 0:
         raise Unusable(NO_PROMPT)
-    return chosen[:cut], chosen[cut:], rejected[cut:]
+    return PairTexts(chosen[:cut], chosen[cut:], rejected[cut:])
 
 
 _TURN = re.compile(r"\s*(Human|Assistant):")
@@ -150,7 +164,7 @@ _TURN = re.compile(r"\s*(Human|Assistant):")
 _TURNS = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
-def transcript(text: str) -> Messages:
+def parse_transcript(text: str) -> Messages:
     """Messages of a transcript: turns begin after an empty line with ``Human:`` or ``Assistant:``.
 
     Raises:
@@ -159,30 +173,30 @@ def transcript(text: str) -> Messages:
     first, *rest = _TURNS.split(text.lstrip("\n") if _TURN.match(text) else text)
     if first.strip() or not rest:
         raise Malformed("a transcript must begin with 'Human:' or 'Assistant:'")
-    roles = ("user" if who == "Human" else "assistant" for who in rest[::2])
-    return [{"role": role, "content": said.strip()} for role, said in zip(roles, rest[1::2], strict=True)]
+    roles = ("user" if speaker == "Human" else "assistant" for speaker in rest[::2])
+    return [{"role": role, "content": turn.strip()} for role, turn in zip(roles, rest[1::2], strict=True)]
 
 
-def _conversational(prompt: Any, chosen: Messages, rejected: Messages, row: Row) -> Pair:
-    """A pair from message lists: answers alone after an explicit prompt, or conversations that hold it."""
+def _pair_of_conversations(prompt: Any, chosen: Messages, rejected: Messages, row: RawRow) -> PreferencePair:
+    """A pair from message lists: answers that follow an explicit prompt, or whole conversations."""
     if isinstance(prompt, list):
-        before = _messages(prompt, "prompt")
-        chosen, rejected = [*before, *chosen], [*before, *rejected]
+        turns = _messages(prompt, "prompt")
+        chosen, rejected = [*turns, *chosen], [*turns, *rejected]
     elif isinstance(prompt, str) and len(chosen) == len(rejected) == 1:
-        asked = {"role": "user", "content": prompt}
-        chosen, rejected = [asked, *chosen], [asked, *rejected]
+        turn = {"role": "user", "content": prompt}
+        chosen, rejected = [turn, *chosen], [turn, *rejected]
     if not chosen or not rejected:
         raise Unusable(EMPTY)
     if chosen == rejected:
         raise Unusable(EQUAL)
     shared = chosen[:-1]
-    answered = chosen[-1]["role"] == rejected[-1]["role"] == "assistant"
-    if shared != rejected[:-1] or not answered or not shared or shared[-1]["role"] != "user":
+    both_answers = chosen[-1]["role"] == rejected[-1]["role"] == "assistant"
+    if shared != rejected[:-1] or not both_answers or not shared or shared[-1]["role"] != "user":
         raise Unusable(NO_PROMPT)
     return _pair(shared, chosen[-1]["content"], rejected[-1]["content"], row)
 
 
-def _pair(prompt: Messages, chosen: str, rejected: str, row: Row) -> Pair:
+def _pair(prompt: Messages, chosen: str, rejected: str, row: RawRow) -> PreferencePair:
     if not any(m["content"].strip() for m in prompt if m["role"] == "user"):
         raise Unusable(NO_PROMPT)
     if not chosen.strip() or not rejected.strip():
@@ -190,12 +204,12 @@ def _pair(prompt: Messages, chosen: str, rejected: str, row: Row) -> Pair:
     if chosen.strip() == rejected.strip():
         raise Unusable(EQUAL)
     for text in (*[m["content"] for m in prompt], chosen, rejected):
-        if halved(text):
-            raise Malformed(f"the text holds {HALF}")
-    return Pair(prompt, chosen, rejected, _score(row, "score_chosen"), _score(row, "score_rejected"))
+        if has_lone_surrogate(text):
+            raise Malformed(f"the text holds {LONE_SURROGATE}")
+    return PreferencePair(prompt, chosen, rejected, _score(row, "score_chosen"), _score(row, "score_rejected"))
 
 
-def _field(row: Row, key: str) -> str | list[Any]:
+def _field(row: RawRow, key: str) -> str | list[Any]:
     if key not in row:
         raise Malformed(f"the key {key!r} is missing")
     value = row[key]
@@ -204,7 +218,7 @@ def _field(row: Row, key: str) -> str | list[Any]:
     return value
 
 
-def _string(row: Row, key: str) -> str:
+def _string(row: RawRow, key: str) -> str:
     if key not in row:
         raise Malformed(f"the key {key!r} is missing")
     if not isinstance(row[key], str):
@@ -213,15 +227,15 @@ def _string(row: Row, key: str) -> str:
 
 
 def _messages(value: Any, key: str) -> Messages:
-    for place, message in enumerate(value):
+    for index, message in enumerate(value):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise Malformed(f"{key!r}, message {place}: an object with a 'role' and a text as 'content' is expected")
+            raise Malformed(f"{key!r}, message {index}: an object with a 'role' and a text as 'content' is expected")
         if message.get("role") not in ROLES:
-            raise Malformed(f"{key!r}, message {place}: the role {message.get('role')!r} is none of {', '.join(ROLES)}")
+            raise Malformed(f"{key!r}, message {index}: the role {message.get('role')!r} is none of {', '.join(ROLES)}")
     return [{"role": m["role"], "content": m["content"]} for m in value]
 
 
-def _score(row: Row, key: str) -> float | None:
+def _score(row: RawRow, key: str) -> float | None:
     value = row.get(key)
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Whether training prompts are evaluation prompts: equal but for case, space and punctuation, or nearly so. Pure."""
+"""Which training prompts are evaluation prompts: equal but for case, space and punctuation, or nearly so. Pure."""
 
 from __future__ import annotations
 
@@ -8,59 +8,66 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-RUN, NEAR = 13, 0.5
+RUN_LENGTH = 13
+"""Words of a run, as in the overlap analysis of GPT-3 (arXiv 2005.14165, appendix C)."""
 
-_ALONE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")  # written without spaces
+NEAR_SHARE = 0.5
+"""Share of common runs from which two texts count as nearly equal."""
+
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")  # scripts without spaces
 
 
-def normal(text: str) -> str:
+def normalised(text: str) -> str:
     """A text without case, punctuation and white space; itself if nothing else is in it."""
     return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
 
 
-def runs(normalised: str) -> set[tuple[str, ...]]:
-    """All runs of :data:`RUN` words, a Chinese or Japanese character being one; none of a shorter text."""
-    alone = _ALONE.search(normalised) is not None
-    words = _ALONE.sub(r" \g<0> ", normalised).split() if alone else normalised.split(" ")
-    return {tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1)}
+def word_runs(normalised_text: str) -> set[tuple[str, ...]]:
+    """All runs of :data:`RUN_LENGTH` words; a shorter text has none. A Chinese or Japanese character is a word."""
+    if _UNSPACED.search(normalised_text) is not None:
+        words = _UNSPACED.sub(r" \g<0> ", normalised_text).split()
+    else:
+        words = normalised_text.split(" ")
+    return {tuple(words[i : i + RUN_LENGTH]) for i in range(len(words) - RUN_LENGTH + 1)}
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Places of the texts that equal an evaluation text, that nearly do, and that share some run of words with one."""
+    """Indices of the texts that equal an evaluation text, that nearly do, and that only share some run with one."""
 
     equal: list[int]
     near: list[int]
     shared: list[int]
 
 
-def overlap(texts: Iterable[str], evaluation: Sequence[str]) -> Overlap:
+def find_overlap(texts: Iterable[str], evaluation: Sequence[str]) -> Overlap:
     """Compare texts with evaluation texts.
 
-    Nearly equal: at least half of the runs of 13 words of one of the two (n-grams as in arXiv 2005.14165, C) are in
-    the other. Fewer shared runs, such as an instruction that many prompts begin with, are told apart.
+    Two texts are nearly equal if at least half of the runs of one of them are in the other. Fewer common runs (an
+    instruction that many prompts begin with, say) are reported apart, as ``shared``.
     """
-    return _overlap(tuple(texts), tuple(evaluation))
+    return _find_overlap(tuple(texts), tuple(evaluation))
 
 
-@lru_cache(maxsize=16)  # each run of a comparison asks again
-def _overlap(texts: tuple[str, ...], evaluation: tuple[str, ...]) -> Overlap:
-    wanted = [normal(text) for text in evaluation]
-    known, sizes = set(wanted), []
-    places: dict[tuple[str, ...], list[int]] = {}
-    for place, text in enumerate(wanted):
-        found = runs(text)
-        sizes.append(len(found))
-        for run in found:
-            places.setdefault(run, []).append(place)
+@lru_cache(maxsize=16)  # every run of a comparison asks for the same texts
+def _find_overlap(texts: tuple[str, ...], evaluation: tuple[str, ...]) -> Overlap:
+    evaluation_texts = [normalised(text) for text in evaluation]
+    distinct = set(evaluation_texts)
+    run_counts: list[int] = []
+    texts_with_run: dict[tuple[str, ...], list[int]] = {}
+    for index, text in enumerate(evaluation_texts):
+        runs = word_runs(text)
+        run_counts.append(len(runs))
+        for run in runs:
+            texts_with_run.setdefault(run, []).append(index)
     equal, near, shared = [], [], []
-    for index, text in enumerate(map(normal, texts)):
-        if text in known:
+    for index, text in enumerate(map(normalised, texts)):
+        if text in distinct:
             equal.append(index)
             continue
-        own = runs(text) if places else set()
-        common = Counter(place for run in own for place in places.get(run, ()))
-        if any(n >= NEAR * min(len(own), sizes[place]) for place, n in common.items()):
+        runs = word_runs(text) if texts_with_run else set()
+        common = Counter(other for run in runs for other in texts_with_run.get(run, ()))
+        if any(count >= NEAR_SHARE * min(len(runs), run_counts[other]) for other, count in common.items()):
             near.append(index)
         elif common:
             shared.append(index)

@@ -7,20 +7,35 @@ the reference log-probabilities, since the start policy is the reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from harness.answer.chat import Prompt, render
 from harness.answer.policy import Policy
 from harness.oracles.metered import MeteredOracle
 from harness.recipe.recipe import DataSpec
+from harness.store.json_files import Row
 from sail.types import Completion, Request
 
 
-def best_and_worst(scores: Sequence[float]) -> tuple[int, int] | None:
+class BestAndWorst(NamedTuple):
+    """Indices into a list of scores."""
+
+    best: int
+    worst: int
+
+
+def best_and_worst(scores: Sequence[float]) -> BestAndWorst | None:
     """Indices of the highest and the lowest score, the first of equals; None if all are equal."""
     best = max(range(len(scores)), key=lambda i: (scores[i], -i))
     worst = min(range(len(scores)), key=lambda i: (scores[i], i))
-    return None if scores[best] == scores[worst] else (best, worst)
+    return None if scores[best] == scores[worst] else BestAndWorst(best, worst)
+
+
+class SampledPairs(NamedTuple):
+    """Rows of stored pairs, and the number of prompts that gave none because all their answers score the same."""
+
+    rows: list[Row]
+    ties: int
 
 
 def sample_pairs(
@@ -29,38 +44,50 @@ def sample_pairs(
     prompts: Sequence[Prompt],
     data: DataSpec,
     progress: Callable[[int], None] | None = None,
-) -> tuple[list[dict[str, Any]], int]:
-    """Best-against-worst pairs of ``data.samples`` answers a prompt, and how many prompts gave none (all equal)."""
-    encoded = [render(policy.tokenizer, [{"role": "user", "content": p["prompt"]}]) for p in prompts]
+) -> SampledPairs:
+    """One pair a prompt: the best of ``data.samples`` answers against the worst.
+
+    Args:
+        policy: the start policy; answers are sampled at temperature 1 and charged even if the cache holds them.
+        oracle: scores the answers (a pairwise one compares all of them).
+        prompts: rows with ``id`` and ``prompt``.
+        data: number of answers, their length and the seed.
+        progress: called with the number of new answers.
+    """
+    prompt_ids = [render(policy.tokenizer, [{"role": "user", "content": p["prompt"]}]) for p in prompts]
     requests = [
         Request(tuple(ids), data.max_new_tokens, 1.0, (data.seed, p["id"], "pairs", k))
-        for p, ids in zip(prompts, encoded, strict=True)
+        for p, ids in zip(prompts, prompt_ids, strict=True)
         for k in range(data.samples)
     ]
     answers = policy.sample(requests, progress, priced=True)
     rows, ties = [], 0
     for index, prompt in enumerate(prompts):
-        group = answers[index * data.samples : (index + 1) * data.samples]
-        scores = oracle.rank(prompt, [policy.text(a) for a in group])
-        picked = best_and_worst(scores)
-        if picked is None:
+        candidates = answers[index * data.samples : (index + 1) * data.samples]
+        scores = oracle.rank(prompt, [policy.text(answer) for answer in candidates])
+        selected = best_and_worst(scores)
+        if selected is None:
             ties += 1
             continue
-        rows.append(_row(prompt, encoded[index], group, scores, picked))
-    return rows, ties
+        rows.append(_row(prompt, prompt_ids[index], candidates, scores, selected))
+    return SampledPairs(rows, ties)
 
 
 def _row(
-    prompt: Prompt, ids: list[int], group: Sequence[Completion], scores: list[float], picked: tuple[int, int]
-) -> dict[str, Any]:
-    chosen, rejected = group[picked[0]], group[picked[1]]
+    prompt: Prompt,
+    prompt_ids: list[int],
+    candidates: Sequence[Completion],
+    scores: list[float],
+    selected: BestAndWorst,
+) -> Row:
+    chosen, rejected = candidates[selected.best], candidates[selected.worst]
     return {
         "id": prompt["id"],
-        "prompt_ids": ids,
+        "prompt_ids": prompt_ids,
         "chosen_ids": list(chosen.ids),
         "rejected_ids": list(rejected.ids),
-        "chosen_reward": scores[picked[0]],
-        "rejected_reward": scores[picked[1]],
+        "chosen_reward": scores[selected.best],
+        "rejected_reward": scores[selected.worst],
         "chosen_stopped": chosen.stopped,
         "rejected_stopped": rejected.stopped,
         "ref_chosen_logps": chosen.logp,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from harness.score.bootstrap import Interval, over_seeds, replicates, valued
-from harness.score.estimators import Array, column
+from harness.score.bootstrap import Interval, interval_over_seeds, replicates
+from harness.score.columns import Array, float_column, prompts_with_value
 from harness.score.results import Columns, Metric, RunResult
-from harness.score.verdicts import holm, verdict
+from harness.score.verdicts import Difference, compared_together
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,21 @@ class Column:
         return f"{self.metric.title} ({self.label})" if self.label else self.metric.title
 
 
+class SeedEstimates(NamedTuple):
+    """Estimates of K seeds: ``values`` (K,) and their bootstrap replicates ``samples`` (K, R)."""
+
+    values: Array
+    samples: Array
+
+
 @dataclass(frozen=True)
 class Cell:
-    """A method's value in a column: by seed (``seeds`` is None for an untrained policy), and over its seeds.
-    ``prompts``: those with a value, in the seed that has fewest."""
+    """A method's value in a column, over its seeds and by seed.
+
+    ``interval``: of the mean over seeds. ``values`` (K,), ``samples`` (K, R): of each seed, in the order of ``seeds``,
+    which is None for an untrained policy. ``ids``: the prompts. ``n_valid``, ``n_total``: summed over seeds.
+    ``prompts``: those with a value, in the seed that has fewest.
+    """
 
     interval: Interval
     values: Array
@@ -42,20 +54,14 @@ class Cell:
     n_total: int
     prompts: int
 
-    def rows(self, seeds: Sequence[int]) -> tuple[Array, Array]:
-        """Values (K,) and replicates (K, R) of the given seeds; an untrained policy is the same for each."""
-        index = [0] * len(seeds) if self.seeds is None else [self.seeds.index(seed) for seed in seeds]
-        return self.values[index], self.samples[index]
+    def places_of(self, seeds: Sequence[int]) -> list[int]:
+        """Where the given seeds stand among this cell's; an untrained policy is the same for each."""
+        return [0] * len(seeds) if self.seeds is None else [self.seeds.index(seed) for seed in seeds]
 
-
-@dataclass(frozen=True)
-class Compared:
-    """A paired difference, its p-value after Holm's correction over the methods compared in the column, and the
-    verdict in words."""
-
-    interval: Interval
-    p: float
-    words: str
+    def estimates_of(self, seeds: Sequence[int]) -> SeedEstimates:
+        """The estimates of the given seeds."""
+        places = self.places_of(seeds)
+        return SeedEstimates(self.values[places], self.samples[places])
 
 
 class Board:
@@ -63,30 +69,35 @@ class Board:
 
     def __init__(self, results: Sequence[RunResult]) -> None:
         self.results = list(results)
-        self.ok = [r for r in results if r.status == "ok"]
+        self.finished = [r for r in results if r.status == "ok"]
         self.reference = results[0].reference if results else "dpo"
         order = {"start": 0, self.reference: 1}
-        names = dict.fromkeys(r.method for r in self.ok)
+        names = dict.fromkeys(r.method for r in self.finished)
         self.methods = sorted(names, key=lambda m: (order.get(m, 2), m))
         self._cells: dict[tuple[str, str, str, str], Cell | None] = {}
 
-    def of(self, method: str) -> list[RunResult]:
+    def runs_of(self, method: str) -> list[RunResult]:
         """Finished runs of a method, by seed."""
-        return sorted((r for r in self.ok if r.method == method), key=lambda r: r.seed)
+        return sorted((r for r in self.finished if r.method == method), key=lambda r: r.seed)
 
     def columns(self, *, primary: bool | None = None, benchmark: str | None = None) -> list[Column]:
-        """Columns in the order in which the runs list them."""
-        found: dict[tuple[str, str, str], Column] = {}
-        for run in self.ok:
+        """Columns in the order in which the runs list them.
+
+        Args:
+            primary: only metrics that are primary, or only those that are not; all if it is None.
+            benchmark: only those of one benchmark.
+        """
+        columns: dict[tuple[str, str, str], Column] = {}
+        for run in self.finished:
             for b in run.benchmarks:
                 if benchmark is not None and b.benchmark != benchmark:
                     continue
                 for m in b.metrics:
                     if primary is None or m.primary == primary:
-                        bare = m.model_copy(update=_EMPTY)
-                        column = Column(b.benchmark, b.protocol_hash, b.label, bare)
-                        found.setdefault((b.benchmark, b.protocol_hash, m.name), column)
-        return list(found.values())
+                        without_value = m.model_copy(update=_NO_VALUE)
+                        column = Column(b.benchmark, b.protocol_hash, b.label, without_value)
+                        columns.setdefault((b.benchmark, b.protocol_hash, m.name), column)
+        return list(columns.values())
 
     def cell(self, method: str, column: Column) -> Cell | None:
         """A method's value in a column; None where it was not measured under that protocol."""
@@ -95,15 +106,15 @@ class Board:
             self._cells[key] = self._cell(method, column)
         return self._cells[key]
 
-    def _measured(self, method: str, shown: Column) -> Iterator[tuple[RunResult, Metric, Columns]]:
+    def _measured(self, method: str, column: Column) -> Iterator[tuple[RunResult, Metric, Columns]]:
         """Runs of a method that have a column, with their metric and its per-prompt columns; all on the same prompts
         as the first."""
         ids = None
-        for run in self.of(method):
-            scored = run.benchmark(shown.benchmark)
-            if scored is None or scored.protocol_hash != shown.protocol_hash:
+        for run in self.runs_of(method):
+            scored = run.benchmark(column.benchmark)
+            if scored is None or scored.protocol_hash != column.protocol_hash:
                 continue
-            metric = next((m for m in scored.metrics if m.name == shown.metric.name), None)
+            metric = next((m for m in scored.metrics if m.name == column.metric.name), None)
             if metric is None:
                 continue
             columns = scored.items[metric.estimator.group]
@@ -112,74 +123,88 @@ class Board:
                 yield run, metric, columns
 
     def _cell(self, method: str, column: Column) -> Cell | None:
-        parts, seeds, ids, valid, total = [], [], None, 0, 0
-        prompts = []
-        runs = self.of(method)
+        estimates, seeds, prompts, ids, valid, total = [], [], [], None, 0, 0
+        runs = self.runs_of(method)
         for run, metric, columns in self._measured(method, column):
             ids, valid, total = tuple(columns["id"]), valid + metric.n_valid, total + metric.n_total
-            parts.append(replicates(metric.estimator.kind, columns, metric.estimator.column))
-            prompts.append(valued(columns, metric.estimator.column))
+            estimates.append(replicates(metric.estimator.kind, columns, metric.estimator.column))
+            prompts.append(prompts_with_value(columns, metric.estimator.column))
             seeds.append(run.seed)
         if ids is None:
             return None
-        values, samples = np.array([value for value, _ in parts]), np.stack([s for _, s in parts])
-        fixed = len(runs) == 1 and runs[0].learning_rate is None
-        found = over_seeds(values, samples, min(prompts))
-        return Cell(found, values, samples, None if fixed else tuple(seeds), ids, valid, total, min(prompts))
+        values, samples = np.array([e.value for e in estimates]), np.stack([e.samples for e in estimates])
+        untrained = len(runs) == 1 and runs[0].learning_rate is None
+        interval = interval_over_seeds(values, samples, min(prompts))
+        return Cell(interval, values, samples, None if untrained else tuple(seeds), ids, valid, total, min(prompts))
 
     def difference(self, method: str, other: str, column: Column) -> Interval | None:
-        """Method minus other on the same prompts, in one joint draw, seed by seed over the seeds that both have; None
-        where they cannot be paired."""
+        """Method minus other on the same prompts, in one joint draw, seed by seed over the seeds that both have.
+
+        Args:
+            method: a row of the table.
+            other: the row to compare it with.
+            column: the metric.
+
+        Returns:
+            None where the two cannot be paired.
+        """
         a, b = self.cell(method, column), self.cell(other, column)
-        seeds = _shared(a, b)
+        seeds = _shared_seeds(a, b)
         if a is None or b is None or not seeds:
             return None
-        (x, xs), (y, ys) = a.rows(seeds), b.rows(seeds)
-        return over_seeds(x - y, xs - ys, min(a.prompts, b.prompts))
+        (x, xs), (y, ys) = a.estimates_of(seeds), b.estimates_of(seeds)
+        return interval_over_seeds(x - y, xs - ys, min(a.prompts, b.prompts))
 
-    def wins(self, method: str, other: str, shown: Column) -> Interval | None:
-        """Percent of prompts on which a method's value in a column is higher than another's, ties half: paired as
-        :meth:`difference`, seed by seed. None where they cannot be paired."""
-        a, b = self.cell(method, shown), self.cell(other, shown)
-        seeds = _shared(a, b)
+    def win_rate(self, method: str, other: str, column: Column) -> Interval | None:
+        """Percent of prompts on which a method's value is higher than another's, ties half: paired, seed by seed.
+
+        Args:
+            method: a row of the table.
+            other: the row to compare it with.
+            column: a metric that is the mean of per-prompt values.
+
+        Returns:
+            None where the two cannot be paired.
+        """
+        a, b = self.cell(method, column), self.cell(other, column)
+        seeds = _shared_seeds(a, b)
         if a is None or b is None or not seeds:
             return None
-        gaps = self._by_prompt(method, shown, a, seeds) - self._by_prompt(other, shown, b, seeds)
-        parts = [replicates("percent", {"id": a.ids, "won": 0.5 + 0.5 * np.sign(gap)}, "won") for gap in gaps]
-        values, samples = np.array([value for value, _ in parts]), np.stack([s for _, s in parts])
-        return over_seeds(values, samples, min(a.prompts, b.prompts))
+        gaps = self._by_prompt(method, column, a, seeds) - self._by_prompt(other, column, b, seeds)
+        estimates = [replicates("percent", {"id": a.ids, "won": 0.5 + 0.5 * np.sign(gap)}, "won") for gap in gaps]
+        values, samples = np.array([e.value for e in estimates]), np.stack([e.samples for e in estimates])
+        return interval_over_seeds(values, samples, min(a.prompts, b.prompts))
 
-    def _by_prompt(self, method: str, shown: Column, cell: Cell, seeds: Sequence[int]) -> Array:
-        """Per-prompt values of a metric that is the mean of a column, shape (K, prompts), as :meth:`Cell.rows`."""
-        found = [column(columns, metric.estimator.column) for _, metric, columns in self._measured(method, shown)]
-        return np.stack(found)[[0] * len(seeds) if cell.seeds is None else [cell.seeds.index(s) for s in seeds]]
+    def _by_prompt(self, method: str, column: Column, cell: Cell, seeds: Sequence[int]) -> Array:
+        """Per-prompt values of a metric that is the mean of a column, shape (K, prompts), for the given seeds."""
+        values = [
+            float_column(columns, metric.estimator.column) for _, metric, columns in self._measured(method, column)
+        ]
+        return np.stack(values)[cell.places_of(seeds)]
 
-    def compared(self, other: str, column: Column) -> dict[str, Compared]:
+    def comparisons_with(self, other: str, column: Column) -> dict[str, Difference]:
         """Every other method that can be paired with ``other`` in a column: one family of comparisons."""
         paired = {m: self.difference(m, other, column) for m in self.methods if m != other}
-        found = {m: d for m, d in paired.items() if d is not None and d.known}
-        adjusted = holm([d.p for d in found.values()])
-        return {
-            m: Compared(d, p, verdict(d, column.metric.better, p))
-            for (m, d), p in zip(found.items(), adjusted, strict=True)
-        }
+        measured = {m: d for m, d in paired.items() if d is not None and d.has_value}
+        family = compared_together(list(measured), list(measured.values()), column.metric.better)
+        return {difference.model: difference for difference in family}
 
     def detectable(self, column: Column, other: str) -> float | None:
         """Minimum detectable difference to ``other``: paired, the median over methods; unpaired while there is none."""
-        found = [self.difference(m, other, column) for m in self.methods if m not in (other, "start")]
-        sizes = [d.mdd for d in found if d is not None and np.isfinite(d.error) and d.error > 0]
+        paired = [self.difference(m, other, column) for m in self.methods if m not in (other, "start")]
+        sizes = [d.mdd for d in paired if d is not None and np.isfinite(d.error) and d.error > 0]
         if not sizes:  # nothing to pair with yet: as if the two models were independent
             alone = [c.interval.mdd * 2**0.5 for m in self.methods if (c := self.cell(m, column))]
             sizes = [size for size in alone if np.isfinite(size) and size > 0]
         return float(np.median(sizes)) if sizes else None
 
 
-def _shared(a: Cell | None, b: Cell | None) -> list[int]:
+def _shared_seeds(a: Cell | None, b: Cell | None) -> list[int]:
     """Seeds that two cells on the same prompts share ([0] for two untrained policies); none if they do not pair."""
     if a is None or b is None or a.ids != b.ids:
         return []
-    own = [cell.seeds for cell in (a, b) if cell.seeds is not None]
-    return sorted(set(own[0]).intersection(*own[1:])) if own else [0]
+    trained = [cell.seeds for cell in (a, b) if cell.seeds is not None]
+    return sorted(set(trained[0]).intersection(*trained[1:])) if trained else [0]
 
 
-_EMPTY: dict[str, object] = {"value": None, "low": None, "high": None, "mdd": None, "n_valid": 0, "n_total": 0}
+_NO_VALUE: dict[str, object] = {"value": None, "low": None, "high": None, "mdd": None, "n_valid": 0, "n_total": 0}

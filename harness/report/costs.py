@@ -1,16 +1,16 @@
-"""What each method spent: every axis of a budget, where it went, and what it would cost in money."""
+"""The section of a leaderboard page on costs: spending on every axis of a budget, by purpose, and in money."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.budget.ledger import AXES, FLOPS, Ledger
 from harness.report.board import Board
-from harness.report.text import grid
+from harness.report.text import markdown_table
 from harness.score.results import RunResult
 
-Spent = Callable[[RunResult], float]
+SpendingOf = Callable[[RunResult], float]
 TITLES = {"flops": "FLOPs"}
 
 
@@ -30,21 +30,23 @@ def _number(axis: str, value: float, sign: str = "") -> str:
 def budget_line(budget: dict[str, Any]) -> str:
     """What the matched axis means, its caps, and whether the stored pairs are free."""
     caps = "".join(f", capped at {amount(axis, limit)}" for axis, limit in budget.get("caps", {}).items())
-    told = f"**Budget** `{budget['name']}`, version {budget.get('version', 1)}: {AXES[budget['axis']]}{caps}."
+    line = f"**Budget** `{budget['name']}`, version {budget.get('version', 1)}: {AXES[budget['axis']]}{caps}."
     if budget.get("free_data"):
-        told += " The recipe declares the stored pairs **free**: they count towards no axis."
-    return told
+        line += " The recipe declares the stored pairs **free**: they count towards no axis."
+    return line
 
 
 def _ledger(run: RunResult) -> Ledger:
     return Ledger.load(run.ledger)
 
 
-def _on(axis: str) -> Spent:
+def _on_axis(axis: str) -> SpendingOf:
     return lambda run: _ledger(run).spent(axis, free_data=bool(run.budget.get("free_data")))
 
 
-def _sum(quantities: Sequence[str], *phases: str, search: bool = False) -> Spent:
+def _sum(quantities: Sequence[str], *phases: str, search: bool = False) -> SpendingOf:
+    """Reads the sum of some quantities of some phases from a run's ledger, or from that of its search."""
+
     def read(run: RunResult) -> float:
         spent = (run.tuning_ledger if search else run.ledger).get("phases", {})
         return float(sum(spent.get(phase, {}).get(q, 0) for phase in phases for q in quantities))
@@ -63,51 +65,59 @@ def _money(run: RunResult) -> float:
     return total
 
 
-DETAILS: tuple[tuple[str, Spent, str], ...] = (
-    ("stored pairs used", _sum(["pairs"], "data"), ",.0f"),
-    ("FLOPs: stored pairs", _sum(FLOPS, "data"), ".2g"),
-    ("FLOPs: train forward", _sum(["forward_flops"], "train"), ".2g"),
-    ("FLOPs: train backward", _sum(["backward_flops"], "train"), ".2g"),
-    ("FLOPs: reference", _sum(FLOPS, "reference"), ".2g"),
-    ("FLOPs: sampling, prefill", _sum(["prefill_flops"], "generate"), ".2g"),
-    ("FLOPs: sampling, decode", _sum(["decode_flops"], "generate"), ".2g"),
-    ("FLOPs: oracle", _sum(FLOPS, "oracle"), ".2g"),
-    ("reference tokens", _sum(["tokens"], "reference"), ",.0f"),
-    ("seconds: stored pairs", _sum(["seconds"], "data"), ",.0f"),
-    ("seconds: loading", _sum(["seconds"], "setup"), ",.0f"),
-    ("seconds: training", _sum(["seconds"], "train"), ",.0f"),
-    ("seconds: reference", _sum(["seconds"], "reference"), ",.0f"),
-    ("seconds: sampling", _sum(["seconds"], "generate"), ",.0f"),
-    ("seconds: oracle", _sum(["seconds"], "oracle"), ",.0f"),
-    ("wall seconds of training", _sum(["seconds"], "wall"), ",.0f"),
-    ("search: FLOPs", _sum(FLOPS, "train", "reference", "generate", "eval", search=True), ".2g"),
-    ("search: trained tokens", _sum(["tokens"], "train", search=True), ",.0f"),
-    ("search: generated tokens", _sum(["generated"], "generate", "eval", search=True), ",.0f"),
-    ("search: oracle calls", _sum(["calls"], "oracle", search=True), ",.0f"),
-    ("search: seconds", _sum(["seconds"], "train", "reference", "generate", "eval", search=True), ",.0f"),
-    ("evaluation seconds", _sum(["seconds"], "eval"), ",.0f"),
-    ("labels without a verdict", _sum(["undecided"], "data", "oracle"), ",.0f"),
-    ("judge calls", _sum(["calls"], "judge"), ",.0f"),
-    ("judge seconds", _sum(["seconds"], "judge"), ",.0f"),
-    ("peak memory GiB", lambda run: float(run.ledger["peak_memory_bytes"]) / 2**30, ".1f"),
+class Detail(NamedTuple):
+    """A row of the detailed table: its title, how to read it from a run, and the format of the number."""
+
+    title: str
+    read: SpendingOf
+    form: str
+
+
+DETAILS = (
+    Detail("stored pairs used", _sum(["pairs"], "data"), ",.0f"),
+    Detail("FLOPs: stored pairs", _sum(FLOPS, "data"), ".2g"),
+    Detail("FLOPs: train forward", _sum(["forward_flops"], "train"), ".2g"),
+    Detail("FLOPs: train backward", _sum(["backward_flops"], "train"), ".2g"),
+    Detail("FLOPs: reference", _sum(FLOPS, "reference"), ".2g"),
+    Detail("FLOPs: sampling, prefill", _sum(["prefill_flops"], "generate"), ".2g"),
+    Detail("FLOPs: sampling, decode", _sum(["decode_flops"], "generate"), ".2g"),
+    Detail("FLOPs: oracle", _sum(FLOPS, "oracle"), ".2g"),
+    Detail("reference tokens", _sum(["tokens"], "reference"), ",.0f"),
+    Detail("seconds: stored pairs", _sum(["seconds"], "data"), ",.0f"),
+    Detail("seconds: loading", _sum(["seconds"], "setup"), ",.0f"),
+    Detail("seconds: training", _sum(["seconds"], "train"), ",.0f"),
+    Detail("seconds: reference", _sum(["seconds"], "reference"), ",.0f"),
+    Detail("seconds: sampling", _sum(["seconds"], "generate"), ",.0f"),
+    Detail("seconds: oracle", _sum(["seconds"], "oracle"), ",.0f"),
+    Detail("wall seconds of training", _sum(["seconds"], "wall"), ",.0f"),
+    Detail("search: FLOPs", _sum(FLOPS, "train", "reference", "generate", "eval", search=True), ".2g"),
+    Detail("search: trained tokens", _sum(["tokens"], "train", search=True), ",.0f"),
+    Detail("search: generated tokens", _sum(["generated"], "generate", "eval", search=True), ",.0f"),
+    Detail("search: oracle calls", _sum(["calls"], "oracle", search=True), ",.0f"),
+    Detail("search: seconds", _sum(["seconds"], "train", "reference", "generate", "eval", search=True), ",.0f"),
+    Detail("evaluation seconds", _sum(["seconds"], "eval"), ",.0f"),
+    Detail("labels without a verdict", _sum(["undecided"], "data", "oracle"), ",.0f"),
+    Detail("judge calls", _sum(["calls"], "judge"), ",.0f"),
+    Detail("judge seconds", _sum(["seconds"], "judge"), ",.0f"),
+    Detail("peak memory GiB", lambda run: float(run.ledger["peak_memory_bytes"]) / 2**30, ".1f"),
 )
 
 
-def costs(board: Board) -> str:
-    """The section of the page."""
+def costs_section(board: Board) -> str:
+    """What each method spent, the mean over its seeds."""
     if not board.methods:
         return ""
     matched = board.results[0].budget["axis"]
-    axes = [a for a in AXES if a == matched or any(_on(a)(r) for r in board.ok)]
+    axes = [a for a in AXES if a == matched or any(_on_axis(a)(r) for r in board.finished)]
     header = ["method", *[f"**{_title(a)}** (matched)" if a == matched else _title(a) for a in axes]]
     rows = []
     for method in board.methods:
-        runs = board.of(method)
-        row = [_number(axis, sum(map(_on(axis), runs)) / len(runs)) for axis in axes]
-        rows.append([f"`{method}`", *row, _over(runs, matched), _ended(runs, matched)])
-    parts = [
+        runs = board.runs_of(method)
+        row = [_number(axis, sum(map(_on_axis(axis), runs)) / len(runs)) for axis in axes]
+        rows.append([f"`{method}`", *row, _overshoot(runs, matched), _ended_by(runs, matched)])
+    paragraphs = [
         "## Cost",
-        grid([*header, "over (+) or under (−) the limit", "ended by"], rows),
+        markdown_table([*header, "over (+) or under (−) the limit", "ended by"], rows),
         "Mean over seeds, from the ledger. A run stops at the first step boundary at or beyond the limit; it never "
         "buys half a step. The stored pairs are paid for by whoever uses them, at their first use: the answers sampled "
         "for them, and the labels of all of those. FLOPs are counted from the shapes that passed through the model. "
@@ -115,15 +125,16 @@ def costs(board: Board) -> str:
         "the pairs spent nothing on the matched axis, or the method stopped early.",
         _details(board),
     ]
-    if any(run.ledger["phases"].get("data") and "bought" not in run.ledger for run in board.ok):
-        parts.append(
+    if any(run.ledger["phases"].get("data") and "bought" not in run.ledger for run in board.finished):
+        paragraphs.append(
             "These results are of an earlier version, which charged the sampling of all stored pairs, the held-out "
             "ones included, to every method, and counted no FLOPs."
         )
-    return "\n\n".join(parts)
+    return "\n\n".join(paragraphs)
 
 
-def _over(runs: Sequence[RunResult], axis: str) -> str:
+def _overshoot(runs: Sequence[RunResult], axis: str) -> str:
+    """How far the run that missed the limit most was from it."""
     trained = [r for r in runs if r.learning_rate is not None]
     if not trained:
         return ""
@@ -132,22 +143,22 @@ def _over(runs: Sequence[RunResult], axis: str) -> str:
     return f"{_number(axis, most.overshoot, '+')} ({share:+.1f}%)".replace("-", "−")
 
 
-def _ended(runs: Sequence[RunResult], axis: str) -> str:
-    """The limit that ended the runs, if it is not simply the matched one."""
+def _ended_by(runs: Sequence[RunResult], axis: str) -> str:
+    """What ended the runs: the matched limit, a cap on another axis, or the runs themselves."""
     trained = [r for r in runs if r.learning_rate is not None]
-    found = sorted({r.stopped_by or (axis if r.overshoot >= 0 else "") for r in trained})
-    told = {axis: "the limit", "": "itself"}
-    return ", ".join(told.get(name, f"**cap on {name}**") for name in found)
+    reasons = sorted({r.stopped_by or (axis if r.overshoot >= 0 else "") for r in trained})
+    words = {axis: "the limit", "": "itself"}
+    return ", ".join(words.get(reason, f"**cap on {reason}**") for reason in reasons)
 
 
 def _details(board: Board) -> str:
-    shown = [d for d in DETAILS if any(d[1](r) for r in board.ok)]
-    priced = next((r.prices for r in board.ok if r.prices), None)
+    shown = [d for d in DETAILS if any(d.read(r) for r in board.finished)]
+    priced = next((r.prices for r in board.finished if r.prices), None)
     if priced:
-        shown.append((f"money, {priced['currency']}", _money, ",.4f"))
+        shown.append(Detail(f"money, {priced['currency']}", _money, ",.4f"))
     rows = []
     for title, read, form in shown:
-        values = [[read(r) for r in board.of(method)] for method in board.methods]
+        values = [[read(r) for r in board.runs_of(method)] for method in board.methods]
         rows.append([title, *[f"{sum(v) / len(v):{form}}" if any(v) else "" for v in values]])
     note = (
         "*Search*: the trials not kept, and scoring all trials. The start policy's answers as a baseline are charged "
@@ -157,4 +168,4 @@ def _details(board: Board) -> str:
     if priced:
         prices = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in priced.items() if k != "currency" and v)
         note += f" Money: {prices} ({priced['currency']}); training, search, evaluation and judge together."
-    return "### Where it went\n\n" + grid(["", *[f"`{m}`" for m in board.methods]], rows) + "\n\n" + note
+    return "### Where it went\n\n" + markdown_table(["", *[f"`{m}`" for m in board.methods]], rows) + "\n\n" + note

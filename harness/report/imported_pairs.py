@@ -1,4 +1,4 @@
-"""What the page says of pairs that somebody brought: where from, what was left out, what overlaps."""
+"""The paragraph of a leaderboard page on imported pairs: where they are from, what was left out, what overlaps."""
 
 from __future__ import annotations
 
@@ -6,44 +6,49 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def data_line(data: Mapping[str, Any]) -> str:
-    """One paragraph; "" for pairs that were sampled from the start policy."""
+def data_paragraph(data: Mapping[str, Any]) -> str:
+    """The paragraph; "" for pairs that were sampled from the start policy.
+
+    ``data`` is the JSON record of the pairs in a result file.
+    """
     if "source" not in data:
         return ""
     files = [_file(part, data["files"][part], data["source"][part]) for part in ("train", "test")]
     kept = [
-        f"{data['train']['pairs']} training pairs{_lost(data['train'])}",
-        f"{data['heldout']['pairs']} held-out pairs{_lost(data['heldout'])}",
-        f"{data['tune']['prompts']} tuning prompts{_lost(data['tune'])}",
-        f"{data['eval']['prompts']} evaluation prompts{_lost(data['eval'])}",
+        f"{data['train']['pairs']} training pairs{_left_out(data['train'])}",
+        f"{data['heldout']['pairs']} held-out pairs{_left_out(data['heldout'])}",
+        f"{data['tune']['prompts']} tuning prompts{_left_out(data['tune'])}",
+        f"{data['eval']['prompts']} evaluation prompts{_left_out(data['eval'])}",
     ]
-    told = (
+    paragraph = (
         "**Data**: the pairs came with the recipe; nobody was asked for a label here and none is charged, only their "
         f"log-probabilities under the start policy. {' '.join(files)} Used: {', '.join(kept)}."
     )
-    return f"{told}{_overlaps(data.get('overlap', {}), data['files']['train'])}"
+    return f"{paragraph}{_overlaps(data.get('overlap', {}), data['files']['train'])}"
 
 
 def _file(part: str, counts: Mapping[str, Any], source: Mapping[str, str]) -> str:
     where = source.get("hub") or f"sha256 {source['sha256'][:16]}"
     name = "Training" if part == "train" else "Test"
     return (
-        f"{name} file (`{where}`, {counts['format']}): {counts['rows']} rows, {_counted(counts['left_out'])} left out."
+        f"{name} file (`{where}`, {counts['format']}): {counts['rows']} rows, {_counts(counts['left_out'])} left out."
     )
 
 
-def _lost(counts: Mapping[str, Any]) -> str:
-    return f" ({_counted(counts['left_out'])})" if counts["left_out"] else ""
+def _left_out(counts: Mapping[str, Any]) -> str:
+    return f" ({_counts(counts['left_out'])})" if counts["left_out"] else ""
 
 
-def _counted(counts: Mapping[str, int]) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {why}" for why, count in counts.items()) or "none"
 
 
 def _overlaps(benchmarks: Mapping[str, Mapping[str, int]], train: Mapping[str, Any]) -> str:
     """Contamination that was found and kept: runs of words shared with this test file, prompts of other benchmarks."""
-    found = [
+    overlaps = [
         f"{name} {o['equal']} equal, {o['near']} nearly, {o['shared']} by 13 words" for name, o in benchmarks.items()
     ]
-    noted = f" Kept and noted: {_counted(train['kept'])}." if train["kept"] else ""
-    return noted + (f" Training prompts that are prompts of other benchmarks: {'; '.join(found)}." if found else "")
+    noted = f" Kept and noted: {_counts(train['kept'])}." if train["kept"] else ""
+    return noted + (
+        f" Training prompts that are prompts of other benchmarks: {'; '.join(overlaps)}." if overlaps else ""
+    )

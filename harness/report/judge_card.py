@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.report.text import grid, number
-from harness.score.results import CardSection, JudgeCard, Metric
+from harness.report.rich_table import rich_table
+from harness.report.text import format_number, markdown_table
+from harness.score.judge_cards import CardSection, JudgeCard
+from harness.score.results import Metric
 
-COIN = {"agreement", "single_agreement", "agreement_longer", "agreement_shorter", "first_slot", "longer"}
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COIN_FIGURES = {"agreement", "single_agreement", "agreement_longer", "agreement_shorter", "first_slot", "longer"}
 SENTENCES = {
     "agreement": "It picks the known better answer; a tie counts half, a coin gets 50.",
     "single_agreement": "The same for one call in one order, averaged over the two orders.",
@@ -25,38 +30,37 @@ SENTENCES = {
 }
 
 
-def figure(found: Metric) -> str:
+def figure_text(metric: Metric) -> str:
     """Value and interval; no brackets where resampling the pairs changes nothing."""
-    if found.value is None:
+    if metric.value is None:
         return "n/a"
-    value = number(found.value, found.unit)
-    if found.low is None or found.high is None or found.low == found.high:
+    value = format_number(metric.value, metric.unit)
+    if metric.low is None or metric.high is None or metric.low == metric.high:
         return f"{value} (no spread)"
-    return f"{value} [{number(found.low, found.unit)}, {number(found.high, found.unit)}]"
+    return f"{value} [{format_number(metric.low, metric.unit)}, {format_number(metric.high, metric.unit)}]"
 
 
-def sentence(found: Metric) -> str:
-    """What a figure says, and on which side of its neutral value its interval lies."""
-    text = SENTENCES[found.name]
-    neutral = 50.0 if found.name in COIN else 0.0 if found.name == "length" else None
-    if neutral is None or found.low is None or found.high is None:
+def figure_sentence(metric: Metric) -> str:
+    """What a figure means, and on which side of its neutral value its interval lies."""
+    text = SENTENCES[metric.name]
+    neutral = 50.0 if metric.name in COIN_FIGURES else 0.0 if metric.name == "length" else None
+    if neutral is None or metric.low is None or metric.high is None:
         return text
-    side = f"above {neutral:g}" if found.low > neutral else f"below {neutral:g}" if found.high < neutral else ""
+    side = f"above {neutral:g}" if metric.low > neutral else f"below {neutral:g}" if metric.high < neutral else ""
     return f"{text} **{side or f'no difference from {neutral:g} shown'}**"
 
 
-def page(card: JudgeCard) -> str:
+def card_page(card: JudgeCard) -> str:
     """The Markdown page."""
-    judge = card.judge
-    local = judge["kind"] != "endpoint"
-    lines = [f"# Judge card: `{judge['model']}`", _identity(card), _warning(local)]
-    lines += [_section(s) for s in card.sections]
-    lines.append(
+    local = card.judge["kind"] != "endpoint"
+    paragraphs = [f"# Judge card: `{card.judge['model']}`", _identity(card), _warning(local)]
+    paragraphs += [_section(s) for s in card.sections]
+    paragraphs.append(
         "Intervals: 95%, bootstrap over pairs (1,000 resamples, the logistic fit repeated in each). A single call "
         "names the slot that it gives over half; with both orders averaged, the answer with over half wins. *n*: "
         "pairs whose calls can be read, of the pairs that the figure is about. More: `docs/judge-card.md`."
     )
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(paragraphs) + "\n"
 
 
 def _identity(card: JudgeCard) -> str:
@@ -84,14 +88,16 @@ def _section(section: CardSection) -> str:
     head = (
         f"Pairs: the first {data['used']} usable ones of `{data['file']}` (sha256 `{data['sha256'][:16]}`{passed}), "
         f"hash of the pairs used `{data['pairs']}`. Measured on {section.date} by `{section.command}`. "
-        + _how(section.protocol)
+        + _how_asked(section.protocol)
     )
-    rows = [[m.title, m.unit, figure(m), f"{m.n_valid} / {m.n_total}", sentence(m)] for m in section.metrics]
-    table = grid(["figure", "unit", "value [95%]", "n", "in words"], rows)
-    return f"## {data['file']}, {data['used']} pairs\n\n{head}\n\n{table}\n\n{usage(section)}"
+    rows = [
+        [m.title, m.unit, figure_text(m), f"{m.n_valid} / {m.n_total}", figure_sentence(m)] for m in section.metrics
+    ]
+    table = markdown_table(["figure", "unit", "value [95%]", "n", "in words"], rows)
+    return f"## {data['file']}, {data['used']} pairs\n\n{head}\n\n{table}\n\n{usage_text(section)}"
 
 
-def _how(protocol: dict[str, Any]) -> str:
+def _how_asked(protocol: dict[str, Any]) -> str:
     if "temperature" not in protocol:
         return "Both orders of each pair, answers A and B compared by log-probability."
     how = "first-token log-probabilities, else its text" if protocol["verdict"] == "logprobs" else "its text"
@@ -101,16 +107,16 @@ def _how(protocol: dict[str, Any]) -> str:
     )
 
 
-def usage(section: CardSection) -> str:
+def usage_text(section: CardSection) -> str:
     """Calls, tokens, cost and speed in words."""
     used = section.usage
     verdicts = used["calls"] - used["unreadable"] - used["unanswered"]
-    parts = [f"**Calls** {used['calls']}: {used['unreadable']} unreadable, {used['unanswered']} unanswered"]
+    calls = [f"**Calls** {used['calls']}: {used['unreadable']} unreadable, {used['unanswered']} unanswered"]
     if used["answered_by"]:
-        parts.append("answered by " + ", ".join(f"`{m}`" for m in used["answered_by"]))
-    parts.append(f"{used['from_logprobs']} verdicts read from log-probabilities")
+        calls.append("answered by " + ", ".join(f"`{m}`" for m in used["answered_by"]))
+    calls.append(f"{used['from_logprobs']} verdicts read from log-probabilities")
     tokens = used["tokens_in"] + used["tokens_out"]
-    text = ", ".join(parts) + f". **Tokens** {used['tokens_in']:,} in, {used['tokens_out']:,} out"
+    text = ", ".join(calls) + f". **Tokens** {used['tokens_in']:,} in, {used['tokens_out']:,} out"
     text += f" ({tokens / verdicts:,.0f} a verdict). **Cost** "
     if used["cost"] is None:
         text += "not measured (no prices given)."
@@ -126,15 +132,13 @@ def usage(section: CardSection) -> str:
     return f"{text} **Speed** {timed / seconds:.3g} verdicts a second{cores} ({timed} calls in {seconds:.1f} s)."
 
 
-def table(section: CardSection) -> Any:
-    """Rich table of a section."""
-    from rich.table import Table
-
-    found = Table(title=f"{section.data['file']}, {section.data['used']} pairs", caption="95% intervals over pairs")
-    for name in ("figure", "value", "n", "in words"):
-        found.add_column(name)
+def section_table(section: CardSection) -> Table:
+    """A section's figures for the terminal."""
+    header = ("figure", "value", "n", "in words")
+    rows = []
     for m in section.metrics:
-        unit = "" if m.unit == "%" else f"\n{m.unit}"
-        words = sentence(m).replace("**", "")
-        found.add_row(m.title + (" (%)" if m.unit == "%" else unit), figure(m), f"{m.n_valid} / {m.n_total}", words)
-    return found
+        unit = " (%)" if m.unit == "%" else f"\n{m.unit}"
+        words = figure_sentence(m).replace("**", "")
+        rows.append([m.title + unit, figure_text(m), f"{m.n_valid} / {m.n_total}", words])
+    title = f"{section.data['file']}, {section.data['used']} pairs"
+    return rich_table(title, header, rows, caption="95% intervals over pairs", left=header)

@@ -1,4 +1,4 @@
-"""What a leaderboard says of its judge's card: the link and the agreement, or how to make one."""
+"""The sentence of a leaderboard page on its judge's card: a link with the agreement, or how to make a card."""
 
 from __future__ import annotations
 
@@ -6,40 +6,46 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.score.results import CardSection, Metric, read_card
+from harness.score.judge_cards import CardSection, read_card
+from harness.score.results import Metric
 from harness.store.json_files import digest
 
 FOLDER = "judges"
 
 
-def cited(folder: Path) -> dict[str, str]:
+def card_sentences(folder: Path) -> dict[str, str]:
     """For each judge with a card, the sentence that links it from the leaderboard in ``<results>/<recipe>/<budget>``.
 
     Cards lie in ``<results>/judges``; studies (``results/studies``) share those of ``results``.
     """
     root = folder.resolve().parent.parent
     cards = (root.parent if root.name == "studies" else root) / FOLDER
-    found = {}
+    sentences = {}
     for path in sorted(cards.glob("*.json")):
         card = read_card(path)
         page = path.with_suffix(".md")
         if card.sections and page.is_file():
             link = Path(os.path.relpath(page, folder.resolve())).as_posix()
-            found[card.key] = f"[Judge card]({link}): {_said(card.sections[0])}{_more(len(card.sections) - 1)}."
-    return found
+            sentences[card.key] = (
+                f"[Judge card]({link}): {_agreement(card.sections[0])}{_further_sets(len(card.sections) - 1)}."
+            )
+    return sentences
 
 
-def missing(judge: dict[str, Any], model: str) -> str:
-    """The sentence for a judge without a card. ``model``: the start policy, as recipes name it."""
+def missing_card_sentence(judge: dict[str, Any], model: str) -> str:
+    """The sentence for a judge without a card.
+
+    ``judge`` is its identity, a JSON record; ``model`` the start policy's name in recipes.
+    """
     if judge["kind"] == "endpoint":
         address = "" if judge["endpoint"] == digest(None) else " --base-url URL"
-        who = f"{judge['model']}{address}"
+        arguments = f"{judge['model']}{address}"
     else:
-        who = "local" + ("" if model == "smollm2" else f" --model {'DIR' if model == 'custom' else model}")
-    return f"No judge card has been measured: `sail-bench judge-card {who} --pairs FILE` makes one."
+        arguments = "local" + ("" if model == "smollm2" else f" --model {'DIR' if model == 'custom' else model}")
+    return f"No judge card has been measured: `sail-bench judge-card {arguments} --pairs FILE` makes one."
 
 
-def _said(section: CardSection) -> str:
+def _agreement(section: CardSection) -> str:
     agreement, first = section.metric("agreement"), section.metric("first_slot")
     return (
         f"agrees with the known preference in {_percent(agreement)} of {section.data['used']} pairs "
@@ -47,13 +53,13 @@ def _said(section: CardSection) -> str:
     )
 
 
-def _percent(found: Metric | None) -> str:
-    if found is None or found.value is None:
+def _percent(metric: Metric | None) -> str:
+    if metric is None or metric.value is None:
         return "n/a"
-    if found.low is None or found.high is None or found.low == found.high:
-        return f"{found.value:.0f}%"
-    return f"{found.value:.0f}% [{found.low:.0f}, {found.high:.0f}]"
+    if metric.low is None or metric.high is None or metric.low == metric.high:
+        return f"{metric.value:.0f}%"
+    return f"{metric.value:.0f}% [{metric.low:.0f}, {metric.high:.0f}]"
 
 
-def _more(count: int) -> str:
+def _further_sets(count: int) -> str:
     return f"; {count} more set{'s' * (count > 1)} of pairs on the card" if count else ""

@@ -5,55 +5,65 @@ from __future__ import annotations
 import numpy as np
 
 from harness.report.board import Board, Column
-from harness.report.text import grid
-from harness.score.estimators import Array, column
+from harness.report.text import markdown_table
+from harness.score.columns import Array, float_column
 
 FILE = "SUBJECTS.md"
 
 
-def subjects(board: Board) -> str | None:
+def subjects_page(board: Board) -> str | None:
     """A table for each primary metric whose items name their subjects; None where there is none."""
-    parts = [part for c in board.columns(primary=True) if (part := _table(board, c))]
-    if not parts:
+    tables = [table for c in board.columns(primary=True) if (table := _table(board, c))]
+    if not tables:
         return None
     note = (
         "Percent ± standard error over the subject's items (mean over seeds first). Many subjects, few items each: "
         "some differ by chance."
     )
-    return "\n\n".join(["# Scores by subject", note, *parts]) + "\n"
+    return "\n\n".join(["# Scores by subject", note, *tables]) + "\n"
 
 
-def _table(board: Board, shown: Column) -> str | None:
-    found = {m: by for m in board.methods if (by := _by_subject(board, m, shown))}
-    if not found:
+def _table(board: Board, column: Column) -> str | None:
+    """One row a subject, one column a method."""
+    values = {m: by_subject for m in board.methods if (by_subject := _by_subject(board, m, column))}
+    if not values:
         return None
-    names = list(dict.fromkeys(name for by in found.values() for name in by))
     rows = []
-    for name in sorted(names):
-        sizes = sorted({len(by[name]) for by in found.values() if name in by})
-        cells = [_cell(by[name]) if name in by else "not measured" for by in found.values()]
-        rows.append([name, "/".join(map(str, sizes)), *cells])
-    means = [f"{np.mean([100 * v.mean() for v in by.values() if len(v)] or [np.nan]):.1f}" for by in found.values()]
-    rows.append(["*mean over subjects*", "", *means])
-    header = ["subject", "items", *[f"`{m}`" for m in found]]
-    return f"## {shown.title}, {shown.metric.unit} (protocol `{shown.protocol_hash}`)\n\n{grid(header, rows)}"
+    for subject in sorted({subject for by_subject in values.values() for subject in by_subject}):
+        sizes = sorted({len(by_subject[subject]) for by_subject in values.values() if subject in by_subject})
+        cells = [
+            _cell(by_subject[subject]) if subject in by_subject else "not measured" for by_subject in values.values()
+        ]
+        rows.append([subject, "/".join(map(str, sizes)), *cells])
+    rows.append(["*mean over subjects*", "", *[f"{_mean_over_subjects(v):.1f}" for v in values.values()]])
+    header = ["subject", "items", *[f"`{m}`" for m in values]]
+    return (
+        f"## {column.title}, {column.metric.unit} (protocol `{column.protocol_hash}`)\n\n{markdown_table(header, rows)}"
+    )
 
 
-def _by_subject(board: Board, method: str, shown: Column) -> dict[str, Array]:
+def _mean_over_subjects(by_subject: dict[str, Array]) -> float:
+    """Percent, each subject counting the same; NaN where no subject has a valid item."""
+    return float(np.mean([100 * values.mean() for values in by_subject.values() if len(values)] or [np.nan]))
+
+
+def _by_subject(board: Board, method: str, column: Column) -> dict[str, Array]:
     """Valid values of a method's items by subject, the mean over its seeds."""
-    seeds, subjects = [], None
-    for run in board.of(method):
-        scored = run.benchmark(shown.benchmark)
-        how = shown.metric.estimator
-        if scored is None or scored.protocol_hash != shown.protocol_hash or "subject" not in scored.items[how.group]:
+    values_by_seed, subjects = [], None
+    for run in board.runs_of(method):
+        scored = run.benchmark(column.benchmark)
+        estimator = column.metric.estimator
+        if scored is None or scored.protocol_hash != column.protocol_hash:
             continue
-        columns = scored.items[how.group]
+        columns = scored.items[estimator.group]
+        if "subject" not in columns:
+            continue
         if subjects is None or columns["subject"] == subjects:
             subjects = columns["subject"]
-            seeds.append(column(columns, how.column))
+            values_by_seed.append(float_column(columns, estimator.column))
     if subjects is None:
         return {}
-    values, labels = np.mean(seeds, axis=0), np.array(subjects)
+    values, labels = np.mean(values_by_seed, axis=0), np.array(subjects)
     valid = ~np.isnan(values)
     return {str(name): values[valid & (labels == name)] for name in dict.fromkeys(subjects)}
 

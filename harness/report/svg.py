@@ -16,7 +16,7 @@ INK, FAINT, LINE = "#111827", "#6b7280", "#e5e7eb"
 
 @dataclass(frozen=True)
 class Point:
-    """A method in the chart: ``x`` and ``y`` with their intervals."""
+    """A method in a scatter chart: ``x`` and ``y`` with their intervals."""
 
     name: str
     x: Interval
@@ -24,7 +24,13 @@ class Point:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers that cover an interval."""
+    """Round numbers that cover an interval.
+
+    Args:
+        low: lower end.
+        high: upper end; the interval is widened if it is empty.
+        count: about how many steps to make.
+    """
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     step = 10 ** floor(log10(max(high - low, 1e-9) / count))
@@ -51,12 +57,12 @@ def _page(width: int, height: int, label: str, body: Sequence[str]) -> str:
     )
 
 
-Place = Callable[[float], float]
+Scale = Callable[[float], float]
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 70, 150, 56, 60
 
 
-def _axes(title: str, titles: tuple[str, str], xs: list[float], ys: list[float]) -> tuple[list[str], Place, Place]:
-    """Grid, labels, and the two scales."""
+def _axes(title: str, titles: tuple[str, str], xs: list[float], ys: list[float]) -> tuple[list[str], Scale, Scale]:
+    """Grid and labels as SVG, and the scales from values to x and to y in pixels."""
 
     def px(value: float) -> float:
         return LEFT + (value - xs[0]) / (xs[-1] - xs[0]) * (WIDTH - LEFT - RIGHT)
@@ -89,8 +95,15 @@ def _legend(index: int, name: str, colour: str) -> list[str]:
     ]
 
 
-def scatter(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> str:
-    """Points with 95% intervals on both axes."""
+def scatter_chart(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> str:
+    """Points with 95% intervals on both axes.
+
+    Args:
+        title: above the chart.
+        x_title: of the horizontal axis, which holds 0.
+        y_title: of the vertical axis.
+        points: at least one; each has a colour and a line in the legend.
+    """
     xs = ticks(min(0.0, *(p.x.low for p in points)), max(p.x.high for p in points) or 1)
     ys = ticks(min(p.y.low for p in points), max(p.y.high for p in points))
     body, px, py = _axes(title, (x_title, y_title), xs, ys)
@@ -103,12 +116,19 @@ def scatter(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> 
     return _page(WIDTH, HEIGHT, title, body)
 
 
-def curves(
+def line_chart(
     title: str, x_title: str, y_title: str, lines: Sequence[tuple[str, Sequence[tuple[float, Interval]]]]
 ) -> str:
-    """A line a method, with the 95% interval of each point."""
-    found = [interval for _, line in lines for _, interval in line]
-    ys = ticks(min(f.low for f in found), max(f.high for f in found))
+    """One line a method, with the 95% interval of each point.
+
+    Args:
+        title: above the chart.
+        x_title: of the horizontal axis, from 0 to 1.
+        y_title: of the vertical axis.
+        lines: the name of each line with its points (x, y).
+    """
+    intervals = [interval for _, line in lines for _, interval in line]
+    ys = ticks(min(i.low for i in intervals), max(i.high for i in intervals))
     body, px, py = _axes(title, (x_title, y_title), [0.0, 0.25, 0.5, 0.75, 1.0], ys)
     for index, (name, line) in enumerate(lines):
         colour, shift = COLOURS[index % len(COLOURS)], 3 * (index - (len(lines) - 1) / 2)
@@ -131,8 +151,14 @@ class Strip:
     values: Sequence[float]
 
 
-def strips(title: str, x_title: str, rows: Sequence[Strip]) -> str:
-    """One line a method: a dot for each seed, a diamond for the mean, a bar for its 95% interval."""
+def strip_chart(title: str, x_title: str, rows: Sequence[Strip]) -> str:
+    """One line a method: a dot for each seed, a diamond for the mean, a bar for its 95% interval.
+
+    Args:
+        title: above the chart.
+        x_title: of the horizontal axis.
+        rows: from top to bottom.
+    """
     line, top, left, right, width = 40, 56, 150, 40, 720
     height = top + line * len(rows) + 64
     xs = ticks(min(min(r.mean.low, *r.values) for r in rows), max(max(r.mean.high, *r.values) for r in rows))
@@ -162,10 +188,17 @@ def strips(title: str, x_title: str, rows: Sequence[Strip]) -> str:
 Shade = str | None
 
 
-def table(
+def table_picture(
     title: str, note: str, header: Sequence[tuple[str, str]], rows: Sequence[Sequence[tuple[str, str, Shade]]]
 ) -> str:
-    """A table picture. A heading is (title, smaller second line); a cell (value, second line, background or None)."""
+    """A table as a picture.
+
+    Args:
+        title: above the table.
+        note: below it, in small print.
+        header: a heading for each column: title, and a smaller second line.
+        rows: cells: value, smaller second line, and background colour if any.
+    """
     first, other, line, top = 110, 122, 46, 84
     width, height = first + other * (len(header) - 1) + 32, top + line * len(rows) + 40
     body = [_text(16, 32, title, size=16, more="font-weight='600'")]

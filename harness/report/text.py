@@ -1,4 +1,4 @@
-"""Markdown tables."""
+"""Markdown tables, and numbers and intervals as text."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from harness.score.bootstrap import Interval
 
 
-def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table without the final newline."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def number(value: float | None, unit: str, *, sign: bool = False) -> str:
-    """A number with the digits that its unit deserves; ``n/a`` if it is none."""
+def format_number(value: float | None, unit: str, *, sign: bool = False) -> str:
+    """A number as text; ``n/a`` if there is none.
+
+    Args:
+        value: the number; None or NaN if there is none.
+        unit: sets the digits: 1 for a percentage, 3 for a share, 2 for anything else.
+        sign: write a plus in front of a positive number.
+    """
     if value is None or value != value:
         return "n/a"
     digits = 1 if "%" in unit else 3 if unit == "share met" else 2
@@ -22,12 +28,18 @@ def number(value: float | None, unit: str, *, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def spread(found: Interval, unit: str, *, sign: bool = False) -> str:
-    """``value [low, high]``; no brackets where resampling the prompts changes nothing, so that there is no interval, or
-    where there is no value."""
-    if not found.known:
+def format_interval(interval: Interval, unit: str, *, sign: bool = False) -> str:
+    """``value [low, high]``; ``(no spread)`` in place of the brackets where every resample gives the same value.
+
+    Args:
+        interval: value and 95% interval.
+        unit: sets the digits, as in :func:`format_number`.
+        sign: write a plus in front of positive numbers.
+    """
+    if not interval.has_value:
         return "n/a"
-    if found.error == 0:
-        return f"{number(found.value, unit, sign=sign)} (no spread)"
-    low, high = number(found.low, unit, sign=sign), number(found.high, unit, sign=sign)
-    return f"{number(found.value, unit, sign=sign)} [{low}, {high}]"
+    value = format_number(interval.value, unit, sign=sign)
+    if interval.error == 0:
+        return f"{value} (no spread)"
+    low, high = format_number(interval.low, unit, sign=sign), format_number(interval.high, unit, sign=sign)
+    return f"{value} [{low}, {high}]"

@@ -1,68 +1,121 @@
-"""The process of one run: its job, its log, its events; it ends when its parent does."""
+"""The process of one run: its job as data, its log, its events. It ends when its parent does."""
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.recipe.recipe import Recipe
-from harness.run.make_runs import make_runs
+from harness.recipe.recipe import PairsSpec, Recipe
+from harness.run.comparison import resolve
+from harness.run.plan import RunPlan, load_facts, load_run
+from harness.run.progress import Display
 from harness.run.run import Run
+from harness.store.settings import Settings, settings, using
 from harness.store.stages import Store
 
-Event = tuple[str, Any]
+
+class Event(NamedTuple):
+    """What a run process says: ``stage``, ``advance`` and ``at`` are progress; ``done``, ``failed`` (a reason) and
+    ``user error`` (a sentence that would meet every run) are the last one."""
+
+    kind: str
+    value: Any = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a run process is told (all of it can be pickled)."""
+    """All that a run process is given. It can be written as JSON, and holds no API key.
 
-    recipe: Recipe
+    Attributes:
+        recipe: as JSON; ``folder``: where its file lies, if it came from one.
+        budget: name; ``method``: name of the row; ``seed``: of the run; ``benchmarks``: those asked for.
+        nodes: the plan of the run, by :meth:`harness.run.plan.RunPlan.dump`.
+        store: folder of finished stages; ``log``: the file that gets the output.
+        settings: of the command that started it.
+    """
+
+    recipe: Mapping[str, Any]
+    folder: str | None
     budget: str
     method: str
     seed: int
     benchmarks: tuple[str, ...]
-    store: Path
-    log: Path
+    nodes: Mapping[str, Any]
+    store: str
+    log: str
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, plan: RunPlan) -> Job:
+        """The job that works through a plan."""
+        comparison = plan.comparison
+        recipe, root = comparison.recipe, comparison.store.root.resolve()
+        name = f"{recipe.name}-{comparison.budget.name}-{plan.name}-seed-{plan.seed}"
+        folder = recipe.data.folder if isinstance(recipe.data, PairsSpec) else None
+        return cls(
+            recipe=recipe.model_dump(mode="json"),
+            folder=str(folder) if folder else None,
+            budget=comparison.budget.name,
+            method=plan.name,
+            seed=plan.seed,
+            benchmarks=comparison.wanted,
+            nodes=plan.dump(),
+            store=str(root),
+            log=str(root / "logs" / f"{name}.log"),
+            settings=settings().dump(),
+        )
+
+    def plan(self) -> RunPlan:
+        """The plan that it was made of, with what the store holds now."""
+        recipe = Recipe.model_validate(self.recipe)
+        if isinstance(recipe.data, PairsSpec) and self.folder:
+            recipe.data._folder = Path(self.folder)
+        facts = load_facts(self.nodes)
+        comparison = resolve(recipe, self.budget, [self.method], self.benchmarks, Store(Path(self.store)), facts)
+        return load_run(comparison, self.method, self.seed, self.nodes)
 
 
-def main(job: Job, events: Connection) -> None:
-    """Body of a run process: redirect output to the log, work, report. Ends when the parent does."""
+def run_job(job: Job, events: Connection) -> None:
+    """Body of a run process: redirect output to the log, work, report."""
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    log = job.log.open("a", encoding="utf-8", buffering=1)
+    log_path = Path(job.log)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    log = log_path.open("a", encoding="utf-8", buffering=1)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     plan = None
     try:
         began = time.perf_counter()
-        plan = make_runs(job.recipe, job.budget, [job.method], job.seed + 1, list(job.benchmarks), Store(job.store))[-1]
-        Run(plan, lambda kind, value: events.send((kind, value))).work()
+        with using(Settings.load(job.settings)):
+            plan = job.plan()
+            Run(plan, lambda kind, value: events.send(Event(kind, value))).work()
         print(f"done in {time.perf_counter() - began:.1f} s", flush=True)
-        events.send(("done", None))
+        events.send(Event("done"))
     except UserError as error:
-        shared = plan is None or not plan.store.done(plan.pairs)  # such an error would meet every run
-        events.send(("user error" if shared else "failed", str(error)))
+        shared = plan is None or not plan.comparison.store.done(plan.comparison.facts.pairs.stage)
+        events.send(Event("user error" if shared else "failed", str(error)))
     except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs in its row
         traceback.print_exc()
-        events.send(("failed", f"{type(error).__name__}: {error}".split("\n")[0]))
+        events.send(Event("failed", f"{type(error).__name__}: {error}".split("\n")[0]))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
 
 
 def _die_with_parent() -> None:
-    import multiprocessing
     from multiprocessing.connection import wait
 
     parent = multiprocessing.parent_process()
@@ -74,3 +127,67 @@ def _die_with_parent() -> None:
         os._exit(137)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def run_in_process(plan: RunPlan, display: Display) -> str | None:
+    """Work through a plan in a process of its own; why it failed, or None.
+
+    Raises:
+        UserError: the run met an error that would meet every run.
+    """
+    job, minutes = Job.of(plan), plan.comparison.recipe.time_limit
+    context = _processes()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=run_job, args=(job, sender), name=Path(job.log).stem)
+    process.start()
+    sender.close()
+    try:
+        last = _listen(receiver, display, minutes)
+        if last is not None and last.kind == "too long":
+            process.kill()
+        process.join()
+    except BaseException:
+        process.kill()
+        process.join()
+        raise
+    if last is None:
+        code = process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        reason = f"the process ended without a result ({how}; out of memory?)"
+    elif last.kind == "done":
+        return None
+    elif last.kind == "user error":
+        raise UserError(last.value)
+    else:
+        reason = str(last.value)
+    return f"{reason} (log: {Path(job.log).name})"
+
+
+def _listen(receiver: Any, display: Display, minutes: float | None) -> Event | None:
+    """Forward events of progress; the last event, or None if the process vanished without one."""
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    with contextlib.suppress(EOFError):
+        while True:
+            if deadline is not None and not receiver.poll(max(0.0, deadline - time.monotonic())):
+                return Event("too long", f"it worked longer than the recipe's time_limit of {minutes:g} minutes")
+            event = Event(*receiver.recv())
+            if event.kind == "stage":
+                display.stage(*event.value)
+            elif event.kind == "advance":
+                display.advance(event.value)
+            elif event.kind == "at":
+                display.at(event.value)
+            else:
+                return event
+    return None
+
+
+def _processes() -> Any:
+    """A fork server that has the heavy libraries imported, so that each run starts quickly; spawn elsewhere."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    # a run that is ended by Ctrl-C leaves a semaphore behind; the tracker frees it and need not talk about it
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["harness.run.preload"])
+    return context

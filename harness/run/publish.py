@@ -2,135 +2,154 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.benchmark import Benchmark, Row, benchmark_result
+from harness.benchmark import Row, benchmark_result
 from harness.budget.ledger import Ledger
 from harness.errors import UserError
-from harness.recipe.search import Point
-from harness.run import plugins as registry
-from harness.run.plan import RunPlan
+from harness.run.nodes import EvaluationNodes, Node
+from harness.run.plan import RunPlan, configured
+from harness.run.plugins import plugins
+from harness.run.stages import SCORE_VERSION
 from harness.score.results import RunResult, read_result, result_path, write_result
 from harness.store.environment import environment
-from harness.store.json_files import read_json, read_rows
-from harness.store.stages import Stage, known
+from harness.store.json_files import digest, read_json, read_rows
 
 
-def _ledger(plan: RunPlan, *stages: Stage | None) -> Ledger:
-    total = Ledger()
-    for stage in stages:
-        if stage is not None and plan.store.done(stage):
-            manifest = plan.store.manifest(stage)
+def _ledger(plan: RunPlan, *nodes: Node | None) -> Ledger:
+    """What finished nodes spent, added up."""
+    store, total = plan.comparison.store, Ledger()
+    for node in nodes:
+        if node is not None and store.done(node.stage):
+            manifest = store.manifest(node.stage)
             if "ledger" in manifest:
                 total = total.merge(Ledger.load(manifest["ledger"]))
     return total
 
 
 def _base(plan: RunPlan) -> dict[str, Any]:
-    origin = registry.plugins("methods").get(plan.method.name) or registry.plugins("methods")["start"]
+    """Fields that finished and failed runs have."""
+    comparison, facts = plan.comparison, plan.comparison.facts
+    recipe, store = comparison.recipe, comparison.store
+    origin = plugins("methods").get(plan.method.name) or plugins("methods")["start"]
     counts = {}
-    if plan.store.done(plan.pairs):
-        counts = read_json(plan.store.path(plan.pairs) / "counts.json")
+    if store.done(facts.pairs.stage):
+        counts = read_json(store.path(facts.pairs.stage) / "counts.json")
+    overlap = comparison.overlap
+    variant = recipe.variants.get(plan.name)
     return {
-        "comparison_key": plan.comparison_key,
-        "recipe": plan.recipe.name,
-        "recipe_hash": plan.recipe.hash,
-        "description": plan.recipe.description,
+        "comparison_key": comparison.key,
+        "recipe": recipe.name,
+        "recipe_hash": recipe.hash,
+        "description": recipe.description,
         "method": plan.name,
         "variant_of": plan.method.name if plan.name != plan.method.name else "",
-        "reference": plan.recipe.reference,
-        "method_summary": _summary(plan),
+        "reference": recipe.reference,
+        "method_summary": (variant.summary if variant else "") or plan.method.summary,
         "method_paper": plan.method.paper,
         "method_origin": f"{origin.origin} {origin.version}",
         "method_options": plan.method.shown(),
         "seed": plan.seed,
-        "budget": asdict(plan.budget),
-        "start": {"model": plan.recipe.model if "/" not in plan.recipe.model else "custom", "key": plan.start.key},
-        "oracles": {"training": plan.oracle, "evaluation": plan.eval_oracle},
-        "data": {"pairs": plan.pairs.key, **counts, **({"overlap": plan.overlap} if plan.overlap else {})},
+        "budget": asdict(comparison.budget),
+        "start": {"model": recipe.model if "/" not in recipe.model else "custom", "key": facts.start.key},
+        "oracles": {"training": facts.oracle, "evaluation": facts.eval_oracle},
+        "data": {"pairs": facts.pairs.key, **counts, **({"overlap": overlap} if overlap else {})},
         "environment": _environment(plan),
-        "prices": plan.recipe.prices.model_dump() if plan.recipe.prices else {},
+        "prices": recipe.prices.model_dump() if recipe.prices else {},
     }
 
 
 def _environment(plan: RunPlan) -> dict[str, Any]:
     """Where the policy was made (the pairs, for the start policy)."""
-    stage = plan.policy() if plan.method.trains else plan.pairs
-    if stage is not None and plan.store.done(stage):
-        found: dict[str, Any] = plan.store.manifest(stage).get("environment", {})
-        if found:
-            return found
+    store = plan.comparison.store
+    node = plan.policy if plan.method.trains else plan.comparison.facts.pairs
+    if node is not None and store.done(node.stage):
+        recorded: dict[str, Any] = store.manifest(node.stage).get("environment", {})
+        if recorded:
+            return recorded
     return environment()
 
 
-def _summary(plan: RunPlan) -> str:
-    variant = plan.recipe.variants.get(plan.name)
-    return (variant.summary if variant else "") or plan.method.summary
-
-
-def failed(plan: RunPlan, reason: str) -> RunResult:
+def failed_result(plan: RunPlan, reason: str) -> RunResult:
     """The record of a run that did not finish: its row says why."""
-    return RunResult(run_key="failed", status="failed", error=reason, trials=plan.read_trials(), **_base(plan))
+    return RunResult(run_key="failed", status="failed", error=reason, trials=list(plan.scores), **_base(plan))
 
 
-def _search_ledger(plan: RunPlan, kept: Point | None) -> Ledger:
+def _search_ledger(plan: RunPlan) -> Ledger:
     """What the search cost beyond the run itself: the trials not kept, and scoring all of them."""
-    others = [plan.train(point, 0) for point in plan.points if point != kept or plan.seed > 0]
-    return _ledger(plan, *others, *(plan.tune(point) for point in plan.points))
+    others = [t.train for t in plan.trials if t.point != plan.winner.point or plan.seed > 0]
+    return _ledger(plan, *others, *(t.tune for t in plan.trials))
 
 
 def assemble(plan: RunPlan) -> RunResult:
     """The record of a finished run, scored from its stored judgments."""
-    judged = [b for b in plan.benchmarks if plan.judged(b)]
+    comparison, store = plan.comparison, plan.comparison.store
+    evaluated = [(b, plan.evaluations[b.name]) for b in plan.benchmarks if plan.evaluations]
+    judged = [(b, nodes) for b, nodes in evaluated if store.done(nodes.judgments.stage)]
     scored = []
-    for benchmark in judged:
-        rows = _compared(plan, benchmark, read_rows(plan.store.path(known(plan.judgments(benchmark))) / "rows.jsonl"))
-        found = benchmark_result(benchmark, rows, plan.protocol(benchmark), plan.judge_of(benchmark))
-        scored.append(found.model_copy(update={"unanswered": plan.unanswered(benchmark)}))
-    best = plan.best() if plan.method.trains else None
-    spent, log = Ledger(), []
-    if best is not None:
-        policy = plan.train(best, plan.seed)
-        log = read_json(plan.store.path(policy) / "log.json")
-        spent = _ledger(plan, policy)
-    over = plan.budget.spent(spent) - plan.budget.limit if best is not None else 0.0
-    ended = plan.budget.stopped_by(spent) if best is not None else ""
-    for benchmark in judged:
-        spent = spent.merge(_ledger(plan, plan.answers(benchmark), plan.judgments(benchmark), plan.versus(benchmark)))
+    for benchmark, nodes in judged:
+        rows = _with_verdicts(plan, nodes, read_rows(store.path(nodes.judgments.stage) / "rows.jsonl"))
+        facts = comparison.facts
+        result = benchmark_result(benchmark, rows, facts.protocols[benchmark.name], facts.judges[benchmark.name])
+        scored.append(result.model_copy(update={"unanswered": store.unanswered(nodes.judgments.stage)}))
+    point = plan.winner.point
+    spent, log, overshoot, ended = Ledger(), [], 0.0, ""
+    if point is not None and plan.policy is not None:
+        log = read_json(store.path(plan.policy.stage) / "log.json")
+        spent = _ledger(plan, plan.policy)
+        overshoot = comparison.budget.spent(spent) - comparison.budget.limit
+        ended = comparison.budget.stopped_by(spent)
+    for _, nodes in judged:
+        spent = spent.merge(_ledger(plan, *nodes.nodes))
     return RunResult(
-        run_key=plan.run_key,
+        run_key=run_key(plan),
         status="ok",
-        learning_rate=best.learning_rate if best else None,
-        trials=plan.read_trials(),
+        learning_rate=point.learning_rate if point else None,
+        trials=list(plan.scores),
         ledger=spent.dump(),
-        tuning_ledger=_search_ledger(plan, best).dump(),
-        overshoot=round(over, 3),
+        tuning_ledger=_search_ledger(plan).dump(),
+        overshoot=round(overshoot, 3),
         stopped_by=ended,
         benchmarks=scored,
         train_log=[{k: round(float(v), 6) for k, v in row.items()} for row in log],
-        **_base(plan) | ({"method_options": plan.configured(best).shown()} if best else {}),
+        **_base(plan) | ({"method_options": configured(plan, point).shown()} if point else {}),
     )
 
 
-def _compared(plan: RunPlan, benchmark: Benchmark, rows: list[Row]) -> list[Row]:
+def _with_verdicts(plan: RunPlan, nodes: EvaluationNodes, rows: list[Row]) -> list[Row]:
     """Rows with the oracle's verdicts against the reference method's answers, where there are any."""
-    stage = plan.versus(benchmark)
-    if stage is None or not plan.store.done(stage):
+    store = plan.comparison.store
+    if nodes.versus is None or not store.done(nodes.versus.stage):
         return rows
-    won = {r["id"]: r["won"] for r in read_rows(plan.store.path(stage) / "rows.jsonl")}
-    told = {"reference": plan.recipe.reference}
-    return [r | told | {"reference_won": won[r["id"]]} if "text" in r and r["id"] in won else r for r in rows]
+    won = {r["id"]: r["won"] for r in read_rows(store.path(nodes.versus.stage) / "rows.jsonl")}
+    reference = {"reference": plan.comparison.recipe.reference}
+    return [r | reference | {"reference_won": won[r["id"]]} if "text" in r and r["id"] in won else r for r in rows]
+
+
+def run_key(plan: RunPlan) -> str:
+    """Hash of everything that decides the result file: the recipe and the manifests (ledgers and environments
+    included) of the stages it is made of."""
+    comparison, store = plan.comparison, plan.comparison.store
+    evaluations = [plan.evaluations[b.name] for b in plan.benchmarks if plan.evaluations]
+    nodes = [comparison.facts.pairs, *(t.train for t in plan.trials), *(t.tune for t in plan.trials)]
+    nodes += [node for e in evaluations for node in (plan.policy, e.answers, e.judgments) if node]
+    nodes += [e.versus for e in evaluations if e.versus]
+    manifests = {n.key: store.manifest(n.stage) for n in nodes if store.done(n.stage)}
+    made = [manifests[n.key] for n in nodes if n.key in manifests]
+    overlap = [comparison.overlap] if comparison.overlap else []
+    facts = [SCORE_VERSION, comparison.recipe.hash, comparison.budget.name, plan.name, plan.seed, made, *overlap]
+    return digest(facts)
 
 
 def publish(plan: RunPlan, results: Path) -> RunResult:
     """Write the result of a finished run, unless the file already holds exactly it."""
     path = path_of(plan, results)
-    key = plan.run_key
     if path.is_file():
         existing = read_result(path)
-        if existing.run_key == key:
+        if existing.run_key == run_key(plan):
             return existing
     result = assemble(plan)
     write_result(path, result)
@@ -138,21 +157,29 @@ def publish(plan: RunPlan, results: Path) -> RunResult:
 
 
 def publish_failure(plan: RunPlan, results: Path, reason: str) -> None:
-    """Write why a run failed, unless an earlier result of the same settings stands there: that one is kept."""
+    """Write why a run failed, unless an earlier result of the same settings stands there: that one is kept.
+
+    Args:
+        plan: of the run.
+        results: folder of the results.
+        reason: one sentence.
+    """
     path = path_of(plan, results)
-    if path.is_file() and read_result(path).status == "ok" and read_result(path).comparison_key == plan.comparison_key:
-        return
-    write_result(path, failed(plan, reason))
+    if path.is_file():
+        existing = read_result(path)
+        if existing.status == "ok" and existing.comparison_key == plan.comparison.key:
+            return
+    write_result(path, failed_result(plan, reason))
 
 
-def check_folder(runs: list[RunPlan], results: Path) -> None:
+def check_folder(plans: Sequence[RunPlan], results: Path) -> None:
     """Refuse a results folder that holds runs made under other settings.
 
     Raises:
-        UserError: names the file and the mends.
+        UserError: names the file and the ways out.
     """
-    for path in sorted(path_of(runs[0], results).parent.parent.glob("*/seed-*.json")):
-        if read_result(path).comparison_key != runs[0].comparison_key:
+    for path in sorted(path_of(plans[0], results).parent.parent.glob("*/seed-*.json")):
+        if read_result(path).comparison_key != plans[0].comparison.key:
             raise UserError(
                 f"{path} was made under other settings (start, pairs, budget, training or search) and cannot share a "
                 "table with this comparison: rename the recipe, remove that folder, or set --results"
@@ -161,4 +188,5 @@ def check_folder(runs: list[RunPlan], results: Path) -> None:
 
 def path_of(plan: RunPlan, results: Path) -> Path:
     """Result file of a run."""
-    return result_path(results, plan.recipe.name, plan.budget.name, plan.name, plan.seed)
+    comparison = plan.comparison
+    return result_path(results, comparison.recipe.name, comparison.budget.name, plan.name, plan.seed)

@@ -15,9 +15,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from harness.score.columns import Array
+from harness.score.logistic import Derivatives, newton, sigmoid
 
 Version = Literal["v0.1", "v2.0"]
+
+STYLE_FEATURES = ("tokens", "headers", "lists", "bolds")
 
 CHUNK = 25
 
@@ -27,8 +30,8 @@ class Pool:
     """Games of several models against one baseline, one row a (model, prompt).
 
     ``model``, ``prompt``: indices, shape (n,). ``wins``: weighted wins of the model (a tie is half). ``games``: total
-    weight (a strong verdict is 3). ``ours``, ``theirs``: style of the answers, (n, k): token length, then headers,
-    lists and bold spans.
+    weight (a strong verdict is 3). ``ours``, ``theirs``: style of the model's and the baseline's answers, (n, k), in
+    the order of ``STYLE_FEATURES``.
     """
 
     models: Sequence[str]
@@ -56,8 +59,17 @@ def win_rates(pool: Pool, weights: Array) -> Array:
         return np.asarray(100 * (rows * pool.wins) @ onehot / ((rows * pool.games) @ onehot))
 
 
-def differences(ours: Array, theirs: Array, version: Version) -> Array:
-    """Style of the model's answer relative to the baseline's, shape (n, k), before standardisation."""
+def style_differences(ours: Array, theirs: Array, version: Version) -> Array:
+    """Style of the model's answers relative to the baseline's, before standardisation (spec/evals 2.2, 2.3).
+
+    Args:
+        ours: style of the model's answers, (n, k), in the order of ``STYLE_FEATURES``.
+        theirs: of the baseline's answers to the same prompts, (n, k).
+        version: in v2.0 headers, lists and bold spans are taken per token.
+
+    Returns:
+        shape (n, k).
+    """
     if version == "v0.1":
         return (ours - theirs) / (ours + theirs + 1)
     total = ours[:, :1] + theirs[:, :1]
@@ -67,7 +79,7 @@ def differences(ours: Array, theirs: Array, version: Version) -> Array:
 
 
 @dataclass(frozen=True)
-class Style:
+class FrozenStyle:
     """Style that was estimated elsewhere and is frozen: standardisation and coefficients, each of shape (k,)."""
 
     mean: Array
@@ -76,7 +88,7 @@ class Style:
 
 
 @dataclass(frozen=True)
-class Fit:
+class StyleFit:
     """``scores``: percent against the baseline, (R, models). ``coefficients``: of standardised style, (R, k). ``mean``,
     ``sd``: the standardisation, (R, k)."""
 
@@ -85,44 +97,63 @@ class Fit:
     mean: Array
     sd: Array
 
-    def frozen(self) -> Style:
+    def frozen(self) -> FrozenStyle:
         """The style of the first fit, to apply to models outside the pool."""
-        return Style(self.mean[0], self.sd[0], self.coefficients[0])
+        return FrozenStyle(self.mean[0], self.sd[0], self.coefficients[0])
 
 
-def style_controlled(pool: Pool, weights: Array, version: Version = "v0.1", features: int | None = None) -> Fit:
+def fit_style(pool: Pool, weights: Array, version: Version = "v0.1", features: int | None = None) -> StyleFit:
     """Style-controlled scores under any weights of the prompts.
 
     v0.1: L2 with C = 1 on strengths (in units of ln 10) and style, every game counted twice. v2.0: no penalty, and the
-    baseline's strength is 0. ``features``: the first columns only (1 is length).
+    baseline's strength is 0.
 
     Args:
-        weights: counts of one joint draw of prompts for all models, shape (R, prompts).
+        pool: all games; style coefficients are shared by its models.
+        weights: counts of one joint draw of prompts for all models, (R, prompts).
+        version: Arena-Hard's version, which sets features and penalty.
+        features: use the first columns of style only (1 is length); all if it is None.
     """
-    d = differences(pool.ours, pool.theirs, version)[:, :features]
+    d = style_differences(pool.ours, pool.theirs, version)[:, :features]
     start = _fit(pool, d, pool.one(), version).beta
-    parts = [_fit(pool, d, weights[i : i + CHUNK], version, start).fit for i in range(0, len(weights), CHUNK)]
-    return Fit(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("scores", "coefficients", "mean", "sd")))
+    fits = [_fit(pool, d, weights[i : i + CHUNK], version, start).fit for i in range(0, len(weights), CHUNK)]
+    return StyleFit(*(np.concatenate([getattr(f, k) for f in fits]) for k in ("scores", "coefficients", "mean", "sd")))
+
+
+class _Standardisation(NamedTuple):
+    """Mean and standard deviation of each style difference over the games of each resample, (R, k)."""
+
+    mean: Array
+    sd: Array
+
+
+def _standardisation(d: Array, games: Array, version: Version) -> _Standardisation:
+    total = games.sum(1, keepdims=True)
+    mean = games @ d / total
+    ddof = 0 if version == "v0.1" else 1
+    variance = np.maximum(games @ d**2 / total - mean**2, 0) * total / np.maximum(total - ddof, 1)
+    return _Standardisation(mean, np.where(variance > 1e-18, np.sqrt(variance), 1.0))
 
 
 class _Fitted(NamedTuple):
-    fit: Fit
+    """A fit, and its raw coefficients [strengths, the baseline's in v0.1, style] to start others from."""
+
+    fit: StyleFit
     beta: Array
 
 
 def _fit(pool: Pool, d: Array, weights: Array, version: Version, start: Array | None = None) -> _Fitted:
-    """Newton's method from ``start`` (the data's own fit, say), one fit for each row of weights."""
+    """Newton's method from ``start`` (the data's own fit, say), one fit for each row of weights.
+
+    Only the standardisation of style differs between resamples. So sums run over a raw design [model, d, 1] that they
+    share, and a linear map for each resample takes them to its coefficients.
+    """
     count, k, r = len(pool.models), d.shape[1], len(weights)
     old = version == "v0.1"
     rows = weights[:, pool.prompt]
     games = (2 if old else 1) * rows * pool.games
     wins = (2 if old else 1) * rows * pool.wins
-    total = games.sum(1, keepdims=True)
-    mean = games @ d / total
-    ddof = 0 if old else 1
-    variance = np.maximum(games @ d**2 / total - mean**2, 0) * total / np.maximum(total - ddof, 1)
-    sd = np.where(variance > 1e-18, np.sqrt(variance), 1.0)
-    # Raw design [model, d, 1] and, for each resample, the linear map to [u_models, u_baseline, b]
+    mean, sd = _standardisation(d, games, version)
     design = np.concatenate([np.eye(count)[pool.model], d, np.ones((len(d), 1))], 1)
     width = design.shape[1]
     upper = np.triu_indices(width)
@@ -139,47 +170,61 @@ def _fit(pool: Pool, d: Array, weights: Array, version: Version, start: Array | 
     if old:
         penalty += 1.0
         penalty[: count + 1] /= log(10) ** 2
-    beta = np.zeros((r, maps.shape[2])) if start is None else np.repeat(start, r, 0)
     second = np.zeros((r, width, width))
-    for _ in range(60):
-        raw = np.einsum("rwp,rp->rw", maps, beta)
-        p = 1 / (1 + np.exp(-np.clip(raw @ design.T, -30, 30)))
+
+    def derivatives(beta: Array) -> Derivatives:
+        p = sigmoid(np.einsum("rwp,rp->rw", maps, beta) @ design.T)
         gradient = np.einsum("rwp,rw->rp", maps, (wins - games * p) @ design) - penalty * beta
         second[:, upper[0][used], upper[1][used]] = (games * p * (1 - p)) @ products[:, used]
         second[:, upper[1], upper[0]] = second[:, upper[0], upper[1]]
-        hessian = np.swapaxes(maps, 1, 2) @ second @ maps + np.diag(penalty + 1e-9)
-        move = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-        beta += np.clip(move, -3, 3)
-        if np.abs(move).max() < 1e-6:  # quadratic: what is left is the square of that
-            break
+        return Derivatives(gradient, np.swapaxes(maps, 1, 2) @ second @ maps + np.diag(penalty + 1e-9))
+
+    first = np.zeros((r, maps.shape[2])) if start is None else np.repeat(start, r, 0)
+    beta = newton(derivatives, first, largest_step=3.0, tolerance=1e-6)
     strength = beta[:, :count] - (beta[:, count : count + 1] if old else 0)
-    return _Fitted(Fit(100 / (1 + np.exp(-strength)), beta[:, offset:], mean, sd), beta)
+    return _Fitted(StyleFit(100 / (1 + np.exp(-strength)), beta[:, offset:], mean, sd), beta)
 
 
-def with_style(pool: Pool, weights: Array, style: Style, version: Version = "v0.1") -> Array:
-    """Scores of models outside a pool under its frozen style, percent, (R, models): one strength a model is fitted.
+def win_rates_with_style(pool: Pool, weights: Array, style: FrozenStyle, version: Version = "v0.1") -> Array:
+    """Scores of models outside a pool under its frozen style: only the models' strengths are fitted.
 
-    The penalty of v0.1 is left out; tests/test_golden_scores.py shows what that changes (under 0.05 points).
+    The penalty of v0.1 is omitted; tests/pure/test_golden_scores.py shows what that changes (under 0.05 points).
+
+    Args:
+        pool: games of the models outside the pool that the style is from.
+        weights: counts of one joint draw of prompts for all models, (R, prompts).
+        style: of the other pool.
+        version: the one that ``style`` was fitted with.
+
+    Returns:
+        percent, (R, models).
     """
-    return with_offset(pool, weights, style_offset(differences(pool.ours, pool.theirs, version), style))
+    return win_rates_with_offset(pool, weights, style_offset(style_differences(pool.ours, pool.theirs, version), style))
 
 
-def style_offset(differences: Array, style: Style) -> Array:
-    """What a frozen style adds to the logit of each row, shape (n,), from rows of :func:`differences`."""
+def style_offset(differences: Array, style: FrozenStyle) -> Array:
+    """What a frozen style adds to the logit of each row, shape (n,), from rows of :func:`style_differences`."""
     return np.asarray((differences[:, : len(style.mean)] - style.mean) / style.sd @ style.coefficients)
 
 
-def with_offset(pool: Pool, weights: Array, offset: Array) -> Array:
-    """Scores where the logit of each row has a known part ``offset``, shape (n,); percent, (R, models)."""
+def win_rates_with_offset(pool: Pool, weights: Array, offset: Array) -> Array:
+    """Scores where a part of each row's logit is known: only the models' strengths are fitted.
+
+    Args:
+        pool: games of the models.
+        weights: counts of one joint draw of prompts for all models, (R, prompts).
+        offset: the known part, (n,).
+
+    Returns:
+        percent, (R, models).
+    """
     rows = weights[:, pool.prompt]
     games, wins = rows * pool.games, rows * pool.wins
     onehot = np.eye(len(pool.models))[pool.model]
-    u = np.zeros((len(weights), len(pool.models)))
-    for _ in range(60):
-        p = 1 / (1 + np.exp(-np.clip(u[:, pool.model] + offset, -30, 30)))
-        gradient, hessian = (wins - games * p) @ onehot, (games * p * (1 - p)) @ onehot
-        move = np.clip(gradient / np.maximum(hessian, 1e-9), -2, 2)
-        u += move
-        if np.abs(move).max() < 1e-9:
-            break
-    return np.asarray(100 / (1 + np.exp(-u)))
+
+    def derivatives(strength: Array) -> Derivatives:
+        p = sigmoid(strength[:, pool.model] + offset)
+        return Derivatives((wins - games * p) @ onehot, np.maximum((games * p * (1 - p)) @ onehot, 1e-9))
+
+    strength = newton(derivatives, np.zeros((len(weights), len(pool.models))))
+    return np.asarray(100 / (1 + np.exp(-strength)))

@@ -9,12 +9,12 @@ is the mean of sigmoid(w2 * gamma + w3): no intercept, the length term set to 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from harness.score.columns import Array
+from harness.score.logistic import Derivatives, newton, sigmoid
 
 ANCHOR_WEIGHT = 0.1  # lambda / 2 with lambda = 0.2: two anchor rows an instruction
 
@@ -31,67 +31,74 @@ class Anchors:
     y: Array
 
 
-NONE = Anchors(np.zeros(0), np.zeros(0), np.zeros(0))
+NO_ANCHORS = Anchors(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
-def spread(delta: Array, weights: Array) -> Array:
+def weighted_sd(delta: Array, weights: Array) -> Array:
     """sd (ddof 1) of ``delta`` (n,) under integer weights (R, n), shape (R,); 1 where it is 0."""
     total = weights.sum(1)
     centre = weights @ delta / total
     variance = np.maximum(weights @ delta**2 / total - centre**2, 0) * total / np.maximum(total - 1, 1)
-    found = np.sqrt(variance)
-    return np.where(found > 1e-9, found, 1.0)
+    sd = np.sqrt(variance)
+    return np.where(sd > 1e-9, sd, 1.0)
 
 
-def controlled(coefficients: Array, difficulty: Array, weights: Array) -> Array:
+def length_controlled_rate(coefficients: Array, difficulty: Array, weights: Array) -> Array:
     """Length-controlled win rate in percent.
 
     Args:
-        coefficients: (R, 3). difficulty: (n,). weights: (R, n).
+        coefficients: of :func:`fit_length_control`, (R, 3).
+        difficulty: gamma of each instruction, (n,).
+        weights: counts of a bootstrap draw, (R, n).
 
     Returns:
         shape (R,).
     """
-    p = _sigmoid(coefficients[:, 1:2] * difficulty + coefficients[:, 2:3])
+    p = sigmoid(coefficients[:, 1:2] * difficulty + coefficients[:, 2:3])
     return np.asarray(100 * (weights * p).sum(1) / weights.sum(1))
 
 
-def fit(
-    y: Array, delta: Array, difficulty: Array, weights: Array, anchors: Anchors = NONE, ridge: float = 1e-6
+def fit_length_control(
+    y: Array, delta: Array, difficulty: Array, weights: Array, anchors: Anchors = NO_ANCHORS, ridge: float = 1e-6
 ) -> Array:
-    """Maximum likelihood without the official penalty by Newton, one fit for each row of weights, sd(delta) included.
+    """Maximum likelihood without the official penalty, one fit for each row of weights, sd(delta) included.
 
     Args:
-        y: preferences in [0, 1], shape (n,). delta: baseline's minus model's characters, (n,). difficulty: (n,).
-        weights: counts of a bootstrap draw, (R, n). ridge: keeps a separable resample finite.
+        y: preferences in [0, 1], (n,).
+        delta: the baseline's minus the model's length in characters, (n,).
+        difficulty: gamma of each instruction, (n,).
+        weights: counts of a bootstrap draw, (R, n).
+        anchors: rows of the anchored baseline; they are not resampled.
+        ridge: keeps a separable resample finite.
 
     Returns:
         coefficients (w1, w2, w3), shape (R, 3).
     """
-    start = _newton(y, delta, difficulty, np.ones((1, len(y))), anchors, ridge, np.zeros((1, 3)))
-    parts = [weights[i : i + CHUNK] for i in range(0, len(weights), CHUNK)]
-    return np.concatenate([_newton(y, delta, difficulty, part, anchors, ridge, start) for part in parts])
+    start = _fit(y, delta, difficulty, np.ones((1, len(y))), anchors, ridge, np.zeros((1, 3)))
+    chunks = [weights[i : i + CHUNK] for i in range(0, len(weights), CHUNK)]
+    return np.concatenate([_fit(y, delta, difficulty, chunk, anchors, ridge, start) for chunk in chunks])
 
 
-def _newton(
+def _fit(
     y: Array, delta: Array, difficulty: Array, weights: Array, anchors: Anchors, ridge: float, start: Array
 ) -> Array:
-    x = np.tanh(delta / spread(delta, weights)[:, None])
-    # difficulty and x3 are the same in every resample: their sums are matrix products
+    """Newton's method from ``start`` (1, 3). Only the length term differs between resamples, because its sd does: the
+    sums over difficulty, x3 and the anchors are matrix products."""
+    x = np.tanh(delta / weighted_sd(delta, weights)[:, None])
     fixed = np.stack([difficulty, np.ones_like(difficulty), difficulty**2], 1)
     a, g = anchors.length, anchors.difficulty
     anchor_first = np.stack([a, g], 1)
     anchor_second = np.stack([a * a, a * g, g * g], 1)
-    beta = np.repeat(start, len(weights), 0) if len(start) == 1 else start.copy()
-    for _ in range(60):
-        p = _sigmoid(beta[:, :1] * x + beta[:, 1:2] * difficulty + beta[:, 2:])
+
+    def derivatives(beta: Array) -> Derivatives:
+        p = sigmoid(beta[:, :1] * x + beta[:, 1:2] * difficulty + beta[:, 2:])
         e, s = weights * (y - p), weights * p * (1 - p)
         gradient = np.stack([(e * x).sum(1), e @ difficulty, e.sum(1)], 1)
         sx = s * x
         cross, rest = sx @ fixed[:, :2], s @ fixed
         second = (sx * x).sum(1)
         if len(a):
-            q = _sigmoid(beta[:, :2] @ anchor_first.T)
+            q = sigmoid(beta[:, :2] @ anchor_first.T)
             gradient[:, :2] += ANCHOR_WEIGHT * (anchors.y - q) @ anchor_first
             extra = ANCHOR_WEIGHT * (q * (1 - q)) @ anchor_second
             second, cross[:, 0], rest[:, 2] = second + extra[:, 0], cross[:, 0] + extra[:, 1], rest[:, 2] + extra[:, 2]
@@ -99,32 +106,38 @@ def _newton(
         hessian[:, 0, 0], hessian[:, 0, 1], hessian[:, 0, 2] = second, cross[:, 0], cross[:, 1]
         hessian[:, 1, 0], hessian[:, 1, 1], hessian[:, 1, 2] = cross[:, 0], rest[:, 2], rest[:, 0]
         hessian[:, 2, 0], hessian[:, 2, 1], hessian[:, 2, 2] = cross[:, 1], rest[:, 0], rest[:, 1]
-        hessian += (ridge + 1e-9) * np.eye(3)
-        move = np.linalg.solve(hessian, (gradient - ridge * beta)[..., None])[..., 0]
-        beta += np.clip(move, -2, 2)
-        if np.abs(move).max() < 1e-9:
-            break
-    return beta
+        return Derivatives(gradient - ridge * beta, hessian + (ridge + 1e-9) * np.eye(3))
+
+    return newton(derivatives, np.repeat(start, len(weights), 0))
 
 
-def official_fit(
-    y: Array, delta: Array, difficulty: Array, anchors: Anchors, c: float | None = None
-) -> tuple[Array, float]:
-    """The official fit: L1-penalised logistic regression by liblinear (scikit-learn), C given or cross-validated.
+class OfficialFit(NamedTuple):
+    """``coefficients`` (w1, w2, w3), shape (3,), and ``c``, the inverse of the L1 penalty."""
 
-    Returns:
-        coefficients (3,) and C.
+    coefficients: Array
+    c: float
+
+
+def official_fit(y: Array, delta: Array, difficulty: Array, anchors: Anchors, c: float | None = None) -> OfficialFit:
+    """The official fit: L1-penalised logistic regression by liblinear (scikit-learn).
+
+    Args:
+        y: preferences in [0, 1], (n,).
+        delta: the baseline's minus the model's length in characters, (n,).
+        difficulty: gamma of each instruction, (n,).
+        anchors: rows of the anchored baseline.
+        c: inverse of the penalty; chosen by cross-validation if it is None.
 
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.
     """
-    x = np.stack([np.tanh(delta / spread(delta, np.ones((1, len(y))))[0]), difficulty, np.ones_like(y)], 1)
+    x = np.stack([np.tanh(delta / weighted_sd(delta, np.ones((1, len(y))))[0]), difficulty, np.ones_like(y)], 1)
     rows = np.concatenate([x, np.stack([anchors.length, anchors.difficulty, np.zeros_like(anchors.y)], 1)])
     target = np.concatenate([y, anchors.y])
     weight = np.concatenate([np.ones_like(y), np.full_like(anchors.y, ANCHOR_WEIGHT)])
     if c is None:
         c = _cross_validated(rows, target, weight)
-    return np.asarray(_liblinear(rows, target, weight, c).coef_[0]), c
+    return OfficialFit(np.asarray(_liblinear(rows, target, weight, c).coef_[0]), c)
 
 
 def _doubled(x: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
@@ -152,11 +165,7 @@ def _cross_validated(x: Array, y: Array, weight: Array) -> float:
     for train, held in folds:
         for i, c in enumerate(grid):
             model = _liblinear(x[train], y[train], weight[train], c)
-            p = np.clip(_sigmoid(x[held] @ model.coef_[0]), 1e-15, 1 - 1e-15)
+            p = np.clip(sigmoid(x[held] @ model.coef_[0]), 1e-15, 1 - 1e-15)
             nll = -(y[held] * np.log(p) + (1 - y[held]) * np.log(1 - p))
             losses[i] += np.average(nll, weights=weight[held])
     return float(grid[int(np.argmin(losses))])
-
-
-def _sigmoid(z: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-np.clip(z, -30, 30))))

@@ -20,11 +20,13 @@ SCHEMA_VERSION = 1
 Columns = dict[str, list[Any]]
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """Base class of what a result file holds: unknown keys are errors."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class Estimator(_Record):
+class Estimator(Record):
     """How a value follows from per-prompt columns: a name of :mod:`harness.score.estimators`, a group of columns, and
     the column it uses (if it uses one)."""
 
@@ -33,10 +35,10 @@ class Estimator(_Record):
     column: str = ""
 
 
-class Metric(_Record):
+class Metric(Record):
     """One number with its 95% interval (bootstrap over prompts) and its minimum detectable difference.
 
-    ``better``: 1 if higher is better, -1 if lower is, 0 if neither (a cost or a diagnostic). ``mdd``: smallest true
+    ``better``: 1 if higher is better, -1 if lower is, 0 if neither (a cost or a diagnostic). ``mdd``: the smallest true
     difference between two independent models that a set of this size finds with power 80% at the 5% level.
     """
 
@@ -54,9 +56,9 @@ class Metric(_Record):
     n_total: int = 0
 
 
-class BenchmarkResult(_Record):
-    """Scores of one benchmark under one protocol. ``snapshots``: the models that the judge's endpoint said answered;
-    ``unanswered``: calls that it did not answer, which the same command asks again."""
+class BenchmarkResult(Record):
+    """Scores of one benchmark under one protocol. ``snapshots``: the models that the judge's endpoint reported as
+    having answered. ``unanswered``: calls that it did not answer; the same command repeats them."""
 
     benchmark: str
     title: str
@@ -74,7 +76,7 @@ class BenchmarkResult(_Record):
         return next(m for m in self.metrics if m.name == name)
 
 
-class Trial(_Record):
+class Trial(Record):
     """One point of the recorded search."""
 
     learning_rate: float
@@ -86,7 +88,7 @@ class Trial(_Record):
     error: str = ""
 
 
-class RunResult(_Record):
+class RunResult(Record):
     """One run: recipe x method x seed. ``variant_of`` is set where ``method`` is a variant that the recipe names;
     ``reference`` is the row that the others are compared with."""
 
@@ -126,52 +128,16 @@ class RunResult(_Record):
         return next((b for b in self.benchmarks if b.benchmark == name), None)
 
 
-class CardSection(_Record):
-    """A judge on one set of pairs with known preferences, asked in one way. No text of a pair, only numbers.
-
-    ``data``: file name and hash, hash and number of the pairs used. ``items``: per pair, what the judge said in each
-    order and the lengths. ``usage``: calls, tokens, cost, seconds.
-    """
-
-    id: str
-    data: dict[str, Any]
-    protocol: dict[str, Any]
-    command: str
-    date: str
-    metrics: list[Metric]
-    items: Columns
-    usage: dict[str, Any]
-
-    def metric(self, name: str) -> Metric | None:
-        """A figure by name; None if it was not measured."""
-        return next((m for m in self.metrics if m.name == name), None)
-
-
-class JudgeCard(_Record):
-    """``results/judges/<key>.json``: how far a judge can be trusted; ``key`` is the digest of its identity, which
-    leaderboards print."""
-
-    schema_version: Literal[1] = 1
-    key: str
-    judge: dict[str, Any]
-    sections: list[CardSection] = []
-
-
-def read_card(path: Path) -> JudgeCard:
-    """Read a judge's card.
-
-    Raises:
-        UserError: the file is no card of this schema version.
-    """
-    try:
-        return JudgeCard.model_validate(read_json(path))
-    except (ValidationError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{path} is no judge card of schema version {SCHEMA_VERSION} ({reason}): remove it") from None
-
-
 def result_path(results: Path, recipe: str, budget: str, method: str, seed: int) -> Path:
-    """Where a run's result lives."""
+    """Where a run's result lives.
+
+    Args:
+        results: the results folder.
+        recipe: the recipe's name.
+        budget: the budget's name.
+        method: the row's name in the tables (a method or a variant of one).
+        seed: the training seed.
+    """
     return results / recipe / budget / method / f"seed-{seed}.json"
 
 
@@ -208,11 +174,12 @@ def read_results(folder: Path) -> list[RunResult]:
     Raises:
         UserError: they were made under different settings and cannot share a table.
     """
-    found = [(path, read_result(path)) for path in sorted(folder.glob("*/seed-*.json"))]
-    for path, result in found[1:]:
-        if result.comparison_key != found[0][1].comparison_key:
-            raise UserError(f"{path} and {found[0][0]} were made under different settings: remove or move one of them")
-    return [result for _, result in found]
+    paths = sorted(folder.glob("*/seed-*.json"))
+    results = [read_result(path) for path in paths]
+    for path, result in zip(paths, results, strict=True):
+        if result.comparison_key != results[0].comparison_key:
+            raise UserError(f"{path} and {paths[0]} were made under different settings: remove or move one of them")
+    return results
 
 
 def result_folders(results: Path, recipe: str | None = None) -> list[Path]:
@@ -221,11 +188,11 @@ def result_folders(results: Path, recipe: str | None = None) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    found = sorted({p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")})
-    found = [f for f in found if f.parent.parent == results and f.parent.name not in ("studies", "bench")]
-    if not found:
-        known = sorted({p.parts[-4] for p in results.glob("*/*/*/seed-*.json")})
-        if recipe and known:
-            raise unknown(f"recipe in {results}", recipe, known)
+    folders = sorted({p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")})
+    folders = [f for f in folders if f.parent.parent == results and f.parent.name not in ("studies", "bench")]
+    if not folders:
+        recipes = sorted({p.parts[-4] for p in results.glob("*/*/*/seed-*.json")})
+        if recipe and recipes:
+            raise unknown(f"recipe in {results}", recipe, recipes)
         raise UserError(f"The folder {results} holds no results: run 'sail-bench compare' first or set --results")
-    return found
+    return folders

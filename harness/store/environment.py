@@ -1,4 +1,4 @@
-"""What a stage was made with."""
+"""The software and hardware that a stage was made with."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware, without names of users, hosts or folders."""
-    found = {}
+    """Versions and hardware as JSON for a manifest, without names of users, hosts or folders."""
+    libraries = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            libraries[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "absent"
+            libraries[name] = "absent"
     return {
         "sail_bench": __version__,
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
-        "libraries": found,
+        "libraries": libraries,
     }

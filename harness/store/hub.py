@@ -1,44 +1,43 @@
-"""Data sets of the Hub at a commit: whether they may be asked for, whether the cache has them, and their rows."""
+"""Data sets of the Hub, each at a commit: whether one can be read, and its rows."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
-
-_SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-
-
-def offline() -> bool:
-    """Whether the environment switches the Hub off."""
-    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in _SWITCHES)
+from harness.store.settings import settings
+from harness.store.user_files import LocatedRow
 
 
 def reachable(repository: str, revision: str) -> bool:
-    """Whether the Hub may be asked for a data set, or its cache has it. No request is made."""
+    """Whether a data set can be read: the Hub is not switched off, or the local cache holds it. Sends no request."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    if not offline():
+    if not settings().offline:
         return True
     return (Path(HF_HUB_CACHE) / f"datasets--{repository.replace('/', '--')}" / "snapshots" / revision).is_dir()
 
 
-def rows(repository: str, revision: str, split: str, config: str | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """A split's rows, each with where it stands (``row 3``).
+def read_split(repository: str, revision: str, split: str, config: str | None = None) -> list[LocatedRow]:
+    """The rows of one split, each with its place (``row 3``).
+
+    Args:
+        repository: ``org/name`` of the data set.
+        revision: the commit.
+        split: name of the split, such as ``train``.
+        config: the data set's configuration, if it has more than one.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: the split cannot be read.
     """
     import datasets
 
     try:
-        found = datasets.load_dataset(repository, name=config, revision=revision, split=split)
-    except Exception as error:  # noqa: BLE001 - requests, caches and parsers raise what they like
+        rows = datasets.load_dataset(repository, name=config, revision=revision, split=split)
+    except Exception as error:  # noqa: BLE001 - requests, caches and parsers raise many kinds of errors
         reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         name = f"{repository}@{revision[:12]}:{config + ':' if config else ''}{split}"
         raise UserError(
             f"The data set {name} cannot be read from the Hub ({reason}): put its files into the folder of --data-dir"
         ) from None
-    return [(f"row {number}", dict(row)) for number, row in enumerate(found, 1)]
+    return [LocatedRow(f"row {number}", dict(row)) for number, row in enumerate(rows, 1)]

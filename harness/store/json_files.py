@@ -8,6 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+Row = dict[str, Any]
+"""One JSON object of a file of rows."""
+
 
 def digest(value: Any) -> str:
     """sha256 (first 16 hex digits) of the canonical JSON of a value."""
@@ -22,12 +25,12 @@ def file_digest(path: Path) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half."""
+    """Write JSON atomically: a reader sees the old file or the new one, never half of one."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text atomically."""
+    """Write text atomically, as UTF-8 with ``\\n`` line ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8", newline="\n")
@@ -39,12 +42,12 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: list[Row]) -> None:
     """Write JSON lines atomically."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """JSON lines of a file (split on newlines only: U+2028 may stand inside a string)."""
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a JSON lines file (lines end at newlines only: U+2028 may stand inside a string)."""
     with path.open(encoding="utf-8") as handle:
         return [json.loads(line) for line in handle if line.strip()]

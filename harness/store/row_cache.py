@@ -10,9 +10,11 @@ from typing import Any
 
 
 class RowCache:
-    """Maps a hash of a request to its JSON result. Safe for several processes; each ``put`` is durable.
+    """Maps the hash of a request to its JSON result. Safe for several processes; each ``put`` is durable.
 
-    ``on_put`` is called after each, so that a ledger can follow what is kept.
+    Args:
+        path: the SQLite file, made if it is missing.
+        on_put: called after each ``put``, so that a ledger can be written beside the rows that it paid for.
     """
 
     def __init__(self, path: Path, on_put: Callable[[], None] = lambda: None) -> None:
@@ -25,13 +27,13 @@ class RowCache:
 
     def get(self, keys: Sequence[str]) -> dict[str, Any]:
         """Stored results by key; absent keys are left out."""
-        found: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for start in range(0, len(keys), 500):
             part = list(keys[start : start + 500])
-            marks = ",".join("?" * len(part))
-            query = f"SELECT key, value FROM rows WHERE key IN ({marks})"
-            found.update({k: json.loads(v) for k, v in self._db.execute(query, part)})
-        return found
+            placeholders = ",".join("?" * len(part))
+            query = f"SELECT key, value FROM rows WHERE key IN ({placeholders})"
+            results.update({k: json.loads(v) for k, v in self._db.execute(query, part)})
+        return results
 
     def put(self, rows: Iterable[tuple[str, Any]], *, replace: bool = False) -> None:
         """Store results in one transaction; an existing key keeps its first value unless ``replace``."""

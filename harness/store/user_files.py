@@ -1,4 +1,4 @@
-"""Reading rows that a user brings: JSON, JSONL, Parquet and CSV, with errors that name the file and the line."""
+"""Reading a user's files: JSON, JSONL, Parquet and CSV, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -10,20 +10,31 @@ import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import UserError
-
-Row = dict[str, Any]
-
-DATA_DIR = "SAIL_BENCH_DATA_DIR"
+from harness.store.json_files import Row
 
 
-def text(path: Path) -> str:
+class LocatedRow(NamedTuple):
+    """A row and its place in the file, in words for an error (``line 3``)."""
+
+    place: str
+    row: Row
+
+
+class _Numbered(NamedTuple):
+    """Values of a file with their numbers; ``unit`` says what the numbers count (``line``, ``item``, ``row``)."""
+
+    unit: str
+    values: list[tuple[int, Any]]
+
+
+def read_text_file(path: Path) -> str:
     """A file's text, unpacked if its name ends in ``.gz``.
 
     Raises:
-        UserError: it is missing, not to be read, or not UTF-8.
+        UserError: the file is missing, cannot be read, or is not UTF-8.
     """
     try:
         content = path.read_bytes()
@@ -41,51 +52,51 @@ def text(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error})") from None
 
 
-def numbered(path: Path, needed: Iterable[str] = ()) -> list[tuple[str, Row]]:
-    """Objects of a JSON array, a JSONL file (lines end at ``\\n`` only: U+2028 may stand inside a string) or a Parquet
-    file, each with where it stands (``line 3``).
+def read_located_rows(path: Path, required_keys: Iterable[str] = ()) -> list[LocatedRow]:
+    """The objects of a JSON array, a JSONL file (lines end at ``\\n`` only: U+2028 may stand inside a string) or a
+    Parquet file, each with its place.
 
     Raises:
-        UserError: not that, no object, or an object without one of the ``needed`` keys.
+        UserError: the file is none of these, or holds something else than objects, or an object lacks a required key.
     """
-    keys = list(needed)
+    keys = list(required_keys)
     if path.suffix == ".parquet":
-        unit, found = _parquet(path)
+        unit, numbered = _parse_parquet(path)
     else:
-        content = text(path)
-        unit, found = _array(path, content) if content.lstrip()[:1] == "[" else _lines(path, content)
-    for number, row in found:
+        text = read_text_file(path)
+        unit, numbered = _parse_array(path, text) if text.lstrip()[:1] == "[" else _parse_lines(path, text)
+    for number, row in numbered:
         if not isinstance(row, dict):
             raise UserError(f"{path}, {unit} {number}: an object is expected, not {type(row).__name__}")
         missing = [k for k in keys if k not in row]
         if missing:
             raise UserError(f"{path}, {unit} {number}: the key {missing[0]!r} is missing")
-    return [(f"{unit} {number}", row) for number, row in found]
+    return [LocatedRow(f"{unit} {number}", row) for number, row in numbered]
 
 
-def rows(path: Path, needed: Iterable[str] = ()) -> list[Row]:
-    """The objects alone of :func:`numbered`."""
-    return [row for _, row in numbered(path, needed)]
+def read_user_rows(path: Path, required_keys: Iterable[str] = ()) -> list[Row]:
+    """The rows of :func:`read_located_rows` without their places."""
+    return [row for _, row in read_located_rows(path, required_keys)]
 
 
-def _array(path: Path, content: str) -> tuple[str, list[tuple[int, Any]]]:
+def _parse_array(path: Path, text: str) -> _Numbered:
     try:
-        return "item", list(enumerate(json.loads(content), 1))
+        return _Numbered("item", list(enumerate(json.loads(text), 1)))
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(f"{path}{line}: {_reason(error)}; a JSON array is expected") from None
 
 
-def _lines(path: Path, content: str) -> tuple[str, list[tuple[int, Any]]]:
-    found = []
-    for number, line in enumerate(content.split("\n"), 1):
+def _parse_lines(path: Path, text: str) -> _Numbered:
+    values = []
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            found.append((number, json.loads(line)))
+            values.append((number, json.loads(line)))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: {_reason(error)}; one JSON object a line is expected") from None
-    return "line", found
+    return _Numbered("line", values)
 
 
 def _reason(error: Exception) -> str:
@@ -94,17 +105,17 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "msg", error))
 
 
-def _parquet(path: Path) -> tuple[str, list[tuple[int, Any]]]:
+def _parse_parquet(path: Path) -> _Numbered:
     from pyarrow import ArrowException, parquet
 
     number = 0
     try:
-        content = parquet.read_table(path)
+        table = parquet.read_table(path)
         try:
-            return "row", list(enumerate(content.to_pylist(), 1))
+            return _Numbered("row", list(enumerate(table.to_pylist(), 1)))
         except UnicodeDecodeError:
-            for number in range(1, content.num_rows + 1):
-                content.slice(number - 1, 1).to_pylist()
+            for number in range(1, table.num_rows + 1):  # row by row, so that ``number`` stops at the bad one
+                table.slice(number - 1, 1).to_pylist()
             raise
     except FileNotFoundError:
         raise UserError(f"There is no file {path}") from None
@@ -114,33 +125,34 @@ def _parquet(path: Path) -> tuple[str, list[tuple[int, Any]]]:
         raise UserError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]})") from None
 
 
-def table(path: Path, needed: Iterable[str]) -> list[dict[str, str]]:
+def read_csv_rows(path: Path, required_columns: Iterable[str]) -> list[dict[str, str]]:
     """Rows of a CSV file with a header.
 
     Raises:
-        UserError: a needed column is missing.
+        UserError: the file cannot be read, or a required column is missing.
     """
-    reader = csv.DictReader(io.StringIO(text(path), newline=""))
-    missing = [k for k in needed if k not in (reader.fieldnames or [])]
+    reader = csv.DictReader(io.StringIO(read_text_file(path), newline=""))
+    missing = [k for k in required_columns if k not in (reader.fieldnames or [])]
     if missing:
         raise UserError(f"{path}: the column {missing[0]!r} is missing")
     return list(reader)
 
 
-def first(folder: Path, *names: str) -> Path | None:
+def first_existing(folder: Path, *names: str) -> Path | None:
     """The first of these files that exists in ``folder``."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 class Malformed(ValueError):  # noqa: N818 - a finding about a row
-    """A row that is not what its layout says. The message ends a sentence that begins with file and line."""
+    """A row that breaks its layout. The message ends a sentence that begins with file and line."""
 
 
-_HALVES = re.compile("[\ud800-\udfff]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
-HALF = "half of a surrogate pair (\\ud800 to \\udfff): repair the escape"
+LONE_SURROGATE = "half of a surrogate pair (\\ud800 to \\udfff): repair the escape"
+"""End of a sentence about a text with :func:`has_lone_surrogate`."""
 
 
-def halved(text: str) -> bool:
-    """Whether a text holds half of a surrogate pair, which no tokenizer takes."""
-    return _HALVES.search(text) is not None
+def has_lone_surrogate(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which no tokenizer accepts."""
+    return _SURROGATES.search(text) is not None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.answer.chat import eos_ids
 from harness.store.json_files import read_json, read_rows, write_json, write_rows
 from harness.train.context import TrainContext
 from harness.train.settings import Policies, arguments, fresh, lora_config
@@ -149,7 +150,6 @@ def sampled(
         for r in rows
         for k in range(count)
     ]
-    eos = model.generation_config.eos_token_id
-    ids = eos if isinstance(eos, list) else [context.tokenizer.eos_token_id if eos is None else eos]
+    ids = eos_ids(model.generation_config.eos_token_id, context.tokenizer)
     with context.meter.phase("generate"):
         return sample(model, requests, eos_ids=ids, pad_id=context.tokenizer.pad_token_id)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.score.bootstrap import interval
-from harness.score.bradley_terry import Pool, style_controlled
-from harness.score.length_control import Anchors, controlled, fit
+from harness.score.bradley_terry import Pool, fit_style
+from harness.score.length_control import Anchors, fit_length_control, length_controlled_rate
 from harness.store import user_files as files
 
 Array = NDArray[np.float64]
@@ -45,7 +45,9 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
     assert known.difficulty is not None
     rows = [alpaca_rows(folder, model) for model in ("alpaca-7b", "gemma-7b-it")]
     one = np.ones((1, len(known.difficulty)))
-    truth = controlled(fit(*rows[0], known.difficulty, one, known.anchors), known.difficulty, one)[0]
+    truth = length_controlled_rate(
+        fit_length_control(*rows[0], known.difficulty, one, known.anchors), known.difficulty, one
+    )[0]
     rng, n = np.random.default_rng(0), len(known.difficulty)
     hits, false, started = [], [], time.perf_counter()
     for _ in range(sets):
@@ -64,31 +66,31 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
 
 def alpaca_rows(folder: Path, model: str) -> tuple[Array, Array]:
     """Preferences in [0, 1] and length differences (baseline minus model, characters) of a published model."""
-    rows = files.rows(folder / "alpaca_eval" / "annotations" / f"{model}.jsonl")
+    rows = files.read_user_rows(folder / "alpaca_eval" / "annotations" / f"{model}.jsonl")
     y = np.array([float(r["preference"]) - 1 for r in rows])
     return y, np.array([float(r["len_1"] - r["len_2"]) for r in rows])
 
 
 def _lc(y: Array, delta: Array, gamma: Array, anchors: Anchors, weights: Array) -> tuple[float, Array]:
     one = np.ones((1, len(y)))
-    value = controlled(fit(y, delta, gamma, one, anchors), gamma, one)[0]
-    return float(value), controlled(fit(y, delta, gamma, weights, anchors), gamma, weights)
+    value = length_controlled_rate(fit_length_control(y, delta, gamma, one, anchors), gamma, one)[0]
+    return float(value), length_controlled_rate(fit_length_control(y, delta, gamma, weights, anchors), gamma, weights)
 
 
 def style_control(folder: Path, sets: int, resamples: int) -> None:
     """Arena-Hard v0.1, a pool of two: coverage for each, false verdicts where the two do not differ."""
     pool = _pool(folder)
-    truth = style_controlled(pool, pool.one()).scores[0]
+    truth = fit_style(pool, pool.one()).scores[0]
     rng, n = np.random.default_rng(1), pool.prompts
     hits, false, started = [], [], time.perf_counter()
     for _ in range(sets):
         chosen, weights = rng.integers(n, size=n), draw(rng, n, resamples)
         drawn = _drawn(pool, chosen, np.zeros(n, dtype=bool))
-        value, samples = style_controlled(drawn, drawn.one()).scores[0], style_controlled(drawn, weights).scores
+        value, samples = fit_style(drawn, drawn.one()).scores[0], fit_style(drawn, weights).scores
         both = [interval(float(value[m]), samples[:, m], n) for m in range(2)]
         hits.append(sum(found.low <= truth[m] <= found.high for m, found in enumerate(both)) / 2)
         drawn = _drawn(pool, chosen, rng.random(n) < 0.5)
-        value, samples = style_controlled(drawn, drawn.one()).scores[0], style_controlled(drawn, weights).scores
+        value, samples = fit_style(drawn, drawn.one()).scores[0], fit_style(drawn, weights).scores
         difference = float(value[0] - value[1])
         false.append(interval(difference, samples[:, 0] - samples[:, 1], n).p < 0.05)
     told("style-controlled score, coverage of both models", hits, started)
@@ -97,10 +99,10 @@ def style_control(folder: Path, sets: int, resamples: int) -> None:
 
 def _pool(folder: Path) -> Pool:
     """Rows by model, then by prompt."""
-    rows = files.rows(folder / "arena_hard" / "battles_official_v0.1.jsonl")
+    rows = files.read_user_rows(folder / "arena_hard" / "battles_official_v0.1.jsonl")
     looks = {
         (r["model"], r["question_id"]): [r["token_len"], r["header_count"], r["list_count"], r["bold_count"]]
-        for r in files.rows(folder / "arena_hard" / "style_features_v0.1.jsonl")
+        for r in files.read_user_rows(folder / "arena_hard" / "style_features_v0.1.jsonl")
     }
     models = sorted({r["model"] for r in rows})
     rows.sort(key=lambda r: (r["model"], r["question_id"]))
@@ -127,7 +129,7 @@ def _drawn(pool: Pool, chosen: NDArray[np.int64], swap: NDArray[np.bool_]) -> Po
 
 def ratings(folder: Path, sets: int, resamples: int) -> None:
     """MT-Bench: questions are drawn with both their turns."""
-    rows = files.rows(folder / "mt_bench" / "judgments_gpt-4_single_jxiw.jsonl")
+    rows = files.read_user_rows(folder / "mt_bench" / "judgments_gpt-4_single_jxiw.jsonl")
     models = sorted({r["model"] for r in rows})[:2]
     grid = np.zeros((2, 80, 2))
     for r in rows:

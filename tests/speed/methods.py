@@ -17,7 +17,7 @@ from harness.budget.ledger import Ledger
 from harness.budget.spec import BudgetSpec
 from harness.recipe.load import load_recipe
 from harness.recipe.recipe import Recipe
-from harness.run.make_runs import make_runs
+from harness.run.plan import make_run, train_node
 from harness.run.plugins import OURS, plugins
 from harness.run.run import Run
 from harness.store.stages import Store
@@ -35,12 +35,12 @@ def short(recipe: Recipe, steps: int) -> Recipe:
 
 def seconds_a_step(recipe: Recipe, name: str, store: Path, seed: int) -> tuple[float, dict[str, Any]]:
     """Training seconds a step of a fresh run, and its ledger."""
-    plan = make_runs(recipe, "bench", [name], 1, [], Store(store))[0]
+    plan = make_run(recipe, "bench", name, 0, [], Store(store))
     run = Run(plan, lambda kind, value: None)
     run.pairs()
-    point = plan.points[0]
-    run.train(point, seed)
-    phases = plan.store.manifest(plan.train(point, seed))["ledger"]["phases"]
+    node = train_node(plan, plan.trials[0].point, seed)
+    run.train(node)
+    phases = run.store.manifest(node.stage)["ledger"]["phases"]
     spent = sum(phases.get(phase, {}).get("seconds", 0) for phase in ("train", "reference", "generate", "oracle"))
     return spent / phases["train"]["steps"], phases
 

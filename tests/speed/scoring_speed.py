@@ -24,11 +24,12 @@ from unittest import mock
 
 import numpy as np
 
-from harness.answer.client import Call, Client
+from harness.answer.client import Client
+from harness.answer.reply import Call
 from harness.recipe.endpoint import Endpoint
 from harness.score.bootstrap import draws
-from harness.score.bradley_terry import Pool, style_controlled
-from harness.score.length_control import fit, official_fit
+from harness.score.bradley_terry import Pool, fit_style
+from harness.score.length_control import fit_length_control, official_fit
 from harness.store import user_files as files
 from harness.store.row_cache import RowCache
 from tests.speed.coverage import Array, alpaca_rows
@@ -55,7 +56,7 @@ def length_control(folder: Path) -> None:
     assert known.difficulty is not None
     y, delta = alpaca_rows(folder, "alpaca-7b")
     gamma, anchors, weights = known.difficulty, known.anchors, draws(len(y), 1000)
-    ours = timed(lambda: fit(y, delta, gamma, weights, anchors))
+    ours = timed(lambda: fit_length_control(y, delta, gamma, weights, anchors))
     print(f"length control, {len(y)} prompts: 1,000 refits {ours:.2f} s", flush=True)
     again = timed(lambda: official_fit(y, delta, gamma, anchors))
     theirs = alpaca_eval_fit(known, y, delta)
@@ -102,9 +103,9 @@ def alpaca_eval_fit(known: EvaluationSet, y: Array, delta: Array) -> float | Non
 
 def pool_of_16(folder: Path) -> Pool:
     """Real games of 16 models; answers whose style is not in the data have that of another model."""
-    rows = files.rows(folder / "arena_hard" / "battles_gpt4o_judge_16models.jsonl")
+    rows = files.read_user_rows(folder / "arena_hard" / "battles_gpt4o_judge_16models.jsonl")
     looks: dict[str, list[list[float]]] = {}
-    for r in files.rows(folder / "arena_hard" / "style_features_v0.1.jsonl"):
+    for r in files.read_user_rows(folder / "arena_hard" / "style_features_v0.1.jsonl"):
         counts = [float(r[k]) for k in ("token_len", "header_count", "list_count", "bold_count")]
         looks.setdefault(r["question_id"], []).append(counts)
     models, prompts = sorted({r["model"] for r in rows}), sorted({r["question_id"] for r in rows})
@@ -126,7 +127,7 @@ def style_control(folder: Path) -> None:
     pool = pool_of_16(folder)
     for version in ("v0.1", "v2.0"):
         weights = draws(pool.prompts, 1000)
-        spent = timed(lambda version=version, weights=weights: style_controlled(pool, weights, version))  # type: ignore[misc]
+        spent = timed(lambda version=version, weights=weights: fit_style(pool, weights, version))  # type: ignore[misc]
         print(
             f"style control {version}, {len(pool.models)} models, {pool.prompts} prompts: 1,000 refits {spent:.2f} s",
             flush=True,

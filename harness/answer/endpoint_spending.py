@@ -1,0 +1,87 @@
+"""What a client has spent at an endpoint, and the caps of the endpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.answer.reply import Reply
+from harness.recipe.endpoint import Endpoint
+from harness.store.json_files import digest
+
+if TYPE_CHECKING:
+    from harness.store.row_cache import RowCache
+
+
+class Spent(NamedTuple):
+    """Requests sent, and their cost in the currency of the endpoint's prices."""
+
+    requests: int
+    cost: float
+
+
+@dataclass
+class Tally:
+    """What one client did.
+
+    Attributes:
+        requests: requests sent.
+        cached: answers that came from the cache.
+        cost: cost of all answers, in the currency of the endpoint's prices.
+        faults: faults by kind; each was retried or became an error.
+    """
+
+    requests: int = 0
+    cached: int = 0
+    cost: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+
+
+class CapReachedError(Exception):
+    """A cap of the endpoint is reached. The message is a sentence for the user."""
+
+
+class SpendingCaps:
+    """The caps of an endpoint (``max_requests``, ``max_cost``), over all clients that share a cache.
+
+    Args:
+        endpoint: has the caps and the prices.
+        tally: counts of the client; kept up to date by the client.
+        cache: keeps what was spent under a cap, for later clients.
+    """
+
+    def __init__(self, endpoint: Endpoint, tally: Tally, cache: RowCache | None) -> None:
+        self._endpoint, self._tally, self._cache = endpoint, tally, cache
+        self._key = digest(["spent", endpoint.identity()]) if endpoint.max_requests or endpoint.max_cost else ""
+        self._before = Spent(0, 0.0)
+        if cache and self._key:
+            stored = cache.get([self._key]).get(self._key, {"requests": 0, "cost": 0.0})
+            self._before = Spent(stored["requests"], stored["cost"])
+
+    def price(self, reply: Reply) -> float:
+        """What an answer costs, in the currency of the endpoint's prices (which are for a million tokens)."""
+        return (reply.tokens_in * self._endpoint.price_in + reply.tokens_out * self._endpoint.price_out) / 1e6
+
+    def check(self) -> None:
+        """Raise an error if a cap is reached.
+
+        Raises:
+            CapReachedError: one is.
+        """
+        limit, max_cost, spent = self._endpoint.max_requests, self._endpoint.max_cost, self._spent()
+        if limit and spent.requests >= limit:
+            raise CapReachedError(f"The cap of {limit} requests is reached: raise max_requests to go on")
+        if max_cost and spent.cost >= max_cost:
+            raise CapReachedError(
+                f"The cap of {max_cost:g} is reached ({spent.cost:.2f} spent): raise max_cost to go on"
+            )
+
+    def record(self) -> None:
+        """Store what was spent so far, if a cap counts it."""
+        if self._cache and self._key:
+            self._cache.put([(self._key, self._spent()._asdict())], replace=True)
+
+    def _spent(self) -> Spent:
+        """Spending of earlier clients and of this one."""
+        return Spent(self._before.requests + self._tally.requests, self._before.cost + self._tally.cost)

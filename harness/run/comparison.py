@@ -1,0 +1,222 @@
+"""What all runs of a comparison share, resolved once: budget, methods, benchmarks, first stages, protocols.
+
+Whatever is wrong with a recipe is reported here, before any work. Hashing and reading small files: no torch, no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from harness.answer.start_policy import start_stage
+from harness.benchmark import Benchmark
+from harness.budget.budget import Budget
+from harness.budget.spec import named_budgets
+from harness.errors import UserError, unknown
+from harness.methods.base import Method
+from harness.oracles.none import NONE
+from harness.pairs.imported import count_benchmark_overlaps
+from harness.pairs.prompts import splits
+from harness.recipe.recipe import PairsSpec, Recipe
+from harness.recipe.search import points
+from harness.run.configure import make_benchmark, make_method, make_oracle, own_options
+from harness.run.nodes import Node
+from harness.run.plugins import plugins
+from harness.run.stages import judge_of, pairs_stage, protocol_of, training_labels
+from harness.store.json_files import digest
+from harness.store.stages import Store
+
+ORACLE_FIX = "set oracle: {name: reward_model, options: {model: DIR}} (sail-bench train-reward makes one)"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What keys and pages need to know of a comparison beside its recipe; it can be written as JSON.
+
+    Attributes:
+        start: the start policy; pairs: the preference pairs.
+        oracle: identity of the training oracle; eval_oracle: of the one that evaluates.
+        protocols: by benchmark, everything but the policy that can change its score.
+        judges: by benchmark, the identity of its judge; None if it needs none.
+    """
+
+    start: Node
+    pairs: Node
+    oracle: dict[str, Any]
+    eval_oracle: dict[str, Any]
+    protocols: Mapping[str, dict[str, Any]]
+    judges: Mapping[str, dict[str, Any] | None]
+
+    def dump(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "start": self.start.dump(),
+            "pairs": self.pairs.dump(),
+            "oracle": self.oracle,
+            "eval_oracle": self.eval_oracle,
+            "protocols": dict(self.protocols),
+            "judges": dict(self.judges),
+        }
+
+    @classmethod
+    def load(cls, value: Mapping[str, Any]) -> Facts:
+        """From its JSON form."""
+        return cls(**dict(value) | {"start": Node.load(value["start"]), "pairs": Node.load(value["pairs"])})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A recipe under one budget.
+
+    Attributes:
+        names: the rows asked for (methods, variants, endpoints).
+        methods: by name; ``reference`` is among them where it is set.
+        benchmarks: those of the recipe and those asked for; ``wanted``: names of those asked for.
+        reference: the recipe's reference method, where the oracle that evaluates compares answers, so that its verdicts
+            on other pairs say nothing about these. (A score compares any two answers by itself.) Else None.
+    """
+
+    recipe: Recipe
+    budget: Budget
+    store: Store
+    names: tuple[str, ...]
+    methods: Mapping[str, Method]
+    benchmarks: tuple[Benchmark, ...]
+    wanted: tuple[str, ...]
+    reference: str | None
+    facts: Facts
+
+    @cached_property
+    def overlap(self) -> dict[str, dict[str, int]]:
+        """How many imported training prompts are prompts of the recipe's benchmarks, by benchmark."""
+        if not isinstance(self.recipe.data, PairsSpec):
+            return {}
+        texts = {b.name: prompts for b in self.benchmarks if (prompts := b.prompt_texts())}
+        return count_benchmark_overlaps(splits(self.recipe.data)["train"], texts)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of what two runs must share to stand in one table: start, pairs, budget, training and search."""
+        recipe, facts = self.recipe, self.facts
+        shared = [recipe.train.model_dump(mode="json"), recipe.tune.key(), recipe.dtype]
+        labels = training_labels(recipe, facts.oracle)
+        return digest([facts.start.key, facts.pairs.key, *self.budget.key(), *shared, *labels])
+
+    @cached_property
+    def setting(self) -> str:
+        """What predictions of different runs must share to learn from each other."""
+        return digest([self.facts.pairs.key, self.recipe.train.model_dump(mode="json"), self.recipe.dtype])
+
+
+def facts_of(recipe: Recipe, benchmarks: Sequence[Benchmark]) -> Facts:
+    """Resolve the first stages, the oracles and the protocols of a recipe.
+
+    Raises:
+        UserError: the model, a file of the data or an oracle is not there.
+    """
+    oracle = make_oracle(recipe.oracle).identity()
+    eval_oracle = make_oracle(recipe.eval_oracle or recipe.oracle).identity()
+    start = Node("start", start_stage(recipe.model, recipe.chat_template))
+    pairs = Node("pairs", pairs_stage(recipe, start.stage, oracle), (start.key,))
+    protocols = {b.name: protocol_of(b, recipe, start.stage, pairs.stage, eval_oracle) for b in benchmarks}
+    judges = {b.name: judge_of(b, recipe, start.stage) for b in benchmarks}
+    return Facts(start, pairs, oracle, eval_oracle, protocols, judges)
+
+
+def resolve(
+    recipe: Recipe,
+    budget_name: str,
+    names: Sequence[str],
+    wanted: Sequence[str],
+    store: Store,
+    facts: Facts | None = None,
+) -> Comparison:
+    """Resolve a comparison, and refuse what cannot work.
+
+    Args:
+        recipe: what is compared.
+        budget_name: one of the recipe's budgets or of the named ones.
+        names: rows: methods, variants, endpoints.
+        wanted: benchmarks to run; those of the recipe are known beside them.
+        store: where finished stages are.
+        facts: of the same recipe and benchmarks, if they were resolved before.
+
+    Raises:
+        UserError: an unknown budget, method, benchmark or oracle, or settings that do not fit each other.
+    """
+    offered = named_budgets() | recipe.budgets
+    if budget_name not in offered:
+        raise unknown("budget", budget_name, offered)
+    budget = Budget.of(budget_name, offered[budget_name], free_data=recipe.data.free)
+    for spec in (recipe.oracle, recipe.eval_oracle):
+        if spec is not None:
+            make_oracle(spec).identity()
+    splits(recipe.data)
+    benchmarks = tuple(make_benchmark(recipe, name) for name in dict.fromkeys([*recipe.benchmarks, *wanted]))
+    if facts is None:
+        _check_benchmarks(recipe, benchmarks)
+    _check_row_names(recipe)
+    methods = {name: make_method(recipe, name) for name in names}
+    _check_oracles(recipe, methods, [b.name for b in benchmarks if "task" in b.needs and b.name in wanted])
+    _check_budget(recipe, budget, methods)
+    reference = _reference(recipe)
+    if reference and reference not in methods:
+        methods[reference] = make_method(recipe, reference)
+    facts = facts or facts_of(recipe, benchmarks)
+    return Comparison(recipe, budget, store, tuple(names), methods, benchmarks, tuple(wanted), reference, facts)
+
+
+def _check_benchmarks(recipe: Recipe, benchmarks: Sequence[Benchmark]) -> None:
+    for benchmark in benchmarks:
+        if benchmark.judged_by == "endpoint" and recipe.judge == "local":
+            raise UserError(
+                f"The benchmark {benchmark.name} needs a judge behind an endpoint: set judge: {{model: NAME}}"
+            )
+        benchmark.protocol()  # a benchmark reports missing data here, before any work
+
+
+def _check_row_names(recipe: Recipe) -> None:
+    for kind, names in (("variant", recipe.variants), ("endpoint", recipe.endpoints)):
+        for name in names:
+            if name in plugins("methods"):
+                raise UserError(
+                    f"The {kind} {name!r} has the name of an installed method: choose another in the recipe"
+                )
+
+
+def _check_oracles(recipe: Recipe, methods: Mapping[str, Method], task_benchmarks: Sequence[str]) -> None:
+    """Refuse a recipe in which answers will have to be scored that its oracles cannot score."""
+    oracle, eval_oracle = recipe.oracle.name, (recipe.eval_oracle or recipe.oracle).name
+    if not isinstance(recipe.data, PairsSpec):
+        if oracle == NONE:
+            raise UserError("The task constraints samples pairs that an oracle must label: set oracle: constraints")
+        return
+    if "constraints" in (oracle, eval_oracle):
+        raise UserError(f"The oracle constraints knows its own prompts only, not those of data.train: {ORACLE_FIX}")
+    if oracle == NONE:
+        for name, method in methods.items():
+            if method.spending().labelled:
+                raise UserError(f"The method {name} asks an oracle for labels and the recipe has none: {ORACLE_FIX}")
+            if method.trains and len(points(recipe.tune, name, method.grid, own_options(recipe, name))) > 1:
+                raise UserError(
+                    f"A search needs a reward and the recipe has no oracle: leave one trial, or {ORACLE_FIX}"
+                )
+    if eval_oracle == NONE and task_benchmarks:
+        raise UserError(f"The benchmark {task_benchmarks[0]} needs a reward and the recipe has no oracle: {ORACLE_FIX}")
+
+
+def _check_budget(recipe: Recipe, budget: Budget, methods: Mapping[str, Method]) -> None:
+    per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
+    if any(m.trains for m in methods.values()) and budget.steps(per_step) == 0:
+        raise UserError(
+            f"Budget {budget.name!r} ({budget.limit} {budget.axis}) cannot buy one step of {per_step} pairs: "
+            f"raise budgets.{budget.name}.limit in the recipe"
+        )
+
+
+def _reference(recipe: Recipe) -> str | None:
+    if not make_oracle(recipe.eval_oracle or recipe.oracle).pairwise:
+        return None
+    return recipe.reference if make_method(recipe, recipe.reference).trains else None

@@ -1,0 +1,182 @@
+"""What the stages of a run share: models, oracles, judge, cache and ledger, loaded when first needed, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter
+from harness.oracles.base import Oracle
+from harness.oracles.metered import MeteredOracle
+from harness.recipe.recipe import Recipe
+from harness.run.configure import make_oracle
+from harness.run.nodes import Node
+from harness.store.environment import environment
+from harness.store.json_files import read_json, write_json
+from harness.store.row_cache import RowCache
+from harness.store.stages import Stage, Store
+
+if TYPE_CHECKING:
+    from harness.answer.client import Client
+    from harness.answer.reply import Call, Reply
+
+Emit = Callable[[str, Any], None]
+
+
+class Resources:
+    """Models and meters of one run.
+
+    Args:
+        recipe: says which model, oracles, engine and judge.
+        store: where the start policy and the cache of rows are.
+        start: the node of the start policy.
+        emit: gets events of progress: a kind and a value.
+    """
+
+    def __init__(self, recipe: Recipe, store: Store, start: Node, emit: Emit) -> None:
+        self.recipe, self.store = recipe, store
+        self.emit = emit
+        self.cache = RowCache(store.root / "rows.sqlite", self.keep_ledger)
+        self.ledger = Ledger()
+        self.meter = Meter(self.ledger)
+        self.unanswered = 0  # calls of the judge in the stage under way
+        self._start = start
+        self._ledger_file: Path | None = None
+        self._shown = ""
+
+    @cached_property
+    def start_dir(self) -> Path:
+        """Directory of the start policy."""
+        from harness.answer.start_policy import build_start
+
+        self.emit("stage", ("start policy", None))
+        return build_start(self.recipe.model, self.store, self.recipe.chat_template)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Tokenizer of the start policy, its chat template checked."""
+        from harness.answer.load import load_tokenizer, saved_eos_ids
+        from harness.answer.template_check import check_template
+
+        tokenizer = load_tokenizer(self.start_dir)
+        check_template(tokenizer, saved_eos_ids(self.start_dir, tokenizer))
+        return tokenizer
+
+    @cached_property
+    def start(self) -> Any:
+        """The start policy in memory: sampler, reference, baseline and judge."""
+        from harness.answer.load import load_model
+
+        return self.policy(load_model(self.start_dir, dtype=self.recipe.dtype), self._start.key)
+
+    @cached_property
+    def start_served(self) -> Any:
+        """The start policy as evaluation asks it."""
+        return self.served(self.start)
+
+    def policy(self, model: Any, identity: str) -> Any:
+        """A model as a metered, cached policy; ``identity`` names its weights."""
+        from harness.answer.policy import Policy
+
+        size = self.recipe.generation_batch_size
+        return Policy(model, self.tokenizer, identity, meter=self.meter, cache=self.cache, batch_size=size)
+
+    def trained(self, folder: Path, identity: str) -> Any:
+        """The policy saved in a folder (weights, or an adapter of the start policy)."""
+        from harness.answer.load import load_model
+
+        return self.policy(load_model(self.start_dir, folder, self.recipe.dtype), identity)
+
+    def served(self, policy: Any) -> Any:
+        """A policy as evaluation asks it: by the recipe's engine."""
+        engine = self.recipe.engine
+        if engine.name == "transformers":
+            return policy
+        from harness.answer.vllm_policy import VllmPolicy
+
+        return VllmPolicy.from_policy(policy, engine.options)
+
+    @cached_property
+    def oracles(self) -> tuple[Oracle, Oracle]:
+        """The training and the evaluation oracle; one object if they are the same."""
+        training = make_oracle(self.recipe.oracle)
+        spec = self.recipe.eval_oracle
+        evaluation = training if spec is None or spec == self.recipe.oracle else make_oracle(spec)
+        training.cache = evaluation.cache = self.cache
+        training.attach = evaluation.attach = self.meter.attach
+        return training, evaluation
+
+    @property
+    def oracle(self) -> MeteredOracle:
+        """The training oracle, metered into the current ledger."""
+        return MeteredOracle(self.oracles[0], self.ledger, self.meter)
+
+    def evaluating(self, oracle: Oracle) -> MeteredOracle:
+        """An oracle that evaluates: its calls are not the method's spending."""
+        return MeteredOracle(oracle, Ledger(), self.meter, "eval")
+
+    @cached_property
+    def judge(self) -> Client:
+        """The recipe's judge behind an endpoint; calls and tokens go to the ledger as they are paid for."""
+        from harness.answer.client import Client
+
+        def paid(reply: Reply) -> None:
+            self.meter.ledger.add("judge", "calls", 1)
+            self.meter.ledger.add("judge", "tokens", reply.tokens_in + reply.tokens_out)
+
+        assert self.recipe.judge != "local"
+        return Client(self.recipe.judge, self.cache, paid)
+
+    def ask(self, calls: Sequence[Call]) -> list[Reply]:
+        """Replies of the recipe's judge."""
+        self.expect(len(calls))
+        replies = self.judge.ask(calls, lambda done: self.emit("at", done))
+        self.unanswered += sum(reply.unanswered for reply in replies)
+        return replies
+
+    def open_ledger(self, work: Path | None, before: Stage | None = None) -> Ledger:
+        """The ledger of a stage, charged from now on by the meters of all loaded models.
+
+        Args:
+            work: work folder of the stage; the ledger goes on from what an interrupted attempt had spent on the rows
+                that were kept.
+            before: a finished stage that is built again; the ledger goes on from its spending.
+        """
+        self._ledger_file = work / "ledger.json" if work else None
+        kept: Any = {}
+        if self._ledger_file is not None and self._ledger_file.is_file():
+            kept = read_json(self._ledger_file)
+        elif before is not None and self.store.done(before):
+            kept = self.store.manifest(before).get("ledger", {})
+        self.ledger = self.meter.ledger = Ledger.load(kept) if kept else Ledger()
+        return self.ledger
+
+    def keep_ledger(self) -> None:
+        """Write the ledger down whenever rows became durable."""
+        if self._ledger_file is not None:
+            self.meter.flush()
+            write_json(self._ledger_file, self.ledger.dump())
+
+    def spent(self) -> dict[str, Any]:
+        """Manifest entries of a finished stage: its ledger and environment."""
+        self.ledger.note_memory()
+        if self._ledger_file is not None:
+            self._ledger_file.unlink(missing_ok=True)
+        self._ledger_file = None
+        return {"ledger": self.ledger.dump(), "environment": environment()}
+
+    def show(self, stage: str) -> None:
+        """Progress: a stage begins whose length is not known yet."""
+        self._shown = stage
+        self.emit("stage", (stage, None))
+
+    def expect(self, total: int) -> None:
+        """Progress: so much comes next in the stage that is shown."""
+        self.emit("stage", (self._shown, total))
+
+    def tick(self, done: int) -> None:
+        """Progress: so much more is done."""
+        self.emit("advance", done)

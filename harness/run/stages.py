@@ -1,0 +1,203 @@
+"""Which stage each piece of work is: everything that can change its content, and nothing else, enters its key.
+
+Pure functions of settings and of the keys of earlier stages. A change of behaviour raises a version here (or that of a
+method, benchmark or oracle); otherwise an old stage would be taken for a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.benchmark import Benchmark
+from harness.budget.budget import Budget
+from harness.judge.prompts import identity
+from harness.methods.base import Method
+from harness.methods.endpoint import Remote
+from harness.pairs.imported import imported_pairs
+from harness.pairs.prompts import splits
+from harness.recipe.recipe import PairsSpec, Recipe
+from harness.recipe.search import Point
+from harness.store.json_files import digest
+from harness.store.stages import Stage
+from sail.types import SAMPLER_VERSION
+
+PAIRS_VERSION, IMPORTED_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION, VERSUS_VERSION = 1, 2, 2, 1, 3, 1
+OWN_DATA = "own data"
+
+
+def oracle_in_keys(oracle: dict[str, Any]) -> Any:
+    """An oracle's identity as keys hold it: name and version alone where it has no other settings."""
+    return [oracle["oracle"], oracle["version"]] if set(oracle) == {"oracle", "version"} else oracle
+
+
+def pairs_stage(recipe: Recipe, start: Stage, oracle: dict[str, Any]) -> Stage:
+    """The preference pairs: sampled from the start policy and labelled by the oracle, or imported.
+
+    Args:
+        recipe: its data are used.
+        start: the start policy.
+        oracle: identity of the training oracle. Imported pairs have labels of their own and do not depend on it.
+    """
+    data = recipe.data
+    if isinstance(data, PairsSpec):
+        return Stage(
+            "pairs",
+            {
+                "version": IMPORTED_VERSION,
+                "dtype": recipe.dtype,
+                "start": start.key,
+                "data": data.model_dump(mode="json", exclude={"train", "test", "free"}),
+                "files": imported_pairs(data).identity,
+                "max_length": recipe.train.max_length,
+            },
+        )
+    parts = splits(data)
+    return Stage(
+        "pairs",
+        {
+            "version": [PAIRS_VERSION, SAMPLER_VERSION],
+            "dtype": recipe.dtype,
+            "start": start.key,
+            "data": data.model_dump(mode="json", exclude={"eval_prompts", "tune_prompts", "free"}),
+            "prompts": {part: _prompts_digest(parts[part]) for part in ("train", "heldout")},
+            "oracle": oracle_in_keys(oracle),
+        },
+    )
+
+
+def _prompts_digest(prompts: Sequence[Mapping[str, Any]]) -> str:
+    return digest([p["prompt"] for p in prompts])
+
+
+def training_labels(recipe: Recipe, oracle: dict[str, Any]) -> list[Any]:
+    """The training oracle, where the key of the pairs does not hold it already."""
+    return [oracle_in_keys(oracle)] if isinstance(recipe.data, PairsSpec) else []
+
+
+@dataclass(frozen=True)
+class Training:
+    """What all trainings of a run share.
+
+    Attributes:
+        start: the start policy; pairs: the preference pairs.
+        fractions: shares of the budget at which a policy is kept on the way.
+        labels: see :func:`training_labels`.
+    """
+
+    recipe: Recipe
+    budget: Budget
+    start: Stage
+    pairs: Stage
+    fractions: Sequence[float]
+    labels: Sequence[Any]
+
+
+def train_stage(shared: Training, method: Method, point: Point, seed: int) -> Stage:
+    """Training of a method at one point of the search.
+
+    Args:
+        shared: what all trainings of the run share.
+        method: configured with the options of the point.
+        point: gives the learning rate.
+        seed: of the training run.
+    """
+    train = shared.recipe.train
+    return Stage(
+        "train",
+        {
+            "version": [TRAIN_VERSION, SAMPLER_VERSION],
+            "start": shared.start.key,
+            "dtype": shared.recipe.dtype,
+            "method": [method.name, method.version, method.config.model_dump(mode="json")],
+            "pairs": shared.pairs.key,
+            "budget": shared.budget.trains_like(train.batch_size * train.gradient_accumulation),
+            "train": train.model_dump(mode="json"),
+            "learning_rate": point.learning_rate,
+            "seed": seed,
+            "max_new_tokens": shared.recipe.data.max_new_tokens,
+            **({"fractions": list(shared.fractions)} if shared.fractions else {}),
+            **({"oracle": list(shared.labels)} if shared.labels else {}),
+        },
+    )
+
+
+def tune_stage(recipe: Recipe, policy: Stage) -> Stage:
+    """Gold reward of a trial on the tuning prompts (disjoint from training and from evaluation)."""
+    prompts = _prompts_digest(splits(recipe.data)["tune"])
+    return Stage("tune", {"version": [TUNE_VERSION, SAMPLER_VERSION], "policy": policy.key, "prompts": prompts})
+
+
+def judge_of(benchmark: Benchmark, recipe: Recipe, start: Stage) -> dict[str, Any] | None:
+    """Identity of a benchmark's judge: the local one (the start policy), or the recipe's endpoint; None if it needs
+    none."""
+    if benchmark.judged_by == "none":
+        return None
+    if benchmark.judged_by == "endpoint" and recipe.judge != "local":
+        return {"kind": "endpoint", **recipe.judge.identity()}
+    return identity(start.key)
+
+
+def protocol_of(
+    benchmark: Benchmark, recipe: Recipe, start: Stage, pairs: Stage, eval_oracle: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything but the policy that can change a score: two different hashes never share a column.
+
+    Args:
+        benchmark: gives its own part.
+        recipe: gives engine, judge and evaluation prompts.
+        start: the start policy (baseline, reference of the KL, local judge).
+        pairs: the preference pairs, whose held-out part a benchmark may score.
+        eval_oracle: identity of the oracle that evaluates.
+    """
+    protocol = benchmark.protocol()
+    if recipe.engine.name != "transformers":
+        protocol |= {"engine": recipe.engine.model_dump(mode="json")}
+    if benchmark.judged_by != "none":
+        protocol |= {"judge": judge_of(benchmark, recipe, start)}
+    if "start" in benchmark.needs or benchmark.judged_by == "local":
+        protocol |= {"baseline_policy": start.key}
+    if "task" in benchmark.needs:
+        protocol |= {
+            "prompts": _prompts_digest(splits(recipe.data)["eval"]),
+            "heldout": pairs.key,
+            "oracle": oracle_in_keys(eval_oracle),
+            "start": start.key,
+            **({"label": OWN_DATA} if isinstance(recipe.data, PairsSpec) else {}),
+        }
+    return protocol
+
+
+def answers_stage(recipe: Recipe, method: Method, policy: Stage, protocol: Mapping[str, Any]) -> Stage:
+    """Answers of a policy to a benchmark.
+
+    Args:
+        recipe: gives the dtype.
+        method: gives the instruction of a control, or the endpoint.
+        policy: the policy that answers.
+        protocol: of the benchmark; the judge does not change an answer.
+    """
+    asked = {k: v for k, v in protocol.items() if k != "judge"}
+    inputs = {"policy": policy.key, "protocol": asked, "version": SAMPLER_VERSION, "dtype": recipe.dtype}
+    if method.instruction:
+        inputs["instruction"] = method.instruction
+    if isinstance(method, Remote):
+        inputs["endpoint"] = method.config.identity()
+    return Stage("answers", inputs)
+
+
+def judgments_stage(answers: Stage, judge: dict[str, Any] | None) -> Stage:
+    """Judged answers; ``judge``: its identity, if there is one."""
+    return Stage("judgments", {"answers": answers.key, "judge": judge})
+
+
+def versus_stage(ours: Stage, theirs: Stage, oracle: dict[str, Any]) -> Stage:
+    """Verdicts of a pairwise oracle on a policy's answers and those of the reference method.
+
+    Args:
+        ours: answers of the policy; theirs: of the reference method.
+        oracle: identity of the oracle that evaluates.
+    """
+    inputs = {"version": VERSUS_VERSION, "ours": ours.key, "theirs": theirs.key, "oracle": oracle_in_keys(oracle)}
+    return Stage("versus", inputs)

@@ -1,0 +1,139 @@
+"""Building the stages of training and of a trial's score."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from harness.answer.chat import Prompt, messages_of
+from harness.budget.calibration import Calibration
+from harness.budget.forecast import Lengths
+from harness.budget.ledger import AXES
+from harness.errors import UserError
+from harness.oracles.none import NONE
+from harness.recipe.search import Point
+from harness.run.plan import RunPlan, configured
+from harness.run.resources import Resources
+from harness.run.spending import expect, pair_price
+from harness.store.environment import environment
+from harness.store.json_files import read_rows, write_json
+from harness.train.context import TrainContext
+from sail.types import Request
+
+
+def train_policy(
+    resources: Resources,
+    plan: RunPlan,
+    point: Point,
+    seed: int,
+    pairs: Path,
+    prompts: dict[str, list[Prompt]],
+    work: Path,
+) -> dict[str, Any]:
+    """Train the plan's method into a work folder (``policy``, ``log.json``); returns the manifest entries.
+
+    Args:
+        resources: models and meters of the run.
+        plan: of the run.
+        point: learning rate and options.
+        seed: of the training.
+        pairs: folder of the preference pairs.
+        prompts: by part.
+        work: the work folder; checkpoints in it are resumed from.
+
+    Raises:
+        UserError: the method returned no policy, or the budget cannot buy one step.
+        FloatingPointError: loss or weights are no numbers.
+    """
+    from harness.answer.load import load_model
+    from harness.train.trainer import check_finite
+
+    comparison, recipe = plan.comparison, plan.comparison.recipe
+    budget, store, setting = comparison.budget, comparison.store, comparison.setting
+    rows = read_rows(pairs / "train.jsonl")
+    ledger = resources.open_ledger(None)  # checkpoints carry it
+    calibration = Calibration(store.root, environment())
+    lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
+    method = configured(plan, point)
+    learned = calibration.known(setting, plan.name)
+    expected = expect(comparison, method, learned, lengths, calibration.shape(setting))
+    plain = expect(comparison, method, {}, lengths)  # what trains must not depend on what a machine ran before
+    resources.meter.sells(rows, pair_price(comparison), recipe.train.max_length)
+    start = resources.start_dir
+    context = TrainContext(
+        start=start,
+        tokenizer=resources.tokenizer,
+        pairs=rows,
+        prompts={p["id"]: p for p in prompts["train"]},
+        oracle=resources.oracle,
+        meter=resources.meter,
+        ledger=ledger,
+        budget=budget,
+        seed=seed,
+        learning_rate=point.learning_rate,
+        max_new_tokens=recipe.data.max_new_tokens,
+        train=recipe.train,
+        directory=work,
+        load_model=lambda folder=None: resources.meter.attach(load_model(folder or start, dtype=recipe.dtype)),
+        on_step=lambda step: resources.emit("at", round(100 * budget.share(ledger))),
+        per_step={axis: plain.total(1, axis) for axis in AXES},
+        fractions=plan.fractions,
+    )
+    resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
+    with resources.meter.enforce(budget):
+        folder = method.train(context)
+    if folder is None:
+        raise UserError(f"Method {plan.name!r} returned no policy: train() must return its folder")
+    context.tick()
+    check_finite(folder)
+    if folder != work / "policy":
+        folder.rename(work / "policy")
+    write_json(work / "log.json", context.log)
+    steps = expected.steps(budget) if expected.knows(budget) else 0
+    predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
+    shape = resources.meter.trained
+    if shape is not None and ledger.get("train", "steps"):
+        calibration.learn(
+            setting, plan.name, shape, ledger, lambda rates: expect(comparison, method, rates, lengths, shape)
+        )
+    ledger.progress = {}
+    return resources.spent() | {"predicted": predicted}
+
+
+def trial_scores(resources: Resources, policy: Any, prompts: list[Prompt]) -> dict[str, float]:
+    """Gold reward (where there is an oracle) and perplexity ratio of a trial's policy on the tuning prompts.
+
+    Args:
+        resources: models and meters of the run.
+        policy: the trained policy.
+        prompts: the tuning prompts.
+
+    Raises:
+        UserError: the oracle gave no verdict at all.
+    """
+    from harness.answer.chat import render
+
+    recipe = resources.recipe
+    encoded = [render(resources.tokenizer, messages_of(p)) for p in prompts]
+    requests = [
+        Request(tuple(ids), recipe.data.max_new_tokens, 1.0, ("tune", p["id"]))
+        for p, ids in zip(prompts, encoded, strict=True)
+    ]
+    resources.emit("stage", ("score trial", len(requests)))
+    with resources.meter.phase("eval"):
+        answers = policy.sample(requests, resources.tick)
+        start_answers = resources.start.sample(requests)
+        rows = [(ids, c.ids) for ids, c in zip(encoded, answers, strict=True)]
+        logps = resources.start.token_logps(rows, recipe.scoring_batch_size)
+    nll = -sum(map(sum, logps)) / sum(map(len, logps))
+    start_nll = -sum(c.logp for c in start_answers) / sum(len(c.ids) for c in start_answers)
+    scores = {"perplexity_ratio": round(math.exp(nll - start_nll), 6)}
+    if recipe.oracle.name == NONE:
+        return scores
+    texts, start_texts = [policy.text(c) for c in answers], [policy.text(c) for c in start_answers]
+    rewards, _ = resources.oracle.versus(prompts, texts, start_texts)
+    valid = [r for r in rewards if not math.isnan(r)]
+    if not valid:
+        raise UserError("The oracle gave no verdict on any tuning prompt: take another model, or raise max_tokens")
+    return {"gold_reward": round(sum(valid) / len(valid), 6), **scores}

@@ -1,0 +1,24 @@
+"""Columns of per-prompt values, as estimators read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+PromptColumns = Mapping[str, Sequence[Any]]
+
+
+def float_column(columns: PromptColumns, name: str) -> Array:
+    """A column as floats; missing values (None) are NaN."""
+    return np.array([np.nan if v is None else float(v) for v in columns[name]], dtype=np.float64)
+
+
+def prompts_with_value(columns: PromptColumns, name: str) -> int:
+    """How many prompts have a value (neither None nor NaN; of a list, any) in a column; all, if no column is named."""
+    rows = [v if isinstance(v, list) else [v] for v in columns[name or "id"]]
+    return sum(any(v is not None and v == v for v in row) for row in rows)

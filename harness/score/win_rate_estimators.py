@@ -1,0 +1,166 @@
+"""Estimators of win rates: at equal length, at equal style, and over weighted games.
+
+They have the arguments of all estimators (:mod:`harness.score.estimators`). ``length`` and ``baseline_length`` are
+characters of an answer and of the baseline's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.score.bradley_terry import STYLE_FEATURES, Pool, Version, fit_style, win_rates_with_offset
+from harness.score.columns import Array, PromptColumns, float_column
+from harness.score.length_control import Anchors, fit_length_control, length_controlled_rate, weighted_sd
+from harness.score.logistic import fit_logistic
+
+
+def length_controlled(columns: PromptColumns, name: str, weights: Array) -> Array:
+    """Win rate (percent) at equal length: logit p = w1 * tanh(delta / sd(delta)) + w3, with w1 set to 0.
+
+    The form of AlpacaEval 2 (spec/evals 1.3) without instruction difficulty and without the anchoring rows, which exist
+    for the official 805 instructions only. Columns: ``name`` (preference in [0, 1]), ``length`` and
+    ``baseline_length``. The sd is taken anew in each resample.
+    """
+    y = float_column(columns, name)
+    delta = float_column(columns, "baseline_length") - float_column(columns, "length")
+    total = weights.sum(1, keepdims=True)
+    centre = weights @ delta / total[:, 0]
+    spread = np.sqrt((weights * (delta - centre[:, None]) ** 2).sum(1) / np.maximum(total[:, 0] - 1, 1))
+    x1 = np.tanh(delta / np.where(spread > 0, spread, 1)[:, None])
+    features = np.stack([x1, np.ones_like(x1)], -1)
+    return np.asarray(100 / (1 + np.exp(-fit_logistic(features, y, weights, ridge=1e-6)[:, 1])))
+
+
+def length_controlled_2(columns: PromptColumns, name: str, weights: Array) -> Array:
+    """AlpacaEval 2's length-controlled win rate (percent) with difficulty and anchors (:mod:`.length_control`).
+
+    Columns: ``name`` (preference in [0, 1], None where the judge gave none), ``length``, ``baseline_length``,
+    ``difficulty``, and ``anchors``: for each prompt its anchor rows, pairs of (tanh of the standardised
+    length difference, preference). Anchors are constants: they are not resampled.
+    """
+    y = float_column(columns, name)
+    valid = ~np.isnan(y)
+    delta = (float_column(columns, "baseline_length") - float_column(columns, "length"))[valid]
+    difficulty = float_column(columns, "difficulty")
+    rows = [(x, d, p) for d, pairs in zip(difficulty, columns["anchors"], strict=True) for x, p in pairs]
+    anchors = Anchors(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
+    y, difficulty, weights = y[valid], difficulty[valid], weights[:, valid]
+    coefficients = fit_length_control(y, delta, difficulty, weights, anchors)
+    return length_controlled_rate(coefficients, difficulty, weights)
+
+
+def length_coefficient(columns: PromptColumns, name: str, weights: Array) -> Array:
+    """A judge's length bias: b1 of logit P(it picks the known better answer) = b0 + b1 * delta / sd(delta).
+
+    b0 is the known label's part. Both parts change sign with the order of the two answers, so this is the regression of
+    the verdict on label and length difference without an intercept. The sd is taken anew in each resample. An L2
+    penalty of 1 (C = 1) keeps the fit finite for a judge that looks at length only. NaN where no lengths differ.
+
+    Columns: ``name`` (1 if the judge picks the known better answer, 0.5 for a tie) and ``length_difference``
+    (characters, known better minus worse).
+    """
+    y, delta = float_column(columns, name), float_column(columns, "length_difference")
+    valid = ~np.isnan(y)
+    if not valid.any() or not np.ptp(delta[valid]):
+        return np.full(len(weights), np.nan)
+    y, delta, used = y[valid], delta[valid], weights[:, valid]
+    scaled = delta / weighted_sd(delta, used)[:, None]
+    return fit_logistic(np.stack([np.ones_like(scaled), scaled], -1), y, used, ridge=1.0)[:, 1]
+
+
+def style_controlled(columns: PromptColumns, name: str, weights: Array) -> Array:
+    """Win rate (percent) at equal style: Bradley-Terry against one baseline with four style features.
+
+    The form of Arena-Hard v0.1 (spec/evals 2.2) for a pool of this model alone: d = (a - b) / (a + b + 1) for token
+    length, headers, lists and bold; logistic regression with L2, C = 1. Each d is scaled by its standard deviation over
+    the battles of the resample but not centred: the official mean is over a pool of models, and centring on the model's
+    own mean would control nothing.
+    Columns: ``name`` (win in [0, 1]), and ``<feature>`` / ``baseline_<feature>``.
+    """
+    y = float_column(columns, name)
+    raw = []
+    for feature in STYLE_FEATURES:
+        ours, theirs = float_column(columns, feature), float_column(columns, f"baseline_{feature}")
+        raw.append((ours - theirs) / (ours + theirs + 1))
+    d = np.stack(raw, -1)
+    share = weights / weights.sum(1, keepdims=True)
+    centre = share @ d
+    spread = np.sqrt(np.einsum("rn,rnk->rk", share, (d - centre[:, None]) ** 2))
+    scaled = d / np.where(spread > 1e-9, spread, 1)[:, None]
+    strength = np.full((*scaled.shape[:2], 1), np.log(10))
+    beta = fit_logistic(np.concatenate([strength, scaled], -1), y, 2 * weights, ridge=1.0)
+    return np.asarray(100 / (1 + np.exp(-np.log(10) * beta[:, 0])))
+
+
+def _wins_and_games(columns: PromptColumns, name: str) -> tuple[Array, Array]:
+    """Weighted wins and total weight of each prompt's valid games."""
+    wins, total = np.zeros(len(columns[name])), np.zeros(len(columns[name]))
+    for i, (scores, weights) in enumerate(zip(columns[name], columns["weight"], strict=True)):
+        valid = [(s, w) for s, w in zip(scores, weights, strict=True) if s is not None]
+        wins[i], total[i] = sum(s * w for s, w in valid), sum(w for _, w in valid)
+    return wins, total
+
+
+def game_percent(columns: PromptColumns, name: str, weights: Array) -> Array:
+    """Score against one baseline, percent: the weighted mean over all valid games, prompts drawn (Arena-Hard).
+
+    Columns: ``name``, each prompt's list of game scores (1 win, 0.5 tie, 0 loss, None without a verdict), and
+    ``weight``, the list of the games' weights.
+    """
+    wins, total = _wins_and_games(columns, name)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(100 * (weights @ wins) / (weights @ total))
+
+
+def _pool(columns: PromptColumns, name: str) -> tuple[Pool, NDArray[np.intp]]:
+    """The model's games as a pool of its own, and the prompts that have a valid game."""
+    wins, total = _wins_and_games(columns, name)
+    used = np.flatnonzero(total)
+    ours, theirs = (
+        np.stack([float_column(columns, side + f)[used] for f in STYLE_FEATURES], -1) for side in ("", "baseline_")
+    )
+    return Pool(["model"], len(wins), np.zeros_like(used), used, wins[used], total[used], ours, theirs), used
+
+
+def equal_style(columns: PromptColumns, name: str, weights: Array, version: Version = "v0.1") -> Array:
+    """Score at equal style, percent, with style coefficients from this model's own games.
+
+    This is Arena-Hard's fit, read where all differences of style are 0. The official score is read at the pool's mean
+    instead, which would be the model's own mean here.
+
+    Columns: those of :func:`game_percent`, and ``<feature>`` / ``baseline_<feature>`` for each of ``STYLE_FEATURES``.
+
+    Args:
+        columns, name, weights: as of every estimator.
+        version: Arena-Hard's version, which sets features and penalty.
+    """
+    pool, used = _pool(columns, name)
+    plain = game_percent(columns, name, weights)
+    if not len(used):
+        return plain
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        fit = fit_style(pool, weights, version)
+        centre = (fit.mean / fit.sd * fit.coefficients).sum(1)
+        odds = fit.scores[:, 0] / (100 - fit.scores[:, 0]) * np.exp(-centre)
+        score = 100 * odds / (1 + odds)
+    # without a penalty no fit exists where every game went one way: the score is that end of the scale
+    return np.asarray(np.where((version == "v2.0") & ((plain == 0) | (plain == 100)), plain, score))
+
+
+def equal_style_v2(columns: PromptColumns, name: str, weights: Array) -> Array:
+    """:func:`equal_style` with the features and the unpenalised fit of v2.0."""
+    return equal_style(columns, name, weights, "v2.0")
+
+
+def frozen_style(columns: PromptColumns, name: str, weights: Array) -> Array:
+    """Score under the style of a named pool that is frozen, percent: one strength is fitted, in each resample again.
+    The interval is conditional on the pool's constants.
+
+    Columns: those of :func:`game_percent`, and ``offset``: what the frozen style adds to each prompt's logit
+    (:func:`harness.score.bradley_terry.style_offset`).
+    """
+    pool, used = _pool(columns, name)
+    if not len(used):
+        return game_percent(columns, name, weights)
+    return win_rates_with_offset(pool, weights, float_column(columns, "offset")[used])[:, 0]

@@ -1,0 +1,290 @@
+"""The leaderboard reads result files alone, is byte-stable, and never mixes protocols."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.errors import UserError
+from harness.report.board import Board
+from harness.report.leaderboard import render, stale_files, write_leaderboard
+from harness.report.svg import ticks
+from harness.report.text import format_number
+from harness.score.metrics import evaluate, metric
+from harness.score.results import BenchmarkResult, RunResult, read_result, read_results, result_path, write_result
+from harness.store.json_files import digest
+
+PEOPLE = 60
+
+
+def preference(rewards: np.ndarray, kls: np.ndarray, protocol: str = "a" * 16) -> BenchmarkResult:
+    items: dict[str, Any] = {"items": {"id": list(range(PEOPLE)), "reward": rewards.tolist(), "kl": kls.tolist()}}
+    metrics = [
+        metric("gold_reward", "gold reward", "share met", 1, "mean", "reward", primary=True),
+        metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
+    ]
+    return BenchmarkResult(
+        benchmark="preference", title="Preference", label="mini", protocol={"p": protocol}, protocol_hash=protocol,
+        judge=None, metrics=[evaluate(m, items) for m in metrics], items=items,
+    )  # fmt: skip
+
+
+def run(method: str, benchmarks: list[BenchmarkResult], seed: int = 0, **changes: Any) -> RunResult:
+    phases = {"train": {"pairs": 96, "steps": 12, "tokens": 1000, "seconds": 2.5}}
+    base: dict[str, Any] = {
+        "run_key": "k", "comparison_key": "c",
+        "recipe": "demo", "recipe_hash": "h", "description": "A demo.", "method": method,
+        "method_summary": "s", "method_paper": "", "method_origin": "sail-bench 0", "method_options": {}, "seed": seed,
+        "budget": {"name": "pairs-96", "axis": "pairs", "limit": 96}, "status": "ok",
+        "start": {"model": "tiny", "key": "start-1"}, "data": {"pairs": "pairs-1"}, "benchmarks": benchmarks,
+        "ledger": {"phases": phases, "peak_memory_bytes": 2**30},
+        "tuning_ledger": {"phases": {}, "peak_memory_bytes": 0},
+        "environment": {"sail_bench": "0", "python": "3", "cores": 2, "libraries": {}},
+    }  # fmt: skip
+    return RunResult(**(base | changes))
+
+
+def three(seed: int = 0) -> list[RunResult]:
+    rng = np.random.default_rng(seed)
+    base = rng.binomial(2, 0.3, PEOPLE) / 2
+    better = np.clip(base + rng.binomial(1, 0.6, PEOPLE) / 2, 0, 1)
+    noise = np.clip(better + rng.choice([-0.5, 0, 0.5], PEOPLE, p=[0.1, 0.8, 0.1]), 0, 1)
+    kl = rng.uniform(1, 3, PEOPLE)
+    return [
+        run("start", [preference(base, 0 * kl)]),
+        run("dpo", [preference(better, kl)]),
+        run("sail-pr", [preference(noise, kl + 1)]),
+    ]
+
+
+def test_verdicts_follow_the_paired_data() -> None:
+    page = render(three())["LEADERBOARD.md"]
+    against_dpo = page.split("## Differences to `dpo`")[1].split("##")[0]
+    assert "**worse**" in next(line for line in against_dpo.split("\n") if line.startswith("| `start`"))
+    assert "**no difference shown**" in next(line for line in against_dpo.split("\n") if "`sail-pr`" in line)
+    assert page.startswith("# demo: matched on pairs (96 pairs, budget `pairs-96`)")
+    assert "60 / 60" in page
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    for result in three():
+        write_result(result_path(tmp_path, "demo", "pairs-96", result.method, result.seed), result)
+    folder = tmp_path / "demo" / "pairs-96"
+    write_leaderboard(folder)
+    assert stale_files(folder) == []
+    assert render(read_results(folder)) == render(read_results(folder))
+    page = folder / "LEADERBOARD.md"
+    page.write_text(page.read_text().replace("worse", "better", 1))
+    assert stale_files(folder) == ["LEADERBOARD.md"]
+
+
+def test_protocols_never_share_a_column() -> None:
+    results = three()
+    changed = results[2].benchmarks[0].model_copy(update={"protocol_hash": "b" * 16})
+    results[2] = results[2].model_copy(update={"benchmarks": [changed]})
+    board = Board(results)
+    assert len(board.columns(primary=True)) == 2
+    first, second = board.columns(primary=True)
+    assert board.cell("sail-pr", first) is None
+    assert board.cell("dpo", second) is None
+    assert board.difference("sail-pr", "dpo", first) is None
+    assert "not measured" in render(results)["LEADERBOARD.md"]
+
+
+def test_difference_equals_the_difference_of_means() -> None:
+    results = three()
+    board = Board(results)
+    column = board.columns(primary=True)[0]
+    found = board.difference("sail-pr", "start", column)
+    rewards = [np.array(r.benchmarks[0].items["items"]["reward"]) for r in results]
+    assert found is not None
+    assert found.value == pytest.approx(rewards[2].mean() - rewards[0].mean())
+    assert found.error == pytest.approx((rewards[2] - rewards[0]).std(ddof=1) / PEOPLE**0.5, rel=0.12)
+
+
+def test_wins_count_prompts_and_pair_the_seeds() -> None:
+    """Against a loop over prompts; over seeds, the mean of the seeds that both have."""
+    one, two = three(), three(1)
+    results = [one[0]]
+    for seed, found in enumerate((one, two)):
+        results += [r.model_copy(update={"seed": seed, "learning_rate": 1e-3}) for r in found[1:]]
+    board = Board(results)
+    column = board.columns(primary=True)[0]
+
+    def share(a: RunResult, b: RunResult) -> float:
+        x, y = (r.benchmarks[0].items["items"]["reward"] for r in (a, b))
+        return 100 * sum(1 if p > q else 0.5 if p == q else 0 for p, q in zip(x, y, strict=True)) / PEOPLE
+
+    found = board.win_rate("sail-pr", "dpo", column)
+    assert found is not None
+    assert found.value == pytest.approx((share(one[2], one[1]) + share(two[2], two[1])) / 2)
+    assert found.low < found.value < found.high
+    start, back = board.win_rate("start", "dpo", column), board.win_rate("dpo", "start", column)
+    assert start is not None
+    assert back is not None
+    assert start.value == pytest.approx((share(one[0], one[1]) + share(one[0], two[1])) / 2)
+    assert start.value + back.value == pytest.approx(100)
+    lone = Board([one[0], one[2].model_copy(update={"seed": 3, "learning_rate": 1e-3}), results[1]])
+    assert lone.win_rate("sail-pr", "dpo", column) is None
+
+
+def test_failures_and_missing_values_are_shown() -> None:
+    results = [*three(), run("orpo", [], status="failed", error="the loss is nan | at step 3")]
+    page = render(results)["LEADERBOARD.md"]
+    assert "## Failed runs" in page
+    assert "the loss is nan \\| at step 3" in page
+    rewards = results[1].benchmarks[0].items["items"]["reward"]
+    part = {"items": {"id": list(range(PEOPLE)), "y": [None, *rewards[1:]]}}
+    scored = evaluate(metric("m", "m", "u", 1, "mean", "y"), part)
+    assert (scored.n_valid, scored.n_total) == (59, 60)
+
+
+def test_a_score_of_the_few_that_could_be_read_says_so() -> None:
+    rewards = [1.0, 0.5, *[None] * (PEOPLE - 2)]
+    rest = [*[1.0] * (PEOPLE // 2), *[None] * (PEOPLE // 2)]
+    pages = [
+        render([run("start", [preference(np.array(values, dtype=object), np.ones(PEOPLE))])])["LEADERBOARD.md"]
+        for values in (rewards, rest)
+    ]
+    told = f"so the score stands for a rest that chose itself: gold reward (mini) of `start` (2 of {PEOPLE})."
+    assert f"**Fewer than half are valid**, {told}" in pages[0]
+    assert "Fewer than half" not in pages[1]
+
+
+def test_one_valid_verdict_alone_is_no_score() -> None:
+    """There is no interval over prompts then, so no value stands without one."""
+    scored = evaluate(metric("m", "m", "u", 1, "mean", "y"), {"items": {"id": [1, 2, 3], "y": [None, 7.0, None]}})
+    assert (scored.value, scored.low, scored.high, scored.n_valid, scored.n_total) == (None, None, None, 1, 3)
+    lone = [1.0, *[None] * (PEOPLE - 1)]
+    page = render([run("start", [preference(np.array(lone, dtype=object), np.ones(PEOPLE))])])["LEADERBOARD.md"]
+    assert f"| n/a (1/{PEOPLE}) |" in page
+
+
+def test_pictures_are_well_formed_and_name_every_method() -> None:
+    files = render(three())
+    for name in ("reward-kl.svg", "leaderboard.svg"):
+        text = "".join(ET.fromstring(files[name]).itertext())
+        assert all(method in text for method in ("start", "dpo", "sail-pr"))
+
+
+def test_seeds_are_averaged() -> None:
+    results = three() + [r.model_copy(update={"seed": 1}) for r in three(1)]
+    board = Board(results)
+    column = board.columns(primary=True)[0]
+    cell = board.cell("dpo", column)
+    assert cell is not None
+    means = [np.mean(r.benchmarks[0].items["items"]["reward"]) for r in results if r.method == "dpo"]
+    assert cell.interval.value == pytest.approx(np.mean(means))
+    assert cell.n_total == 120
+
+
+def test_differences_pair_the_seeds_that_both_have() -> None:
+    """``dpo`` has seeds 0 and 1, ``sail-pr`` only 1, ``start`` is untrained and stands for every seed."""
+    one, two = three(), [r.model_copy(update={"seed": 1, "learning_rate": 1e-3}) for r in three(1)]
+    one[1] = one[1].model_copy(update={"learning_rate": 1e-3})
+    board = Board([one[0], one[1], two[1], two[2]])
+    column = board.columns(primary=True)[0]
+
+    def rewards(result: RunResult) -> np.ndarray:
+        return np.array(result.benchmarks[0].items["items"]["reward"])
+
+    paired = board.difference("sail-pr", "dpo", column)
+    assert paired is not None
+    assert paired.value == pytest.approx(rewards(two[2]).mean() - rewards(two[1]).mean())
+    control = board.difference("dpo", "start", column)
+    assert control is not None
+    each = [rewards(r).mean() - rewards(one[0]).mean() for r in (one[1], two[1])]
+    assert control.value == pytest.approx(np.mean(each))
+    assert control.error >= np.std(each, ddof=1) / 2**0.5
+
+
+def test_several_seeds_draw_a_strip_chart() -> None:
+    files = render(three() + [r.model_copy(update={"seed": 1}) for r in three(1)])
+    text = "".join(ET.fromstring(files["seeds.svg"]).itertext())
+    assert all(method in text for method in ("start", "dpo", "sail-pr"))
+    assert files["seeds.svg"].count("<circle") == 6
+    assert "seeds.svg" not in render(three())
+
+
+def test_training_logs_are_summed_up() -> None:
+    """Means over the second half of the steps and over seeds; a method that does not log a value has an empty cell."""
+    log = [
+        {"loss": 1.0, "abs_u": 9.0},
+        {"loss": 1.0, "abs_u": 1.0},
+        {"loss": 1.0, "abs_u": 2.0},
+        {"loss": 1.0, "abs_u": 3.0},
+    ]
+    results = three()
+    results[2] = results[2].model_copy(update={"train_log": log})
+    results[1] = results[1].model_copy(update={"train_log": [{"loss": 1.0, "rewards/accuracies": 0.75}]})
+    section = render(results)["LEADERBOARD.md"].split("## In training")[1].split("##")[0]
+    assert "| method | accuracy on trained pairs | mean abs(u) |" in section
+    assert "| `dpo` | 0.75 |  |" in section
+    assert "| `sail-pr` |  | 2.5 |" in section
+
+
+def test_variants_name_their_method_and_options() -> None:
+    changed = {"variant_of": "sail-pr", "method": "c-0", "method_options": {"coefficient": 0}, "reference": "c-0"}
+    results = [r.model_copy(update={"reference": "c-0"}) for r in three()[:2]] + [three()[2].model_copy(update=changed)]
+    page = render(results)["LEADERBOARD.md"]
+    assert "| `c-0` | `sail-pr`: s | coefficient 0 |" in page
+    assert "## Differences to `c-0`" in page
+
+
+def test_numbers() -> None:
+    assert format_number(None, "x") == format_number(float("nan"), "x") == "n/a"
+    assert (format_number(0.1234, "share met"), format_number(-3.21, "win %", sign=True)) == ("0.123", "−3.2")
+    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    flat = ticks(0.3, 0.3)
+    assert flat[0] < 0.3 < flat[-1]
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "seed-0.json"
+    path.write_text('{"schema_version": 99}')
+    with pytest.raises(UserError, match="seed-0.json is no result of schema version 1"):
+        read_result(path)
+
+
+def test_committed_leaderboards_are_those_of_their_results() -> None:
+    from conftest import ROOT
+
+    folders = {p.parent.parent for p in (ROOT / "results").glob("*/*/*/seed-*.json")}
+    folders |= {p.parent.parent for p in (ROOT / "results" / "studies").glob("*/*/*/seed-*.json")}
+    assert folders, "the repository commits at least one comparison"
+    for folder in folders:
+        assert stale_files(folder) == [], folder
+
+
+@pytest.mark.parametrize("recipe", ["smollm2", "results/studies/t1-coefficient.yaml"])
+def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Path) -> None:
+    """A clone's own comparison may go on in the committed folder: same start, pairs, budget, training and search.
+    Scores may be of an earlier version of a benchmark, and differ in nothing else."""
+    from conftest import ROOT
+
+    from harness.recipe.load import load_recipe
+    from harness.run.plan import make_runs
+    from harness.run.publish import check_folder
+    from harness.store.stages import Store
+
+    loaded = load_recipe(recipe if recipe == "smollm2" else str(ROOT / recipe))
+    try:
+        runs = make_runs(loaded, loaded.budget, loaded.methods, 1, list(loaded.benchmarks), Store(tmp_path))
+        key = runs[0].comparison.key
+    except UserError as error:
+        pytest.skip(str(error))
+    results = ROOT / "results" if recipe == "smollm2" else ROOT / "results" / "studies"
+    found = read_results(results / loaded.name / loaded.budget)
+    assert {r.comparison_key for r in found} == {key}
+    for plan in runs:
+        for benchmark in next(r for r in found if r.method == plan.name).benchmarks:
+            (now,) = (b for b in plan.benchmarks if b.name == benchmark.benchmark)
+            assert benchmark.protocol["version"] <= now.version
+            protocol = plan.comparison.facts.protocols[now.name]
+            assert protocol | {"version": benchmark.protocol["version"]} == benchmark.protocol
+            assert digest(benchmark.protocol) == benchmark.protocol_hash
+    check_folder(runs, results)
