@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.shared.against_start import Pairwise
+from benchmarks.shared.against_start import PairwiseAgainstStart
 from harness.benchmark import Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 
 
-class AlpacaEval(Pairwise):
+class AlpacaEval(PairwiseAgainstStart):
     """Win rate and length-controlled win rate (arXiv 2404.04475) in the form that a mini set allows."""
 
     name = "alpaca_eval"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks.arena_hard.style import style
-from benchmarks.shared.against_start import Pairwise
+from benchmarks.arena_hard.style import MarkdownCounts, markdown_counts
+from benchmarks.shared.against_start import PairwiseAgainstStart
 from harness.benchmark import Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 
 
-class ArenaHard(Pairwise):
+class ArenaHard(PairwiseAgainstStart):
     """Two games a prompt (both orders), Bradley-Terry against one baseline, with and without style control."""
 
     name = "arena_hard"
@@ -25,8 +25,8 @@ class ArenaHard(Pairwise):
         """Style coefficients and their centring are estimated again inside every resample."""
         columns = self.columns(rows)
         for side, prefix in (("answer", ""), ("baseline", "baseline_")):
-            counts = [style(r[side]["text"]) for r in rows]
-            columns.update({prefix + key: [c[key] for c in counts] for key in counts[0]})
+            counts = [markdown_counts(r[side]["text"]) for r in rows]
+            columns |= {prefix + key: [getattr(c, key) for c in counts] for key in MarkdownCounts._fields}
         return {"items": columns}, [
             metric("sc", "Arena-Hard SC", "win %", 1, "style_controlled", "preference", primary=True),
             metric("win_rate", "Arena-Hard raw", "win %", 1, "percent", "preference"),

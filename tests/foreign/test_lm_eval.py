@@ -24,8 +24,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, ARC0Chat, ARC25Chat, LMEval, MMLU5Chat, tasks
-from benchmarks.lmeval.data import subset
 from benchmarks.lmeval.model import PolicyLM
+from benchmarks.shared.subset import draw_subset
 from harness.answer.continuations import prompt_families
 from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, benchmark_result
@@ -256,14 +256,14 @@ def test_the_hub_and_a_folder_give_the_same_prompts(
     data: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """lm-eval's registered tasks, loading by themselves, against ours from files; ours asks for the pinned revision."""
-    from benchmarks.lmeval.tasks import _loader
+    from benchmarks.lmeval.tasks import dataset_loader
 
     local = {"cais/mmlu": MMLU5.source.local(), "allenai/ai2_arc": {"ARC-Challenge": ARC25.source.local()["default"]}}
     asked: list[Any] = []
 
     def hub(path: str, name: str, **more: Any) -> Any:
         asked.append((path, more.get("revision")))
-        return _loader(local[path][name])()
+        return dataset_loader(local[path][name])()
 
     monkeypatch.setattr("datasets.load_dataset", hub)
     for kind, names in ((MMLU5, [f"mmlu_{s}" for s in SUBJECTS]), (ARC25, ["arc_challenge"])):
@@ -302,19 +302,19 @@ def test_a_subset_is_drawn_by_subject(data: Path, model: Any, tokenizer: Any) ->
 def test_subsets_are_proportional_nested_and_unbiased() -> None:
     sizes = {"a": 100, "b": 33, "c": 5, "d": 1}
     for limit in (4, 10, 50, 138, 139, 200):
-        found = subset(sizes, limit)
+        found = draw_subset(sizes, limit)
         assert sum(map(len, found.values())) == min(limit, 139)
         for name, places in found.items():
             assert places == sorted(set(places))
             assert set(places) <= set(range(sizes[name]))
             assert len(places) >= 1
             assert abs(len(places) - 1 - (limit - 4) * (sizes[name] - 1) / 135) < 1 or limit > 139
-    assert set(subset(sizes, 10)["a"]) <= set(subset(sizes, 50)["a"])
-    assert subset(sizes, 50, 1)["a"] != subset(sizes, 50)["a"]
-    drawn = [i for seed in range(400) for i in subset({"a": 20}, 5, seed)["a"]]
+    assert set(draw_subset(sizes, 10)["a"]) <= set(draw_subset(sizes, 50)["a"])
+    assert draw_subset(sizes, 50, 1)["a"] != draw_subset(sizes, 50)["a"]
+    drawn = [i for seed in range(400) for i in draw_subset({"a": 20}, 5, seed)["a"]]
     assert np.bincount(drawn, minlength=20).min() > 60  # 100 expected, sd about 9
     with pytest.raises(UserError, match="4 subjects"):
-        subset(sizes, 3)
+        draw_subset(sizes, 3)
 
 
 def any_task(name: str, **options: Any) -> LMEval:
@@ -371,7 +371,7 @@ def test_options_that_a_task_shuffles_are_those_of_lm_eval(
     DatasetDict({"train": Dataset.from_list(splits["train"])}).save_to_disk(tmp_path / "hub")
     rows = any_task(task).answer(context(policy(model, tokenizer)))
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: load_from_disk(tmp_path / "hub"))
-    index = TaskManager(include_defaults=False, include_path=tasks.locate(task).parent)
+    index = TaskManager(include_defaults=False, include_path=tasks.definition_file(task).parent)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3)
     equal(rows, simple_evaluate(lm, tasks=[task], task_manager=index, bootstrap_iters=0))
     assert len({r["target"] for r in rows}) > 1
@@ -504,11 +504,11 @@ def test_definitions_hash_what_they_include(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("include: b.yaml\ntask: a\nprocess_docs: !function utils.f\n")
     (tmp_path / "b.yaml").write_text("task: b\n")
     (tmp_path / "utils.py").write_text("f = 1\n")
-    seen = {tasks.definition([tmp_path / "a.yaml"])}
+    seen = {tasks.definitions_hash([tmp_path / "a.yaml"])}
     for name in ("a.yaml", "b.yaml", "utils.py"):
         with (tmp_path / name).open("a") as file:
             file.write("# changed\n")
-        seen.add(tasks.definition([tmp_path / "a.yaml"]))
+        seen.add(tasks.definitions_hash([tmp_path / "a.yaml"]))
     assert len(seen) == 4
 
 

@@ -16,7 +16,7 @@ from conftest import GOLDEN, golden
 from test_lm_eval import SUBJECTS, any_task, context, policy, write_data, write_splits
 
 from benchmarks.lmeval import ARC0, ARC25, MMLU5, LMEval
-from benchmarks.lmeval.data import subset
+from benchmarks.shared.subset import draw_subset
 from harness.errors import UserError
 from harness.score.bootstrap import interval, replicates
 
@@ -221,7 +221,7 @@ def test_the_interval_of_a_drawn_subset_covers_the_whole_set() -> None:
     }
     truth = 100 * sum(v.sum() for v in true.values()) / 500
     for seed in range(400):
-        chosen = subset(sizes, 60, seed)
+        chosen = draw_subset(sizes, 60, seed)
         rows = [(float(true[n][i]), sizes[n] / len(places), n) for n, places in chosen.items() for i in places]
         columns = {"id": [f"{n}{i}" for i, (_, _, n) in enumerate(rows)], "y": [r[0] for r in rows]}
         columns["weight"] = [r[1] for r in rows]

@@ -61,9 +61,9 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
         sets: number of data sets to draw.
         resamples: of each bootstrap.
     """
-    from benchmarks.alpaca_eval.score_files import official
+    from benchmarks.alpaca_eval.evaluation_set import read_evaluation_set
 
-    known = official(None, folder)
+    known = read_evaluation_set(None, folder)
     assert known.difficulty is not None
     rows = [alpaca_rows(folder, model) for model in ("alpaca-7b", "gemma-7b-it")]
     one = np.ones((1, len(known.difficulty)))

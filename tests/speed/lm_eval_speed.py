@@ -68,13 +68,13 @@ class Side:
 
     def run(self, part: Slice) -> None:
         """The items of a slice."""
-        from benchmarks.lmeval.run import rows, simple_evaluate
+        from benchmarks.lmeval.run import evaluate_tasks, sample_rows
 
         began, before = time.perf_counter(), self.ledger.flops()
-        results = simple_evaluate(self.lm, [self.all[name] for name in part], self.shots, part, chat=False)
+        results = evaluate_tasks(self.lm, [self.all[name] for name in part], self.shots, part, chat=False)
         self.seconds.append(time.perf_counter() - began)
         self.flops += self.ledger.flops() - before
-        self.rows += rows(results)
+        self.rows += sample_rows(results)
 
     def warm(self, part: Slice) -> None:
         """The first items of a slice, not counted."""

@@ -35,7 +35,7 @@ from harness.store.row_cache import RowCache
 from tests.speed.coverage import Array, alpaca_rows
 
 if TYPE_CHECKING:
-    from benchmarks.alpaca_eval.score_files import Official
+    from benchmarks.alpaca_eval.evaluation_set import EvaluationSet
 
 
 LATENCY, CONCURRENCY, JUDGMENTS = 0.2, 32, 805
@@ -50,9 +50,9 @@ def timed(work: Callable[[], object]) -> float:
 
 def length_control(folder: Path) -> None:
     """Ours with everything estimated again in each resample, against one cross-validated fit."""
-    from benchmarks.alpaca_eval.score_files import official
+    from benchmarks.alpaca_eval.evaluation_set import read_evaluation_set
 
-    known = official(None, folder)
+    known = read_evaluation_set(None, folder)
     assert known.difficulty is not None
     y, delta = alpaca_rows(folder, "alpaca-7b")
     gamma, anchors, weights = known.difficulty, known.anchors, draws(len(y), 1000)
@@ -68,7 +68,7 @@ def length_control(folder: Path) -> None:
             print(f"  {whose}: {fit_text}, {1000 * spent / ours:.0f} times the refits)", flush=True)
 
 
-def alpaca_eval_fit(known: Official, y: Array, delta: Array) -> float | None:
+def alpaca_eval_fit(known: EvaluationSet, y: Array, delta: Array) -> float | None:
     """Seconds that alpaca-eval itself takes for one length-controlled win rate, its import and the download of its
     table left out; None where it is not installed.
 
