@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,20 +62,14 @@ def train_reward(
     pairs = _Pairs.read(run)
     model, tokenizer = load_reward_base(run.resources.start_dir)
 
-    def on_step(done: int, total: int) -> None:
-        if done:
-            shown.at(done)
-        else:
-            shown.stage(f"training on {len(pairs.train)} pairs, steps", total)
-
     settings = RewardSettings(epochs, learning_rate, recipe.train.batch_size, seed)
+    on_step = _progress(shown, f"training on {len(pairs.train)} pairs, steps")
     train_reward_model(model, tokenizer, pairs.training_rows(tokenizer), settings, out, on_step)
     shown.stage(f"held-out pairs ({len(pairs.heldout)})", None)
     won = pairs.heldout_wins(tokenizer, RewardModel(RewardModelOptions(model=str(out))))
+    shared = plan.comparison.facts
     facts = {
-        "base": plan.comparison.facts.start.key,
-        "pairs": plan.comparison.facts.pairs.key,
-        "labels": plan.comparison.facts.oracle,
+        **{"base": shared.start.key, "pairs": shared.pairs.key, "labels": shared.oracle},
         "trained_pairs": len(pairs.train),
         "epochs": epochs,
         "learning_rate": learning_rate,
@@ -85,6 +80,11 @@ def train_reward(
     write_json(out / "reward.json", facts)
     shown.finished("done")
     return facts
+
+
+def _progress(shown: Display, text: str) -> Callable[[int, int], None]:
+    """Shows steps done of the steps in all; the stage begins with step 0."""
+    return lambda done, total: shown.at(done) if done else shown.stage(text, total)
 
 
 @dataclass(frozen=True)
