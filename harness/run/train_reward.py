@@ -20,14 +20,7 @@ from harness.store.stages import Store
 
 
 def train_reward(
-    recipe: Recipe,
-    store: Path,
-    out: Path,
-    *,
-    epochs: int,
-    learning_rate: float,
-    seed: int = 0,
-    shown: Display,
+    recipe: Recipe, store: Path, out: Path, *, epochs: int, learning_rate: float, seed: int = 0, shown: Display
 ) -> dict[str, Any]:
     """Train a sequence-classification head, and all weights, on the recipe's training pairs; test on held-out ones.
 
