@@ -13,10 +13,10 @@ from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference_from_lo
 from benchmarks.shared.asking import fill_template, sample_answers
 from benchmarks.shared.official_files import files_hash, local_file, official_file, packaged_file
 from harness.answer.reply import Call, Reply
-from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.errors import UserError
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 from harness.store import user_files
 from sail.types import Request
 
@@ -160,7 +160,7 @@ class AlpacaEval2(Benchmark):
                     facts[int(i)]["anchors"].append([round(float(length), 8), float(y)])
         return facts
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """The length-controlled fit, anchors included, is repeated inside every resample."""
         controlled = all("difficulty" in r for r in rows)
         columns: Columns = {
@@ -179,7 +179,7 @@ class AlpacaEval2(Benchmark):
             columns |= {key: [r[key] for r in rows] for key in ("difficulty", "anchors")}
             lc = metric("lc", "AlpacaEval 2 LC", "win %", 1, "length_controlled_2", "preference", primary=True)
             metrics.insert(0, lc)
-        return {"items": columns}, metrics
+        return Scored({"items": columns}, metrics)
 
 
 def _baseline_text(item: Row) -> str:

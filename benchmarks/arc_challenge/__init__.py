@@ -6,9 +6,9 @@ from typing import Any
 
 from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
 from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, option_logps
-from harness.benchmark import Benchmark, EvalContext, Row
+from harness.benchmark import Benchmark, EvalContext, Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 
 
 class ARCChallenge(Benchmark):
@@ -40,17 +40,20 @@ class ARCChallenge(Benchmark):
             for r, values in zip(rows, option_logps(context, questions), strict=True)
         ]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Accuracies in percent."""
         columns: Columns = {
             "id": [r["id"] for r in rows],
             "correct_norm": [int(r["picked_norm"] == r["answer"]) for r in rows],
             "correct": [int(r["picked"] == r["answer"]) for r in rows],
         }
-        return {"items": columns}, [
-            metric("acc_norm", "ARC-C", "acc_norm %", 1, "percent", "correct_norm", primary=True),
-            metric("acc", "ARC-C acc", "acc %", 1, "percent", "correct"),
-        ]
+        return Scored(
+            {"items": columns},
+            [
+                metric("acc_norm", "ARC-C", "acc_norm %", 1, "percent", "correct_norm", primary=True),
+                metric("acc", "ARC-C acc", "acc %", 1, "percent", "correct"),
+            ],
+        )
 
 
 def _picks(row: Row, values: list[float]) -> dict[str, int]:

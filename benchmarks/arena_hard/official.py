@@ -19,7 +19,7 @@ from benchmarks.arena_hard.verdict import has_no_label, read_label, read_label_v
 from benchmarks.shared.asking import greedy_requests, sample_answers
 from benchmarks.shared.official_files import files_hash, official_file
 from harness.answer.reply import Call, Reply
-from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.errors import UserError
 from harness.score.bradley_terry import Version, style_differences, style_offset
 from harness.score.results import Columns, Metric
@@ -226,7 +226,7 @@ class OfficialArenaHard(Benchmark):
         game: Row = {"label": label, "judgment": text, "judge": replies[0].model}
         return game | ({"error": replies[-1].error} if replies[-1].error else {})
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """A group of columns and its metrics for each category, as the official leaderboards keep them apart."""
         groups: dict[str, Columns] = {}
         metrics: list[Metric] = []
@@ -237,7 +237,7 @@ class OfficialArenaHard(Benchmark):
                 prefix = "" if category == next(iter(self.baselines)) else f"{category.split('_')[0]}_"
                 frozen = "offset" in inside[0]
                 metrics += metrics_of_category(category, prefix, self.title, self.release, frozen)
-        return groups, metrics
+        return Scored(groups, metrics)
 
 
 class ArenaHard01(OfficialArenaHard):

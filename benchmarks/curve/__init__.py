@@ -8,9 +8,9 @@ from pydantic import Field
 
 from benchmarks.shared.asking import task_requests
 from benchmarks.shared.numbers import none_if_nan, rounded
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
@@ -96,7 +96,7 @@ class Curve(Benchmark):
             for reward, answer, start_logp in zip(rewards, answers, start_logps, strict=True)
         ]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """A column a fraction, and the area."""
         unit = rows[0]["unit"] if rows else "reward"
         title = "gold reward" if unit == "share met" else "reward"
@@ -112,7 +112,7 @@ class Curve(Benchmark):
                 columns[f"{kind}_{name}"] = [rounded(r[kind][name]) for r in rows]
                 label = f"{what} at {float(name):.0%}"
                 metrics.append(metric(f"{kind}_{name}", label, measured, better, "mean", f"{kind}_{name}"))
-        return {"items": columns}, metrics
+        return Scored({"items": columns}, metrics)
 
 
 def _area(row: Row, names: list[str]) -> float | None:

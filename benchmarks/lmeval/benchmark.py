@@ -12,7 +12,7 @@ from benchmarks.lmeval.run import evaluate_tasks, quiet, sample_rows, seeded
 from benchmarks.lmeval.sample_metrics import SampleValues, add_metric
 from benchmarks.lmeval.tasks import definitions_hash, lm_eval_version
 from benchmarks.shared.subset import draw_subset
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, Scored
 from harness.errors import UserError
 from harness.score.results import Columns, Metric
 
@@ -102,7 +102,7 @@ class LMEval(Benchmark):
         for sentence in sentences:
             print(f"{self.name}: {sentence}", flush=True)
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Each metric that is a mean over items, or a perplexity; the first one, or ``main``, is primary.
 
         Raises:
@@ -125,7 +125,7 @@ class LMEval(Benchmark):
             raise UserError(f"The benchmark {self.name} has no metric that is a mean over items: name another task")
         next((m for m in metrics if m.name == self.main), metrics[0]).primary = True
         metrics.sort(key=lambda m: not m.primary)
-        return groups, metrics
+        return Scored(groups, metrics)
 
     def _title(self, name: str) -> str:
         return self.title if name == self.main else f"{self.title} {name}"

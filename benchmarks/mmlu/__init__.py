@@ -6,9 +6,9 @@ from typing import Any
 
 from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
 from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, option_logps
-from harness.benchmark import Benchmark, EvalContext, Row
+from harness.benchmark import Benchmark, EvalContext, Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 
 LETTERS = ("A", "B", "C", "D")
 
@@ -53,8 +53,8 @@ class MMLU(Benchmark):
             for r, values in zip(rows, logps, strict=True)
         ]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Accuracy in percent."""
         correct = [int(r["picked"] == r["answer"]) for r in rows]
         columns: Columns = {"id": [r["id"] for r in rows], "correct": correct}
-        return {"items": columns}, [metric("acc", "MMLU", "acc %", 1, "percent", "correct", primary=True)]
+        return Scored({"items": columns}, [metric("acc", "MMLU", "acc %", 1, "percent", "correct", primary=True)])

@@ -7,9 +7,9 @@ from typing import Any
 from benchmarks.mt_bench.judge_prompts import REFERENCED
 from benchmarks.shared.asking import ChatOptions, greedy_requests, sample_answers, second_turn
 from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
-from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 from sail.types import Request
 
 
@@ -71,7 +71,7 @@ class MTBench(Benchmark):
         verdicts = context.judge.rate(to_rate)
         return [{**row, "ratings": verdicts[2 * i : 2 * i + 2]} for i, row in enumerate(rows)]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Mean rating over both turns, and by turn; prompts are resampled as questions."""
         columns: Columns = {
             "id": [r["question_id"] for r in rows],
@@ -81,12 +81,15 @@ class MTBench(Benchmark):
             "turn_2": [r["ratings"][1]["rating"] for r in rows],
             "mass": [sum(v["mass"] for v in r["ratings"]) / 2 for r in rows],
         }
-        return {"items": _rounded(columns)}, [
-            metric("rating", "MT-Bench", "rating 1-9", 1, "mean", "rating", primary=True),
-            metric("turn_1", "MT-Bench turn 1", "rating 1-9", 1, "mean", "turn_1"),
-            metric("turn_2", "MT-Bench turn 2", "rating 1-9", 1, "mean", "turn_2"),
-            metric("judge_mass", "judge answers with a rating", "probability", 0, "mean", "mass"),
-        ]
+        return Scored(
+            {"items": _rounded(columns)},
+            [
+                metric("rating", "MT-Bench", "rating 1-9", 1, "mean", "rating", primary=True),
+                metric("turn_1", "MT-Bench turn 1", "rating 1-9", 1, "mean", "turn_1"),
+                metric("turn_2", "MT-Bench turn 2", "rating 1-9", 1, "mean", "turn_2"),
+                metric("judge_mass", "judge answers with a rating", "probability", 0, "mean", "mass"),
+            ],
+        )
 
 
 def _rounded(columns: Columns) -> Columns:

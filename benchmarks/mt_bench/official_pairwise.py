@@ -19,10 +19,10 @@ from benchmarks.mt_bench.official_questions import (
 from benchmarks.mt_bench.verdict_pairwise import FIRST_SLOT_POINTS, game_points, pair_points, read_winner
 from benchmarks.shared.official_files import files_hash, official_file
 from harness.answer.reply import Call, Reply
-from harness.benchmark import TEXTS_ALONE, BenchmarkOptions, EvalContext, EvalCost, Row
+from harness.benchmark import TEXTS_ALONE, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.errors import UserError
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 from harness.store import user_files
 
 START = "start"
@@ -126,7 +126,7 @@ class MTBenchPairwise(OfficialQuestions):
         games = {key: [_game(r) for r in replies[2 * k : 2 * k + 2]] for k, key in enumerate(judged_turns)}
         return [{**row, "games": [games.get((i, turn)) for turn in (1, 2)]} for i, row in enumerate(rows)]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Shares of question and turn, both turns pooled; questions are resampled. A turn with a game that has no
         verdict counts as not valid."""
         turns = [[_turn_points(games) for games in r["games"]] for r in rows]
@@ -147,18 +147,21 @@ class MTBenchPairwise(OfficialQuestions):
         }
         groups = groups_by_category(columns, "preference")
         title = self.title
-        return groups, [
-            metric("win_rate_adjusted", title, "win %", 1, "pooled_percent", "preference", primary=True),
-            metric("win", f"{title} wins", "%", 1, "pooled_percent", "win"),
-            metric("tie", f"{title} ties", "%", 0, "pooled_percent", "tie"),
-            metric("loss", f"{title} losses", "%", -1, "pooled_percent", "loss"),
-            metric("turn_1", f"{title} turn 1", "win %", 1, "percent", "turn_1"),
-            metric("turn_2", f"{title} turn 2", "win %", 1, "percent", "turn_2"),
-            metric("agree", "both games agree", "%", 0, "pooled_percent", "agree"),
-            metric("first_slot", "games won by the first slot", "%", 0, "pooled_percent", "first_slot"),
-            metric("length", f"{title} length", "characters", 0, "mean", "length"),
-            *category_metrics(groups, title, "win %", "pooled_percent", "preference"),
-        ]
+        return Scored(
+            groups,
+            [
+                metric("win_rate_adjusted", title, "win %", 1, "pooled_percent", "preference", primary=True),
+                metric("win", f"{title} wins", "%", 1, "pooled_percent", "win"),
+                metric("tie", f"{title} ties", "%", 0, "pooled_percent", "tie"),
+                metric("loss", f"{title} losses", "%", -1, "pooled_percent", "loss"),
+                metric("turn_1", f"{title} turn 1", "win %", 1, "percent", "turn_1"),
+                metric("turn_2", f"{title} turn 2", "win %", 1, "percent", "turn_2"),
+                metric("agree", "both games agree", "%", 0, "pooled_percent", "agree"),
+                metric("first_slot", "games won by the first slot", "%", 0, "pooled_percent", "first_slot"),
+                metric("length", f"{title} length", "characters", 0, "mean", "length"),
+                *category_metrics(groups, title, "win %", "pooled_percent", "preference"),
+            ],
+        )
 
 
 def _game(reply: Reply) -> Row:

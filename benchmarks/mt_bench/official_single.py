@@ -12,9 +12,9 @@ from benchmarks.mt_bench.official_questions import (
     reply_facts,
 )
 from benchmarks.mt_bench.verdict_single import read_rating
-from harness.benchmark import EvalContext, EvalCost, Row
+from harness.benchmark import EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 
 
 class OfficialMTBench(OfficialQuestions):
@@ -54,7 +54,7 @@ class OfficialMTBench(OfficialQuestions):
         ]
         return [{**row, "ratings": ratings[2 * i : 2 * i + 2]} for i, row in enumerate(rows)]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Mean over the valid ratings of both turns, as the official mean pools them; questions are resampled."""
         columns: Columns = {
             "id": [r["question_id"] for r in rows],
@@ -65,10 +65,13 @@ class OfficialMTBench(OfficialQuestions):
         }
         columns["rating"] = [[a, b] for a, b in zip(columns["turn_1"], columns["turn_2"], strict=True)]
         groups = groups_by_category(columns, "rating")
-        return groups, [
-            metric("rating", "MT-Bench", "rating 1-10", 1, "pooled_mean", "rating", primary=True),
-            metric("turn_1", "MT-Bench turn 1", "rating 1-10", 1, "mean", "turn_1"),
-            metric("turn_2", "MT-Bench turn 2", "rating 1-10", 1, "mean", "turn_2"),
-            metric("length", "MT-Bench length", "characters", 0, "mean", "length"),
-            *category_metrics(groups, "MT-Bench", "rating 1-10", "pooled_mean", "rating"),
-        ]
+        return Scored(
+            groups,
+            [
+                metric("rating", "MT-Bench", "rating 1-10", 1, "pooled_mean", "rating", primary=True),
+                metric("turn_1", "MT-Bench turn 1", "rating 1-10", 1, "mean", "turn_1"),
+                metric("turn_2", "MT-Bench turn 2", "rating 1-10", 1, "mean", "turn_2"),
+                metric("length", "MT-Bench length", "characters", 0, "mean", "length"),
+                *category_metrics(groups, "MT-Bench", "rating 1-10", "pooled_mean", "rating"),
+            ],
+        )

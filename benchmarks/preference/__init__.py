@@ -9,7 +9,7 @@ from pydantic import Field
 from benchmarks.preference.diversity import ngram_counts
 from benchmarks.shared.asking import task_requests
 from benchmarks.shared.numbers import none_if_nan, rounded, win_points
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 from sail.types import Completion, Request
@@ -91,7 +91,7 @@ class Preference(Benchmark):
                 row |= {"training_reward": none_if_nan(reward), "training_unit": context.training_oracle.unit}
         return rows + margins
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Answers and held-out pairs are two groups of columns. A pairwise oracle's verdicts are column ``preferred``:
         no reward that could be compared with another method's."""
         answers = [r for r in rows if "reward" in r]
@@ -102,18 +102,21 @@ class Preference(Benchmark):
             "accurate": [win_points(r["margin"], 0) for r in pairs],
         }
         columns = _answer_columns(answers)
-        return {"items": columns, "pairs": margins}, [
-            *_reward_metrics(answers, columns),
-            metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
-            metric("reverse_kl", "reverse KL", "nats/answer", 0, "mean", "reverse_kl"),
-            metric("start_perplexity", "start perplexity", "per token", 0, "perplexity", "start_nll"),
-            metric("length", "length", "tokens", 0, "mean", "tokens"),
-            metric("truncated", "truncated", "%", 0, "percent", "truncated"),
-            metric("distinct_1", "distinct-1", "% of words", 0, "distinct", "distinct_1"),
-            metric("distinct_2", "distinct-2", "% of word pairs", 0, "distinct", "distinct_2"),
-            metric("margin", "held-out margin", "beta-free nats", 0, "mean", "margin", group="pairs"),
-            metric("accuracy", "held-out accuracy", "%", 0, "percent", "accurate", group="pairs"),
-        ]
+        return Scored(
+            {"items": columns, "pairs": margins},
+            [
+                *_reward_metrics(answers, columns),
+                metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
+                metric("reverse_kl", "reverse KL", "nats/answer", 0, "mean", "reverse_kl"),
+                metric("start_perplexity", "start perplexity", "per token", 0, "perplexity", "start_nll"),
+                metric("length", "length", "tokens", 0, "mean", "tokens"),
+                metric("truncated", "truncated", "%", 0, "percent", "truncated"),
+                metric("distinct_1", "distinct-1", "% of words", 0, "distinct", "distinct_1"),
+                metric("distinct_2", "distinct-2", "% of word pairs", 0, "distinct", "distinct_2"),
+                metric("margin", "held-out margin", "beta-free nats", 0, "mean", "margin", group="pairs"),
+                metric("accuracy", "held-out accuracy", "%", 0, "percent", "accurate", group="pairs"),
+            ],
+        )
 
 
 def _answer_columns(rows: list[Row]) -> Columns:

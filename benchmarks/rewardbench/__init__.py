@@ -11,8 +11,7 @@ from benchmarks.rewardbench.accuracy import score_pairs
 from benchmarks.rewardbench.pairs import draw_pairs, find_pairs_file, pairs_identity, repeated_pairs, subset_sizes
 from benchmarks.rewardbench.sections import set_label
 from benchmarks.shared.numbers import win_points
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
-from harness.score.results import Columns, Metric
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, Scored
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
@@ -103,7 +102,7 @@ class RewardBench(Benchmark):
             for pair in encoded
         ]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """The implicit reward first; sections, if they are the official ones; then without a reference."""
         verdicts = [_verdicts(r) for r in rows]
         return score_pairs(rows, {name: [v.get(name) for v in verdicts] for name in TITLES}, TITLES, self.title)

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from benchmarks.rewardbench.sections import SECTION_OF, SECTIONS, WEIGHTS, is_official
-from harness.benchmark import Row
+from harness.benchmark import Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
-
-
-class PairScores(NamedTuple):
-    """Columns by group, and the metrics to compute from them."""
-
-    groups: dict[str, Columns]
-    metrics: list[Metric]
+from harness.score.results import Columns
 
 
 def score_pairs(
     pairs: Sequence[Row], verdicts: Mapping[str, list[float | None]], titles: Mapping[str, str], title: str
-) -> PairScores:
+) -> Scored:
     """Columns and metrics of verdicts on pairs; the first kind of verdict is primary, and has sections.
 
     Args:
@@ -49,4 +41,4 @@ def score_pairs(
             groups[section] = {name: [columns[name][i] for i in inside] for name in names}
             metrics.append(metric(section, section, "acc %", 1, kind, main, group=section))
     metrics += [metric(name, titles[name], "acc %", 1, kind, name) for name in others]
-    return PairScores(groups, metrics)
+    return Scored(groups, metrics)

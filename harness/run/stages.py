@@ -130,8 +130,13 @@ def tune_stage(recipe: Recipe, policy: Stage) -> Stage:
 
 
 def judge_of(benchmark: Benchmark, recipe: Recipe, start: Stage) -> dict[str, Any] | None:
-    """Identity of a benchmark's judge: the local one (the start policy), or the recipe's endpoint; None if it needs
-    none."""
+    """Identity of a benchmark's judge; None if it needs none.
+
+    Args:
+        benchmark: says who judges it.
+        recipe: names the judge behind an endpoint.
+        start: the start policy, which is the local judge.
+    """
     if benchmark.judged_by == "none":
         return None
     if benchmark.judged_by == "endpoint" and recipe.judge != "local":
@@ -178,8 +183,8 @@ def answers_stage(recipe: Recipe, method: Method, policy: Stage, protocol: Mappi
         policy: the policy that answers.
         protocol: of the benchmark; the judge does not change an answer.
     """
-    asked = {k: v for k, v in protocol.items() if k != "judge"}
-    inputs = {"policy": policy.key, "protocol": asked, "version": SAMPLER_VERSION, "dtype": recipe.dtype}
+    unjudged = {k: v for k, v in protocol.items() if k != "judge"}
+    inputs = {"policy": policy.key, "protocol": unjudged, "version": SAMPLER_VERSION, "dtype": recipe.dtype}
     if method.instruction:
         inputs["instruction"] = method.instruction
     if isinstance(method, Remote):
