@@ -57,7 +57,7 @@ class OfficialTasks(LMEval):
         definitions = self.definitions()
         unknown = [name for name in data if name not in definitions]
         if unknown:
-            raise UserError(f"lm-eval has no task {unknown[0]!r}: mend the subjects in {self.source.folder}")
+            raise UserError(f"lm-eval has no task {unknown[0]!r}: fix the subjects in {self.source.folder}")
         return data
 
     def prompt_texts(self) -> list[str]:

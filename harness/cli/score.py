@@ -121,7 +121,7 @@ def arena_hard(
 @click.option("--baseline", metavar="MODEL", help="Of a pairwise file: count games against this model only.")
 @REFERENCE
 def mt_bench(judgments: Path, questions: Path | None, baseline: str | None, reference: str | None) -> None:
-    """MT-Bench: single-answer ratings or pairwise win rates (told by the rows), by turn and category."""
+    """MT-Bench: single-answer ratings or pairwise win rates (the rows say which), by turn and category."""
     from benchmarks.mt_bench.score_pairwise import holds_pairwise_rows, score_pairwise_games
     from benchmarks.mt_bench.score_single import score_single_ratings
     from harness.errors import UserError

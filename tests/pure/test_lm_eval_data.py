@@ -127,7 +127,7 @@ def test_subjects_need_examples_and_a_task(data: Path) -> None:
         MMLU5().protocol()
     for path in (dev, test):
         path.write_text(path.read_text() + 5 * (json.dumps(QUESTION | {"subject": "alchemy"}) + "\n"))
-    with pytest.raises(UserError, match="lm-eval has no task 'mmlu_alchemy': mend the subjects in mmlu"):
+    with pytest.raises(UserError, match="lm-eval has no task 'mmlu_alchemy': fix the subjects in mmlu"):
         MMLU5().protocol()
     path = data / "arc_challenge/train.jsonl"
     path.write_text("\n".join(path.read_text().split("\n")[:24]))
