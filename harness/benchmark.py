@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.errors import UserError
 from harness.score.metrics import evaluate
 from harness.score.results import BenchmarkResult, Columns, Metric
+from harness.score.validity import Range, checked_columns
 from harness.store.json_files import Row as Row
 from harness.store.json_files import digest
 from sail.types import Request
@@ -74,11 +76,19 @@ class EvalCost(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What a benchmark makes of judged rows: per-prompt columns by group (each with ``id``), and the metrics to compute
-    from them, still without values."""
+    """What a benchmark makes of judged rows.
+
+    Attributes:
+        columns: per-prompt columns by group, each with ``id``. A value that is missing is an
+            :class:`~harness.score.validity.Invalid` with its reason (or None).
+        metrics: those to compute from them, still without values.
+        ranges: by column, the least and the greatest value. A value outside, of another type or not finite is not
+            valid.
+    """
 
     columns: dict[str, Columns]
     metrics: list[Metric]
+    ranges: Mapping[str, Range] = MappingProxyType({})
 
 
 class Benchmark:
@@ -186,7 +196,8 @@ def benchmark_result(
         protocol: everything that can change the score but the policy, a JSON record; its hash is stored beside it.
         judge: identity of the judge, a JSON record; None if no judge was asked.
     """
-    items, metrics = benchmark.score(rows)
+    scored = Scored(*benchmark.score(rows))
+    items, invalid = checked_columns(scored.columns, scored.metrics, scored.ranges)
     return BenchmarkResult(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -194,8 +205,9 @@ def benchmark_result(
         protocol=protocol,
         protocol_hash=digest(protocol),
         judge=judge,
-        metrics=[evaluate(m, items) for m in metrics],
+        metrics=[evaluate(m, items) for m in scored.metrics],
         items=items,
+        invalid=invalid,
         snapshots=sorted(_answering_models(rows)),
     )
 

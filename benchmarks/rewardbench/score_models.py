@@ -109,7 +109,7 @@ def _score_model(
     verdicts = [
         None if i in equal | equal_after_cut else win_points(a.reward, b.reward) for i, (a, b) in enumerate(sides)
     ]
-    groups, metrics = score_pairs(pairs, {"accuracy": verdicts}, {}, "RewardBench")
+    groups, metrics, _ = score_pairs(pairs, {"accuracy": verdicts}, {}, "RewardBench")
     estimates = {}
     for metric in metrics:
         estimator = metric.estimator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from harness.report.board import Board, Column
@@ -28,7 +29,7 @@ def scores_section(board: Board) -> str:
         cells = [c for m in board.methods if (c := board.cell(m, column))]
         counts.append(" ".join(sorted({f"{c.n_valid} / {c.n_total}" for c in cells})))
     rows.append(counts)
-    warnings = [text for text in (_few_valid(board, columns), _unanswered(board)) if text]
+    warnings = [text for text in (_few_valid(board, columns), invalid_text(board), _unanswered(board)) if text]
     return "\n\n".join(["## Scores", markdown_table(["method", *map(_heading, columns)], rows), *warnings])
 
 
@@ -47,6 +48,23 @@ def _few_valid(board: Board, columns: Sequence[Column]) -> str:
     if not cases:
         return ""
     return f"**Fewer than half are valid**, so the score stands for a rest that chose itself: {'; '.join(cases)}."
+
+
+def invalid_text(board: Board) -> str:
+    """Which values of the primary metrics are not valid, counted by reason over seeds; "" if all are."""
+    cases = []
+    for method in board.methods:
+        counts: dict[str, Counter[str]] = {}
+        for run in board.runs_of(method):
+            for result in run.benchmarks:
+                for metric in result.metrics:
+                    if metric.primary and metric.name in result.invalid:
+                        counts.setdefault(metric.title, Counter()).update(result.invalid[metric.name])
+        cases += [
+            f"{title} of `{method}`: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            for title, reasons in counts.items()
+        ]
+    return f"**Not valid**, and in no mean: {'; '.join(cases)}." if cases else ""
 
 
 def _unanswered(board: Board) -> str:

@@ -57,8 +57,11 @@ class Metric(Record):
 
 
 class BenchmarkResult(Record):
-    """Scores of one benchmark under one protocol. ``snapshots``: the models that the judge's endpoint reported as
-    having answered. ``unanswered``: calls that it did not answer; the same command repeats them."""
+    """Scores of one benchmark under one protocol.
+
+    ``snapshots``: the models that the judge's endpoint reported as having answered. ``unanswered``: calls that it did
+    not answer; the same command repeats them. ``invalid``: by metric, how many values are not valid, by reason.
+    """
 
     benchmark: str
     title: str
@@ -70,6 +73,7 @@ class BenchmarkResult(Record):
     items: dict[str, Columns]
     snapshots: list[str] = []
     unanswered: int = 0
+    invalid: dict[str, dict[str, int]] = {}
 
     def metric(self, name: str) -> Metric:
         """A metric by name."""
