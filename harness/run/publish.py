@@ -94,7 +94,10 @@ def assemble(plan: RunPlan) -> RunResult:
         rows = _with_verdicts(plan, nodes, read_rows(store.path(nodes.judgments.stage) / "rows.jsonl"))
         facts = comparison.facts
         result = benchmark_result(benchmark, rows, facts.protocols[benchmark.name], facts.judges[benchmark.name])
-        scored.append(result.model_copy(update={"unanswered": store.unanswered(nodes.judgments.stage)}))
+        manifest = store.manifest(nodes.judgments.stage)
+        replaced = result.replaced + int(manifest.get("replaced", 0))
+        unanswered = int(manifest.get("unanswered", 0))
+        scored.append(result.model_copy(update={"unanswered": unanswered, "replaced": replaced}))
     point = plan.winner.point
     spent, log, overshoot, ended = Ledger(), [], 0.0, ""
     if point is not None and plan.policy is not None:

@@ -364,7 +364,7 @@ def test_an_endpoint_without_log_probabilities(serve: Any, pairs: Path, tmp_path
     command = ["judge-card", "j", "--base-url", url, "--pairs", pairs]
     done = cli(*command, cwd=tmp_path)
     assert done.returncode == 2
-    assert "without log-probabilities: --verdict text" in done.stderr
+    assert "(judge-card: --verdict text)" in done.stderr
     assert cli(*command, "--verdict", "text", cwd=tmp_path).returncode == 0
 
 
