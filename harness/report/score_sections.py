@@ -86,9 +86,11 @@ def invalid_text(board: Board) -> str:
 def _unanswered(board: Board) -> str:
     """A warning where a judge left calls unanswered: they count as not valid until an answer comes."""
     cases = _counted(board, "unanswered")
+    faults = sorted({b.fault for r in board.finished for b in r.benchmarks if b.fault})
     if not cases:
         return ""
-    return f"**Calls without an answer of the judge**: {'; '.join(cases)}. The same command asks them again."
+    why = f" ({'; '.join(faults)})" if faults else ""
+    return f"**Calls without an answer of the judge**: {'; '.join(cases)}{why}. The same command asks them again."
 
 
 def stripped_text(board: Board) -> str:

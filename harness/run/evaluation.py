@@ -120,10 +120,10 @@ def _answer_and_judge(resources: Resources, benchmark: Benchmark, nodes: Evaluat
     def judge(work: Path) -> dict[str, Any]:
         resources.show(f"{benchmark.name}: {'rows' if benchmark.judged_by == 'none' else 'judging'}")
         resources.open_ledger(work, judgments)
-        resources.unanswered = resources.replaced = 0
+        resources.unanswered, resources.replaced, resources.fault = 0, 0, ""
         write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))
-        counts = {"unanswered": resources.unanswered, "replaced": resources.replaced}
-        return resources.spent() | {name: count for name, count in counts.items() if count}
+        names = ("unanswered", "fault", "replaced")
+        return resources.spent() | {name: value for name in names if (value := getattr(resources, name))}
 
     store.get(judgments, judge)
 

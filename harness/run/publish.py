@@ -95,9 +95,12 @@ def assemble(plan: RunPlan) -> RunResult:
         facts = comparison.facts
         result = benchmark_result(benchmark, rows, facts.protocols[benchmark.name], facts.judges[benchmark.name])
         manifest = store.manifest(nodes.judgments.stage)
-        replaced = result.replaced + int(manifest.get("replaced", 0))
-        unanswered = int(manifest.get("unanswered", 0))
-        scored.append(result.model_copy(update={"unanswered": unanswered, "replaced": replaced}))
+        judged_facts = {
+            "unanswered": int(manifest.get("unanswered", 0)),
+            "fault": str(manifest.get("fault", "")),
+            "replaced": result.replaced + int(manifest.get("replaced", 0)),
+        }
+        scored.append(result.model_copy(update=judged_facts))
     point = plan.winner.point
     spent, log, overshoot, ended = Ledger(), [], 0.0, ""
     if point is not None and plan.policy is not None:

@@ -51,6 +51,7 @@ class Resources:
         self.meter = Meter(self.ledger)
         self.unanswered = 0  # calls of the judge in the stage under way
         self.replaced = 0  # characters of its replies that could not be stored
+        self.fault = ""  # of the last call without an answer
         self._start = start
         self._ledger_file: Path | None = None
         self._shown = ""
@@ -145,7 +146,9 @@ class Resources:
         """Replies of the recipe's judge."""
         self.expect(len(calls))
         replies = self.judge.ask(calls, lambda done: self.emit("at", done))
-        self.unanswered += sum(reply.unanswered for reply in replies)
+        faults = [reply.error for reply in replies if reply.unanswered]
+        self.unanswered += len(faults)
+        self.fault = faults[-1] if faults else self.fault
         self.replaced += sum(reply.replaced for reply in replies)
         return replies
 
