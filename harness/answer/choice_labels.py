@@ -31,6 +31,7 @@ _QUOTATION = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _MARKUP = r"[\s\"'`*_“”„«»「」]*"
+_ONE_LABEL = re.compile(r"[^\w\[\]]*(?:(?<=```)\w+\s)?[^\w\[\]]*\[\[[^\[\]\n]{1,32}\]\][^\w\[\]]*")
 _LIST_GAP = re.compile(
     rf"{_MARKUP}(?:[,;、/|]{_MARKUP}(?:(?:or|and|oder|und){_MARKUP})?|(?:or|and|nor|vs\.?|oder|und|或者?|和|与){_MARKUP})"
     # or what the label stands for: [[A]] if answer A is better, [[B]] if ...
@@ -53,11 +54,12 @@ def choice_labels(text: str) -> list[str]:
 
     Where the only labels are those of a list (``[[A]] or [[B]]``), they are returned, so that they contradict.
     """
+    if label := bare_label(text):
+        return [label]
     text = _own_words(_normalised(text))
     found = [_Found(label, m.start(), m.end()) for m in _MARKED.finditer(text) if (label := _bare(m[1]))]
     if not found:
-        label = bare_label(text)
-        return [label] if label else []
+        return []
     listed = _listed(text, found)
     own = [f.label for i, f in enumerate(found) if i not in listed and not _is_unmeant(text, f)]
     return own or [f.label for i, f in enumerate(found) if i in listed]
@@ -94,12 +96,7 @@ def _own_words(text: str) -> str:
         text = fence[1].strip()
     elif len(text) > 1 and (text[0] + text[-1]) in ('""', "“”", "„“", "«»", "「」") and text.count(text[0]) <= 2:
         text = text[1:-1]
-    return _QUOTATION.sub(lambda m: m[0] if _bare(_inside(m[0])) else " quotation ", text)
-
-
-def _inside(quotation: str) -> str:
-    fence = _FENCE.fullmatch(quotation)
-    return fence[1] if fence else quotation.lstrip("> \t")
+    return _QUOTATION.sub(lambda m: m[0] if _ONE_LABEL.fullmatch(m[0]) else " quotation ", text)
 
 
 def _listed(text: str, found: list[_Found]) -> set[int]:

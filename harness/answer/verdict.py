@@ -82,7 +82,7 @@ def without_thinking(text: str, *, cut: bool = False) -> str | None:
             start, opened, is_block = tag.end(), -1, False
     if is_block:
         return None
-    return "\n".join([*kept, text[start if opened < 0 else opened :]]).strip()
+    return "".join([*kept, text[start if opened < 0 else opened :]]).strip()
 
 
 def final_text(reply: Reply | str) -> Verdict[str]:
