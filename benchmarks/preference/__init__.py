@@ -10,8 +10,10 @@ from benchmarks.preference.diversity import ngram_counts
 from benchmarks.shared.asking import task_requests
 from benchmarks.shared.numbers import none_if_nan, rounded, win_points
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
+from harness.oracles.base import NoVerdict
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
+from harness.score.validity import NO_VALUE, Invalid
 from sail.types import Completion, Request
 
 if TYPE_CHECKING:
@@ -82,6 +84,9 @@ class Preference(Benchmark):
                 prompts, texts, answers, rewards, start_rewards, strict=True
             )
         ]
+        for row, verdict in zip(rows, rewards, strict=True):
+            if isinstance(verdict, NoVerdict):
+                row["no_verdict"] = verdict.reason
         for row, start_logp, start_answer, logp in zip(rows, under_start, start_answers, under_policy, strict=True):
             row |= {"start_logp": start_logp}
             row |= {"start_answer_logp": start_answer.logp, "start_answer_policy_logp": logp}
@@ -124,8 +129,8 @@ def _answer_columns(rows: list[Row]) -> Columns:
     reward = "preferred" if rows and rows[0]["pairwise"] else "reward"
     columns: Columns = {
         "id": [r["id"] for r in rows],
-        reward: [rounded(r["reward"]) for r in rows],
-        "win": [None if r["reward"] is None else win_points(r["reward"], r["start_reward"]) for r in rows],
+        reward: [_missing(r) if r["reward"] is None else rounded(r["reward"]) for r in rows],
+        "win": [_missing(r) if r["reward"] is None else win_points(r["reward"], r["start_reward"]) for r in rows],
         "kl": [round(r["logp"] - r["start_logp"], 5) for r in rows],
         "reverse_kl": [round(r["start_answer_logp"] - r["start_answer_policy_logp"], 5) for r in rows],
         "start_nll": [round(-r["start_logp"], 5) for r in rows],
@@ -141,6 +146,11 @@ def _answer_columns(rows: list[Row]) -> Columns:
         name, counts = f"distinct_{n}", ngram_counts([r["text"] for r in rows], n)
         columns |= {name: counts.new, f"{name}_only": counts.only, f"{name}_total": counts.total}
     return columns
+
+
+def _missing(row: Row) -> Invalid:
+    """Stands for a reward that is missing, with the reason that the oracle gave."""
+    return Invalid(row.get("no_verdict", NO_VALUE))
 
 
 def _reward_metrics(rows: list[Row], columns: Columns) -> list[Metric]:

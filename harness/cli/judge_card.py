@@ -51,7 +51,7 @@ ASKING = ("temperature", "max_tokens", "verdict")
 @click.option("--price-in", type=click.FloatRange(min=0), help="For a million tokens in.")
 @click.option("--price-out", type=click.FloatRange(min=0), help="For a million tokens out.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="Of the endpoint's answers (0).")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Of an answer (16); more for a judge that thinks first.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Of an answer (1024); more if it thinks long.")
 @click.option(
     "--verdict", type=click.Choice(["logprobs", "text"]), help="`text` for endpoints that refuse log-probabilities."
 )
