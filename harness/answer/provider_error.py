@@ -32,7 +32,7 @@ _NO_SYSTEM = re.compile(
     r"system.{0,40}(?:role|message|instruction|prompt)|role.{0,40}system|'system'|developer instruction|"
     r"roles must alternate|only user.{0,20}assistant"
 )
-_MESSAGE_KEYS = ("error", "message", "detail", "msg", "title", "type", "code", "status")
+_MESSAGE_KEYS = ("error", "errors", "message", "detail", "msg", "title", "type", "code", "status")
 _DEEPEST = 8
 
 
