@@ -168,7 +168,7 @@ ADVICE: list[tuple[str, dict[str, Any], Call, str]] = [
     ("'top_logprobs' is not supported with this model", {}, WITH_LOGPROBS, TEXT),
     ("You are not allowed to request logprobs from this model", {}, WITH_LOGPROBS, TEXT),
     ("logprobs and temperature are not supported", {}, WITH_LOGPROBS, TEXT),
-    ("reasoning_effort 'minimal' is not supported", {"reasoning_effort": "minimal"}, QUESTION, "another reasoning_eff"),
+    ("reasoning_effort 'minimal' is not supported", {"reasoning_effort": "minimal"}, QUESTION, "set another reasoning"),
     ("The response was filtered due to the content management policy", {}, QUESTION, GENERAL),
 ]
 
