@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 
 from harness.errors import unknown
 from harness.report.rich_table import rich_table
@@ -175,7 +176,7 @@ def score_tables(report: Mapping[str, Any]) -> list[Table]:
     facts: Mapping[str, str] = report.get("shown_facts", {})
     rows = [
         [
-            row["model"],
+            escape(row["model"]),
             *(_cell(row["metrics"][n]) for n in names),
             *(_fact(row.get(key)) for key in facts),
             f"{row['n_valid']} / {row['n_total']}",
@@ -184,7 +185,7 @@ def score_tables(report: Mapping[str, Any]) -> list[Table]:
     ]
     tables = [
         rich_table(
-            f"{report['benchmark']}, judge {report['judge']}",
+            escape(f"{report['benchmark']}, judge {report['judge']}"),
             ["model", *(f"{name}\n{first[name]['unit']}" for name in names), *facts.values(), "n valid / total"],
             rows,
             caption="95% intervals over prompts",
@@ -193,7 +194,7 @@ def score_tables(report: Mapping[str, Any]) -> list[Table]:
     if report.get("differences"):
         tables.append(
             rich_table(
-                f"difference from {report['reference']}",
+                escape(f"difference from {report['reference']}"),
                 ["model", "metric", "difference", "p", "verdict", "smallest that 80% power would show"],
                 [_difference_cells(difference) for difference in report["differences"]],
                 caption="paired by prompt; p after Holm",
@@ -206,7 +207,7 @@ def score_tables(report: Mapping[str, Any]) -> list[Table]:
 def _difference_cells(difference: Mapping[str, Any]) -> list[str]:
     smallest, p = difference["minimum_detectable"], difference["p_holm"]
     return [
-        difference["model"],
+        escape(difference["model"]),
         difference["metric"],
         _cell(difference),
         "n/a" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
@@ -218,7 +219,7 @@ def _difference_cells(difference: Mapping[str, Any]) -> list[str]:
 def _fact(value: Any) -> str:
     if value is None:
         return "n/a"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
 
 
 def _cell(values: Mapping[str, Any]) -> str:
