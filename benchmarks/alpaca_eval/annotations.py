@@ -1,24 +1,44 @@
-"""AlpacaEval 2's annotation files (``annotations.json``): verdicts and lengths by model, aligned by instruction."""
+"""AlpacaEval 2's annotations (``annotations.json``): verdicts and lengths by model, aligned by instruction."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.alpaca_eval.annotation_files import AnnotationFile
 from benchmarks.alpaca_eval.evaluation_set import EvaluationSet
-from benchmarks.alpaca_eval.verdict import preference_from_logprobs, stored_preference
-from benchmarks.shared.judgment_files import nonempty_rows, refuse_mixture
-from harness.benchmark import Row
+from benchmarks.alpaca_eval.layouts import AnnotationRow, OutputRow, reply_of_completion
+from benchmarks.alpaca_eval.verdict import (
+    BASELINE_WINS,
+    DRAW,
+    MODEL_WINS,
+    is_switched,
+    read_preference,
+    stored_preference,
+)
+from benchmarks.shared.judgment_files import read_typed_rows, refuse_mixture
+from harness.answer.verdict import NO_LOGPROBS, Verdict
 from harness.errors import UserError
 from harness.score.columns import Array
 
 BASELINE = "gpt4_1106_preview"
+NO_ROW = "no row"
+STORED_AS_COMPUTED = 1e-3
+"""Stored preferences and those of the log-probabilities beside them differ by less, but for rounding."""
+
+
+class OfficialRate(NamedTuple):
+    """Raw win rate (percent) by alpaca_eval's own rules, and the rows that it averages; NaN where it fails."""
+
+    win_rate: float
+    n: int
 
 
 @dataclass
@@ -33,6 +53,9 @@ class ModelAnnotations:
         length: characters of the model's answers, shape (n,); NaN where there is no text.
         baseline_length: the same of the baseline's answers.
         problems: sentences on rows that were dropped or are missing.
+        invalid: how many instructions have no verdict, by reason.
+        official: the raw win rate by alpaca_eval's own rules.
+        unlike_logprobs: rows whose stored preference is not that of the log-probabilities beside it.
     """
 
     model: str
@@ -42,6 +65,9 @@ class ModelAnnotations:
     length: Array
     baseline_length: Array
     problems: list[str]
+    invalid: dict[str, int]
+    official: OfficialRate
+    unlike_logprobs: int
 
     @property
     def missing_lengths(self) -> str:
@@ -59,102 +85,171 @@ class ModelAnnotations:
         return ""
 
 
-class _Verdict(NamedTuple):
+class ModelOutputs:
+    """Answers of a model from its outputs file, for annotations that hold no texts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: dict[str, OutputRow] = {}
+        for _, row in read_typed_rows(path, OutputRow):
+            if row.output is not None:
+                self._rows.setdefault(row.instruction, row)
+
+    def answer_for(self, row: AnnotationRow, source: Path) -> str | None:
+        """The model's answer: that of the annotation, else the one of the outputs file.
+
+        Args:
+            row: annotation.
+            source: its file, for the error.
+
+        Raises:
+            UserError: the file holds another model's outputs.
+        """
+        output = self._rows.get(row.instruction)
+        if row.output_2 or output is None:
+            return row.output_2
+        names = [name for name in (output.generator, row.generator_2) if name]
+        if len(set(names)) < 2:
+            return output.output
+        if row.output_2 is None:
+            raise UserError(
+                f"{self.path} holds answers of {names[0]}, and {source} lacks those of {names[1]}: score each model by "
+                "itself, with its own --model-outputs"
+            )
+        return row.output_2
+
+
+class _Judged(NamedTuple):
     y: float
     length: float
     baseline_length: float
 
 
-def add_missing_outputs(rows: Sequence[Row], source: Path, outputs: Path | None) -> None:
-    """Give rows without a text of the model that of its outputs file, in place.
+@dataclass
+class _ModelRows:
+    """What the rows of a model come to.
 
-    Args:
-        rows: annotations.
-        source: their file, for the error.
-        outputs: the model's outputs; None to change nothing.
-
-    Raises:
-        UserError: these are another model's outputs.
+    ``judged``: by place in the evaluation set. ``failed``: reasons of rows without a verdict, by place. ``stored``: the
+    preferences of all rows as they stand in the file.
     """
-    by_instruction = {r["instruction"]: r for r in nonempty_rows(outputs, ["instruction", "output"])} if outputs else {}
-    for row in rows:
-        text, output = row.get("output_2"), by_instruction.get(row["instruction"])
-        if text or output is None:
-            continue
-        names = [str(r[key]) for r, key in ((output, "generator"), (row, "generator_2")) if r.get(key)]
-        if len(set(names)) < 2:
-            row["output_2"] = output["output"]
-        elif text is None:
-            raise UserError(
-                f"{outputs} holds answers of {names[0]}, and {source} lacks those of {names[1]}: score each model by "
-                "itself, with its own --model-outputs"
-            )
+
+    judged: dict[int, _Judged] = field(default_factory=dict)
+    failed: dict[int, list[str]] = field(default_factory=dict)
+    stored: list[Any] = field(default_factory=list)
+    unknown: int = 0
+    repeated: int = 0
+    unlike_logprobs: int = 0
 
 
-def align_annotations(rows: Sequence[Row], source: Path, evaluation_set: EvaluationSet) -> list[ModelAnnotations]:
-    """Annotations by model, aligned by instruction. Dropped rows are counted in ``problems``.
+def align_annotations(
+    file: AnnotationFile, evaluation_set: EvaluationSet, outputs: ModelOutputs | None = None
+) -> list[ModelAnnotations]:
+    """Annotations by model, aligned by instruction. The first valid row of an instruction counts; what is dropped is
+    counted in ``problems``.
 
     Args:
-        rows: of one annotation file.
-        source: that file; its name stands for a model that the rows do not name.
+        file: its rows may be of several models.
         evaluation_set: its order is the order of the result.
+        outputs: answers of a model whose texts the rows lack.
 
     Raises:
-        UserError: rows of two judges or two baselines are mixed.
+        UserError: rows of two judges or two baselines are mixed, or ``outputs`` are another model's.
     """
-    for key, kind in (("annotator", "judges"), ("generator_1", "baselines")):
-        refuse_mixture(f"{source} mixes", kind, (str(r[key]) for r in rows if r.get(key)))
-    baseline = str(next((r["generator_1"] for r in rows if r.get("generator_1")), BASELINE))
+    rows = [row for _, row in file.rows]
+    refuse_mixture(f"{file.path} mixes", "judges", (row.annotator for row in rows if row.annotator))
+    refuse_mixture(f"{file.path} mixes", "baselines", (row.generator_1 for row in rows if row.generator_1))
+    baseline = next((row.generator_1 for row in rows if row.generator_1), BASELINE)
     known_answers = evaluation_set.generator in ("", baseline)
     baseline_answers = evaluation_set.answers if known_answers else [None] * len(evaluation_set.answers)
     places = {instruction: i for i, instruction in enumerate(evaluation_set.instructions)}
-    by_model: dict[str, dict[int, _Verdict]] = {}
-    dropped: dict[str, Counter[str]] = {}
+    by_model: dict[str, _ModelRows] = {}
     for row in rows:
-        model = str(row.get("generator_2") or source.stem)
-        verdicts, reasons = by_model.setdefault(model, {}), dropped.setdefault(model, Counter())
-        place, value = places.get(row["instruction"]), _preference(row)
+        of_model = by_model.setdefault(file.model_of(row), _ModelRows())
+        of_model.stored.append(row.preference)
+        place = places.get(row.instruction)
         if place is None:
-            reasons["rows match no instruction of the evaluation set"] += 1
+            of_model.unknown += 1
+            continue
+        value, reason = annotated_preference(row)
+        if place in of_model.judged:
+            of_model.repeated += 1
         elif value is None:
-            reasons["rows have no verdict"] += 1
-        elif place in verdicts:
-            reasons["rows repeat an instruction (the first counts)"] += 1
+            of_model.failed.setdefault(place, []).append(reason)
         else:
-            lengths = _length(row.get("output_2")), _length(row.get("output_1"), baseline_answers[place])
-            verdicts[place] = _Verdict(value - 1, *lengths)
+            answer = outputs.answer_for(row, file.path) if outputs else row.output_2
+            lengths = _length(answer), _length(row.output_1, baseline_answers[place])
+            of_model.judged[place] = _Judged(value - BASELINE_WINS, *lengths)
+            of_model.unlike_logprobs += _is_unlike_logprobs(row, value)
     total = len(evaluation_set.instructions)
-    return [_aligned(model, baseline, verdicts, dropped[model], total) for model, verdicts in by_model.items()]
+    return [_aligned(model, baseline, of_model, total) for model, of_model in by_model.items()]
 
 
-def _aligned(
-    model: str, baseline: str, verdicts: dict[int, _Verdict], dropped: Counter[str], total: int
-) -> ModelAnnotations:
-    index = np.array(sorted(verdicts), dtype=np.int64)
+def _aligned(model: str, baseline: str, rows: _ModelRows, total: int) -> ModelAnnotations:
+    index = np.array(sorted(rows.judged), dtype=np.int64)
     y, length, baseline_length = (
-        np.array([verdicts[int(i)][field] for i in index], dtype=np.float64) for field in range(3)
+        np.array([rows.judged[int(i)][part] for i in index], dtype=np.float64) for part in range(3)
     )
-    problems = [f"{model}: {count} {reason}" for reason, count in dropped.items()]
+    failed = {place: reasons for place, reasons in rows.failed.items() if place not in rows.judged}
+    replaced = sum(len(reasons) for place, reasons in rows.failed.items() if place in rows.judged)
+    by_reason = Counter(reason for reasons in failed.values() for reason in reasons)
+    no_verdict = f"({', '.join(f'{count} {reason}' for reason, count in sorted(by_reason.items()))})"
+    counts = {
+        "rows match no instruction of the evaluation set": rows.unknown,
+        f"rows have no verdict {no_verdict}": by_reason.total(),
+        "failed rows replaced by a re-run": replaced,
+        "rows repeat an instruction (the first valid one counts)": rows.repeated,
+        "rows store another preference than their log-probabilities give (the stored one counts)": rows.unlike_logprobs,
+    }
+    problems = [f"{model}: {count} {what}" for what, count in counts.items() if count]
     if len(index) < total:
         problems.append(f"{model}: {len(index)} of {total} instructions have a verdict")
-    return ModelAnnotations(model, baseline, index, y, length, baseline_length, problems)
+    invalid = Counter(reasons[0] for reasons in failed.values())
+    invalid[NO_ROW] = total - len(index) - len(failed)
+    by_count = {reason: count for reason, count in sorted(invalid.items()) if count}
+    official = official_win_rate(rows.stored)
+    unlike = rows.unlike_logprobs
+    return ModelAnnotations(model, baseline, index, y, length, baseline_length, problems, by_count, official, unlike)
 
 
-def _preference(row: Row) -> float | None:
-    """The stored preference in [1, 2], else that of the stored log-probabilities; None without either."""
-    value = stored_preference(row.get("preference"))
-    if value is None and (top_logprobs := _top_logprobs(row)) is not None:
-        return preference_from_logprobs(top_logprobs, bool(row.get("is_switched_outputs", False)))
-    return value
+def annotated_preference(row: AnnotationRow) -> Verdict[float]:
+    """The stored preference in [1, 2], else that of the stored log-probabilities, or why there is neither."""
+    value = row.preference
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    if missing and row.raw_completion is not None:
+        return _preference_of_completion(row)
+    return stored_preference(value)
 
 
-def _top_logprobs(row: Row) -> dict[str, float] | None:
-    """Log-probabilities of the first token in a row's raw completion, as the OpenAI API returned them."""
-    raw = row.get("raw_completion")
-    content = (raw.get("logprobs") or {}).get("content") if isinstance(raw, dict) else None
-    if not content:
-        return None
-    return {t["token"]: float(t["logprob"]) for t in content[0].get("top_logprobs", [])}
+def _preference_of_completion(row: AnnotationRow) -> Verdict[float]:
+    reply = reply_of_completion(row.raw_completion)
+    if reply is None:
+        return Verdict(None, NO_LOGPROBS)
+    switched = row.is_switched_outputs
+    return read_preference(reply, is_switched(row.instruction) if switched is None else switched, "logprobs")
+
+
+def _is_unlike_logprobs(row: AnnotationRow, value: float) -> bool:
+    computed = _preference_of_completion(row).value if isinstance(row.raw_completion, dict) else None
+    return computed is not None and abs(computed - value) > STORED_AS_COMPUTED
+
+
+def official_win_rate(stored: Sequence[Any]) -> OfficialRate:
+    """Raw win rate by alpaca_eval's own rules: over all rows of a file, repeats included. Whatever turns into a number
+    counts if it is 0 (a draw) or lies between 1 and 2, and the others are dropped.
+
+    Args:
+        stored: preferences as they stand in the file; a text that is no number fails there.
+    """
+    values = []
+    for value in stored:
+        try:
+            number = float("nan") if value is None else float(value)
+        except (TypeError, ValueError, OverflowError):
+            return OfficialRate(float("nan"), 0)
+        number = number or DRAW
+        if BASELINE_WINS <= number <= MODEL_WINS:
+            values.append(number - BASELINE_WINS)
+    return OfficialRate(100 * sum(values) / len(values) if values else float("nan"), len(values))
 
 
 def _length(*texts: str | None) -> float:
