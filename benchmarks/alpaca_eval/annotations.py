@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from benchmarks.alpaca_eval.verdict import (
     read_preference,
     stored_preference,
 )
-from benchmarks.shared.judgment_files import read_typed_rows, refuse_mixture
+from benchmarks.shared.judgment_files import first_valid_rows, read_typed_rows, refuse_mixture
 from harness.answer.verdict import NO_LOGPROBS, Verdict
 from harness.errors import UserError
 from harness.score.columns import Array
@@ -119,26 +119,12 @@ class ModelOutputs:
         return row.output_2
 
 
-class _Judged(NamedTuple):
-    y: float
-    length: float
-    baseline_length: float
+class _Placed(NamedTuple):
+    """A row, its place in the evaluation set, and its verdict."""
 
-
-@dataclass
-class _ModelRows:
-    """What the rows of a model come to.
-
-    ``judged``: by place in the evaluation set. ``failed``: reasons of rows without a verdict, by place. ``stored``: the
-    preferences of all rows as they stand in the file.
-    """
-
-    judged: dict[int, _Judged] = field(default_factory=dict)
-    failed: dict[int, list[str]] = field(default_factory=dict)
-    stored: list[Any] = field(default_factory=list)
-    unknown: int = 0
-    repeated: int = 0
-    unlike_logprobs: int = 0
+    place: int
+    row: AnnotationRow
+    verdict: Verdict[float]
 
 
 def align_annotations(
@@ -159,56 +145,72 @@ def align_annotations(
     refuse_mixture(f"{file.path} mixes", "judges", (row.annotator for row in rows if row.annotator))
     refuse_mixture(f"{file.path} mixes", "baselines", (row.generator_1 for row in rows if row.generator_1))
     baseline = next((row.generator_1 for row in rows if row.generator_1), BASELINE)
-    known_answers = evaluation_set.generator in ("", baseline)
-    baseline_answers = evaluation_set.answers if known_answers else [None] * len(evaluation_set.answers)
-    places = {instruction: i for i, instruction in enumerate(evaluation_set.instructions)}
-    by_model: dict[str, _ModelRows] = {}
+    by_model: dict[str, list[AnnotationRow]] = {}
     for row in rows:
-        of_model = by_model.setdefault(file.model_of(row), _ModelRows())
-        of_model.stored.append(row.preference)
-        place = places.get(row.instruction)
-        if place is None:
-            of_model.unknown += 1
-            continue
-        value, reason = annotated_preference(row)
-        if place in of_model.judged:
-            of_model.repeated += 1
-        elif value is None:
-            of_model.failed.setdefault(place, []).append(reason)
-        else:
-            answer = outputs.answer_for(row, file.path) if outputs else row.output_2
-            lengths = _length(answer), _length(row.output_1, baseline_answers[place])
-            of_model.judged[place] = _Judged(value - BASELINE_WINS, *lengths)
-            of_model.unlike_logprobs += _is_unlike_logprobs(row, value)
-    total = len(evaluation_set.instructions)
-    return [_aligned(model, baseline, of_model, total) for model, of_model in by_model.items()]
+        by_model.setdefault(file.model_of(row), []).append(row)
+    alignment = _Alignment(file.path, baseline, evaluation_set, outputs)
+    return [alignment.of_model(model, its_rows) for model, its_rows in by_model.items()]
 
 
-def _aligned(model: str, baseline: str, rows: _ModelRows, total: int) -> ModelAnnotations:
-    index = np.array(sorted(rows.judged), dtype=np.int64)
-    y, length, baseline_length = (
-        np.array([rows.judged[int(i)][part] for i in index], dtype=np.float64) for part in range(3)
-    )
-    failed = {place: reasons for place, reasons in rows.failed.items() if place not in rows.judged}
-    replaced = sum(len(reasons) for place, reasons in rows.failed.items() if place in rows.judged)
-    by_reason = Counter(reason for reasons in failed.values() for reason in reasons)
-    no_verdict = f"({', '.join(f'{count} {reason}' for reason, count in sorted(by_reason.items()))})"
-    counts = {
-        "rows match no instruction of the evaluation set": rows.unknown,
-        f"rows have no verdict {no_verdict}": by_reason.total(),
-        "failed rows replaced by a re-run": replaced,
-        "rows repeat an instruction (the first valid one counts)": rows.repeated,
-        "rows store another preference than their log-probabilities give (the stored one counts)": rows.unlike_logprobs,
-    }
-    problems = [f"{model}: {count} {what}" for what, count in counts.items() if count]
-    if len(index) < total:
-        problems.append(f"{model}: {len(index)} of {total} instructions have a verdict")
-    invalid = Counter(reasons[0] for reasons in failed.values())
-    invalid[NO_ROW] = total - len(index) - len(failed)
-    by_count = {reason: count for reason, count in sorted(invalid.items()) if count}
-    official = official_win_rate(rows.stored)
-    unlike = rows.unlike_logprobs
-    return ModelAnnotations(model, baseline, index, y, length, baseline_length, problems, by_count, official, unlike)
+class _Alignment:
+    """Aligns the rows of one model of a file to the evaluation set."""
+
+    def __init__(
+        self, source: Path, baseline: str, evaluation_set: EvaluationSet, outputs: ModelOutputs | None
+    ) -> None:
+        self.source, self.baseline, self.outputs = source, baseline, outputs
+        self.places = {instruction: i for i, instruction in enumerate(evaluation_set.instructions)}
+        known = evaluation_set.generator in ("", baseline)
+        self.baseline_answers = evaluation_set.answers if known else [None] * len(evaluation_set.answers)
+
+    def of_model(self, model: str, rows: Sequence[AnnotationRow]) -> ModelAnnotations:
+        """The rows of a model in the order of the evaluation set."""
+        placed = [
+            _Placed(self.places[row.instruction], row, annotated_preference(row))
+            for row in rows
+            if row.instruction in self.places
+        ]
+        counted, replaced, repeats = first_valid_rows(
+            placed, lambda placed: placed.place, lambda placed: placed.verdict.value is not None
+        )
+        judged = sorted((p for p in counted if p.verdict.value is not None), key=lambda p: p.place)
+        invalid = Counter(p.verdict.reason for p in counted if p.verdict.value is None)
+        unlike = sum(_is_unlike_logprobs(p.row) for p in judged)
+        no_verdict = ", ".join(f"{count} {reason}" for reason, count in sorted(invalid.items()))
+        counts = {
+            "rows match no instruction of the evaluation set": len(rows) - len(placed),
+            f"rows have no verdict ({no_verdict})": invalid.total(),
+            "failed rows replaced by a re-run": len(replaced),
+            "rows repeat an instruction (the first valid one counts)": len(repeats),
+            "rows store another preference than their log-probabilities give (the stored one counts)": unlike,
+        }
+        problems = [f"{model}: {count} {what}" for what, count in counts.items() if count]
+        total = len(self.places)
+        if len(judged) < total:
+            problems.append(f"{model}: {len(judged)} of {total} instructions have a verdict")
+        invalid[NO_ROW] = total - len(counted)
+        return ModelAnnotations(
+            model=model,
+            baseline=self.baseline,
+            index=np.array([p.place for p in judged], dtype=np.int64),
+            y=np.array([p.verdict.value for p in judged], dtype=np.float64) - BASELINE_WINS,
+            length=_lengths([[self._answer(p.row)] for p in judged]),
+            baseline_length=_lengths([[p.row.output_1, self.baseline_answers[p.place]] for p in judged]),
+            problems=problems,
+            invalid={reason: count for reason, count in sorted(invalid.items()) if count},
+            official=official_win_rate([row.preference for row in rows]),
+            unlike_logprobs=unlike,
+        )
+
+    def _answer(self, row: AnnotationRow) -> str | None:
+        return self.outputs.answer_for(row, self.source) if self.outputs else row.output_2
+
+
+def _lengths(candidates: Sequence[Sequence[str | None]]) -> Array:
+    """Characters of the first text of each row that is not blank: 0 if those that are there are, NaN if there is none."""
+    texts = [[text for text in row if text is not None] for row in candidates]
+    lengths = [next((len(text) for text in row if text), 0) if row else float("nan") for row in texts]
+    return np.array(lengths, dtype=np.float64)
 
 
 def annotated_preference(row: AnnotationRow) -> Verdict[float]:
@@ -228,9 +230,10 @@ def _preference_of_completion(row: AnnotationRow) -> Verdict[float]:
     return read_preference(reply, is_switched(row.instruction) if switched is None else switched, "logprobs")
 
 
-def _is_unlike_logprobs(row: AnnotationRow, value: float) -> bool:
+def _is_unlike_logprobs(row: AnnotationRow) -> bool:
+    stored = stored_preference(row.preference).value
     computed = _preference_of_completion(row).value if isinstance(row.raw_completion, dict) else None
-    return computed is not None and abs(computed - value) > STORED_AS_COMPUTED
+    return stored is not None and computed is not None and abs(computed - stored) > STORED_AS_COMPUTED
 
 
 def official_win_rate(stored: Sequence[Any]) -> OfficialRate:
@@ -250,9 +253,3 @@ def official_win_rate(stored: Sequence[Any]) -> OfficialRate:
         if BASELINE_WINS <= number <= MODEL_WINS:
             values.append(number - BASELINE_WINS)
     return OfficialRate(100 * sum(values) / len(values) if values else float("nan"), len(values))
-
-
-def _length(*texts: str | None) -> float:
-    """Characters of the first text that is not blank; 0 if those that are there are, NaN if there is none."""
-    lengths = [len(text) for text in texts if text is not None]
-    return float(next((n for n in lengths if n), 0)) if lengths else float("nan")

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, PlainValidator, ValidationError
+from pydantic import PlainValidator, ValidationError
 
 from benchmarks.shared.judgment_files import FileRow, Number, Text
 from harness.answer.reply import REFUSED, Reply
-from harness.store.user_files import LONE_SURROGATE, has_lone_surrogate
-
-
-def _storable(text: str) -> str:
-    if has_lone_surrogate(text):
-        raise ValueError(f"it holds {LONE_SURROGATE}")
-    return text
 
 
 def _switch(value: Any) -> bool:
     if isinstance(value, bool) or value in (0, 1):
         return bool(value)
     raise ValueError("true or false is expected")
-
-
-Name = Annotated[Text, AfterValidator(_storable)]
-"""A text that is printed or hashed."""
 
 
 class AnnotationRow(FileRow):
@@ -35,9 +24,9 @@ class AnnotationRow(FileRow):
     preference: Any
     output_1: Text | None = None
     output_2: Text | None = None
-    generator_1: Name | None = None
-    generator_2: Name | None = None
-    annotator: Name | None = None
+    generator_1: Text | None = None
+    generator_2: Text | None = None
+    annotator: Text | None = None
     is_switched_outputs: Annotated[bool, PlainValidator(_switch)] | None = None
     raw_completion: Any = None
 
@@ -47,16 +36,16 @@ class OutputRow(FileRow):
 
     instruction: Text
     output: Text | None
-    generator: Name | None = None
+    generator: Text | None = None
 
 
 class SetRow(FileRow):
     """An item of the evaluation set, with the baseline's answer."""
 
-    instruction: Name
+    instruction: Text
     output: Text | None = None
     baseline_output: Text | None = None
-    generator: Name | None = None
+    generator: Text | None = None
 
     @property
     def answer(self) -> str | None:
