@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit.alpaca_files import annotation, completion, completion_for, instruction, score_of, write_json, write_set
+from kit.alpaca_files import (
+    annotation,
+    completion,
+    completion_for,
+    instruction,
+    score_of,
+    set_rows,
+    write_json,
+    write_set,
+)
 from kit.evaluation_cases import cases
 
 from benchmarks.alpaca_eval.official import TEXT_HINT, AlpacaEval2, AlpacaEval2Options
@@ -21,7 +31,7 @@ from benchmarks.alpaca_eval.verdict import (
     read_preference,
     stored_preference,
 )
-from harness.answer.reply import Reply
+from harness.answer.reply import Call, Reply
 from harness.answer.verdict import (
     CONTRADICTORY,
     CUT,
@@ -308,3 +318,40 @@ def test_a_judge_without_log_probabilities_is_told_of_the_way_out(first: Reply) 
     assert "alpaca_eval_2: {verdict: text}" in TEXT_HINT
     assert not any(TEXT_HINT in r for r in judged(first, source="text").invalid.get("win_rate", {}))
     assert not any(TEXT_HINT in r for r in judged(first, Reply("M", {"M": -0.1})).invalid["win_rate"])
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens", "top"),
+    [({}, 1, 5), ({"verdict": "text"}, 2048, 0), ({"verdict": "text", "judge_max_tokens": 64}, 64, 0)],
+)
+def test_what_a_judge_is_asked(
+    options: dict[str, Any], tokens: int, top: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call an answer that differs from the baseline's; a judge that thinks first has room for it."""
+    monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(tmp_path))
+    folder = tmp_path / "alpaca_eval"
+    write_json(folder / "alpaca_eval_gpt4_baseline.json", set_rows(4))
+    (folder / "alpaca_eval_clf.txt").write_text("<|im_start|>user\n{output_1}|{output_2}\n<|im_end|>\n")
+    (folder / "instruction_difficulty.csv").write_text("instruction_difficulty\n" + "0\n" * 4)
+    (folder / "df_gamed.csv").write_text("index,std_delta_len,preference\n0,1.0,0.5\n")
+    benchmark = AlpacaEval2(AlpacaEval2Options(**options))
+    calls: list[Call] = []
+
+    def ask(asked: list[Call]) -> list[Reply]:
+        """A judge that always prefers the model's answer."""
+        calls.extend(asked)
+        shown_first = [call.messages[0][1].startswith("mine") for call in asked]
+        texts = ["m" if first else "M" for first in shown_first]
+        return [Reply(f"<think>Hm.</think>{text}", {text: 0.0}) for text in texts]
+
+    answers = ["mine", set_rows(4)[1]["output"], "mine too", "mine"]
+    rows = [{"index": i, "answer": {"text": text, "truncated": False}} for i, text in enumerate(answers)]
+    judged_rows = benchmark.judge(rows, cast(Any, SimpleNamespace(ask=ask)))
+    assert {(call.max_tokens, call.top_logprobs, call.temperature) for call in calls} == {(tokens, top, 1.0)}
+    assert [row["verdict"]["preference"] for row in judged_rows] == [2, 1.5, 2, 2]
+    protocol = benchmark.protocol()
+    assert (protocol["version"], protocol["label"]) == (2, "4 instructions of another set")
+    assert protocol["judge_max_tokens"] == tokens
+    result = benchmark_result(benchmark, judged_rows, protocol, None)
+    assert result.items["items"]["preference"] == [1, 0.5, 1, 1]
+    assert result.label == "4 instructions of another set"
