@@ -23,6 +23,7 @@ from kit.alpaca_files import (
 )
 from kit.evaluation_cases import cases
 
+from benchmarks.alpaca_eval import AlpacaEval
 from benchmarks.alpaca_eval.official import TEXT_HINT, AlpacaEval2, AlpacaEval2Options
 from benchmarks.alpaca_eval.verdict import (
     NEITHER,
@@ -355,3 +356,27 @@ def test_what_a_judge_is_asked(
     result = benchmark_result(benchmark, judged_rows, protocol, None)
     assert result.items["items"]["preference"] == [1, 0.5, 1, 1]
     assert result.label == "4 instructions of another set"
+
+
+@pytest.mark.parametrize("missing", [[], [0], [3, 4, 11], list(range(2, 20))])
+def test_a_missing_preference_is_left_out_of_the_length_controlled_rate(missing: list[int]) -> None:
+    """The mini set, where the local judge's logits may be NaN: as if the prompt were not there."""
+    preferences = [round(0.1 + 0.04 * i, 2) for i in range(20)]
+    verdicts = [
+        {"first": math.nan if i in missing else p, "shown_first": p, "mass": 1} for i, p in enumerate(preferences)
+    ]
+    rows = [
+        {
+            "id": str(i),
+            "verdict": v,
+            "answer": {"text": "x" * (i * 7 % 11), "tokens": i},
+            "baseline": {"text": "xxxx", "tokens": 4},
+        }
+        for i, v in enumerate(verdicts)
+    ]
+    result = benchmark_result(AlpacaEval(), rows, {"label": "mini"}, None)
+    there = benchmark_result(AlpacaEval(), [r for i, r in enumerate(rows) if i not in missing], {"label": "mini"}, None)
+    assert result.invalid.get("lc", {}) == ({NOT_FINITE: len(missing)} if missing else {})
+    assert result.metric("lc").n_valid == 20 - len(missing)
+    assert result.metric("lc").value == pytest.approx(there.metric("lc").value, abs=1e-4)
+    assert 0 <= result.metric("lc").value <= 100  # type: ignore[operator]
