@@ -48,8 +48,12 @@ def weighted_percent(columns: PromptColumns, name: str, weights: Array) -> Array
 
 
 def perplexity(columns: PromptColumns, name: str, weights: Array) -> Array:
-    """exp of the token-weighted mean negative log-likelihood: columns ``name`` (nats, summed) and ``tokens``."""
-    return np.asarray(np.exp((weights @ float_column(columns, name)) / (weights @ float_column(columns, "tokens"))))
+    """exp of the token-weighted mean negative log-likelihood of the valid rows: columns ``name`` (nats, summed) and
+    ``tokens``."""
+    nll, tokens = float_column(columns, name), float_column(columns, "tokens")
+    valid = ~(np.isnan(nll) | np.isnan(tokens))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.exp((weights[:, valid] @ nll[valid]) / (weights[:, valid] @ tokens[valid])))
 
 
 def distinct(columns: PromptColumns, name: str, weights: Array) -> Array:
