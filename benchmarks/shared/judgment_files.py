@@ -1,4 +1,4 @@
-"""Reading files of official tools: typed rows, files that hold rows, and refusing mixtures.
+"""Reading files of official tools: typed rows, files that hold rows, which of repeated rows counts, no mixtures.
 
 A layout is a :class:`FileRow` whose fields have the types of this module. :func:`read_typed_rows` reads a file of such
 rows; a row that breaks its layout is an error with file, line and key. A field that the official tool lets be missing
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
@@ -21,11 +21,13 @@ from harness.benchmark import Row
 from harness.errors import UserError
 from harness.store import user_files
 
+_HALF_PAIRS = re.compile("[\ud800-\udfff]")
+
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("a text is expected")
-    return value
+    return _HALF_PAIRS.sub("\ufffd", value)
 
 
 def _number(value: Any) -> float:
@@ -47,7 +49,7 @@ def _whole_number(value: Any) -> int:
 
 def _identifier(value: Any) -> int | str:
     if isinstance(value, str):
-        return int(value) if re.fullmatch(r"0|[1-9]\d{0,17}", value, re.ASCII) else value
+        return int(value) if re.fullmatch(r"0|[1-9]\d{0,17}", value, re.ASCII) else _text(value)
     try:
         return _whole_number(value)
     except ValueError:
@@ -55,7 +57,7 @@ def _identifier(value: Any) -> int | str:
 
 
 Text = Annotated[str, PlainValidator(_text)]
-"""A string."""
+"""A string; U+FFFD stands for each half of a surrogate pair, which no output can hold."""
 
 Number = Annotated[float, PlainValidator(_number)]
 """An integer or a float, not a truth value. It may be NaN or infinite: JSON files of Python hold both."""
@@ -134,6 +136,43 @@ def _excerpt(value: Any) -> str:
     except RecursionError:
         return "a value that is nested too deeply"
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+T = TypeVar("T")
+
+
+class CountedRows(NamedTuple, Generic[T]):
+    """Which rows count.
+
+    Attributes:
+        counted: the first valid row of each key; the first row where none is valid.
+        replaced: failed rows before a valid one of the same key, which is their re-run.
+        repeats: all other rows whose key is taken.
+    """
+
+    counted: list[T]
+    replaced: list[T]
+    repeats: list[T]
+
+
+def first_valid_rows(rows: Iterable[T], key: Callable[[T], Hashable], is_valid: Callable[[T], bool]) -> CountedRows[T]:
+    """The first valid row of each key.
+
+    Args:
+        rows: in the order of the file.
+        key: what a row is about; rows with the same key repeat each other.
+        is_valid: whether a row has a verdict.
+    """
+    by_key: dict[Hashable, list[T]] = {}
+    for row in rows:
+        by_key.setdefault(key(row), []).append(row)
+    result = CountedRows[T]([], [], [])
+    for same in by_key.values():
+        place = next((i for i, row in enumerate(same) if is_valid(row)), 0)
+        result.counted.append(same[place])
+        result.replaced.extend(same[:place])
+        result.repeats.extend(same[place + 1 :])
+    return result
 
 
 def nonempty_rows(path: Path, needed: Sequence[str] = ()) -> list[Row]:

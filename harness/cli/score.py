@@ -56,26 +56,37 @@ REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences
 
 
 @score.command("alpaca_eval")
-@click.option("--annotations", type=FILE, multiple=True, required=True, help="annotations.json; may be repeated.")
+@click.argument("more_annotations", nargs=-1, type=FILE, metavar="[ANNOTATIONS]...")
+@click.option(
+    "--annotations",
+    type=FILE,
+    multiple=True,
+    required=True,
+    help="annotations.json, or a folder of them; further ones may follow it, or it may be repeated.",
+)
 @click.option("--model-outputs", type=FILE, help="The model's outputs, if the annotations hold no texts.")
 @click.option("--eval-set", type=FILE, help="The evaluation set, in order; difficulty and anchors may lie beside it.")
 @click.option("--data-dir", type=FILE, help="Folder with alpaca_eval/: evaluation set, difficulty, anchors.")
 @click.option("--fit", type=click.Choice(["exact", "official"]), default="exact", show_default=True)
+@click.option("--c", type=float, help="C of --fit official (inverse penalty); by default cross-validation chooses it.")
 @click.option("--row-numbers", is_flag=True, help="Reproduce the published misalignment after a missing row.")
 @REFERENCE
 def alpaca_eval(
+    more_annotations: tuple[Path, ...],
     annotations: tuple[Path, ...],
     model_outputs: Path | None,
     eval_set: Path | None,
     data_dir: Path | None,
     fit: Any,
+    c: float | None,
     row_numbers: bool,
     reference: str | None,
 ) -> None:
     """AlpacaEval 2: length-controlled and raw win rate."""
     from benchmarks.alpaca_eval.score_files import score_annotation_files
 
-    scores = score_annotation_files(annotations, eval_set, data_dir, model_outputs, fit, row_numbers)
+    paths = [*annotations, *more_annotations]
+    scores = score_annotation_files(paths, eval_set, data_dir, model_outputs, fit, row_numbers, c)
     _print(scores, reference)
 
 

@@ -84,7 +84,7 @@ def anchors(difficulty: np.ndarray) -> Anchors:
 def alpaca(model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices, preferences in [0, 1] and length differences of the valid rows."""
     found = [
-        (r["index"], stored_preference(r["preference"]), r["len_1"] - r["len_2"])
+        (r["index"], stored_preference(r["preference"]).value, r["len_1"] - r["len_2"])
         for r in rows("alpaca_eval", "annotations", f"{model}.jsonl")
     ]
     valid = [(i, p - 1, d) for i, p, d in found if p is not None]
