@@ -55,11 +55,6 @@ class Baseline(NamedTuple):
     name: str
     source: str
 
-    @property
-    def is_assumed(self) -> bool:
-        """Whether neither the rows nor the user named it."""
-        return self.source == ASSUMED
-
 
 IN_ROWS, BY_OPTION, ASSUMED = "named in the rows", "named by --baseline", "assumed: the rows name none"
 
@@ -254,16 +249,16 @@ def _judged_prompt(row: _ReadRow, baseline: str, version: Version) -> JudgedProm
 
 
 def _facts(rows: Sequence[_ReadRow], counted: Sequence[_ReadRow], version: Version) -> dict[str, Any]:
-    """Counts of a model's rows. ``failed_replaced``: rows whose own re-run, further down, has more valid games."""
-    firsts: dict[str, _ReadRow] = {}
-    for row in rows:
-        firsts.setdefault(row.key.question, row)
+    """Counts of a model's rows. ``replaced``: those whose re-run, further down, has more valid games; they are among
+    the ``duplicates``. ``differ``: rows that store another label than their text says."""
+    places = {id(row): place for place, row in enumerate(rows)}
+    chosen = {row.key.question: places[id(row)] for row in counted}
     reasons = Counter(reason for row in counted for reason in _judged_prompt(row, "", version).reasons)
     return {
         "rows": len(rows),
         "duplicates": len(rows) - len(counted),
-        "failed_replaced": sum(firsts[row.key.question] is not row for row in counted),
-        "differing_rows": sum(row.differs for row in rows),
+        "replaced": sum(place < chosen[row.key.question] for place, row in enumerate(rows)),
+        "differ": sum(row.differs for row in rows),
         "invalid": dict(sorted(reasons.items())),
     }
 
@@ -272,15 +267,16 @@ def _notices(model: str, rows: Sequence[_ReadRow], facts: dict[str, Any], offici
     """Sentences on a model's rows."""
     extra_games = sum(len(row.placed.row.games or []) > 2 for row in rows)
     files = dict.fromkeys(row.file.name for row in rows)
+    repeats = facts["duplicates"] - facts["replaced"]
     invalid = ", ".join(f"{count} {reason}" for reason, count in facts["invalid"].items())
     sentences = {
         f"it stands in {' and '.join(files)}": len(files) > 1,
-        f"rows repeat a question (the first valid one counts): {facts['duplicates']}": facts["duplicates"],
-        f"{facts['failed_replaced']} failed rows replaced by a re-run": facts["failed_replaced"],
+        f"{repeats} rows repeat a question: the first valid one counts": repeats,
+        f"{facts['replaced']} failed rows replaced by a re-run": facts["replaced"],
         f"games that are not valid: {invalid}": bool(invalid),
         f"rows with more than two games (the first two count, as in the official tool): {extra_games}": extra_games,
-        f"{facts['differing_rows']} of {len(rows)} rows store another label than their judgment text says: here the "
-        "text counts, in the official value the label": facts["differing_rows"],
+        f"{facts['differ']} of {len(rows)} rows store another label than their judgment text says: here the text "
+        "counts, in the official value the label": facts["differ"],
         f"no official value: {official_problem}": bool(official_problem),
     }
     return [f"{model}: {sentence}" for sentence, applies in sentences.items() if applies]

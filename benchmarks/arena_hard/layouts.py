@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import PlainValidator
+from pydantic import PlainValidator, TypeAdapter
 
 from benchmarks.shared.judgment_files import FileRow, Identifier, Text
 from harness.errors import UserError
+
+_TEXT = TypeAdapter(Text)
 
 
 def _reply_text(value: Any) -> str | None:
     text = value.get("answer") if isinstance(value, dict) else value
     if text is not None and not isinstance(text, str):
         raise ValueError("a text, or an object with a text 'answer', is expected")
-    return text
+    return None if text is None else _TEXT.validate_python(text)
 
 
 def _token_count(value: Any) -> float:

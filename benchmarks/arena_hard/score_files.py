@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.arena_hard.battles import holds_battles, read_battles
 from benchmarks.arena_hard.frozen_style import StyleRecord, style_of_record, style_record
-from benchmarks.arena_hard.judgments import BY_OPTION, NOT_NAMED, Baseline, JudgedPrompt, Judgments, read_judgments
+from benchmarks.arena_hard.judgments import BY_OPTION, NOT_NAMED, JudgedPrompt, Judgments, read_judgments
 from benchmarks.arena_hard.model_answers import AnswerKey, StyleFeatures, read_answers, style_features
 from benchmarks.arena_hard.question_set import set_label
 from benchmarks.shared.score_report import Count, ScoredMetric, ScoreReport, is_enough, joint_draw
@@ -99,7 +99,7 @@ def score_judgment_files(
         "pool": None if style is None else {k: style[k] for k in ("models", "hash")},
     }
     report = ScoreReport(
-        f"Arena-Hard {version} against {_named(opponent)}, {label}",
+        f"Arena-Hard {version}",
         prompts[0].judge or NOT_NAMED,
         protocol,
         list(pool.models),
@@ -107,17 +107,14 @@ def score_judgment_files(
         metrics,
         judgments.facts,
         warnings,
-        {"official": "official\nwin %", **({"differing_rows": "rows that\ndiffer"} if _has_labels(judgments) else {})},
+        {"official": "official\nwin %", **({"differ": "rows that\ndiffer"} if _has_labels(judgments) else {})},
+        f"against {opponent.name} ({opponent.source}); {label}",
     )
     return ArenaScores(report, style)
 
 
-def _named(baseline: Baseline) -> str:
-    return f"{baseline.name} (assumed)" if baseline.is_assumed else baseline.name
-
-
 def _has_labels(judgments: Judgments) -> bool:
-    return any("differing_rows" in facts for facts in judgments.facts.values())
+    return any("differ" in facts for facts in judgments.facts.values())
 
 
 def _features(answers_path: Path, judgments: Judgments) -> StyleFeatures:
@@ -167,7 +164,7 @@ def _no_style_control(pool: Pool, judgments: Judgments, features: StyleFeatures 
         return "no game has a valid verdict"
     baseline = judgments.baseline
     if baseline.name not in {key.model for key in features}:
-        return f"the answers hold none of the baseline, {_named(baseline)}; --baseline names another"
+        return f"the answers hold none of {baseline.name}, the baseline ({baseline.source}): --baseline names another"
     absent = {AnswerKey(m, p.question) for p in judgments.prompts for m in (p.model, p.baseline)} - set(features)
     if absent:
         first = min(absent)

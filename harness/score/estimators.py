@@ -90,7 +90,7 @@ def sections(columns: PromptColumns, name: str, weights: Array) -> Array:
 
 def pooled_mean(columns: PromptColumns, name: str, weights: Array) -> Array:
     """Mean over all valid values of a column of lists (a question's turns, say): prompts are drawn, values pooled."""
-    rows = columns[name]
+    rows = [row or [] for row in columns[name]]
     sums = np.array([sum(v for v in row if v is not None) for row in rows], dtype=np.float64)
     counts = np.array([sum(v is not None for v in row) for row in rows], dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
