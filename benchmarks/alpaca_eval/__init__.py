@@ -24,5 +24,5 @@ class AlpacaEval(PairwiseAgainstStart):
                 metric("win_rate", "AlpacaEval raw", "win %", 1, "percent", "preference"),
                 *self.judge_metrics(),
             ],
-            {"preference": (0, 1)},
+            self.ranges,
         )

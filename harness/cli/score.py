@@ -91,7 +91,10 @@ def alpaca_eval(
 
 
 @score.command("arena_hard")
-@click.option("--judgments", type=FILE, required=True, help="A .jsonl file, or a folder of them.")
+@click.option(
+    "--judgments", type=FILE, required=True, help="A .jsonl file, or a folder of them; or arena_hard_battles.jsonl."
+)
+@click.option("--baseline", metavar="MODEL", help="Of rows that name none; by default the official one is assumed.")
 @click.option("--answers", type=FILE, help="Answers of all models and of the baseline, for style control.")
 @click.option("--protocol", type=click.Choice(["v0.1", "v2.0"]), default="v0.1", show_default=True)
 @click.option(
@@ -104,6 +107,7 @@ def alpaca_eval(
 @REFERENCE
 def arena_hard(
     judgments: Path,
+    baseline: str | None,
     answers: Path | None,
     protocol: Any,
     category: str | None,
@@ -118,7 +122,7 @@ def arena_hard(
     from harness.store.json_files import write_json
 
     frozen = read_style_record(pool) if pool else None
-    scores, style = score_judgment_files(judgments, answers, protocol, frozen, category)
+    scores, style = score_judgment_files(judgments, answers, protocol, frozen, category, baseline)
     if save_pool is not None:
         if style is None:
             raise UserError("--save-pool needs --answers with every answer: there is no style to save")
