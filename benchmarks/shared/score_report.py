@@ -101,6 +101,7 @@ class ScoreReport:
         facts: further JSON values by model.
         warnings: sentences on what is not as it should be.
         shown_facts: headings of the facts that stand in the table too (the official tool's value), by their keys.
+        caption: what else is said below the table (the alignment, the baseline).
     """
 
     benchmark: str
@@ -112,6 +113,7 @@ class ScoreReport:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     shown_facts: dict[str, str] = field(default_factory=dict)
+    caption: str = ""
 
     def as_json(self, reference: str | None = None) -> dict[str, Any]:
         """Everything as one JSON object, with the differences of all other models from ``reference`` if it is named.
@@ -127,6 +129,7 @@ class ScoreReport:
             "protocol": self.protocol,
             "scores": [self._score(place) for place in range(len(self.models))],
             "shown_facts": self.shown_facts,
+            "caption": self.caption,
         }
         if reference is not None:
             report |= {"reference": reference, "differences": self._differences(reference)}
@@ -188,7 +191,7 @@ def score_tables(report: Mapping[str, Any]) -> list[Table]:
             escape(f"{report['benchmark']}, judge {report['judge']}"),
             ["model", *(f"{name}\n{first[name]['unit']}" for name in names), *facts.values(), "n valid / total"],
             rows,
-            caption="95% intervals over prompts",
+            caption="; ".join(filter(None, ["95% intervals over prompts", escape(report.get("caption", ""))])),
         )
     ]
     if report.get("differences"):
@@ -219,7 +222,9 @@ def _difference_cells(difference: Mapping[str, Any]) -> list[str]:
 def _fact(value: Any) -> str:
     if value is None:
         return "n/a"
-    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    return escape(str(value))
 
 
 def _cell(values: Mapping[str, Any]) -> str:
