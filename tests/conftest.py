@@ -1,19 +1,23 @@
-"""Shared fixtures: the tiny policy on disk, golden data, and the command line in a process."""
+"""Shared fixtures: the tiny policy on disk, golden data, the command line, and one finished comparison."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+API_KEY = "sk-very-secret"
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["OPENAI_API_KEY"] = API_KEY  # run processes have the environment of their fork server, whatever a test sets
 
 import pytest
+from filelock import FileLock
 from judge_server import Behaviour, Server
+from kit.command import Cli, run_here, run_process
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT.parent / "shared" / "golden"
@@ -72,17 +76,47 @@ def serve() -> Iterator[Callable[[Behaviour], Server]]:
 
 
 @pytest.fixture(scope="session")
-def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+def cli() -> Cli:
+    """Run ``sail-bench`` in this process."""
+    return run_here
+
+
+@pytest.fixture(scope="session")
+def cli_process() -> Cli:
     """Run ``sail-bench`` in a process of its own."""
+    return run_process
 
-    def run(*arguments: object, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from harness.cli import main; main()", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=cwd,
-            timeout=timeout,
-            check=False,
-        )
 
-    return run
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A folder by name, filled by the first test that needs it, whatever its worker. Tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def inner(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = shared / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                unfinished = tmp_path_factory.mktemp(name)
+                fill(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return inner
+
+
+@pytest.fixture(scope="session")
+def finished_tiny(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The folder of a finished comparison of the recipe `tiny`: `results/` and `.sail-bench/`. Tests only read it."""
+
+    def compare(folder: Path) -> None:
+        done = run_here("compare", "tiny", cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return once("finished-tiny", compare)
+
+
+@pytest.fixture
+def tiny_copy(finished_tiny: Path, tmp_path: Path) -> Path:
+    """A copy of the finished comparison, to change."""
+    return Path(shutil.copytree(finished_tiny, tmp_path / "tiny"))
