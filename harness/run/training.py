@@ -19,7 +19,6 @@ from harness.run.spending import expect, pair_price
 from harness.store.environment import environment
 from harness.store.json_files import read_rows, write_json
 from harness.train.context import TrainContext
-from harness.train.trainer import check_finite
 from sail.types import Request
 
 
@@ -48,6 +47,7 @@ def train_policy(
         FloatingPointError: loss or weights are no numbers.
     """
     from harness.answer.load import load_model
+    from harness.train.trainer import check_finite
 
     comparison, recipe = plan.comparison, plan.comparison.recipe
     budget, store, setting = comparison.budget, comparison.store, comparison.setting
