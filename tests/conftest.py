@@ -13,10 +13,10 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
-from judge_server import Behaviour, Server
+from kit.judge_server import Behaviour, Server
 
 ROOT = Path(__file__).parent.parent
-GOLDEN = ROOT.parent / "shared" / "golden"
+GOLDEN = Path(os.environ.get("SAIL_BENCH_GOLDEN") or ROOT.parent / "shared" / "golden")
 
 
 def golden(*parts: str) -> Path:
