@@ -16,11 +16,11 @@ os.environ["OPENAI_API_KEY"] = API_KEY  # run processes have the environment of 
 
 import pytest
 from filelock import FileLock
-from judge_server import Behaviour, Server
 from kit.command import Cli, run_here, run_process
+from kit.judge_server import Behaviour, Server
 
 ROOT = Path(__file__).parent.parent
-GOLDEN = ROOT.parent / "shared" / "golden"
+GOLDEN = Path(os.environ.get("SAIL_BENCH_GOLDEN") or ROOT.parent / "shared" / "golden")
 
 
 def golden(*parts: str) -> Path:

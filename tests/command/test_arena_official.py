@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import golden
-from judge_server import Server, completion
+from kit.judge_server import Server, completion
 from scipy.optimize import brentq
 
 from benchmarks.arena_hard.official import AGAIN, ArenaHard01, ArenaHard20

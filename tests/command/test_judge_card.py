@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, golden
-from judge_server import Behaviour, Handler, completion
-from test_report import run
+from kit.judge_server import Behaviour, Handler, completion
+from kit.results import run_result as run
 
 from harness.answer.reply import Reply
 from harness.answer.start_policy import start_stage

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from judge_server import Handler, Server, completion
+from kit.judge_server import Handler, Server, completion
 
 from benchmarks.alpaca_eval.official import filled, messages
 from benchmarks.alpaca_eval.verdict import is_switched

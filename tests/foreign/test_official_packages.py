@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import golden
-from test_mt_bench_pairs import judged, write
+from kit.fastchat import pair_judgments, write_rows
 
 from benchmarks.alpaca_eval.official import AlpacaEval2, AlpacaEval2Options
 from benchmarks.alpaca_eval.verdict import is_switched, preference, read, win_rate
@@ -210,7 +210,7 @@ def test_fastchat_shows_the_same_win_rates(
 ) -> None:
     from fastchat.llm_judge.show_result import display_result_pairwise
 
-    path = write(tmp_path / "gpt-4_pair.jsonl", judged(pairs, range(81, 121), seed=5))
+    path = write_rows(tmp_path / "gpt-4_pair.jsonl", pair_judgments(pairs, range(81, 121), seed=5))
     baseline = "base" if len(pairs) == 2 else None
     display_result_pairwise(argparse.Namespace(input_file=str(path), baseline_model=baseline, model_list=None))
     lines = [line.split() for line in capsys.readouterr().out.split("\n") if line.split()[:1] in (["a"], ["b"], ["c"])]

@@ -1,1 +1,1 @@
-"""What tests share: helpers that are no fixtures."""
+"""What several test files share: small trainers, servers, files of rows. Test files do not import each other."""

@@ -1,4 +1,4 @@
-"""Scores recomputed from published judgments (``../shared/golden``; skipped where it is absent)."""
+"""Scores recomputed from published judgments (golden data; skipped where they are absent)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import GOLDEN
 
 from benchmarks.alpaca_eval import score_files as alpaca_files
 from benchmarks.alpaca_eval.verdict import is_switched, preference, read, win_rate
@@ -27,7 +27,6 @@ from harness.score.length_control import (
 )
 from tests.speed.scoring_speed import pool_of_16, timed
 
-GOLDEN = ROOT.parent / "shared" / "golden"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no published judgments at {GOLDEN}")
 
 MODELS = [

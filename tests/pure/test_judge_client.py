@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import Behaviour, Handler, Server, completion
+from kit.judge_server import Behaviour, Handler, Server, completion
 
 from harness.answer import client as module
 from harness.answer.client import Client

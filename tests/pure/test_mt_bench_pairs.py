@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import golden
+from kit.fastchat import pair_judgments, write_rows
 
 from benchmarks.mt_bench.verdict_pairwise import PROMPTS, fill, points, prompt_name, settled, verdict
 from harness.cli import main
@@ -101,24 +102,6 @@ def test_pooled_percent_equals_repeated_rows() -> None:
 
 # FastChat's file
 
-SAID = {"model_1": ("[[A]]", "[[B]]"), "model_2": ("[[B]]", "[[A]]"), "tie": ("[[C]]",) * 2, "error": ("?", "?")}
-
-
-def judged(pairs: list[tuple[str, str]], questions: range = range(81, 101), seed: int = 0) -> list[dict[str, Any]]:
-    """Rows as ``gen_judgment.py`` writes them, with random winners (an error in one of twenty games)."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for (one, two), number, turn in itertools.product(pairs, questions, (1, 2)):
-        games = [str(w) for w in rng.choice(list(SAID), 2, p=[0.4, 0.3, 0.25, 0.05])]
-        found.append(
-            {
-                "question_id": number, "model_1": one, "model_2": two, "g1_winner": games[0], "g2_winner": games[1],
-                "judge": ["gpt-4", "pair-v2"], "turn": turn, "g1_user_prompt": "", "g2_user_prompt": "",
-                "g1_judgment": f"Well. {SAID[games[0]][0]}", "g2_judgment": f"Well. {SAID[games[1]][1]}", "tstamp": 1.0,
-            }
-        )  # fmt: skip
-    return found
-
 
 def shown(found: list[dict[str, Any]], baseline: str | None) -> dict[str, dict[str, float]]:
     """What ``show_result.py`` prints, counted row by row (errors left out)."""
@@ -147,14 +130,9 @@ def run(path: Path, *arguments: str, code: int = 0) -> tuple[dict[str, Any], str
     return (json.loads(done.stdout) if code == 0 else {}), done.stderr
 
 
-def write(path: Path, found: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(r) + "\n" for r in found))
-    return path
-
-
 def test_against_a_baseline(tmp_path: Path) -> None:
-    found = judged([("one", "base"), ("two", "base")])
-    report, _ = run(write(tmp_path / "gpt-4_pair.jsonl", found), "--reference", "two")
+    found = pair_judgments([("one", "base"), ("two", "base")])
+    report, _ = run(write_rows(tmp_path / "gpt-4_pair.jsonl", found), "--reference", "two")
     assert report["protocol"]["baseline"] == "base"
     known = shown(found, "base")
     assert [s["model"] for s in report["scores"]] == sorted(known)
@@ -180,8 +158,8 @@ def test_against_a_baseline(tmp_path: Path) -> None:
 
 
 def test_all_pairs_and_a_named_baseline(tmp_path: Path) -> None:
-    found = judged([("one", "two"), ("one", "three"), ("two", "three")], seed=1)
-    path = write(tmp_path / "gpt-4_pair.jsonl", found)
+    found = pair_judgments([("one", "two"), ("one", "three"), ("two", "three")], seed=1)
+    path = write_rows(tmp_path / "gpt-4_pair.jsonl", found)
     report, _ = run(path)
     assert report["protocol"]["baseline"] == "all other models"
     known = shown(found, None)
@@ -201,8 +179,8 @@ def test_all_pairs_and_a_named_baseline(tmp_path: Path) -> None:
 
 def test_categories_with_official_questions(tmp_path: Path) -> None:
     questions = golden("mt_bench", "question.jsonl")
-    found = judged([("one", "base")], range(81, 161))
-    report, _ = run(write(tmp_path / "gpt-4_pair.jsonl", found), "--questions", str(questions))
+    found = pair_judgments([("one", "base")], range(81, 161))
+    report, _ = run(write_rows(tmp_path / "gpt-4_pair.jsonl", found), "--questions", str(questions))
     category = {q["question_id"]: q["category"] for q in rows("mt_bench", "question.jsonl")}
     for name in set(category.values()):
         inside = [r for r in found if category[r["question_id"]] == name]
@@ -211,27 +189,27 @@ def test_categories_with_official_questions(tmp_path: Path) -> None:
 
 
 def test_messy_pairs_are_told(tmp_path: Path) -> None:
-    found = judged([("one", "base")])
+    found = pair_judgments([("one", "base")])
     again = [r | {"model_1": "base", "model_2": "one"} for r in found[:3]]  # the same pair, named the other way
     found[7] |= {"g1_winner": "tie", "g1_judgment": "[[A]]"}
-    report, told = run(write(tmp_path / "a.jsonl", [*found, *again][1:]))
+    report, told = run(write_rows(tmp_path / "a.jsonl", [*found, *again][1:]))
     assert "2 rows repeat a pair" in told
     assert "1 rows have a judgment that says another winner" in told
     assert "missing" not in told  # the row that was left out stands there the other way round
     assert report["scores"][0]["duplicates"] == 2
-    _, told = run(write(tmp_path / "b.jsonl", found[2:]))
+    _, told = run(write_rows(tmp_path / "b.jsonl", found[2:]))
     assert "2 of the expected questions and turns are missing" not in told  # question 81 is in no row at all
-    _, told = run(write(tmp_path / "b.jsonl", found[1:]))
+    _, told = run(write_rows(tmp_path / "b.jsonl", found[1:]))
     assert "1 of the expected questions and turns are missing" in told
     other = [r | {"judge": ["gpt-5", "pair-v2"]} for r in found[:1]]
-    _, told = run(write(tmp_path / "c.jsonl", found + other), code=2)
+    _, told = run(write_rows(tmp_path / "c.jsonl", found + other), code=2)
     assert "mixes judges" in told
     single = {"question_id": 81, "model": "one", "turn": 1, "score": 3}
-    _, told = run(write(tmp_path / "d.jsonl", [*found, single]), code=2)
+    _, told = run(write_rows(tmp_path / "d.jsonl", [*found, single]), code=2)
     assert "mixes pairwise and single-answer rows" in told
-    _, told = run(write(tmp_path / "e.jsonl", [single]), "--baseline", "one", code=2)
+    _, told = run(write_rows(tmp_path / "e.jsonl", [single]), "--baseline", "one", code=2)
     assert "no --baseline" in told
     del found[4]["turn"]
-    _, told = run(write(tmp_path / "f.jsonl", found), code=2)
+    _, told = run(write_rows(tmp_path / "f.jsonl", found), code=2)
     assert "line 5" in told
     assert "'turn' is missing" in told

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from kit.results import PEOPLE, preference_result, run_result
 
 from harness.errors import UserError
 from harness.report.board import Board
@@ -15,37 +15,8 @@ from harness.report.leaderboard import render, stale_files, write_leaderboard
 from harness.report.svg import ticks
 from harness.report.text import format_number
 from harness.score.metrics import evaluate, metric
-from harness.score.results import BenchmarkResult, RunResult, read_result, read_results, result_path, write_result
+from harness.score.results import RunResult, read_result, read_results, result_path, write_result
 from harness.store.json_files import digest
-
-PEOPLE = 60
-
-
-def preference(rewards: np.ndarray, kls: np.ndarray, protocol: str = "a" * 16) -> BenchmarkResult:
-    items: dict[str, Any] = {"items": {"id": list(range(PEOPLE)), "reward": rewards.tolist(), "kl": kls.tolist()}}
-    metrics = [
-        metric("gold_reward", "gold reward", "share met", 1, "mean", "reward", primary=True),
-        metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
-    ]
-    return BenchmarkResult(
-        benchmark="preference", title="Preference", label="mini", protocol={"p": protocol}, protocol_hash=protocol,
-        judge=None, metrics=[evaluate(m, items) for m in metrics], items=items,
-    )  # fmt: skip
-
-
-def run(method: str, benchmarks: list[BenchmarkResult], seed: int = 0, **changes: Any) -> RunResult:
-    phases = {"train": {"pairs": 96, "steps": 12, "tokens": 1000, "seconds": 2.5}}
-    base: dict[str, Any] = {
-        "run_key": "k", "comparison_key": "c",
-        "recipe": "demo", "recipe_hash": "h", "description": "A demo.", "method": method,
-        "method_summary": "s", "method_paper": "", "method_origin": "sail-bench 0", "method_options": {}, "seed": seed,
-        "budget": {"name": "pairs-96", "axis": "pairs", "limit": 96}, "status": "ok",
-        "start": {"model": "tiny", "key": "start-1"}, "data": {"pairs": "pairs-1"}, "benchmarks": benchmarks,
-        "ledger": {"phases": phases, "peak_memory_bytes": 2**30},
-        "tuning_ledger": {"phases": {}, "peak_memory_bytes": 0},
-        "environment": {"sail_bench": "0", "python": "3", "cores": 2, "libraries": {}},
-    }  # fmt: skip
-    return RunResult(**(base | changes))
 
 
 def three(seed: int = 0) -> list[RunResult]:
@@ -55,9 +26,9 @@ def three(seed: int = 0) -> list[RunResult]:
     noise = np.clip(better + rng.choice([-0.5, 0, 0.5], PEOPLE, p=[0.1, 0.8, 0.1]), 0, 1)
     kl = rng.uniform(1, 3, PEOPLE)
     return [
-        run("start", [preference(base, 0 * kl)]),
-        run("dpo", [preference(better, kl)]),
-        run("sail-pr", [preference(noise, kl + 1)]),
+        run_result("start", [preference_result(base, 0 * kl)]),
+        run_result("dpo", [preference_result(better, kl)]),
+        run_result("sail-pr", [preference_result(noise, kl + 1)]),
     ]
 
 
@@ -133,7 +104,7 @@ def test_wins_count_prompts_and_pair_the_seeds() -> None:
 
 
 def test_failures_and_missing_values_are_shown() -> None:
-    results = [*three(), run("orpo", [], status="failed", error="the loss is nan | at step 3")]
+    results = [*three(), run_result("orpo", [], status="failed", error="the loss is nan | at step 3")]
     page = render(results)["LEADERBOARD.md"]
     assert "## Failed runs" in page
     assert "the loss is nan \\| at step 3" in page
@@ -145,9 +116,9 @@ def test_failures_and_missing_values_are_shown() -> None:
 
 def test_a_score_of_the_few_that_could_be_read_says_so() -> None:
     rewards = [1.0, 0.5, *[None] * (PEOPLE - 2)]
-    rest = [*[1.0] * (PEOPLE // 2), *[None] * (PEOPLE // 2)]
+    rest, kls = [*[1.0] * (PEOPLE // 2), *[None] * (PEOPLE // 2)], np.ones(PEOPLE)
     pages = [
-        render([run("start", [preference(np.array(values, dtype=object), np.ones(PEOPLE))])])["LEADERBOARD.md"]
+        render([run_result("start", [preference_result(np.array(values, dtype=object), kls)])])["LEADERBOARD.md"]
         for values in (rewards, rest)
     ]
     told = f"so the score stands for a rest that chose itself: gold reward (mini) of `start` (2 of {PEOPLE})."
@@ -159,8 +130,8 @@ def test_one_valid_verdict_alone_is_no_score() -> None:
     """There is no interval over prompts then, so no value stands without one."""
     scored = evaluate(metric("m", "m", "u", 1, "mean", "y"), {"items": {"id": [1, 2, 3], "y": [None, 7.0, None]}})
     assert (scored.value, scored.low, scored.high, scored.n_valid, scored.n_total) == (None, None, None, 1, 3)
-    lone = [1.0, *[None] * (PEOPLE - 1)]
-    page = render([run("start", [preference(np.array(lone, dtype=object), np.ones(PEOPLE))])])["LEADERBOARD.md"]
+    lone, kls = [1.0, *[None] * (PEOPLE - 1)], np.ones(PEOPLE)
+    page = render([run_result("start", [preference_result(np.array(lone, dtype=object), kls)])])["LEADERBOARD.md"]
     assert f"| n/a (1/{PEOPLE}) |" in page
 
 

@@ -91,7 +91,7 @@ def test_options_are_encoded_with_their_context(tokenizer: Any) -> None:
 @pytest.fixture
 def context(load: Callable[[], Any], tokenizer: Any, tmp_path: Path) -> EvalContext:
     """The tiny policy, moved a little, against the tiny start policy."""
-    from training_kit import perturb
+    from kit.training import perturb
 
     meter = Meter(Ledger())
     policy = Policy(perturb(load(), scale=0.01), tokenizer, "moved", meter=meter, cache=None)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from kit.training import dpo_trainer, longest, perturb, rows, sail_trainer
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-from training_kit import dpo_trainer, longest, perturb, rows, sail_trainer
 
 from harness.answer.policy import Policy
 from harness.budget.flops import shape_of, shape_of_config

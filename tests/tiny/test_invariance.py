@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
-from training_kit import longest, rows, sail_trainer
+from kit.training import longest, rows, sail_trainer
 
 ROUTES: dict[str, dict[str, Any]] = {
     "dpo": {},

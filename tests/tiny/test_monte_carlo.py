@@ -6,7 +6,6 @@ about 1e5 sampled pairs is compared with that of the objective, differentiated t
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,41 +13,18 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models
-from training_kit import arguments, perturb
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from kit.enumerable import END, LONGEST, PROMPTS, RESPONSES, A, B, log_probabilities, policy, tokenizer
+from kit.training import arguments, perturb
 
 from sail.config import SAILConfig
 from sail.losses import LossKind, PairLoss, Sides, labelled
 from sail.rollout import Pair
 from sail.trainer import SAILTrainer
 
-A, B, END, LONGEST = 0, 1, 2, 3
-PROMPTS = ((A,), (B, A))
-RESPONSES = [
-    (*body, END) for n in range(LONGEST) for body in itertools.product((A, B), repeat=n)
-] + list(itertools.product((A, B), repeat=LONGEST))  # fmt: skip
 BETA, PAIRS = 0.7, 1000
 FITTING = {"pp": {"pp_share": 1.0}, "pr": {"pr_share": 1.0}, "dp": {"dp_share": 1.0}}
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:without an offline or PR share")]
-
-
-def policy(seed: int) -> Any:
-    """A random Llama over the three tokens, sharp enough that the responses differ in probability."""
-    config = LlamaConfig(
-        vocab_size=3, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=16, tie_word_embeddings=False, bos_token_id=None,
-        eos_token_id=END, pad_token_id=END, initializer_range=0.5,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
-
-
-def tokenizer() -> Any:
-    inner = Tokenizer(models.WordLevel({"a": A, "b": B, "<end>": END}, unk_token="a"))
-    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
 
 
 def value(response: Sequence[int]) -> float:
@@ -59,18 +35,6 @@ def value(response: Sequence[int]) -> float:
 def preference(pairs: Sequence[Pair]) -> list[float]:
     """A Bradley-Terry oracle."""
     return [torch.sigmoid(torch.tensor(value(p.first) - value(p.second))).item() for p in pairs]
-
-
-def log_probabilities(model: Any) -> torch.Tensor:
-    """log pi of every response to every prompt, one forward for each sequence: no padding. Shape (2, 15)."""
-    rows = []
-    for prompt in PROMPTS:
-        row = []
-        for response in RESPONSES:
-            logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1]
-            row.append(torch.log_softmax(logits.double(), -1)[range(len(response)), list(response)].sum())
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
 
 
 def trainer(folder: Path, **changes: Any) -> SAILTrainer:

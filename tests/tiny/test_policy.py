@@ -111,8 +111,8 @@ def test_meter_counts_tokens_by_kind_of_forward(load: Callable[[], Any], tokeniz
 
 
 def test_a_saved_adapter_is_merged(load: Callable[[], Any], tiny_dir: Path, tmp_path: Path) -> None:
+    from kit.training import perturb
     from peft import get_peft_model
-    from training_kit import perturb
 
     model = get_peft_model(load(), lora_config(LoraSpec(r=4, layers=2), load()))
     names = {n for n, p in model.named_parameters() if p.requires_grad}

@@ -55,7 +55,7 @@ class Letters(Oracle):
 @pytest.fixture
 def context(load: Callable[[], Any], tokenizer: Any) -> EvalContext:
     """The tiny policy, moved a little, against the tiny start policy; eight held-out pairs."""
-    from training_kit import perturb
+    from kit.training import perturb
 
     meter = Meter(Ledger())
     policy = Policy(perturb(load(), scale=0.01), tokenizer, "moved", meter=meter, cache=None)
@@ -108,8 +108,8 @@ def test_both_directions_of_the_kl(context: EvalContext) -> None:
 def test_the_estimates_are_those_of_the_enumerated_divergences() -> None:
     """Two small policies whose answers are all enumerated: the mean over many sampled answers of what a row holds goes
     to KL(policy || start) and KL(start || policy), both positive, each in its own direction."""
-    from test_monte_carlo import PROMPTS, RESPONSES, log_probabilities, policy
-    from training_kit import perturb
+    from kit.enumerable import PROMPTS, RESPONSES, log_probabilities, policy
+    from kit.training import perturb
 
     start, moved = policy(0), perturb(policy(0), 5, 0.1)
     with torch.no_grad():
@@ -185,7 +185,7 @@ def test_both_oracles_are_shown(context: EvalContext) -> None:
 
 def test_verdicts_of_a_pairwise_oracle_are_no_rewards(context: EvalContext) -> None:
     """Nothing is compared with another method's answers by those on start's; asked about them, it says who wins."""
-    from test_report import run
+    from kit.results import run_result as run
 
     context.oracle = MeteredOracle(Longer(), Ledger())
     rows, found = scored(context)
@@ -208,7 +208,7 @@ def test_verdicts_of_a_pairwise_oracle_are_no_rewards(context: EvalContext) -> N
 
 
 def test_the_page_shows_them_and_says_why_none_is_ranked(context: EvalContext) -> None:
-    from test_report import run
+    from kit.results import run_result as run
 
     _, found = scored(context)
     page = pages([run("start", [found]), run("dpo", [found]), run("sail-pr", [found])])["LEADERBOARD.md"]

@@ -78,7 +78,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def context(load: Callable[[], Any], tokenizer: Any) -> EvalContext:
     """The tiny policy, moved a little, against the tiny start policy."""
-    from training_kit import perturb
+    from kit.training import perturb
 
     meter = Meter(Ledger())
     policy = Policy(perturb(load(), scale=0.01), tokenizer, "moved", meter=meter, cache=None)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from kit.training import EOS, longest, perturb, rows, sail_trainer
 from peft import LoraConfig
-from training_kit import EOS, longest, perturb, rows, sail_trainer
 
 from sail.config import SAILConfig, cpu_arguments
 from sail.data import by_strength, drop_near_ties, may_use_label

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from kit.training import EOS, dpo_trainer, longest, perturb, record_ids, rows, sail_trainer
 from peft import LoraConfig, get_peft_model
-from training_kit import EOS, dpo_trainer, longest, perturb, record_ids, rows, sail_trainer
 
 from sail.config import SAILConfig
 from sail.losses import PairLoss

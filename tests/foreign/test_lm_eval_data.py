@@ -7,15 +7,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import GOLDEN, golden
-from test_lm_eval import SUBJECTS, any_task, context, policy, write_data, write_splits
+from kit.questions import SUBJECTS, any_task, context, policy, write_data, write_splits
 
-from benchmarks.lmeval import ARC0, ARC25, MMLU5, LMEval
+from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, LMEval, tasks
 from benchmarks.lmeval.data import subset
 from harness.errors import UserError
 from harness.score.bootstrap import interval, replicates
@@ -233,3 +234,86 @@ def test_the_interval_of_a_drawn_subset_covers_the_whole_set() -> None:
     assert hits / 400 >= 0.93
     assert np.mean(values) == pytest.approx(truth, abs=1)
     assert np.mean(widths) > 3.92 * np.std(values)
+
+
+def test_subsets_are_proportional_nested_and_unbiased() -> None:
+    sizes = {"a": 100, "b": 33, "c": 5, "d": 1}
+    for limit in (4, 10, 50, 138, 139, 200):
+        found = subset(sizes, limit)
+        assert sum(map(len, found.values())) == min(limit, 139)
+        for name, places in found.items():
+            assert places == sorted(set(places))
+            assert set(places) <= set(range(sizes[name]))
+            assert len(places) >= 1
+            assert abs(len(places) - 1 - (limit - 4) * (sizes[name] - 1) / 135) < 1 or limit > 139
+    assert set(subset(sizes, 10)["a"]) <= set(subset(sizes, 50)["a"])
+    assert subset(sizes, 50, 1)["a"] != subset(sizes, 50)["a"]
+    drawn = [i for seed in range(400) for i in subset({"a": 20}, 5, seed)["a"]]
+    assert np.bincount(drawn, minlength=20).min() > 60  # 100 expected, sd about 9
+    with pytest.raises(UserError, match="4 subjects"):
+        subset(sizes, 3)
+
+
+def test_local_files_that_do_not_fit_a_task_are_told(data: Path) -> None:
+    write_splits(data, "truthfulqa_mc2", {"validation": [{"question": "x"}]})
+    with pytest.raises(UserError, match="do not fit lm-eval's task truthfulqa_mc2"):
+        any_task("truthfulqa_mc2").tasks()
+    write_splits(data, "arc_easy", {"train": [{"question": "x"}]})
+    with pytest.raises(UserError, match="do not fit lm-eval's task arc_easy"):
+        any_task("arc_easy").tasks()
+    write_splits(data, "arc_easy", {"train": [{"question": 2**70}]})
+    with pytest.raises(UserError, match=r"do not fit lm-eval's task arc_easy \(OverflowError"):
+        any_task("arc_easy").tasks()
+    with pytest.raises(UserError, match="limit is 2, but there are 3 subjects"):
+        MMLU5(MMLU5.Options.model_validate({"limit": 2})).protocol()
+
+
+def test_lm_eval_that_is_not_installed_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(tasks, "version", none)
+    for make in (lambda: MMLU5().protocol(), lambda: any_task("ifeval", revision="a" * 40).protocol()):
+        with pytest.raises(UserError, match=r"python -m pip install 'sail-bench\[lm-eval\]'"):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: AnyTask().protocol(), "write lm_eval:TASK"),
+        (lambda: any_task("truthfulqa_mc3").protocol(), "did you mean 'truthfulqa_mc2'"),
+        (lambda: any_task("/etc/[x").protocol(), "Unknown task of lm-eval"),
+        (lambda: any_task("mmlu").protocol(), "is a group of tasks"),
+        (lambda: any_task("wikitext", revision="a" * 40).tasks(), "data of lm-eval's task wikitext cannot be read"),
+        (lambda: any_task("ifeval").protocol(), "needs data: set its revision"),
+        (lambda: MMLU5.member("x"), "is no family"),
+        (lambda: MMLU5().protocol(), "give --data-dir with mmlu/test.jsonl"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    make: Callable[[], Any], sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SAIL_BENCH_DATA_DIR", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=sentence):
+        make()
+
+
+def test_data_that_do_not_fit_are_told(data: Path) -> None:
+    (data / "mmlu/dev.jsonl").unlink()
+    with pytest.raises(UserError, match="lacks dev.jsonl"):
+        MMLU5().protocol()
+
+
+def test_definitions_hash_what_they_include(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("include: b.yaml\ntask: a\nprocess_docs: !function utils.f\n")
+    (tmp_path / "b.yaml").write_text("task: b\n")
+    (tmp_path / "utils.py").write_text("f = 1\n")
+    seen = {tasks.definition([tmp_path / "a.yaml"])}
+    for name in ("a.yaml", "b.yaml", "utils.py"):
+        with (tmp_path / name).open("a") as file:
+            file.write("# changed\n")
+        seen.add(tasks.definition([tmp_path / "a.yaml"]))
+    assert len(seen) == 4

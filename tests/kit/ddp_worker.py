@@ -10,9 +10,9 @@ from pathlib import Path
 def main() -> None:
     """argv: folder of the tiny model, output folder, JSON of SAILConfig changes, number of pairs."""
     import torch
-    from training_kit import longest, rows, sail_trainer
 
     from harness.answer.load import load_model, load_tokenizer
+    from kit.training import longest, rows, sail_trainer
 
     tiny, out, changes, count = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
     torch.set_num_threads(1)
