@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-API_KEY = "sk-very-secret"
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ["OPENAI_API_KEY"] = API_KEY  # run processes have the environment of their fork server, whatever a test sets
+os.environ["OPENAI_API_KEY"] = "sk-very-secret"  # a run process has the environment that its fork server began with
 
 import pytest
 from filelock import FileLock
 from kit.command import Cli, run_here, run_process
 from kit.judge_server import Behaviour, Server
 
+API_KEY = os.environ["OPENAI_API_KEY"]
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(os.environ.get("SAIL_BENCH_GOLDEN") or ROOT.parent / "shared" / "golden")
 
@@ -114,6 +113,21 @@ def finished_tiny(once: Callable[[str, Callable[[Path], object]], Path]) -> Path
         assert done.returncode == 0, done.stderr
 
     return once("finished-tiny", compare)
+
+
+@pytest.fixture(scope="session")
+def smollm2_start(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The embedded model, unpacked and saved; the test is skipped where its package is absent."""
+    from harness.answer.smollm2 import smollm2_folder
+    from harness.answer.start_policy import build_start, start_stage
+    from harness.errors import UserError
+    from harness.store.stages import Store
+
+    try:
+        smollm2_folder()
+    except UserError as error:
+        pytest.skip(str(error))
+    return Store(once("smollm2", lambda folder: build_start("smollm2", Store(folder)))).path(start_stage("smollm2"))
 
 
 @pytest.fixture
