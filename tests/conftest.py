@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 from kit.command import Cli, run_here, run_process
 from kit.judge_server import Behaviour, Server
+from kit.official_data import scripted, write_official_data
 
 API_KEY = os.environ["OPENAI_API_KEY"]
 ROOT = Path(__file__).parent.parent
@@ -134,3 +135,15 @@ def smollm2_start(once: Callable[[str, Callable[[Path], object]], Path]) -> Path
 def tiny_copy(finished_tiny: Path, tmp_path: Path) -> Path:
     """A copy of the finished comparison, to change."""
     return Path(shutil.copytree(finished_tiny, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def official_data(tmp_path: Path) -> Path:
+    """A small folder of our own in the layout of the official sets."""
+    return write_official_data(tmp_path / "official")
+
+
+@pytest.fixture
+def official_judge(serve: Callable[[Behaviour], Server]) -> Server:
+    """A server that judges it, and answers as a policy."""
+    return serve(scripted)

@@ -3,45 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kit.command import SAIL_BENCH, SMALL, Cli, write_tiny
+from kit.command import SMALL, Cli, kill_when, write_tiny
 from kit.comparison import timeless_results
 
 from harness.score.results import read_result
 
 pytestmark = pytest.mark.slow
-
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-
-def kill_when(
-    folder: Path, arguments: list[str], ready: Callable[[], bool], how: signal.Signals = signal.SIGKILL
-) -> None:
-    """Start ``sail-bench`` in a process of its own and send it a signal as soon as ``ready``."""
-    process = subprocess.Popen(  # type: ignore[call-overload]
-        [*SAIL_BENCH, *arguments],
-        cwd=folder,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell would have it ignored
-        **QUIET,
-    )
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert process.poll() is None, "it ended before it could be interrupted"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(process.pid, how)
-    process.wait(30)
-    assert process.returncode != 0
-    time.sleep(1.0)  # the run process notices that its parent is gone
 
 
 def assert_equal_to_the_last_digit(value: Any, expected: Any, place: str) -> None:
@@ -64,8 +37,8 @@ def assert_equal_to_the_last_digit(value: Any, expected: Any, place: str) -> Non
 def test_killed_anywhere_the_same_command_ends_in_the_same_results(
     finished_tiny: Path, cli: Cli, tmp_path: Path
 ) -> None:
-    """kill -9 in training (after a checkpoint), Ctrl-C while answering; then to the end. test_official_killed.py has
-    kill -9 while judging."""
+    """kill -9 in training (after a checkpoint), Ctrl-C while answering; then to the end. test_official_interrupted.py
+    has kill -9 while judging."""
     store, methods = tmp_path / ".sail-bench", ("start", "sail-pr")
     compare = ["compare", "tiny", "--methods", ",".join(methods)]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,28 @@ def run_process(*arguments: object, cwd: Path | None = None, timeout: float = 30
         [*SAIL_BENCH, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def kill_when(
+    folder: Path, arguments: Sequence[object], ready: Callable[[], bool], how: signal.Signals = signal.SIGKILL
+) -> None:
+    """Start ``sail-bench`` in a process of its own and send it a signal as soon as ``ready``."""
+    process = subprocess.Popen(
+        [*SAIL_BENCH, *map(str, arguments)],
+        cwd=folder,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell would have it ignored
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, "it ended before it could be interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(process.pid, how)
+    process.wait(30)
+    assert process.returncode != 0
+    time.sleep(1.0)  # the run process notices that its parent is gone
 
 
 def tiny_recipe(**changes: Any) -> dict[str, Any]:
