@@ -94,12 +94,13 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def inner(name: str, fill: Callable[[Path], object]) -> Path:
-        folder = shared / name
-        with FileLock(f"{folder}.lock"):
-            if not folder.exists():
-                unfinished = tmp_path_factory.mktemp(name)
-                fill(unfinished)
-                unfinished.rename(folder)
+        folder, complete = shared / name, shared / f"{name}.complete"
+        with FileLock(shared / f"{name}.lock"):
+            if not complete.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                complete.touch()
         return folder
 
     return inner
