@@ -31,15 +31,13 @@ pytestmark = pytest.mark.slow
         pytest.param("smollm2", {"arc0": (30, 2.0)}, marks=pytest.mark.nightly),
         pytest.param("smollm2", {"arc25": (30, 3.0)}, marks=pytest.mark.nightly),
     ],
-    ids=lambda value: (
-        "-".join(f"{part}-{items}" for part, (items, _) in value.items()) if isinstance(value, dict) else str(value)
-    ),
+    ids=lambda value: "-".join(f"{k}-{v[0]}" for k, v in value.items()) if isinstance(value, dict) else value,
 )
 def test_official_items_equal_plain_lm_eval(
     model: str, parts: dict[str, tuple[int, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prompts, log-likelihoods, metrics and scores. ``parts``: of each, how many items, and by what factor plain lm-eval
-    must need more floating-point operations (what is shared grows with the items)."""
+    """Prompts, log-likelihoods, metrics and scores. ``parts``: of each, how many items, and by what factor
+    plain lm-eval must need more floating-point operations (what is shared grows with the items)."""
     golden("mmlu", "dev.jsonl"), golden("arc_challenge", "train.jsonl")
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(GOLDEN))
     if model == "smollm2":
