@@ -75,6 +75,14 @@ class EvalCost(NamedTuple):
     judge_calls: int
 
 
+class Scored(NamedTuple):
+    """What a benchmark makes of judged rows: per-prompt columns by group (each with ``id``), and the metrics to compute
+    from them, still without values."""
+
+    columns: dict[str, Columns]
+    metrics: list[Metric]
+
+
 class Benchmark:
     """Base class of benchmarks.
 
@@ -125,8 +133,8 @@ class Benchmark:
         """Rows with verdicts. The default needs no judge."""
         return rows
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
-        """Per-prompt columns by group (each with ``id``) and the metrics to compute from them. Pure."""
+    def score(self, rows: list[Row]) -> Scored:
+        """Columns and metrics of judged rows. Pure."""
         raise NotImplementedError
 
     def protocol(self) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+import click
+
 from harness.errors import UserError
 from harness.run.plugins import plugins
 
@@ -44,3 +46,13 @@ def write_skeleton(name: str, folder: Path) -> list[Path]:
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror}): go to another folder") from None
     return written
+
+
+@click.command("new-method")
+@click.argument("name")
+@click.option("--into", type=click.Path(path_type=Path), default=Path(), help="Folder that gets the package.")
+def new_method(name: str, into: Path) -> None:
+    """Write the package of a new method NAME: its loss, its test, its entry point."""
+    for file in write_skeleton(name, into):
+        click.echo(f"wrote {file}")
+    click.echo(f"Next: cd {into / name} && python -m pip install -e . && python -m pytest")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.errors import UserError
 from harness.recipe.load import builtin_recipes, load_recipe
@@ -15,18 +16,27 @@ from harness.score.results import BenchmarkResult, Metric, RunResult, read_resul
 from harness.store.stages import Store
 
 SHOWN = ("value", "low", "high", "mdd", "n_valid", "n_total")
-
 LAST_DIGIT = 1.5e-6  # numbers are stored to six decimals
 
 
-def rescore(recipe: str | None, results: Path, store: Path, say: Callable[[str], None]) -> int:
+class Rescored(NamedTuple):
+    """Scores computed again, and from what."""
+
+    benchmarks: list[BenchmarkResult]
+    source: str
+
+
+def rescore(recipe: str | None, results: Path, store: Path, report: Callable[[str], None]) -> int:
     """Compute all scores under ``results`` again, of one recipe (a name or a YAML file) or of all.
 
     A run whose stages are in the store is scored from its stored judgments; any other from the per-prompt columns and
     estimators in its result file. What does not follow from either (ledger, environment, log) stays as it is.
 
     Args:
-        say: gets one line a result: what changed, or that nothing did.
+        recipe: a name or a YAML file; None: all under ``results``.
+        results: folder of the results.
+        store: folder of finished stages.
+        report: gets one line a result: what changed, or that nothing did.
 
     Returns:
         the number of result files that changed. Leaderboards are rewritten.
@@ -36,64 +46,70 @@ def rescore(recipe: str | None, results: Path, store: Path, say: Callable[[str],
     """
     from harness.report.leaderboard import write_leaderboard
 
-    named = load_recipe(recipe) if recipe and (recipe in builtin_recipes() or _yaml(recipe)) else None
+    named = load_recipe(recipe) if recipe and (recipe in builtin_recipes() or _is_yaml(recipe)) else None
     count = 0
     for folder in result_folders(results, named.name if named else recipe):
-        known = named or _builtin(folder.parent.name)
+        loaded = named or _builtin(folder.parent.name)
         for path in sorted(folder.glob("*/seed-*.json")):
             result = read_result(path)
-            scored, source = again(result, known, Store(store))
-            scored = [_settled(b, result.benchmark(b.benchmark)) for b in scored]
-            changes = differences(result.benchmarks, scored)
-            if scored != result.benchmarks:
-                write_result(path, result.model_copy(update={"benchmarks": scored}))
+            rescored, source = rescored_run(result, loaded, Store(store))
+            rescored = [_with_old_digits(b, result.benchmark(b.benchmark)) for b in rescored]
+            changes = differences(result.benchmarks, rescored)
+            unchanged = rescored == result.benchmarks
+            if not unchanged:
+                write_result(path, result.model_copy(update={"benchmarks": rescored}))
                 count += 1
-            what = "; ".join(changes) or ("unchanged" if scored == result.benchmarks else "columns or titles changed")
-            say(f"{path.relative_to(results)} ({source}): {what}")
+            summary = "; ".join(changes) or ("unchanged" if unchanged else "columns or titles changed")
+            report(f"{path.relative_to(results)} ({source}): {summary}")
         write_leaderboard(folder)
     return count
 
 
-def again(result: RunResult, recipe: Recipe | None, store: Store) -> tuple[list[BenchmarkResult], str]:
-    """Scores of a result computed again, and from what."""
+def rescored_run(result: RunResult, recipe: Recipe | None, store: Store) -> Rescored:
+    """Scores of a result computed again.
+
+    Args:
+        result: as it was published.
+        recipe: the recipe it was made from, if it can be known.
+        store: where its stages may be.
+    """
     if result.status != "ok":
-        return result.benchmarks, "a failed run"
+        return Rescored(result.benchmarks, "a failed run")
     plan = _plan(result, recipe, store)
-    judged = None if plan is None else _judged(plan, result)
+    judged = None if plan is None else _from_judgments(plan, result)
     if judged is not None:
-        return judged, "from stored judgments"
-    return [
-        b.model_copy(update={"metrics": [evaluate(m, b.items) for m in b.metrics]}) for b in result.benchmarks
-    ], "from its columns"
+        return Rescored(judged, "from stored judgments")
+    evaluated = [b.model_copy(update={"metrics": [evaluate(m, b.items) for m in b.metrics]}) for b in result.benchmarks]
+    return Rescored(evaluated, "from its columns")
 
 
-def differences(old: list[BenchmarkResult], new: list[BenchmarkResult]) -> list[str]:
+def differences(old: Sequence[BenchmarkResult], new: Sequence[BenchmarkResult]) -> list[str]:
     """What changed between two scorings: ``benchmark metric: old -> new``."""
-    before, after = ({(b.benchmark, m.name): m for b in found for m in b.metrics} for found in (old, new))
-    said = []
+    before, after = ({(b.benchmark, m.name): m for b in results for m in b.metrics} for results in (old, new))
+    lines = []
     for key in dict.fromkeys([*before, *after]):
         one, two = before.get(key), after.get(key)
-        texts = [_told(m) for m in (one, two)]
+        texts = [_metric_text(m) for m in (one, two)]
         if one is None or two is None or any(getattr(one, k) != getattr(two, k) for k in SHOWN):
-            said.append(f"{' '.join(key)}: {' -> '.join(texts)}")
+            lines.append(f"{' '.join(key)}: {' -> '.join(texts)}")
         elif one.estimator != two.estimator:
-            said.append(f"{' '.join(key)}: estimator {one.estimator.kind} -> {two.estimator.kind}")
-    return said
+            lines.append(f"{' '.join(key)}: estimator {one.estimator.kind} -> {two.estimator.kind}")
+    return lines
 
 
-def _settled(new: BenchmarkResult, old: BenchmarkResult | None) -> BenchmarkResult:
+def _with_old_digits(new: BenchmarkResult, old: BenchmarkResult | None) -> BenchmarkResult:
     """The new scores with the old number wherever they differ in the last stored digit alone, as machines do."""
     before = {m.name: m for m in old.metrics} if old else {}
-    return new.model_copy(update={"metrics": [_kept(m, before.get(m.name)) for m in new.metrics]})
+    return new.model_copy(update={"metrics": [_with_old_digit(m, before.get(m.name)) for m in new.metrics]})
 
 
-def _kept(new: Metric, old: Metric | None) -> Metric:
+def _with_old_digit(new: Metric, old: Metric | None) -> Metric:
     pairs = {k: (getattr(old, k), getattr(new, k)) for k in SHOWN[:4]} if old else {}
     close = {k: a for k, (a, b) in pairs.items() if a is not None and b is not None and abs(a - b) <= LAST_DIGIT}
     return new.model_copy(update=close)
 
 
-def _told(metric: Metric | None) -> str:
+def _metric_text(metric: Metric | None) -> str:
     if metric is None:
         return "absent"
     value, low, high, mdd = ("n/a" if (v := getattr(metric, k)) is None else str(v) for k in SHOWN[:4])
@@ -112,18 +128,18 @@ def _plan(result: RunResult, recipe: Recipe | None, store: Store) -> RunPlan | N
         return None
 
 
-def _judged(plan: RunPlan, result: RunResult) -> list[BenchmarkResult] | None:
+def _from_judgments(plan: RunPlan, result: RunResult) -> list[BenchmarkResult] | None:
     """Scores from the judgments in the store, if these are the stages that the result was made from: a store in which
     they were made anew has spent otherwise."""
     if plan.policy is None or not plan.states[plan.policy.key].done:
         return None
-    made = assemble(plan)
-    return made.benchmarks if made.ledger == result.ledger else None
+    assembled = assemble(plan)
+    return assembled.benchmarks if assembled.ledger == result.ledger else None
 
 
 def _builtin(name: str) -> Recipe | None:
     return load_recipe(name) if name in builtin_recipes() else None
 
 
-def _yaml(name: str) -> bool:
+def _is_yaml(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))

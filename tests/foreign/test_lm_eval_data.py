@@ -17,7 +17,7 @@ from conftest import GOLDEN, golden
 from kit.questions import SUBJECTS, any_task, context, policy, write_data, write_splits
 
 from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, LMEval, tasks
-from benchmarks.lmeval.data import subset
+from benchmarks.shared.subset import draw_subset
 from harness.errors import UserError
 from harness.score.bootstrap import interval, replicates
 
@@ -128,7 +128,7 @@ def test_subjects_need_examples_and_a_task(data: Path) -> None:
         MMLU5().protocol()
     for path in (dev, test):
         path.write_text(path.read_text() + 5 * (json.dumps(QUESTION | {"subject": "alchemy"}) + "\n"))
-    with pytest.raises(UserError, match="lm-eval has no task 'mmlu_alchemy': mend the subjects in mmlu"):
+    with pytest.raises(UserError, match="lm-eval has no task 'mmlu_alchemy': fix the subjects in mmlu"):
         MMLU5().protocol()
     path = data / "arc_challenge/train.jsonl"
     path.write_text("\n".join(path.read_text().split("\n")[:24]))
@@ -222,7 +222,7 @@ def test_the_interval_of_a_drawn_subset_covers_the_whole_set() -> None:
     }
     truth = 100 * sum(v.sum() for v in true.values()) / 500
     for seed in range(400):
-        chosen = subset(sizes, 60, seed)
+        chosen = draw_subset(sizes, 60, seed)
         rows = [(float(true[n][i]), sizes[n] / len(places), n) for n, places in chosen.items() for i in places]
         columns = {"id": [f"{n}{i}" for i, (_, _, n) in enumerate(rows)], "y": [r[0] for r in rows]}
         columns["weight"] = [r[1] for r in rows]
@@ -239,19 +239,19 @@ def test_the_interval_of_a_drawn_subset_covers_the_whole_set() -> None:
 def test_subsets_are_proportional_nested_and_unbiased() -> None:
     sizes = {"a": 100, "b": 33, "c": 5, "d": 1}
     for limit in (4, 10, 50, 138, 139, 200):
-        found = subset(sizes, limit)
+        found = draw_subset(sizes, limit)
         assert sum(map(len, found.values())) == min(limit, 139)
         for name, places in found.items():
             assert places == sorted(set(places))
             assert set(places) <= set(range(sizes[name]))
             assert len(places) >= 1
             assert abs(len(places) - 1 - (limit - 4) * (sizes[name] - 1) / 135) < 1 or limit > 139
-    assert set(subset(sizes, 10)["a"]) <= set(subset(sizes, 50)["a"])
-    assert subset(sizes, 50, 1)["a"] != subset(sizes, 50)["a"]
-    drawn = [i for seed in range(400) for i in subset({"a": 20}, 5, seed)["a"]]
+    assert set(draw_subset(sizes, 10)["a"]) <= set(draw_subset(sizes, 50)["a"])
+    assert draw_subset(sizes, 50, 1)["a"] != draw_subset(sizes, 50)["a"]
+    drawn = [i for seed in range(400) for i in draw_subset({"a": 20}, 5, seed)["a"]]
     assert np.bincount(drawn, minlength=20).min() > 60  # 100 expected, sd about 9
     with pytest.raises(UserError, match="4 subjects"):
-        subset(sizes, 3)
+        draw_subset(sizes, 3)
 
 
 def test_local_files_that_do_not_fit_a_task_are_told(data: Path) -> None:
@@ -311,9 +311,9 @@ def test_definitions_hash_what_they_include(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("include: b.yaml\ntask: a\nprocess_docs: !function utils.f\n")
     (tmp_path / "b.yaml").write_text("task: b\n")
     (tmp_path / "utils.py").write_text("f = 1\n")
-    seen = {tasks.definition([tmp_path / "a.yaml"])}
+    seen = {tasks.definitions_hash([tmp_path / "a.yaml"])}
     for name in ("a.yaml", "b.yaml", "utils.py"):
         with (tmp_path / name).open("a") as file:
             file.write("# changed\n")
-        seen.add(tasks.definition([tmp_path / "a.yaml"]))
+        seen.add(tasks.definitions_hash([tmp_path / "a.yaml"]))
     assert len(seen) == 4

@@ -101,14 +101,14 @@ def test_the_hub_and_a_folder_give_the_same_prompts(
     data: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """lm-eval's registered tasks, loading by themselves, against ours from files; ours asks for the pinned revision."""
-    from benchmarks.lmeval.tasks import _loader
+    from benchmarks.lmeval.tasks import dataset_loader
 
     local = {"cais/mmlu": MMLU5.source.local(), "allenai/ai2_arc": {"ARC-Challenge": ARC25.source.local()["default"]}}
     asked: list[Any] = []
 
     def hub(path: str, name: str, **more: Any) -> Any:
         asked.append((path, more.get("revision")))
-        return _loader(local[path][name])()
+        return dataset_loader(local[path][name])()
 
     monkeypatch.setattr("datasets.load_dataset", hub)
     for kind, names in ((MMLU5, [f"mmlu_{s}" for s in SUBJECTS]), (ARC25, ["arc_challenge"])):
@@ -186,7 +186,7 @@ def test_options_that_a_task_shuffles_are_those_of_lm_eval(
     DatasetDict({"train": Dataset.from_list(splits["train"])}).save_to_disk(tmp_path / "hub")
     rows = any_task(task).answer(context(policy(model, tokenizer)))
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: load_from_disk(tmp_path / "hub"))
-    index = TaskManager(include_defaults=False, include_path=tasks.locate(task).parent)
+    index = TaskManager(include_defaults=False, include_path=tasks.definition_file(task).parent)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3)
     equal(rows, simple_evaluate(lm, tasks=[task], task_manager=index, bootstrap_iters=0))
     assert len({r["target"] for r in rows}) > 1

@@ -20,9 +20,9 @@ from conftest import golden
 from kit.fastchat import pair_judgments, write_rows
 
 from benchmarks.alpaca_eval.official import AlpacaEval2, AlpacaEval2Options
-from benchmarks.alpaca_eval.verdict import is_switched, preference, read, win_rate
-from benchmarks.mt_bench import score_pairwise as pair_files
-from benchmarks.mt_bench import score_single as files
+from benchmarks.alpaca_eval.verdict import is_switched, preference_from_logprobs, stored_preference, win_rate
+from benchmarks.mt_bench.score_pairwise import score_pairwise_games
+from benchmarks.mt_bench.score_single import score_single_ratings
 from harness.answer.chat_template import set_chat_template
 from harness.answer.reply import Call, Reply
 from harness.errors import UserError
@@ -59,7 +59,7 @@ class TestAlpacaEvalMetrics:
     def test_raw_win_rates(self, model: str, metrics: Any) -> None:
         found = [r for r in rows("alpaca_eval", "annotations", f"{model}.jsonl") if r["preference"] is not None]
         theirs = metrics.get_winrate([{"preference": r["preference"]} for r in found])
-        ours = win_rate([v for r in found if (v := read(r["preference"])) is not None]).dict()
+        ours = win_rate([v for r in found if (v := stored_preference(r["preference"])) is not None]).as_json()
         assert {k: float(theirs[k]) for k in ours} == pytest.approx(ours, rel=0, abs=1e-9)
 
     def test_length_controlled_win_rate(
@@ -86,7 +86,7 @@ class TestAlpacaEvalMetrics:
             }
         ).set_index("index")
         theirs = metrics.get_length_controlled_winrate(frame, save_weights_dir=None, is_warn_extreme_changes=False)
-        y = np.array([read(r["preference"]) for r in found], dtype=float) - 1
+        y = np.array([stored_preference(r["preference"]) for r in found], dtype=float) - 1
         delta = np.array([r["len_1"] - r["len_2"] for r in found], dtype=float)
         gamma = hard["instruction_difficulty"].to_numpy()[[r["index"] for r in found]]
         merged = gamed.merge(hard, on="index")
@@ -114,7 +114,7 @@ class TestAlpacaEvalJudge:
             content = [{"top_logprobs": [{"token": t, "logprob": v} for t, v in top.items()]}]
             completion = {"logprobs": {"content": content}}
             (theirs,) = logprob_parser(completion, "m", ["m", "M"], is_binarize=False)
-            ours = preference(top, False)
+            ours = preference_from_logprobs(top, False)
             assert (ours is None) == np.isnan(theirs)
             assert ours is None or ours == pytest.approx(theirs, abs=1e-12)
 
@@ -215,7 +215,7 @@ def test_fastchat_shows_the_same_win_rates(
     display_result_pairwise(argparse.Namespace(input_file=str(path), baseline_model=baseline, model_list=None))
     lines = [line.split() for line in capsys.readouterr().out.split("\n") if line.split()[:1] in (["a"], ["b"], ["c"])]
     shown = {line[0]: [float(v) for v in line[4:7]] for line in lines}  # win_rate, loss_rate, win_rate_adjusted
-    scores = {s["model"]: s["metrics"] for s in pair_files.score(path).as_json()["scores"]}
+    scores = {s["model"]: s["metrics"] for s in score_pairwise_games(path).as_json()["scores"]}
     assert set(shown) == set(scores)
     assert len(shown) == len(pairs)
     for model, values in shown.items():
@@ -232,7 +232,7 @@ def test_fastchat_shows_the_same_means(name: str, capsys: pytest.CaptureFixture[
     display_result_single(argparse.Namespace(input_file=str(path), bench_name="mt_bench", model_list=None))
     average = capsys.readouterr().out.split("## Average")[1].split("\n")
     shown = {line.split()[0]: float(line.split()[1]) for line in average if len(line.split()) == 2}
-    facts = files.score(path).facts
+    facts = score_single_ratings(path).facts
     assert {m: facts[m]["show_result"] for m in facts} == pytest.approx(
         {m: v for m, v in shown.items() if m in facts}, abs=1e-6
     )

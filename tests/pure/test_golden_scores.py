@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 
-from benchmarks.alpaca_eval import score_files as alpaca_files
-from benchmarks.alpaca_eval.verdict import is_switched, preference, read, win_rate
-from benchmarks.arena_hard.style import style
-from benchmarks.arena_hard.verdict import game, games, label, label_v2
-from benchmarks.mt_bench.verdict_single import collect, fill, official_mean, prompt_name, rating
+from benchmarks.alpaca_eval.score_files import score_annotation_files
+from benchmarks.alpaca_eval.verdict import is_switched, preference_from_logprobs, stored_preference, win_rate
+from benchmarks.arena_hard.style import markdown_counts
+from benchmarks.arena_hard.verdict import game_score, game_totals, read_label, read_label_v2
+from benchmarks.mt_bench.judge_prompts import fill_prompt, single_prompt_name
+from benchmarks.mt_bench.verdict_single import fastchat_mean, grades_by_model, read_rating
 from harness.score.bootstrap import draws
 from harness.score.bradley_terry import Pool, fit_style, win_rates, win_rates_with_style
 from harness.score.length_control import (
@@ -82,7 +83,7 @@ def anchors(difficulty: np.ndarray) -> Anchors:
 def alpaca(model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices, preferences in [0, 1] and length differences of the valid rows."""
     found = [
-        (r["index"], read(r["preference"]), r["len_1"] - r["len_2"])
+        (r["index"], stored_preference(r["preference"]), r["len_1"] - r["len_2"])
         for r in rows("alpaca_eval", "annotations", f"{model}.jsonl")
     ]
     valid = [(i, p - 1, d) for i, p, d in found if p is not None]
@@ -92,7 +93,7 @@ def alpaca(model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_raw_win_rates(model: str) -> None:
-    found = win_rate([v + 1 for v in alpaca(model)[1]]).dict()
+    found = win_rate([v + 1 for v in alpaca(model)[1]]).as_json()
     for key, value in found.items():
         assert value == pytest.approx(expected("alpaca_eval")[model][key], rel=0, abs=1e-9), key
 
@@ -104,7 +105,9 @@ def test_verdicts_and_order(model: str) -> None:
     for row in rows("alpaca_eval", "annotations", f"{model}.jsonl"):
         if row.get("top_logprobs"):
             assert is_switched(instructions[row["index"]]) == row["is_switched"]
-            assert preference(row["top_logprobs"], row["is_switched"]) == pytest.approx(row["preference"], abs=1e-6)
+            assert preference_from_logprobs(row["top_logprobs"], row["is_switched"]) == pytest.approx(
+                row["preference"], abs=1e-6
+            )
         else:
             assert (row["preference"], row["len_1"]) == (1.5, row["len_2"])
 
@@ -188,7 +191,7 @@ def test_the_baseline_has_50(how: Any, tmp_path: Path) -> None:
         for r in rows("alpaca_eval", "annotations", "gpt4_1106_preview.jsonl")
     ]
     (tmp_path / "annotations.json").write_text(json.dumps(judged))
-    found = alpaca_files.score([tmp_path / "annotations.json"], data_dir=GOLDEN, how=how)
+    found = score_annotation_files([tmp_path / "annotations.json"], data_dir=GOLDEN, fit_method=how)
     row = found.as_json()["scores"][0]
     published = expected("alpaca_eval")["gpt4_1106_preview"]
     lc = row["metrics"]["length_controlled"]
@@ -299,24 +302,24 @@ def test_arena_verdicts() -> None:
     count = 0
     for row in rows("arena_hard", "judgments_raw_gpt-4-1106-preview.jsonl"):
         for found in row["games"]:
-            assert label(found["judgment"]) == found["score"]
+            assert read_label(found["judgment"]) == found["score"]
             count += 1
     assert count == 644
-    assert game("A>>A", 1) is None
+    assert game_score("A>>A", 1) is None
     for row in rows("arena_hard", "judgments_raw_v2.0_gemini-2.5-flash.jsonl"):
-        assert [label_v2(g["judgment"]) for g in row["games"]] == [g["score"] for g in row["games"]]
-    assert games(["A>>B", "A>>B"]) == (3.0, 6.0, 2)
-    assert games([None, "A>B"]) == (1.0, 1.0, 1)
-    assert games([None, "A>B"], both=True) == (0.0, 0.0, 0)
+        assert [read_label_v2(g["judgment"]) for g in row["games"]] == [g["score"] for g in row["games"]]
+    assert game_totals(["A>>B", "A>>B"]) == (3.0, 6.0, 2)
+    assert game_totals([None, "A>B"]) == (1.0, 1.0, 1)
+    assert game_totals([None, "A>B"], both=True) == (0.0, 0.0, 0)
 
 
 @pytest.mark.parametrize("model", ["gpt-3.5-turbo-0125", "gpt-4-0314", "gpt-4-0613"])
 def test_style_counts(model: str) -> None:
     known = {r["question_id"]: r for r in rows("arena_hard", "style_features_v0.1.jsonl") if r["model"] == model}
     for row in rows("arena_hard", "model_answer_v0.1", f"{model}.jsonl"):
-        counts = style(row["answer"])
+        counts = markdown_counts(row["answer"])
         for ours, theirs in (("headers", "header_count"), ("lists", "list_count"), ("bolds", "bold_count")):
-            assert counts[ours] == known[row["question_id"]][theirs]
+            assert getattr(counts, ours) == known[row["question_id"]][theirs]
 
 
 # MT-Bench
@@ -324,11 +327,11 @@ def test_style_counts(model: str) -> None:
 
 def test_mt_bench_ratings_and_means() -> None:
     judged = rows("mt_bench", "judgments_gpt-4_single_jxiw.jsonl")
-    assert [rating(r["judgment"]) for r in judged] == [r["score"] for r in judged]
+    assert [read_rating(r["judgment"]) for r in judged] == [r["score"] for r in judged]
     assert len(judged) == 640
-    found = collect(judged, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
+    found = grades_by_model(judged, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
     for model, grades in found.items():
-        assert grades.messy == []
+        assert grades.problems == []
         values = [v for v in grades.scores.values() if v is not None]
         assert len(values) == 160
         assert round(sum(values) / 160, 2) == expected("mt_bench")[model]["published"]
@@ -346,11 +349,10 @@ def test_mt_bench_prompts() -> None:
         if row["model"] != "mamba_0_5_dpo_ep1":
             continue
         q = questions[row["question_id"]]
-        name = prompt_name(q["category"], row["turn"])
+        name = single_prompt_name(q["category"], row["turn"])
         assert name == row["judge"][1]
-        shown = fill(
-            prompts[name], q["turns"], answers[q["question_id"]], references.get(q["question_id"], []), row["turn"]
-        )
+        answer, reference = answers[q["question_id"]], references.get(q["question_id"], [])
+        shown = fill_prompt(prompts[name], q["turns"], {"answer": answer}, reference, row["turn"])
         assert shown == row["user_prompt"]
         seen += 1
     assert seen == 160
@@ -358,10 +360,10 @@ def test_mt_bench_prompts() -> None:
 
 def test_messy_judgments_are_reported() -> None:
     judged = rows("mt_bench", "judgments_messy_orpo.jsonl")
-    found = collect(judged, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
+    found = grades_by_model(judged, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
     assert found["mistral-orpo"].duplicates == expected("mt_bench")["mistral-orpo"]["duplicates"] == 160
     assert found["mistral-orpo"].unparsed == 1
-    assert len(found["mistral-orpo"].messy) == 2
-    assert found["mistral-orpo-trl"].messy == []
+    assert len(found["mistral-orpo"].problems) == 2
+    assert found["mistral-orpo-trl"].problems == []
     for model in found:
-        assert official_mean(judged, model) == pytest.approx(expected("mt_bench")[model]["average_official"], abs=1e-6)
+        assert fastchat_mean(judged, model) == pytest.approx(expected("mt_bench")[model]["average_official"], abs=1e-6)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sail.baselines import kl_baselines
 from sail.losses import (
     LossKind,
     PairLoss,
@@ -23,7 +24,6 @@ from sail.losses import (
     self_label,
     surrogate,
 )
-from sail.rollout import kl_baselines
 
 Setting = Literal["off", "dp", "pp", "pr"]
 SETTINGS: tuple[Setting, ...] = ("off", "dp", "pp", "pr")

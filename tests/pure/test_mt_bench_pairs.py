@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from conftest import golden
 from kit.fastchat import pair_judgments, write_rows
 
-from benchmarks.mt_bench.verdict_pairwise import PROMPTS, fill, points, prompt_name, settled, verdict
+from benchmarks.mt_bench.judge_prompts import PAIRWISE_PROMPTS, fill_prompt, pairwise_prompt_name
+from benchmarks.mt_bench.verdict_pairwise import game_points, pair_points, read_winner
 from harness.cli import main
 from harness.score.bootstrap import draws
 from harness.score.estimators import pooled_percent
@@ -53,14 +54,16 @@ def test_official_prompts_are_filled() -> None:
             two |= {"ref_answer_1": reference[0], "ref_answer_2": reference[1]}
         for turn, values in ((1, one), (2, two)):
             name = ("pair-math-v1" if graded else "pair-v2") + ("" if turn == 1 else "-multi-turn")
-            assert prompt_name(question["category"], turn) == name
-            shown = fill(prompts[name], [q1, q2], [a1, a2], [b1, b2], reference, turn)
+            assert pairwise_prompt_name(question["category"], turn) == name
+            shown = fill_prompt(prompts[name], [q1, q2], {"answer_a": [a1, a2], "answer_b": [b1, b2]}, reference, turn)
             assert shown == expected_prompt(prompts[name], values)
-            swapped = fill(prompts[name], [q1, q2], [b1, b2], [a1, a2], reference, turn)
+            swapped = fill_prompt(
+                prompts[name], [q1, q2], {"answer_a": [b1, b2], "answer_b": [a1, a2]}, reference, turn
+            )
             assert swapped != shown
             assert sorted(swapped) == sorted(shown)
             used.add(name)
-    assert used == set(PROMPTS)
+    assert used == set(PAIRWISE_PROMPTS)
     assert used <= set(prompts)
 
 
@@ -79,7 +82,7 @@ def test_official_prompts_are_filled() -> None:
     ],
 )
 def test_verdicts(text: str, found: str | None) -> None:
-    assert verdict(text) == found
+    assert read_winner(text) == found
 
 
 def test_two_games_by_cases() -> None:
@@ -88,7 +91,7 @@ def test_two_games_by_cases() -> None:
         winners = {"A": "us", "B": "them"}.get(first, first), {"A": "them", "B": "us"}.get(second, second)
         wins = {("us", "us"): 1.0, ("them", "them"): 0.0}
         expected = None if None in winners else wins.get(winners, 0.5)  # type: ignore[call-overload]
-        assert settled(points(first, "A"), points(second, "B")) == expected  # type: ignore[arg-type]
+        assert pair_points(game_points(first, "A"), game_points(second, "B")) == expected  # type: ignore[arg-type]
 
 
 def test_pooled_percent_equals_repeated_rows() -> None:

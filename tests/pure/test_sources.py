@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from conftest import golden
 
-from benchmarks.shared import official_files as datadir
-from benchmarks.shared.published import SOURCES
+from benchmarks.shared.official_files import packaged_file
+from benchmarks.shared.published import PUBLISHED
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXT = b"a small file\n"
@@ -85,10 +85,11 @@ def environment(site: Site, home: Path, **more: str) -> dict[str, str]:
 FETCH = """
 import json, sys
 from harness.errors import UserError
-from benchmarks.sources import Source, fetch
+from benchmarks.shared.download import PublishedFile, UnavailableError, download
 try:
-    got = fetch(Source(*json.loads(sys.argv[1])))
-    print(json.dumps({"text": got.read_text()} if not isinstance(got, str) else {"reason": got}))
+    print(json.dumps({"text": download(PublishedFile(*json.loads(sys.argv[1]))).read_text()}))
+except UnavailableError as reason:
+    print(json.dumps({"reason": str(reason)}))
 except UserError as error:
     print(json.dumps({"error": str(error)}))
 """
@@ -149,7 +150,7 @@ def test_other_bytes_are_refused_and_not_kept(home: str, address: str, site: Sit
 
 PROTOCOL = """
 import json
-from benchmarks.mt_bench.official import OfficialMTBench
+from benchmarks.mt_bench.official_single import OfficialMTBench
 print(json.dumps(OfficialMTBench().protocol()))
 """
 
@@ -161,7 +162,7 @@ def test_the_protocol_is_the_same_from_a_folder_and_from_the_repository(site: Si
     folder = tmp_path / "data/mt_bench"
     folder.mkdir(parents=True)
     for name in names:
-        source = SOURCES[f"mt_bench/{name}"]
+        source = PUBLISHED[f"mt_bench/{name}"]
         content = golden("mt_bench", name).read_bytes()
         site.files[f"/{source.repository}/{source.revision}/{source.path}"] = content
         (folder / name).write_bytes(content)
@@ -191,11 +192,11 @@ def test_hashes_in_the_table_are_those_of_published_files() -> None:
         "arena_hard/question_v2.0.jsonl": ("arena_hard", "question_v2.0.jsonl"),
     }
     for key, place in places.items():
-        assert SOURCES[key].sha256 == hashlib.sha256(golden(*place).read_bytes()).hexdigest(), key
+        assert PUBLISHED[key].sha256 == hashlib.sha256(golden(*place).read_bytes()).hexdigest(), key
 
 
 def test_sources_are_commits_and_whole_hashes() -> None:
-    for key, source in SOURCES.items():
+    for key, source in PUBLISHED.items():
         assert re.fullmatch("[0-9a-f]{40}", source.revision), key
         assert re.fullmatch("([0-9a-f]{64})?", source.sha256), key
 
@@ -205,9 +206,9 @@ def test_files_of_a_package_are_found_without_importing_it(tmp_path: Path, monke
     (tmp_path / "heavy_one/__init__.py").write_text("raise RuntimeError('imported')\n")
     (tmp_path / "heavy_one/data/prompt.txt").write_text("x")
     monkeypatch.syspath_prepend(tmp_path)
-    assert datadir.packaged("heavy_one", "data/prompt.txt") == tmp_path / "heavy_one/data/prompt.txt"
-    assert datadir.packaged("heavy_one", "data/other.txt") is None
-    assert datadir.packaged("no_such_package_at_all", "x") is None
+    assert packaged_file("heavy_one", "data/prompt.txt") == tmp_path / "heavy_one/data/prompt.txt"
+    assert packaged_file("heavy_one", "data/other.txt") is None
+    assert packaged_file("no_such_package_at_all", "x") is None
 
 
 ALPACA = """
@@ -215,12 +216,12 @@ import hashlib, json, sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from benchmarks import sources
+from benchmarks.shared.published import PUBLISHED
 from benchmarks.alpaca_eval.official import AlpacaEval2
-for key, source in sources.SOURCES.items():
+for key, source in PUBLISHED.items():
     own = Path(sys.argv[1]) / key
     if own.is_file():
-        sources.SOURCES[key] = replace(source, sha256=hashlib.sha256(own.read_bytes()).hexdigest())
+        PUBLISHED[key] = replace(source, sha256=hashlib.sha256(own.read_bytes()).hexdigest())
 print(json.dumps(AlpacaEval2().protocol()))
 """
 
@@ -238,7 +239,7 @@ def test_alpaca_eval_is_the_same_from_a_folder_and_from_the_hub(site: Site, tmp_
     }
     for name, text in content.items():
         (folder / name).write_text(text)
-        s = SOURCES[f"alpaca_eval/{name}"]
+        s = PUBLISHED[f"alpaca_eval/{name}"]
         kind = f"/datasets/{s.repository}/resolve" if s.home == "dataset" else f"/{s.repository}"
         site.files[f"{kind}/{s.revision}/{s.path}"] = text.encode()
     found = []

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from harness.budget.budget import Budget
 from harness.budget.calibration import Calibration
+from harness.budget.forecast import Corrections
 from harness.budget.ledger import AXES, Ledger
 from harness.budget.spec import BudgetSpec, named_budgets
 from harness.cli import main
@@ -177,12 +178,12 @@ def test_predictions_learn_from_the_first_run(store: Store) -> None:
     made = recipe("pairs", 32)
     for method in ("dpo", "kto", "online-dpo", "simpo"):
         plan = make_run(made, "b", method, 0, [], store)
-        first = expect(plan.comparison, plan.method, {})
+        first = expect(plan.comparison, plan.method, Corrections())
         ledger = train(made, method, store)[0]
         measured = ledger.spent("flops")
         assert first.total(first.steps(plan.comparison.budget), "flops") == pytest.approx(measured, rel=0.25), method
         calibration = Calibration(store.root, environment())
-        known = calibration.known(plan.comparison.setting, plan.name)
+        known = calibration.corrections(plan.comparison.setting, plan.name)
         second = expect(plan.comparison, plan.method, known, None, calibration.shape(plan.comparison.setting))
         assert second.total(8, "flops") == pytest.approx(measured, rel=0.01), method
         assert "seconds" in second.step

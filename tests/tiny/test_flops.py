@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from harness.answer.policy import Policy
 from harness.budget.flops import shape_of, shape_of_config
+from harness.budget.fused_head import watch_fused_head
 from harness.budget.ledger import Ledger
-from harness.budget.meter import Meter, _watch_fused_head
+from harness.budget.meter import Meter
 from sail.types import Request
 
 LORA = {"task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj", "v_proj", "gate_proj", "down_proj"]}
@@ -43,7 +44,7 @@ def agrees(ledger: Ledger, counter: FlopCounterMode) -> None:
 @pytest.fixture
 def meter() -> Meter:
     meter = Meter(Ledger())
-    _watch_fused_head(meter)
+    watch_fused_head(meter)
     return meter
 
 

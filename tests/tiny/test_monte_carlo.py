@@ -19,7 +19,7 @@ from kit.training import arguments, perturb
 
 from sail.config import SAILConfig
 from sail.losses import LossKind, PairLoss, Sides, labelled
-from sail.rollout import Pair
+from sail.pairs import TokenisedPair
 from sail.trainer import SAILTrainer
 
 BETA = 0.7
@@ -33,7 +33,7 @@ def value(response: Sequence[int]) -> float:
     return sum(t == B for t in response) - 0.5 * (response[-1] != END)
 
 
-def preference(pairs: Sequence[Pair]) -> list[float]:
+def preference(pairs: Sequence[TokenisedPair]) -> list[float]:
     """A Bradley-Terry oracle."""
     return [torch.sigmoid(torch.tensor(value(p.first) - value(p.second))).item() for p in pairs]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.preference import Preference, PreferenceOptions
-from benchmarks.preference.diversity import novelty
+from benchmarks.preference.diversity import ngram_counts
 from harness.answer.chat import render
 from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, Row, benchmark_result
@@ -246,7 +246,7 @@ def brute(texts: Sequence[str], n: int) -> float:
 
 
 def columns(texts: Sequence[str], n: int) -> dict[str, Any]:
-    return {"id": list(range(len(texts)))} | dict(zip(("d", "d_only", "d_total"), novelty(texts, n), strict=True))
+    return {"id": list(range(len(texts)))} | dict(zip(("d", "d_only", "d_total"), ngram_counts(texts, n), strict=True))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

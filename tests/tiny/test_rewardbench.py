@@ -15,9 +15,11 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from benchmarks.rewardbench import RewardBench, RewardBenchOptions, data, encode, measured
-from benchmarks.rewardbench.score_models import _judged
-from benchmarks.rewardbench.sections import SECTIONS, SIZE, SIZES, WEIGHTS, label
+from benchmarks.rewardbench import RewardBench, RewardBenchOptions, encode_answers
+from benchmarks.rewardbench.accuracy import score_pairs
+from benchmarks.rewardbench.pairs import REVISION, _read_hub, draw_pairs, find_pairs_file, read_pairs
+from benchmarks.rewardbench.score_models import rewards_of_answers
+from benchmarks.rewardbench.sections import OFFICIAL_SIZE, SECTIONS, SIZES, WEIGHTS, set_label
 from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, Row, benchmark_result
 from harness.budget.ledger import Ledger
@@ -154,18 +156,18 @@ def test_templates_that_write_a_finished_turn_otherwise(load: Callable[[], Any],
     import copy
 
     usual = Policy(load(), tokenizer, "p", meter=Meter(Ledger()), cache=None)
-    head, tail = encode(usual, "Hi?", ["yes"])
+    head, (tail,) = encode_answers(usual, "Hi?", ["yes"])
     assert tokenizer.decode([*head, *tail]) == "<|user|>Hi?<|end|><|assistant|>yes<|end|>"
     odd = copy.deepcopy(tokenizer)
     odd.chat_template = odd.chat_template.replace(
         "{% if add", "{% if not add_generation_prompt %}\n{% endif %}{% if add"
     )
     newline = Policy(load(), odd, "p", meter=Meter(Ledger()), cache=None)
-    assert encode(newline, "Hi?", ["yes"]) == [head, tail]  # what follows the end is no part of the answer
+    assert encode_answers(newline, "Hi?", ["yes"]) == (head, [tail])  # what follows the end is no part of the answer
     think = copy.deepcopy(tokenizer)
     think.chat_template += "{% if add_generation_prompt %}<think>{% endif %}"
     thinking = Policy(load(), think, "p", meter=Meter(Ledger()), cache=None)
-    head, tail = encode(thinking, "Hi?", ["yes"])
+    head, (tail,) = encode_answers(thinking, "Hi?", ["yes"])
     assert tokenizer.decode(head).endswith("<|assistant|><think>")
     assert tokenizer.decode(tail) == "yes<|end|>"
 
@@ -177,11 +179,11 @@ def test_the_sections_are_the_published_ones() -> None:
     """Sizes of the paper's table 1: 358, 456, 740 and 1,431 pairs; math counts as much as code."""
     sizes = {name: sum(SIZES[s] for s in section) for name, section in SECTIONS.items()}
     assert sizes == {"Chat": 358, "Chat Hard": 456, "Safety": 740, "Reasoning": 1431}
-    assert (SIZE, len(SIZES)) == (2985, 23)
+    assert (OFFICIAL_SIZE, len(SIZES)) == (2985, 23)
     assert WEIGHTS["math-prm"] == sum(w for s, w in WEIGHTS.items() if s.startswith("hep-")) == 984
-    assert label(SIZES) == "official set"
-    assert label(SIZES, 300) == "300 of 2,985, drawn by subset"
-    assert label({"donotanswer": 136}) == "136 of 2,985"
+    assert set_label(SIZES) == "official set"
+    assert set_label(SIZES, 300) == "300 of 2,985, drawn by subset"
+    assert set_label({"donotanswer": 136}) == "136 of 2,985"
 
 
 def official_rows(each: int, seed: int = 0) -> tuple[list[Row], list[float]]:
@@ -195,7 +197,7 @@ def official_rows(each: int, seed: int = 0) -> tuple[list[Row], list[float]]:
 def test_the_official_score_by_hand() -> None:
     """Accuracy by subset first, then sections weighted by the published counts, then their mean."""
     rows, values = official_rows(5)
-    groups, metrics = measured(rows, {"accuracy": list(values)}, {"accuracy": ("", "acc %")}, "RewardBench")
+    groups, metrics = score_pairs(rows, {"accuracy": list(values)}, {"accuracy": ""}, "RewardBench")
     found = {m.name: evaluate(m, groups) for m in metrics}
     by = {s: np.mean([v for r, v in zip(rows, values, strict=True) if r["subset"] == s]) for s in SIZES}
     sections = {}
@@ -211,8 +213,8 @@ def test_the_official_score_by_hand() -> None:
 def test_a_missing_subset_leaves_the_plain_mean() -> None:
     rows, values = official_rows(3)
     some = [(r, v) for r, v in zip(rows, values, strict=True) if r["subset"] != "math-prm"]
-    groups, metrics = measured(
-        [r for r, _ in some], {"accuracy": [v for _, v in some]}, {"accuracy": ("", "acc %")}, "RewardBench"
+    groups, metrics = score_pairs(
+        [r for r, _ in some], {"accuracy": [v for _, v in some]}, {"accuracy": ""}, "RewardBench"
     )
     assert [m.title for m in metrics] == ["RewardBench-format pairs, mean"]
     assert evaluate(metrics[0], groups).value == pytest.approx(100 * np.mean([v for _, v in some]), abs=1e-4)
@@ -227,10 +229,10 @@ def test_a_drawn_part_estimates_the_whole(folder: Path) -> None:
     write(folder, rows)
     benchmark = RewardBench(RewardBenchOptions(limit=200))
     assert benchmark.label == "200 of 2,985, drawn by subset"
-    drawn = data.chosen(benchmark.path, 200, 0)
+    drawn = draw_pairs(benchmark.path, 200, 0)
     assert len(drawn) == 200
     assert {r["subset"] for r in drawn} == set(SIZES)
-    groups, metrics = measured(drawn, {"accuracy": [1.0] * 200}, {"accuracy": ("", "acc %")}, "RewardBench")
+    groups, metrics = score_pairs(drawn, {"accuracy": [1.0] * 200}, {"accuracy": ""}, "RewardBench")
     assert evaluate(metrics[0], groups).value == 100
     mass = {
         s: sum(
@@ -249,10 +251,10 @@ def test_a_drawn_part_estimates_the_whole(folder: Path) -> None:
 
 
 def test_all_formats_hold_the_same_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = data.pairs(write(tmp_path / "a", own_pairs()))
+    expected = read_pairs(write(tmp_path / "a", own_pairs()))
     assert len(expected) == 12
-    assert data.pairs(write(tmp_path / "b", own_pairs(), "filtered.parquet")) == expected
-    assert data.pairs(write(tmp_path / "c", own_pairs(), "filtered.json")) == expected
+    assert read_pairs(write(tmp_path / "b", own_pairs(), "filtered.parquet")) == expected
+    assert read_pairs(write(tmp_path / "c", own_pairs(), "filtered.json")) == expected
     asked = []
 
     def hub(repository: str, **more: Any) -> list[Row]:
@@ -262,13 +264,13 @@ def test_all_formats_hold_the_same_pairs(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("datasets.load_dataset", hub)
     monkeypatch.delenv("SAIL_BENCH_DATA_DIR", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    data._hub.cache_clear()
+    _read_hub.cache_clear()
     benchmark = RewardBench()
     assert (benchmark.path, benchmark.label) == (None, "official set")
-    assert benchmark.protocol()["data"] == f"allenai/reward-bench@{data.REVISION}"
-    assert data.pairs(None) == expected
-    assert asked == [("allenai/reward-bench", {"name": None, "split": "filtered", "revision": data.REVISION})]
-    data._hub.cache_clear()
+    assert benchmark.protocol()["data"] == f"allenai/reward-bench@{REVISION}"
+    assert read_pairs(None) == expected
+    assert asked == [("allenai/reward-bench", {"name": None, "split": "filtered", "revision": REVISION})]
+    _read_hub.cache_clear()
 
 
 GOOD = '{"prompt": "p", "chosen": "a", "rejected": "b", "subset": "s"}'
@@ -323,7 +325,7 @@ def test_bad_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         RewardBench().protocol()
     with pytest.raises(UserError, match="2 subjects"):
         write(tmp_path, own_pairs())
-        data.chosen(data.locate(), 1, 0)
+        draw_pairs(find_pairs_file(), 1, 0)
 
 
 def test_pairs_that_stand_twice_are_told(
@@ -349,7 +351,7 @@ def test_prompts_are_told_for_the_check_of_training_data(folder: Path, monkeypat
     write(folder, [*own_pairs(), own_pairs()[0] | {"id": 99}])
     assert RewardBench().prompt_texts() == [f"Question {i}?" for i in range(12)]
     drawn = RewardBench(RewardBenchOptions(limit=5))
-    assert drawn.prompt_texts() == [r["prompt"] for r in data.chosen(drawn.path, 5, 0)]
+    assert drawn.prompt_texts() == [r["prompt"] for r in draw_pairs(drawn.path, 5, 0)]
     monkeypatch.delenv("SAIL_BENCH_DATA_DIR")
     assert RewardBench().prompt_texts() == []
 
@@ -371,12 +373,6 @@ def reward_dirs(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory, tokeni
         model.save_pretrained(folders[-1])
         tokenizer.save_pretrained(folders[-1])
     return folders
-
-
-def asked() -> tuple[list[Row], list[str]]:
-    """Every answer of every pair."""
-    sides = list(itertools.product(own_pairs(), ("chosen", "rejected")))
-    return [pair for pair, _ in sides], [pair[side] for pair, side in sides]
 
 
 def invoke(*arguments: object, code: int = 0) -> tuple[dict[str, Any], str]:
@@ -409,7 +405,9 @@ def test_reward_models_on_pairs(reward_dirs: list[Path], folder: Path, tokenizer
             with torch.no_grad():
                 ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
                 rewards.append(float(model(input_ids=ids).logits))
-        judged = _judged(RewardModel(RewardModelOptions(model=str(place))), *asked(), None, lambda done: None)
+        judged = rewards_of_answers(
+            RewardModel(RewardModelOptions(model=str(place))), own_pairs(), None, lambda done: None
+        )
         assert [reward for reward, _ in judged] == pytest.approx(rewards, abs=1e-4)
         won = [float(rewards[2 * i] > rewards[2 * i + 1]) for i in range(11)]
         values.append(won)

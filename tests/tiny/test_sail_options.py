@@ -14,9 +14,11 @@ from datasets import Dataset
 from kit.training import EOS, longest, perturb, rows, sail_trainer
 from peft import LoraConfig
 
+from sail.baselines import kl_baselines, route_baselines, within_prompt
 from sail.config import SAILConfig, cpu_arguments
 from sail.data import by_strength, drop_near_ties, may_use_label
-from sail.rollout import Pair, baselines, flipped, hard_label, kl_baselines, route_of, source_of, within_prompt
+from sail.pairs import TokenisedPair
+from sail.routes import flipped, label_of, route_of, source_of
 
 Load = Callable[[], Any]
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -30,18 +32,18 @@ def first_step(trainer: Any, batches: int = 1) -> list[dict[str, torch.Tensor]]:
 
 
 def test_labels_hard_sampled_soft() -> None:
-    assert [hard_label(p, 0.4, "hard") for p in (0.9, 0.1, 0.5)] == [1, 0, 1]
-    assert hard_label(0.5, 0.6, "hard") == 0
-    assert [hard_label(0.7, d, "sampled") for d in (0.6, 0.8)] == [1, 0]
-    assert hard_label(0.7, 0.9, "soft") == 0.7
+    assert [label_of(p, 0.4, "hard") for p in (0.9, 0.1, 0.5)] == [1, 0, 1]
+    assert label_of(0.5, 0.6, "hard") == 0
+    assert [label_of(0.7, d, "sampled") for d in (0.6, 0.8)] == [1, 0]
+    assert label_of(0.7, 0.9, "soft") == 0.7
     assert [flipped(1.0, d, 0.3) for d in (0.2, 0.4)] == [0, 1]
 
 
 def test_baselines_by_route_against_loops() -> None:
     phi, routes = [1.0, 5.0, 2.0, 9.0], [1, 2, 1, 1]
     expected = [(2 + 9) / 2, 7.5, (1 + 9) / 2, (1 + 2) / 2]
-    assert baselines(phi, routes, {2: 7.5}) == pytest.approx(expected)
-    assert baselines([3.0], [2], {}) == [0.0]
+    assert route_baselines(phi, routes, {2: 7.5}) == pytest.approx(expected)
+    assert route_baselines([3.0], [2], {}) == [0.0]
 
 
 def test_within_prompt_baselines_leave_the_response_out() -> None:
@@ -110,9 +112,9 @@ def test_soft_labels_keep_the_oracles_probability(tmp_path: Path, load: Load, to
 
 def test_more_samples_a_prompt(tmp_path: Path, load: Load, tokenizer: Any) -> None:
     """K = 3: three pairs a prompt that weigh one together; phi is averaged over them."""
-    asked: list[Pair] = []
+    asked: list[TokenisedPair] = []
 
-    def prefer(pairs: Sequence[Pair]) -> list[float]:
+    def prefer(pairs: Sequence[TokenisedPair]) -> list[float]:
         asked.extend(pairs)
         return longest(pairs)
 

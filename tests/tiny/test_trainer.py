@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 
 from sail.config import SAILConfig
 from sail.losses import PairLoss
-from sail.rollout import Pair
+from sail.pairs import TokenisedPair
 from sail.sampling import sample
 from sail.types import Request
 
@@ -98,9 +98,9 @@ def test_truncated_answers_get_no_eos(tmp_path: Path, load: Load, tokenizer: Any
 @pytest.mark.parametrize("route", ["pp", "pr", "dp"])
 def test_generated_ids_are_the_scored_ids(tmp_path: Path, load: Load, tokenizer: Any, route: str) -> None:
     """What the rollout sampled is what the loss sees; log-probabilities agree with the sampler's."""
-    asked: list[Pair] = []
+    asked: list[TokenisedPair] = []
 
-    def prefer(pairs: Sequence[Pair]) -> list[float]:
+    def prefer(pairs: Sequence[TokenisedPair]) -> list[float]:
         asked.extend(pairs)
         return longest(pairs)
 
@@ -297,9 +297,9 @@ def test_every_online_pair_answers_its_own_prompt(tmp_path: Path, load: Load, to
     that prompt again with the pair's noise gives its responses, and the online prompts are as many as the share says.
     (The released code trains on some 13, most with the responses of other prompts.)"""
     data: list[dict[str, Any]] = rows(60)
-    asked: list[tuple[int, Pair]] = []
+    asked: list[tuple[int, TokenisedPair]] = []
 
-    def prefer(pairs: Sequence[Pair]) -> list[float]:
+    def prefer(pairs: Sequence[TokenisedPair]) -> list[float]:
         asked.extend((trainer.state.global_step, p) for p in pairs)
         return longest(pairs)
 
