@@ -293,9 +293,7 @@ def test_speed_of_style_control(version: Any) -> None:
     games = pool_of_16(GOLDEN)
     assert len(games.models) == 16
     weights = draws(games.prompts, 1000)
-    seconds = [timed(lambda: fit_style(games, weights, version)) for _ in range(2)]
-    print(f"1,000 refits of {version}: {', '.join(f'{s:.2f}' for s in seconds)} s")
-    assert min(seconds) <= 10
+    assert any(timed(lambda: fit_style(games, weights, version)) <= 10 for _ in range(2))
 
 
 def test_arena_verdicts() -> None:
