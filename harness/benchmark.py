@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.errors import UserError
 from harness.score.metrics import evaluate
 from harness.score.results import BenchmarkResult, Columns, Metric
+from harness.store.json_files import Row as Row
 from harness.store.json_files import digest
 from sail.types import Request
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from harness.answer.reply import Call, Reply
     from harness.judge.local import LocalJudge
     from harness.oracles.metered import MeteredOracle
-
-
-Row = dict[str, Any]
 
 
 class BenchmarkOptions(BaseModel):

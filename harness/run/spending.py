@@ -30,7 +30,7 @@ KNOWN_CONFIGS: dict[str, dict[str, int]] = {
 }
 
 
-class Spent(NamedTuple):
+class TrainingSpent(NamedTuple):
     """Spending of a run's own training by axis: predicted before it began, and measured."""
 
     predicted: dict[str, float]
@@ -174,10 +174,10 @@ def _open_points(plan: RunPlan) -> list[Point]:
     return [plan.winner.point or plan.trials[0].point]
 
 
-def spent_by(plan: RunPlan) -> Spent | None:
+def spent_by(plan: RunPlan) -> TrainingSpent | None:
     """What was predicted for the run's own training before it began, and what it spent; None while it is open."""
     if plan.policy is None or not plan.method.trains or not plan.states[plan.policy.key].done:
         return None
     manifest = plan.comparison.store.manifest(plan.policy.stage)
     ledger, budget = Ledger.load(manifest["ledger"]), plan.comparison.budget
-    return Spent(manifest.get("predicted", {}), {axis: budget.spent(ledger, axis) for axis in AXES})
+    return TrainingSpent(manifest.get("predicted", {}), {axis: budget.spent(ledger, axis) for axis in AXES})
