@@ -97,15 +97,15 @@ def test_all_forms_of_a_question_are_one(data: Path) -> None:
 
 def test_the_official_items_pass_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Golden data row by row; the official MMLU holds some questions twice, which is told and not refused."""
-    asked, shown = golden("mmlu", "test_first18_per_subject.jsonl"), golden("mmlu", "dev.jsonl")
+    questions, examples = golden("mmlu", "test_first18_per_subject.jsonl"), golden("mmlu", "dev.jsonl")
     arc = golden("arc_challenge", "test.jsonl")
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(GOLDEN))
-    raw = [json.loads(line) for line in asked.read_text(encoding="utf-8").split("\n") if line]
-    found = MMLU5.source.local()
-    assert sum(len(splits["test"]) for splits in found.values()) == len(raw) == 1026
+    raw = [json.loads(line) for line in questions.read_text(encoding="utf-8").split("\n") if line]
+    subjects = MMLU5.source.local()
+    assert sum(len(splits["test"]) for splits in subjects.values()) == len(raw) == 1026
     for row in raw:
-        assert {k: row[k] for k in ("question", "subject", "choices", "answer")} in found[row["subject"]]["test"]
-    assert MMLU5().protocol()["data"] == hashlib.sha256(asked.read_bytes() + shown.read_bytes()).hexdigest()[:16]
+        assert {k: row[k] for k in ("question", "subject", "choices", "answer")} in subjects[row["subject"]]["test"]
+    assert MMLU5().protocol()["data"] == hashlib.sha256(questions.read_bytes() + examples.read_bytes()).hexdigest()[:16]
     assert MMLU5().notes() == ["2 of 1,026 questions repeat an earlier one and count again"]
     raw = [json.loads(line) for line in arc.read_text(encoding="utf-8").split("\n") if line]
     for row, ours in zip(raw, ARC25.source.local()["default"]["test"], strict=True):
@@ -227,9 +227,9 @@ def test_the_interval_of_a_drawn_subset_covers_the_whole_set() -> None:
         columns = {"id": [f"{n}{i}" for i, (_, _, n) in enumerate(rows)], "y": [r[0] for r in rows]}
         columns["weight"] = [r[1] for r in rows]
         value, samples = replicates("weighted_percent", columns, "y")
-        found = interval(value, samples, len(rows))
-        hits += found.low <= truth <= found.high
-        widths.append(found.high - found.low)
+        estimate = interval(value, samples, len(rows))
+        hits += estimate.low <= truth <= estimate.high
+        widths.append(estimate.high - estimate.low)
         values.append(value)
     assert hits / 400 >= 0.93
     assert np.mean(values) == pytest.approx(truth, abs=1)
@@ -239,9 +239,9 @@ def test_the_interval_of_a_drawn_subset_covers_the_whole_set() -> None:
 def test_subsets_are_proportional_nested_and_unbiased() -> None:
     sizes = {"a": 100, "b": 33, "c": 5, "d": 1}
     for limit in (4, 10, 50, 138, 139, 200):
-        found = draw_subset(sizes, limit)
-        assert sum(map(len, found.values())) == min(limit, 139)
-        for name, places in found.items():
+        drawn_places = draw_subset(sizes, limit)
+        assert sum(map(len, drawn_places.values())) == min(limit, 139)
+        for name, places in drawn_places.items():
             assert places == sorted(set(places))
             assert set(places) <= set(range(sizes[name]))
             assert len(places) >= 1

@@ -46,9 +46,9 @@ def test_official_items_equal_plain_lm_eval(
         except UserError:
             pytest.skip("the embedded model is not installed")
     start = build_start(model, Store(tmp_path))
-    asked = policy(load_model(start), load_tokenizer(start))
+    evaluated = policy(load_model(start), load_tokenizer(start))
     for part, (items, saving) in parts.items():
-        both = lm_eval_speed.side_by_side(lm_eval_speed.PARTS[part], asked, limit=items)
+        both = lm_eval_speed.side_by_side(lm_eval_speed.PARTS[part], evaluated, limit=items)
         assert both["items"] == items
         assert both["prompts_that_differ"] == both["items_that_differ"] == 0
         assert both["ours"] == both["lm_eval"]

@@ -70,19 +70,19 @@ def test_difference_equals_the_difference_of_means() -> None:
     results = three()
     board = Board(results)
     column = board.columns(primary=True)[0]
-    found = board.difference("sail-pr", "start", column)
+    difference = board.difference("sail-pr", "start", column)
     rewards = [np.array(r.benchmarks[0].items["items"]["reward"]) for r in results]
-    assert found is not None
-    assert found.value == pytest.approx(rewards[2].mean() - rewards[0].mean())
-    assert found.error == pytest.approx((rewards[2] - rewards[0]).std(ddof=1) / PEOPLE**0.5, rel=0.12)
+    assert difference is not None
+    assert difference.value == pytest.approx(rewards[2].mean() - rewards[0].mean())
+    assert difference.error == pytest.approx((rewards[2] - rewards[0]).std(ddof=1) / PEOPLE**0.5, rel=0.12)
 
 
 def test_wins_count_prompts_and_pair_the_seeds() -> None:
     """Against a loop over prompts; over seeds, the mean of the seeds that both have."""
     one, two = three(), three(1)
     results = [one[0]]
-    for seed, found in enumerate((one, two)):
-        results += [r.model_copy(update={"seed": seed, "learning_rate": 1e-3}) for r in found[1:]]
+    for seed, wins in enumerate((one, two)):
+        results += [r.model_copy(update={"seed": seed, "learning_rate": 1e-3}) for r in wins[1:]]
     board = Board(results)
     column = board.columns(primary=True)[0]
 
@@ -90,10 +90,10 @@ def test_wins_count_prompts_and_pair_the_seeds() -> None:
         x, y = (r.benchmarks[0].items["items"]["reward"] for r in (a, b))
         return 100 * sum(1 if p > q else 0.5 if p == q else 0 for p, q in zip(x, y, strict=True)) / PEOPLE
 
-    found = board.win_rate("sail-pr", "dpo", column)
-    assert found is not None
-    assert found.value == pytest.approx((share(one[2], one[1]) + share(two[2], two[1])) / 2)
-    assert found.low < found.value < found.high
+    wins = board.win_rate("sail-pr", "dpo", column)
+    assert wins is not None
+    assert wins.value == pytest.approx((share(one[2], one[1]) + share(two[2], two[1])) / 2)
+    assert wins.low < wins.value < wins.high
     start, back = board.win_rate("start", "dpo", column), board.win_rate("dpo", "start", column)
     assert start is not None
     assert back is not None
@@ -121,8 +121,8 @@ def test_a_score_of_the_few_that_could_be_read_says_so() -> None:
         render_pages([run_result("start", [preference_result(np.array(values, dtype=object), kls)])])["LEADERBOARD.md"]
         for values in (rewards, rest)
     ]
-    told = f"so the score stands for a rest that chose itself: gold reward (mini) of `start` (2 of {PEOPLE})."
-    assert f"**Fewer than half are valid**, {told}" in pages[0]
+    sentence = f"so the score stands for a rest that chose itself: gold reward (mini) of `start` (2 of {PEOPLE})."
+    assert f"**Fewer than half are valid**, {sentence}" in pages[0]
     assert "Fewer than half" not in pages[1]
 
 
@@ -249,10 +249,10 @@ def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Pat
     except UserError as error:
         pytest.skip(str(error))
     results = ROOT / "results" if recipe == "smollm2" else ROOT / "results" / "studies"
-    found = read_results(results / loaded.name / loaded.budget)
-    assert {r.comparison_key for r in found} == {key}
+    results_of_recipe = read_results(results / loaded.name / loaded.budget)
+    assert {r.comparison_key for r in results_of_recipe} == {key}
     for plan in runs:
-        for benchmark in next(r for r in found if r.method == plan.name).benchmarks:
+        for benchmark in next(r for r in results_of_recipe if r.method == plan.name).benchmarks:
             (now,) = (b for b in plan.benchmarks if b.name == benchmark.benchmark)
             assert benchmark.protocol["version"] <= now.version
             protocol = plan.comparison.facts.protocols[now.name]

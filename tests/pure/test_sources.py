@@ -30,10 +30,10 @@ SHA = hashlib.sha256(TEXT).hexdigest()
 
 
 class Site(ThreadingHTTPServer):
-    """``files``: bytes by address; ``asked``: (method, address) of every request."""
+    """``files``: bytes by address; ``requests``: (method, address) of every request."""
 
     files: dict[str, bytes]
-    asked: list[tuple[str, str]]
+    requests: list[tuple[str, str]]
     daemon_threads = True
 
     @property
@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.command, self.path))
+        self.server.requests.append((self.command, self.path))
         content = self.server.files.get(self.path)
         self.send_response(404 if content is None else 200)
         content = content or b""
@@ -68,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def site() -> Iterator[Site]:
     server = Site(("127.0.0.1", 0), _Handler)
-    server.files, server.asked = {}, []
+    server.files, server.requests = {}, []
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
     server.shutdown()
@@ -138,18 +138,18 @@ def test_a_file_is_fetched_once_at_its_commit(site: Site, tmp_path: Path) -> Non
     with downloads(site, tmp_path, HF_HUB_OFFLINE="1") as download:
         for file in FILES:
             assert download(file) == {"reason": "the Hub is switched off and the file is not in its cache"}
-    assert not site.asked
+    assert not site.requests
     with downloads(site, tmp_path) as download:
         for file, address in zip(FILES, ADDRESSES.values(), strict=True):
             assert download(file) == {"text": TEXT.decode()}
-            assert {path for _, path in site.asked} == {address}  # the commit, and nothing else, is asked for
-            site.asked.clear()
+            assert {path for _, path in site.requests} == {address}  # the commit, and nothing else, is asked for
+            site.requests.clear()
             assert download(file) == {"text": TEXT.decode()}
-            assert not site.asked
+            assert not site.requests
     for more in ({}, {"HF_HUB_OFFLINE": "1"}):
         with downloads(site, tmp_path, **more) as download:
             assert [download(file) for file in FILES] == [{"text": TEXT.decode()}] * 3
-    assert not site.asked
+    assert not site.requests
 
 
 @pytest.mark.slow
@@ -193,7 +193,7 @@ def test_the_protocol_is_the_same_from_a_folder_and_from_the_repository(
     for data in (folder.parent, None, folder.parent):
         with using(Settings(data_dir=data and str(data), github=site.address)):
             protocols.append(OfficialMTBench().protocol())
-        assert len(site.asked) == (0 if len(protocols) == 1 else 3)
+        assert len(site.requests) == (0 if len(protocols) == 1 else 3)
         (folder / names[1]).unlink(missing_ok=True)
     assert protocols[0] == protocols[1] == protocols[2]
 
@@ -269,11 +269,11 @@ def test_alpaca_eval_is_the_same_from_a_folder_and_from_the_hub(site: Site, tmp_
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         from_folder = json.loads(process.stdout.readline())
-        assert not site.asked
+        assert not site.requests
         process.stdin.write("\n")
         process.stdin.flush()
         from_hub = json.loads(process.stdout.readline())
-        assert site.asked
+        assert site.requests
         process.stdin.close()
     assert find_spec("alpaca_eval") is not None or from_folder == from_hub
     assert from_folder["set"] == from_hub["set"]
