@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.errors import UserError
 from harness.score.metrics import evaluate
 from harness.score.results import BenchmarkResult, Columns, Metric
+from harness.store.json_files import Row as Row
 from harness.store.json_files import digest
 from sail.types import Request
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from harness.answer.reply import Call, Reply
     from harness.judge.local import LocalJudge
     from harness.oracles.metered import MeteredOracle
-
-
-Row = dict[str, Any]
 
 
 class BenchmarkOptions(BaseModel):
@@ -75,6 +73,14 @@ class EvalCost(NamedTuple):
     judge_calls: int
 
 
+class Scored(NamedTuple):
+    """What a benchmark makes of judged rows: per-prompt columns by group (each with ``id``), and the metrics to compute
+    from them, still without values."""
+
+    columns: dict[str, Columns]
+    metrics: list[Metric]
+
+
 class Benchmark:
     """Base class of benchmarks.
 
@@ -125,8 +131,8 @@ class Benchmark:
         """Rows with verdicts. The default needs no judge."""
         return rows
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
-        """Per-prompt columns by group (each with ``id``) and the metrics to compute from them. Pure."""
+    def score(self, rows: list[Row]) -> Scored:
+        """Columns and metrics of judged rows. Pure."""
         raise NotImplementedError
 
     def protocol(self) -> dict[str, Any]:

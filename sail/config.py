@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, field
 
@@ -42,9 +43,7 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
         default=0.0, metadata={"help": "Weight of the reverse KL to the reference (true gradient)."}
     )
     u_penalty: float = field(default=0.0, metadata={"help": "Weight of E|u| on all routes but the offline one."})
-    flip_rate: float = field(
-        default=0.0, metadata={"help": "Share of given and oracle labels turned round (noise study)."}
-    )
+    flip_rate: float = field(default=0.0, metadata={"help": "Share of given and oracle labels flipped (noise study)."})
     dp_labels: str = field(default="self", metadata={"help": "'self', or 'dataset' to keep the given label (control)."})
     baseline: str = field(default="loo", metadata={"help": "'loo' (leave one out; lagged for DP) or 'none'."})
     num_samples: int = field(
@@ -77,6 +76,15 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_routes()
+        self._check_values()
+        if self.curriculum != "none":
+            self.train_sampling_strategy = "sequential"
+        if self.noise_seed is None:
+            self.noise_seed = self.seed
+
+    def _check_routes(self) -> None:
+        """Shares, coefficients, and what would bias or stop learning on the chosen routes."""
         shares = {route: getattr(self, f"{route}_share") for route in ROUTES}
         if min(shares.values()) < 0 or sum(shares.values()) > 1:
             raise ValueError(f"the route shares must lie in [0, 1] and sum to at most 1; got {shares}")
@@ -95,20 +103,21 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
             warnings.warn(
                 f"temperature={self.temperature} biases the score term, whose gradient is that of sampling at 1: set "
                 "temperature=1, or the coefficients of the online routes and kl_penalty to 0",
-                stacklevel=2,
+                stacklevel=3,
             )
         if sum(self.shares) > 1 - 1e-9 and not self.pr_share:
             warnings.warn(
                 "without an offline or PR share the start policy is a stationary point of DP and PP: nothing will be "
                 "learned; leave some probability to the offline route",
-                stacklevel=2,
+                stacklevel=3,
             )
+
+    def _check_values(self) -> None:
+        """Options that stand alone, and DPOTrainer's that have no meaning here."""
         if self.num_samples < 2:
             raise ValueError(f"num_samples must be at least 2; got {self.num_samples}")
         if self.curriculum not in ("none", "wide-to-narrow", "narrow-to-wide"):
             raise ValueError(f"curriculum must be none, wide-to-narrow or narrow-to-wide; got {self.curriculum!r}")
-        if self.curriculum != "none":
-            self.train_sampling_strategy = "sequential"
         if not 0 <= self.flip_rate < 0.5:
             raise ValueError(f"flip_rate must lie in [0, 0.5); got {self.flip_rate}")
         for name, allowed in (("estimator", ESTIMATORS), ("labels", ("hard", "sampled", "soft"))):
@@ -122,8 +131,16 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
             raise ValueError("loss_type, ld_alpha and use_weighting are DPOTrainer's: choose SAIL's loss by pair_loss")
         if self.f_divergence_type != "reverse_kl":
             raise ValueError("SAIL's implicit reward is that of the reverse KL: leave f_divergence_type as it is")
-        if self.noise_seed is None:
-            self.noise_seed = self.seed
+
+    @property
+    def key_seed(self) -> int:
+        """The seed in the key of every draw."""
+        return int(self.noise_seed or 0)
+
+    @property
+    def pairs_per_prompt(self) -> int:
+        """Pairs that the samples of one prompt make: K over 2."""
+        return math.comb(self.num_samples, 2)
 
     @property
     def shares(self) -> tuple[float, float, float]:
@@ -138,8 +155,8 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
     @property
     def coefs(self) -> tuple[float, float, float]:
         """Added-gradient coefficients of the routes dp, pp, pr, in this order; the official code's if not given."""
-        given = (self.dp_coef, self.pp_coef, self.pr_coef)
-        dp, pp, pr = (own if c is None else c for c, own in zip(given, OFFICIAL_COEFS, strict=True))
+        configured = (self.dp_coef, self.pp_coef, self.pr_coef)
+        dp, pp, pr = (default if c is None else c for c, default in zip(configured, OFFICIAL_COEFS, strict=True))
         return (dp, pp, pr)
 
     @property
@@ -150,6 +167,6 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
 
 
 def cpu_arguments() -> dict[str, bool]:
-    """TRL's defaults that are traps on a CPU, set right: no bf16, no checkpointing, NaNs shown."""
+    """Arguments in place of TRL defaults that do harm on a CPU: no bf16, no checkpointing, NaN losses shown."""
     accelerated = torch.cuda.is_available()
     return {"bf16": accelerated, "gradient_checkpointing": accelerated, "logging_nan_inf_filter": False}

@@ -7,7 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from sail.config import SAILConfig
 from sail.noise import uniform
+
+
+def select_rows(dataset: Any, args: SAILConfig) -> Any:
+    """The rows that training sees, in its order: near-ties left out, curriculum applied, labels limited.
+
+    Labels are limited here only if all rows are offline; with other routes an unlabelled example stays and goes there.
+    """
+    if args.min_strength > 0:
+        dataset = drop_near_ties(dataset, args.min_strength)
+    if args.curriculum != "none":
+        dataset = by_strength(dataset, args.curriculum)
+    if args.label_fraction < 1 and not any(args.shares):
+        ids = dataset["example_id"]
+        usable = [i for i, e in enumerate(ids) if may_use_label(args.key_seed, e, args.label_fraction)]
+        dataset = dataset.select(usable)
+    return dataset
 
 
 def _strength(dataset: Any) -> list[float]:
@@ -29,5 +46,11 @@ def by_strength(dataset: Any, curriculum: str) -> Any:
 
 
 def may_use_label(seed: int, example: int, fraction: float) -> bool:
-    """Whether an example belongs to the labelled share. The sets are nested: those of 10% are among those of 25%."""
+    """Whether an example belongs to the labelled share. The sets are nested: those of 10% are among those of 25%.
+
+    Args:
+        seed: of the keyed noise.
+        example: the example's id in the data set.
+        fraction: share of examples whose label may be used.
+    """
     return uniform((seed, example, "labelled")) < fraction

@@ -1,8 +1,8 @@
-"""TRL's DPOTrainer on token ids, and its two CPU traps mended: what all trainers here stand on."""
+"""TRL's DPOTrainer on token ids, and one forward that scores a batch of pairs: what all trainers here build on."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -24,6 +24,7 @@ def score_completions_only() -> None:
     if not getattr(original, "compacts_on_cpu", False):
 
         def compact(device: torch.device) -> bool:
+            """Whether masked positions are left out on this device."""
             return device.type == "cpu" or bool(original(device))
 
         compact.compacts_on_cpu = True  # type: ignore[attr-defined]
@@ -52,9 +53,32 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
         return super()._precompute_ref_logps(dataset, name, batch_size)
 
 
-def completion_logps(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Any]:
-    """Summed log-probability (nats) and length (tokens) of each row's completion, by one forward with TRL's fused LM
-    head; and the model's outputs. ``inputs``: a batch by TRL's collator, (N, L)."""
+class CompletionScores(NamedTuple):
+    """Completions of N rows under a model, with the model's outputs.
+
+    Attributes:
+        logps: summed log-probability of each completion, shape (N,), nats.
+        lengths: tokens of each completion, shape (N,), in the dtype of ``logps``.
+        outputs: what the model returned.
+    """
+
+    logps: Tensor
+    lengths: Tensor
+    outputs: Any
+
+
+class PairScores(NamedTuple):
+    """The two completions of B pairs under a model, with the model's outputs."""
+
+    sides: Sides
+    outputs: Any
+
+
+def completion_scores(model: Any, inputs: dict[str, Tensor]) -> CompletionScores:
+    """Log-probability and length of each row's completion, by one forward with TRL's fused LM head.
+
+    ``inputs``: a batch by TRL's collator, (N, L).
+    """
     completion = inputs["completion_mask"]
     outputs = model(
         input_ids=inputs["input_ids"],
@@ -64,21 +88,17 @@ def completion_logps(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Ten
         fused_lm_head=True,
     )
     logps = outputs.log_probs[:, -(completion.shape[1] - 1) :].sum(1)
-    return logps, completion[:, 1:].sum(1).to(logps.dtype), outputs
+    return CompletionScores(logps, completion[:, 1:].sum(1).to(logps.dtype), outputs)
 
 
-def pair_sides(model: Any, inputs: dict[str, Tensor]) -> tuple[Sides, Any]:
+def pair_scores(model: Any, inputs: dict[str, Tensor]) -> PairScores:
     """The two completions of each pair, by one forward.
 
-    Args:
-        inputs: rows [chosen..., rejected...] (2B, L), with ``ref_chosen_logps`` and ``ref_rejected_logps`` (B,); zeros
-            stand in where they are absent.
-
-    Returns:
-        sides, shape (B,) each, and the model's outputs.
+    ``inputs``: rows [chosen..., rejected...] (2B, L) by TRL's collator, with ``ref_chosen_logps`` and
+    ``ref_rejected_logps`` (B,); zeros stand in where they are absent.
     """
-    logps, lengths, outputs = completion_logps(model, inputs)
+    logps, lengths, outputs = completion_scores(model, inputs)
     (lp_1, lp_2), (length_1, length_2) = logps.chunk(2), lengths.chunk(2)
-    none = torch.zeros_like(lp_1)
-    refs = inputs.get("ref_chosen_logps", none), inputs.get("ref_rejected_logps", none)
-    return Sides(lp_1, lp_2, *refs, length_1, length_2), outputs
+    zeros = torch.zeros_like(lp_1)
+    refs = inputs.get("ref_chosen_logps", zeros), inputs.get("ref_rejected_logps", zeros)
+    return PairScores(Sides(lp_1, lp_2, *refs, length_1, length_2), outputs)

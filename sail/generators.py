@@ -1,4 +1,4 @@
-"""Who samples the responses of online pairs: the current policy, the start policy, older weights, or another model."""
+"""The models that sample responses of online pairs: the current policy, the start policy, older weights, or another."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from trl.trainer.utils import use_adapter
 
-from sail.rollout import LAGGED, OTHER, START
+from sail.routes import LAGGED, OTHER, START
 
-OLDER = "lagged.safetensors"
+OLD_WEIGHTS = "lagged.safetensors"
 
 
 class Generators:
-    """The models behind the sources of :mod:`sail.rollout`. Only the current policy's responses get a score term.
+    """The models behind the sources of :mod:`sail.routes`. Only the current policy's responses get a score term.
 
     Args:
         other: the model of the OTHER source, or None.
@@ -26,19 +26,22 @@ class Generators:
 
     def __init__(self, other: Any = None, lag_steps: int = 0) -> None:
         self.other, self.lag_steps = other, lag_steps
-        self._older: dict[str, Tensor] = {}
+        self._old_weights: dict[str, Tensor] = {}
 
     def begin_step(self, policy: Any, step: int) -> None:
-        """Copy the weights if it is time to."""
-        if self.lag_steps and (not self._older or step % self.lag_steps == 0):
-            self._older = {n: p.detach().clone() for n, p in _trainable(policy).items()}
+        """Copy the policy's weights if ``step`` is one of those in which they are copied."""
+        if self.lag_steps and (not self._old_weights or step % self.lag_steps == 0):
+            self._old_weights = {n: p.detach().clone() for n, p in _trainable(policy).items()}
 
     @contextmanager
     def model(self, source: int, policy: Any, reference: Any | None) -> Iterator[Any]:
-        """The model that a source samples from, for the time of sampling.
+        """The model of a source, for the time of sampling.
 
-        ``policy`` and ``reference`` are unwrapped; without a reference model the start policy is ``policy`` with its
-        adapter off, or with the frozen copy of the adapter that it began with.
+        Args:
+            source: START, LAGGED, OTHER or CURRENT.
+            policy: the policy in training, unwrapped.
+            reference: the start policy, unwrapped. Without one it is ``policy`` with its adapter off, or with the
+                frozen copy of the adapter that it began with.
         """
         if source == OTHER:
             yield self.other
@@ -48,18 +51,18 @@ class Generators:
             with use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None):
                 yield policy
         elif source == LAGGED:
-            with self._older_weights(policy):
+            with self._with_old_weights(policy):
                 yield policy
         else:
             yield policy
 
     @contextmanager
-    def _older_weights(self, policy: Any) -> Iterator[None]:
+    def _with_old_weights(self, policy: Any) -> Iterator[None]:
         trainable = _trainable(policy)
         current = {n: p.detach().clone() for n, p in trainable.items()}
         with torch.no_grad():
             for name, parameter in trainable.items():
-                parameter.copy_(self._older[name])
+                parameter.copy_(self._old_weights[name])
             yield
             for name, parameter in trainable.items():
                 parameter.copy_(current[name])
@@ -68,16 +71,16 @@ class Generators:
         """Write the older weights into a checkpoint, so that a resumed run samples from the same."""
         from safetensors.torch import save_file
 
-        if self._older:
-            save_file({n: t.contiguous() for n, t in self._older.items()}, checkpoint / OLDER)
+        if self._old_weights:
+            save_file({n: t.contiguous() for n, t in self._old_weights.items()}, checkpoint / OLD_WEIGHTS)
 
     def load(self, checkpoint: Path, policy: Any) -> None:
-        """Take up the older weights that a checkpoint holds."""
+        """Restore the older weights from a checkpoint, if it holds any."""
         from safetensors.torch import load_file
 
-        if self.lag_steps and (checkpoint / OLDER).is_file():
-            where = {n: p.device for n, p in _trainable(policy).items()}
-            self._older = {n: t.to(where[n]) for n, t in load_file(checkpoint / OLDER).items()}
+        if self.lag_steps and (checkpoint / OLD_WEIGHTS).is_file():
+            devices = {n: p.device for n, p in _trainable(policy).items()}
+            self._old_weights = {n: t.to(devices[n]) for n, t in load_file(checkpoint / OLD_WEIGHTS).items()}
 
 
 def _trainable(policy: Any) -> dict[str, Any]:

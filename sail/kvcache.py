@@ -27,40 +27,44 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self._place(keys, values)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append new positions; keys and values of all positions."""
         start = self.keys.shape[-2]
         end = start + key_states.shape[-2]
-        if end > self._rooms[0].shape[-2]:
+        if end > self._buffers[0].shape[-2]:
             self._place(self.keys, self.values, end)
-        self.keys, self.values = (room[..., :end, :] for room in self._rooms)
+        self.keys, self.values = (buffer[..., :end, :] for buffer in self._buffers)
         self.keys[..., start:, :] = key_states
         self.values[..., start:, :] = value_states
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep these rows, in this order."""
         self._place(self.keys, self.values, rows=indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
+        """Each row ``repeats`` times, side by side."""
         self.batch_select_indices(torch.arange(len(self.keys), device=self.device).repeat_interleave(repeats))
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
+        """As :meth:`batch_select_indices`, for beam search."""
         self.batch_select_indices(beam_idx.to(self.device))
 
     def _place(self, keys: Tensor, values: Tensor, end: int = 0, rows: Tensor | None = None) -> None:
         """Copy into new buffers, the chosen rows only, with a quarter of the length (at least 64 tokens) to spare."""
         length = keys.shape[-2]
         total = max(length, end) + max(LEAST_ROOM, length // 4)
-        self._rooms = tuple(_buffer(states, total, rows) for states in (keys, values))
-        self.keys, self.values = (room[..., :length, :] for room in self._rooms)
+        self._buffers = tuple(_buffer(states, total, rows) for states in (keys, values))
+        self.keys, self.values = (buffer[..., :length, :] for buffer in self._buffers)
 
 
 def _buffer(states: Tensor, total: int, rows: Tensor | None) -> Tensor:
     batch, heads, length, width = states.shape
-    room = states.new_empty(batch if rows is None else len(rows), heads, total, width)
+    buffer = states.new_empty(batch if rows is None else len(rows), heads, total, width)
     if rows is None:
-        room[..., :length, :] = states
+        buffer[..., :length, :] = states
     else:
-        torch.index_select(states, 0, rows, out=room[..., :length, :])
-    return room
+        torch.index_select(states, 0, rows, out=buffer[..., :length, :])
+    return buffer
 
 
 def with_room(cache: Any) -> Any:

@@ -87,7 +87,13 @@ class PairLoss:
 
 
 def labelled(first: Tensor, second: Tensor, p_first: Tensor) -> Tensor:
-    """Expectation of a label-dependent quantity: ``p * first + (1 - p) * second``. Hard labels have p in {0, 1}."""
+    """Expectation of a label-dependent quantity: ``p * first + (1 - p) * second``.
+
+    Args:
+        first: the quantity if response 1 is preferred.
+        second: the quantity if response 2 is.
+        p_first: label, the probability that response 1 is preferred; 0 or 1 if it is hard.
+    """
     return p_first * first + (1 - p_first) * second
 
 
@@ -97,15 +103,21 @@ def leave_one_out(values: Tensor) -> Tensor:
 
 
 def self_label(pair_loss: PairLoss, h: Tensor, draw: Tensor) -> Tensor:
-    """Hard label drawn from the self-preference: 1 if ``draw < p_theta(1 > 2)``, else 0. Shape (B,), no gradient."""
+    """Hard label drawn from the self-preference: 1 if ``draw < p_theta(1 > 2)``, else 0. Shape (B,), no gradient.
+
+    Args:
+        pair_loss: whose self-preference is the law of the label.
+        h: margins (B,), see :meth:`PairLoss.margin`.
+        draw: uniforms in [0, 1), shape (B,).
+    """
     return (draw < pair_loss.log_preference(h.detach()).exp()).to(h.dtype)
 
 
 @dataclass(frozen=True)
 class Routes:
-    """What the surrogate needs to know of each pair beside its log-probabilities, each of shape (B,).
+    """What the surrogate needs of each pair beside its log-probabilities, each of shape (B,).
 
-    Args:
+    Attributes:
         p_first: label, the probability that response 1 is preferred: 0 or 1 if hard. No gradient flows through it.
         online: 1 where the responses were drawn from the current policy (PP, PR).
         self_labelled: 1 where the label is drawn from ``p_theta`` (PP, DP).
@@ -145,7 +157,13 @@ def _terms(routes: Routes, phi: Tensor, response: Tensor, label: Tensor) -> Surr
 
 
 def surrogate(pair_loss: PairLoss, sides: Sides, routes: Routes) -> SurrogateTerms:
-    """The SAIL surrogate of spec 1.5 for a batch of pairs; minimise the weighted sum of ``loss``."""
+    """The SAIL surrogate of spec 1.5 for a batch of pairs; minimise the weighted sum of ``loss``.
+
+    Args:
+        pair_loss: phi, its margin and its self-preference.
+        sides: log-probabilities of both responses, under the policy with gradient.
+        routes: label, flags, coefficient and baselines of each pair.
+    """
     h = pair_loss.margin(sides)
     p = routes.p_first.detach()
     phi = labelled(pair_loss.phi(h), pair_loss.phi(-h), p)
@@ -159,13 +177,18 @@ def rao_blackwell(pair_loss: PairLoss, sides: Sides, routes: Routes) -> Surrogat
 
     For a self-labelled pair ``sum_z [sg(p_z) phi_z + c sg(phi_z) p_z]`` replaces ``phi + c A log p(z)``; a baseline on
     the label term would cancel, since the probabilities sum to one.
+
+    Args:
+        pair_loss: phi, its margin and its self-preference.
+        sides: log-probabilities of both responses, under the policy with gradient.
+        routes: label, flags, coefficient and baselines of each pair.
     """
     h = pair_loss.margin(sides)
     up, down = pair_loss.phi(h), pair_loss.phi(-h)
-    own = pair_loss.log_preference(h).exp()
-    frozen = torch.where(routes.self_labelled > 0, own, routes.p_first).detach()
+    p_self = pair_loss.log_preference(h).exp()
+    frozen = torch.where(routes.self_labelled > 0, p_self, routes.p_first).detach()
     phi = labelled(up, down, frozen)
-    label = routes.self_labelled * labelled(up.detach(), down.detach(), own)
+    label = routes.self_labelled * labelled(up.detach(), down.detach(), p_self)
     return _terms(routes, phi, routes.response_term(phi, sides), label)
 
 
@@ -175,6 +198,12 @@ def official(pair_loss: PairLoss, sides: Sides, routes: Routes, pairs_per_step: 
     Its label term ``-(c / 2) ell^2`` is right. Its response term is added by hooks to the gradient of each sequence
     log-probability as ``-c ell / logp``: of the opposite sign, divided by the log-probability, and added after the mean
     over the step (hence the factor ``pairs_per_step``).
+
+    Args:
+        pair_loss: phi, its margin and its self-preference.
+        sides: log-probabilities of both responses, under the policy with gradient.
+        routes: label, flags, coefficient and baselines of each pair.
+        pairs_per_step: pairs of an optimiser step, over all ranks.
     """
     h = pair_loss.margin(sides)
     p = routes.p_first.detach()
@@ -188,8 +217,16 @@ def reverse_kl(sides: Sides, online: Tensor, baseline_1: Tensor, baseline_2: Ten
     """Penalty whose gradient is that of ``E_{y ~ pi}[log pi(y) / ref(y)]``, per pair (mean of its two responses).
 
     The score-function form ``sg(log-ratio - b) log pi``, on responses of the current policy only; 0 elsewhere. The
-    pathwise part has expectation 0 and is left out. The baselines (B,) must not depend on their own response. Shape
-    (B,).
+    pathwise part has expectation 0 and is left out.
+
+    Args:
+        sides: log-probabilities of both responses.
+        online: (B,), 1 where the responses were drawn from the current policy.
+        baseline_1: (B,), any value independent of response 1, nats.
+        baseline_2: (B,), any value independent of response 2, nats.
+
+    Returns:
+        shape (B,), nats.
     """
     ratios = (sides.lp_1 - sides.ref_1, sides.lp_2 - sides.ref_2)
     first = (ratios[0].detach() - baseline_1) * sides.lp_1

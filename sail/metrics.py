@@ -1,4 +1,4 @@
-"""What a step reports, as pure functions of its log-probabilities. All values are plain numbers."""
+"""What is logged of a step, as pure functions of its log-probabilities. All values are plain numbers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import torch
 from torch import Tensor
 
 from sail.losses import PairLoss, Sides
+from sail.routes import ROUTE_NAMES
 from sail.types import Completion
 
 
 def pair_metrics(pair_loss: PairLoss, sides: Sides, label: Tensor) -> dict[str, float]:
     """Margins, accuracy, the distribution of ``|u|`` and the entropy of self-labels (nats) of a batch of pairs.
 
-    ``label`` (B,): probability that response 1 is preferred, as trained.
+    Args:
+        pair_loss: of the trainer.
+        sides: log-probabilities of the pairs.
+        label: (B,), probability that response 1 is preferred, as trained.
     """
     with torch.no_grad():
         h = pair_loss.margin(sides)
@@ -34,7 +38,13 @@ def pair_metrics(pair_loss: PairLoss, sides: Sides, label: Tensor) -> dict[str, 
 def score_metrics(sides: Sides, phi: Tensor, columns: dict[str, Tensor]) -> dict[str, float]:
     """KL estimate (nats a response) and spread of the score term with and without its baseline, on on-policy pairs.
 
-    ``columns`` holds ``online`` and ``baseline``, of shape (B,). Nothing is reported of fewer than two such pairs.
+    Args:
+        sides: log-probabilities of the pairs.
+        phi: (B,), their loss.
+        columns: ``online`` and ``baseline``, of shape (B,).
+
+    Returns:
+        nothing if there are fewer than two on-policy pairs.
     """
     here = columns["online"] > 0
     if int(here.sum()) < 2:
@@ -46,6 +56,11 @@ def score_metrics(sides: Sides, phi: Tensor, columns: dict[str, Tensor]) -> dict
         "score/std": ((phi - columns["baseline"][here]) * lp).std().item(),
         "score/std_no_baseline": (phi * lp).std().item(),
     }
+
+
+def route_shares(routes: Tensor) -> dict[str, float]:
+    """The share of each route among the pairs of a batch; ``routes`` (B,)."""
+    return {f"share/{name}": (routes == route).float().mean().item() for route, name in ROUTE_NAMES.items()}
 
 
 def answer_metrics(answers: Sequence[Completion]) -> dict[str, float]:

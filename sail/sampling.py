@@ -10,32 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sail.noise import uniforms
+from sail.prefill import prefill
 from sail.types import Completion, Request
 
-SHARED_PREFIX_MIN = 8
 CACHE_TOKENS = 1 << 16
 
 
-def left_pad(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask of shape (B, L), prompts flush right."""
-    width = max(len(p) for p in prompts)
-    ids = torch.full((len(prompts), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
-        mask[row, width - len(prompt) :] = 1
-    return ids.to(device), mask.to(device)
+def end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Token ids that end an answer of a model: those of its ``generation_config``, else the tokenizer's.
 
-
-def positions(mask: Tensor) -> Tensor:
-    """Position ids of a left-padded batch: 0 at the first real token. Shape of ``mask``."""
-    return (mask.cumsum(1) - 1).clamp_min(0)
+    Raises:
+        ValueError: there are none.
+    """
+    configured = model.generation_config.eos_token_id
+    if configured is None:
+        configured = tokenizer.eos_token_id
+    if configured is None:
+        raise ValueError(
+            "the model has no end-of-sequence id, so no response could end: set tokenizer.eos_token, or "
+            "eos_token_id in the model's generation_config"
+        )
+    return list(configured) if isinstance(configured, list | tuple) else [int(configured)]
 
 
 @torch.no_grad()
@@ -52,9 +53,14 @@ def sample(
 
     Args:
         model: a transformers causal language model (also wrapped by PEFT); it is used in eval mode and put back.
+        requests: prompts with their limits, temperatures and noise keys.
         eos_ids: ids that end an answer; the one generated is kept as the last id.
+        pad_id: token id of the padding.
         batch_size: most rows at once; fewer where prompts and answers together could pass ``CACHE_TOKENS`` tokens.
         on_rows: called after each batch with the indices and completions that are finished (for caching, progress).
+
+    Raises:
+        ValueError: ``eos_ids`` is empty.
     """
     if not eos_ids:
         raise ValueError("sampling needs at least one end-of-sequence id: the model has none")
@@ -80,77 +86,23 @@ def batches(order: Sequence[int], requests: Sequence[Request], size: int) -> Ite
     """Consecutive rows of ``order``, at most ``size``, never mixing different ``max_new_tokens``.
 
     Rows times the longest prompt with its answer stay within ``CACHE_TOKENS``, but for a single row that is longer.
+
+    Args:
+        order: indices into ``requests``, those of equal ``max_new_tokens`` side by side.
+        requests: in any order.
+        size: most rows of a batch.
     """
-    for most, group in groupby(order, key=lambda i: requests[i].max_new_tokens):
+    for limit, group in groupby(order, key=lambda i: requests[i].max_new_tokens):
         rows: list[int] = []
         width = 0
         for index in group:
-            grown = max(width, len(requests[index].prompt) + most)
+            grown = max(width, len(requests[index].prompt) + limit)
             if rows and (len(rows) == size or (len(rows) + 1) * grown > CACHE_TOKENS):
                 yield rows
-                rows, grown = [], len(requests[index].prompt) + most
+                rows, grown = [], len(requests[index].prompt) + limit
             rows.append(index)
             width = grown
         yield rows
-
-
-def backbone(model: Any) -> Any:
-    """The model without its LM head, adapters included."""
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return getattr(bare, bare.base_model_prefix)
-
-
-@torch.no_grad()
-def prefill(
-    model: Any, prompts: Sequence[tuple[int, ...]], pad_id: int, known: tuple[tuple[int, ...], Any] | None = None
-) -> tuple[Any, Tensor, Tensor, Tensor]:
-    """Everything of the prompts but their last token, through the backbone only (no LM head).
-
-    A prefix that all prompts share is computed once, and so is each prompt that occurs several times. ``known``: such
-    a prefix with its key-value cache of one row, computed before; the cache is consumed.
-
-    Returns:
-        key-value cache, last tokens (B, 1), attention mask up to and with them (B, L), their positions (B, 1).
-    """
-    from transformers import DynamicCache
-
-    device = next(model.parameters()).device
-    body = backbone(model)
-    unique = list(dict.fromkeys(prompts))
-    if known is not None:
-        shared, cache = len(known[0]), known[1]
-    else:
-        shared, cache = common_prefix(unique), DynamicCache()
-        if shared >= SHARED_PREFIX_MIN:
-            head = torch.tensor([unique[0][:shared]], device=device)
-            body(input_ids=head, past_key_values=cache, use_cache=True)
-        else:
-            shared = 0
-    if shared:
-        cache.batch_repeat_interleave(len(unique))
-    rest = [p[shared:] for p in unique]
-    ids, mask = left_pad(rest, pad_id, device)
-    mask = torch.cat([mask.new_ones(len(unique), shared), mask], 1)
-    if ids.shape[1] > 1:
-        body(
-            input_ids=ids[:, :-1],
-            attention_mask=mask[:, :-1],
-            position_ids=positions(mask)[:, shared:-1],
-            past_key_values=cache,
-            use_cache=True,
-        )
-    where = {prompt: i for i, prompt in enumerate(unique)}
-    index = torch.tensor([where[p] for p in prompts], device=device)
-    if len(unique) < len(prompts):
-        cache.batch_select_indices(index)
-    return cache, ids[index, -1:], mask[index], positions(mask)[index, -1:]
-
-
-def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
-    """Length of the prefix that all prompts share, at most one less than the shortest prompt."""
-    first, last = min(prompts), max(prompts)
-    limit = min(len(p) for p in prompts) - 1
-    return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
 def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: int) -> list[Completion]:
@@ -167,11 +119,11 @@ def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: in
     logps: list[list[float]] = [[] for _ in requests]
     stopped = [False] * len(requests)
     alive = list(range(len(requests)))
-    cache, tokens, mask, place = prefill(model, [r.prompt for r in requests], pad_id)
+    cache, tokens, mask, places = prefill(model, [r.prompt for r in requests], pad_id)
     cache = with_room(cache)
     for step in range(longest):
         logits = model(
-            input_ids=tokens, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
+            input_ids=tokens, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
         ).logits[:, -1]
         chosen, logp = pick(logits.float(), noise[alive, step], temperature[alive])
         keep = []
@@ -183,25 +135,31 @@ def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: in
                 keep.append(slot)
         if not keep:
             break
-        place = place + 1
+        places = places + 1
         mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
         tokens = chosen[:, None]
         if len(keep) < len(alive):
             index = torch.tensor(keep, device=device)
             cache.batch_select_indices(index)
-            tokens, mask, place = tokens[index], mask[index], place[index]
+            tokens, mask, places = tokens[index], mask[index], places[index]
             alive = [alive[slot] for slot in keep]
     return [Completion(tuple(i), tuple(p), s) for i, p, s in zip(ids, logps, stopped, strict=True)]
 
 
-def pick(logits: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-    """Choose a token a row and report its log-probability under the *untempered* distribution.
+class Picked(NamedTuple):
+    """Token ids (B,) with their log-probabilities (B,), nats, under the untempered distribution."""
+
+    ids: Tensor
+    logps: Tensor
+
+
+def pick(logits: Tensor, noise: Tensor, temperature: Tensor) -> Picked:
+    """A token for each row.
 
     Args:
-        logits: (B, V) float32. noise: (B,) uniforms, float64. temperature: (B,), 0 for greedy.
-
-    Returns:
-        ids (B,) and log-probabilities (B,), nats.
+        logits: (B, V), float32.
+        noise: (B,) uniforms in [0, 1), float64.
+        temperature: (B,); 0 for greedy.
     """
     peak, greedy = logits.max(-1)
     weights = _blocks((logits - peak[:, None]).exp_())
@@ -212,7 +170,7 @@ def pick(logits: Tensor, noise: Tensor, temperature: Tensor) -> tuple[Tensor, Te
             weights = weights.pow_(1 / temperature.clamp_min(1e-6)[:, None, None])
         drawn = _invert(weights, noise).clamp_max(logits.shape[-1] - 1)
         chosen = torch.where(temperature > 0, drawn, greedy)
-    return chosen, logits.gather(-1, chosen[:, None])[:, 0] - peak - logp_total
+    return Picked(chosen, logits.gather(-1, chosen[:, None])[:, 0] - peak - logp_total)
 
 
 BLOCK = 128

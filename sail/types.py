@@ -1,4 +1,4 @@
-"""What is asked of a sampler and what comes back. Needs no torch."""
+"""A sampler's requests and its completions. Needs no torch."""
 
 from __future__ import annotations
 

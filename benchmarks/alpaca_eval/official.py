@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from benchmarks.alpaca_eval.score_files import Official, official
-from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference
-from benchmarks.shared import official_files as datadir
-from benchmarks.shared.asking import answers, filled
+from benchmarks.alpaca_eval.evaluation_set import SET_FILES, EvaluationSet, read_evaluation_set
+from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference_from_logprobs
+from benchmarks.shared.asking import fill_template, sample_answers
+from benchmarks.shared.official_files import files_hash, local_file, official_file, packaged_file
 from harness.answer.reply import Call, Reply
-from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.errors import UserError
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
-from harness.store import user_files as files
+from harness.score.results import Columns
+from harness.store import user_files
 from sail.types import Request
 
 NAME, FOLDER = "alpaca_eval_2", "alpaca_eval"
-PROMPT = "evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
-SETS = ("eval_set_gpt4_1106_preview.jsonl", "alpaca_eval_gpt4_baseline.json")
+PACKAGED_PROMPT = "evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
+PROMPT_FILES = ("judge_prompt_alpaca_eval_clf.txt", "alpaca_eval_clf.txt")
+
+VerdictSource = Literal["logprobs", "text"]
+
+
+class Message(NamedTuple):
+    """A turn of a judge's prompt."""
+
+    role: str
+    content: str
 
 
 class AlpacaEval2Options(BenchmarkOptions):
@@ -33,7 +42,7 @@ class AlpacaEval2Options(BenchmarkOptions):
     max_new_tokens: int = Field(default=2048, gt=0)
     temperature: float = Field(default=0.7, ge=0)
     limit: int = Field(default=0, ge=0)
-    verdict: Literal["logprobs", "text"] = "logprobs"
+    verdict: VerdictSource = "logprobs"
 
 
 class AlpacaEval2(Benchmark):
@@ -53,28 +62,27 @@ class AlpacaEval2(Benchmark):
         if self.options.limit:
             self.label = f"first {self.options.limit} instructions"
 
-    def _set(self) -> Path:
-        return datadir.locate(NAME, FOLDER, *SETS)
+    def _set_file(self) -> Path:
+        return official_file(NAME, FOLDER, *SET_FILES)
 
-    def _prompt(self) -> Path:
+    def _prompt_file(self) -> Path:
         """From the data folder, the installed alpaca-eval, or its repository."""
-        names = ("judge_prompt_alpaca_eval_clf.txt", "alpaca_eval_clf.txt")
-        found = datadir.optional(FOLDER, *names) or datadir.packaged("alpaca_eval", PROMPT)
-        return found or datadir.locate(NAME, FOLDER, *names)
+        path = local_file(FOLDER, *PROMPT_FILES) or packaged_file("alpaca_eval", PACKAGED_PROMPT)
+        return path or official_file(NAME, FOLDER, *PROMPT_FILES)
 
-    def _known(self) -> Official:
+    def _evaluation_set(self) -> EvaluationSet:
         """Difficulty and anchors come from where the set comes from: a data folder without them has none."""
-        if datadir.optional(FOLDER, *SETS) is None:
+        if local_file(FOLDER, *SET_FILES) is None:
             for name in ("instruction_difficulty.csv", "df_gamed.csv"):
-                datadir.locate(NAME, FOLDER, name)
-        return official(self._set(), self._set().parent)
+                official_file(NAME, FOLDER, name)
+        return read_evaluation_set(self._set_file(), self._set_file().parent)
 
     def protocol(self) -> dict[str, Any]:
         """Adds the set (with difficulty and anchors, if they are there), the judge's prompt and its decoding."""
         return {
             **super().protocol(),
-            "set": self._known().sha256,
-            "prompt": datadir.sha256(self._prompt()),
+            "set": self._evaluation_set().sha256,
+            "prompt": files_hash(self._prompt_file()),
             "baseline": "gpt4_1106_preview",
             "judge_temperature": 1,
             "orders": "one, by instruction",
@@ -86,8 +94,8 @@ class AlpacaEval2(Benchmark):
         return [item["instruction"] for item in self._items()]
 
     def _items(self) -> list[Row]:
-        found = files.read_user_rows(self._set(), ["instruction"])
-        return found[: self.options.limit] if self.options.limit else found
+        rows = user_files.read_user_rows(self._set_file(), ["instruction"])
+        return rows[: self.options.limit] if self.options.limit else rows
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer and one judgment an instruction."""
@@ -108,44 +116,51 @@ class AlpacaEval2(Benchmark):
 
     def answer(self, context: EvalContext) -> list[Row]:
         """The policy's answers by place in the evaluation set."""
-        return [{"index": i, "answer": a} for i, a in enumerate(answers(context, self.requests(context)))]
+        return [{"index": i, "answer": a} for i, a in enumerate(sample_answers(context, self.requests(context)))]
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
-        """One call an instruction, in the official order of the two answers; equal answers are a draw and not asked."""
-        items, template = self._items(), messages(files.read_text_file(self._prompt()), self._prompt())
-        asked: list[tuple[int, bool]] = []
-        calls = []
+        """One call an answer, in the official order of the two answers; equal answers are a draw, without a call."""
+        items, path = self._items(), self._prompt_file()
+        template = prompt_messages(user_files.read_text_file(path), path)
+        calls: dict[int, Call] = {}
         for i, row in enumerate(rows):
-            item = items[row["index"]]
-            ours, theirs = row["answer"]["text"], _baseline(item)
-            if ours == theirs:
-                continue
-            switched = is_switched(item["instruction"])
-            first, second = (ours, theirs) if switched else (theirs, ours)
-            values = {"instruction": item["instruction"], "output_1": first, "output_2": second}
-            text = tuple((role, filled(content, values)) for role, content in template)
-            top = 5 if self.options.verdict == "logprobs" else 0
-            calls.append(Call(text, temperature=1.0, max_tokens=1, top_logprobs=top))
-            asked.append((i, switched))
-        found = {i: _verdict(r, s, self.options.verdict) for (i, s), r in zip(asked, context.ask(calls), strict=True)}
+            item, text = items[row["index"]], row["answer"]["text"]
+            if text != _baseline_text(item):
+                calls[i] = self._call(item, text, template)
+        replies = dict(zip(calls, context.ask(list(calls.values())), strict=True))
         facts = self._facts()
-        return [
-            {**row, **facts[row["index"]], "verdict": found.get(i, {"preference": DRAW})} for i, row in enumerate(rows)
-        ]
+        judged = []
+        for i, row in enumerate(rows):
+            verdict: Row = {"preference": DRAW}
+            if i in replies:
+                switched = is_switched(items[row["index"]]["instruction"])
+                verdict = _verdict(replies[i], switched, self.options.verdict)
+            judged.append({**row, **facts[row["index"]], "verdict": verdict})
+        return judged
+
+    def _call(self, item: Row, answer: str, template: list[Message]) -> Call:
+        """The judge's call for an answer to an item of the set."""
+        outputs = [_baseline_text(item), answer]
+        first, second = reversed(outputs) if is_switched(item["instruction"]) else outputs
+        values = {"instruction": item["instruction"], "output_1": first, "output_2": second}
+        messages = tuple((role, fill_template(content, values)) for role, content in template)
+        top_logprobs = 5 if self.options.verdict == "logprobs" else 0
+        return Call(messages, temperature=1.0, max_tokens=1, top_logprobs=top_logprobs)
 
     def _facts(self) -> list[Row]:
         """What scoring needs of each instruction, so that it needs no file but the judged rows."""
-        known = self._known()
-        found: list[Row] = [{"baseline_length": len(_baseline(item))} for item in self._items()]
-        if known.difficulty is not None:
-            for fact, hard in zip(found, known.difficulty, strict=False):
-                fact |= {"difficulty": float(hard), "anchors": []}
-            for i, x, y in zip(known.anchor_index, known.anchors.length, known.anchors.y, strict=True):
-                if i < len(found):
-                    found[int(i)]["anchors"].append([round(float(x), 8), float(y)])
-        return found
+        evaluation_set = self._evaluation_set()
+        facts: list[Row] = [{"baseline_length": len(_baseline_text(item))} for item in self._items()]
+        if evaluation_set.difficulty is not None:
+            for fact, difficulty in zip(facts, evaluation_set.difficulty, strict=False):
+                fact |= {"difficulty": float(difficulty), "anchors": []}
+            anchors = evaluation_set.anchors
+            for i, length, y in zip(evaluation_set.anchor_index, anchors.length, anchors.y, strict=True):
+                if i < len(facts):
+                    facts[int(i)]["anchors"].append([round(float(length), 8), float(y)])
+        return facts
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """The length-controlled fit, anchors included, is repeated inside every resample."""
         controlled = all("difficulty" in r for r in rows)
         columns: Columns = {
@@ -155,39 +170,48 @@ class AlpacaEval2(Benchmark):
             "baseline_length": [r["baseline_length"] for r in rows],
             "truncated": [float(r["answer"]["truncated"]) for r in rows],
         }
-        raw = metric("win_rate", "AlpacaEval 2 raw", "win %", 1, "percent", "preference", primary=not controlled)
-        found = [raw, metric("length", "AlpacaEval 2 length", "characters", 0, "mean", "length")]
-        found.append(metric("truncated", "AlpacaEval 2 truncated", "%", 0, "percent", "truncated"))
+        metrics = [
+            metric("win_rate", "AlpacaEval 2 raw", "win %", 1, "percent", "preference", primary=not controlled),
+            metric("length", "AlpacaEval 2 length", "characters", 0, "mean", "length"),
+            metric("truncated", "AlpacaEval 2 truncated", "%", 0, "percent", "truncated"),
+        ]
         if controlled:
             columns |= {key: [r[key] for r in rows] for key in ("difficulty", "anchors")}
             lc = metric("lc", "AlpacaEval 2 LC", "win %", 1, "length_controlled_2", "preference", primary=True)
-            found.insert(0, lc)
-        return {"items": columns}, found
+            metrics.insert(0, lc)
+        return Scored({"items": columns}, metrics)
 
 
-def _baseline(item: Row) -> str:
+def _baseline_text(item: Row) -> str:
     return str(item.get("baseline_output", item.get("output", "")))
 
 
-def _verdict(reply: Reply, switched: bool, how: str) -> dict[str, Any]:
-    if how == "text":
-        said = (reply.text or "").strip()
-        found = preference({said: 0.0}, switched) if said in ("m", "M") else None
+def _verdict(reply: Reply, switched: bool, source: VerdictSource) -> Row:
+    """The judge's verdict as it is stored."""
+    if source == "text":
+        token = (reply.text or "").strip()
+        preference = preference_from_logprobs({token: 0.0}, switched) if token in ("m", "M") else None
+    elif reply.top_logprobs is None:
+        preference = None
     else:
-        found = None if reply.top_logprobs is None else preference(reply.top_logprobs, switched)
-    kept: dict[str, Any] = {"preference": found, "switched": switched, "said": reply.text, "judge": reply.model}
+        preference = preference_from_logprobs(reply.top_logprobs, switched)
+    verdict: Row = {"preference": preference, "switched": switched, "said": reply.text, "judge": reply.model}
     if reply.top_logprobs:
-        kept["top_logprobs"] = reply.top_logprobs
-    return kept | ({"error": reply.error} if reply.error else {})
+        verdict["top_logprobs"] = reply.top_logprobs
+    return verdict | ({"error": reply.error} if reply.error else {})
 
 
-def messages(text: str, source: Path) -> list[tuple[str, str]]:
+def prompt_messages(text: str, source: Path) -> list[Message]:
     """Turns of a prompt file: ``<|im_start|>role``, the content, ``<|im_end|>``.
+
+    Args:
+        text: of the file.
+        source: the file, for the error.
 
     Raises:
         UserError: the file has no such turn.
     """
-    found = re.findall(r"<\|im_start\|>(\w+)\n(.*?)\n?<\|im_end\|>", text, re.S)
-    if not found:
+    turns = re.findall(r"<\|im_start\|>(\w+)\n(.*?)\n?<\|im_end\|>", text, re.S)
+    if not turns:
         raise UserError(f"{source} holds no turn between <|im_start|> and <|im_end|>")
-    return [(role, content) for role, content in found]
+    return [Message(role, content) for role, content in turns]

@@ -15,22 +15,22 @@ def is_switched(instruction: str, seed: int = 0) -> bool:
     return random.Random(f"is_switched_outputs{instruction}{seed}").choices([False, True], k=1)[0]
 
 
-def preference(top_logprobs: Mapping[str, float], switched: bool) -> float | None:
+def preference_from_logprobs(top_logprobs: Mapping[str, float], switched: bool) -> float | None:
     """The judge's preference: 1 the baseline, 2 the model; None if it names neither ``m`` (shown first) nor ``M``.
 
     Args:
-        top_logprobs: log-probability of each first token that the judge's endpoint returned. switched: the model's
-            answer was shown first.
+        top_logprobs: log-probability (nats) of each first token that the judge's endpoint returned.
+        switched: whether the model's answer was shown first.
     """
     first, second = (math.exp(top_logprobs[k]) if k in top_logprobs else 0.0 for k in ("m", "M"))
     if first + second == 0:
         return None
-    raw = 2 - first / (first + second)
-    return 3 - raw if switched else raw
+    preference = 2 - first / (first + second)
+    return 3 - preference if switched else preference
 
 
-def read(value: float | None) -> float | None:
-    """A stored preference: files of an older format store a draw as 0; a missing one is None."""
+def stored_preference(value: float | None) -> float | None:
+    """A preference as a file holds it: files of an older format store a draw as 0; a missing one is None."""
     if value is None or math.isnan(value):
         return None
     return DRAW if value == 0 else value
@@ -48,8 +48,8 @@ class WinRate:
     n_total: int
     discrete_win_rate: float
 
-    def dict(self) -> dict[str, float]:
-        """As a JSON object."""
+    def as_json(self) -> dict[str, float]:
+        """As a JSON object, under alpaca_eval's own names."""
         return asdict(self)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.shared.mini_set import ChoiceOptions, mini, mini_hash
-from benchmarks.shared.multiple_choice import argmax, option_logps
-from harness.benchmark import Benchmark, EvalContext, Row
+from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
+from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, option_logps
+from harness.benchmark import Benchmark, EvalContext, Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 
 
 class ARCChallenge(Benchmark):
@@ -22,36 +22,42 @@ class ARCChallenge(Benchmark):
 
     def protocol(self) -> dict[str, Any]:
         """Adds the item set and the prompt form."""
-        sets = mini_hash("arc_challenge", "test")
-        return {**super().protocol(), "set": sets, "shots": 0, "prompt": "lm-eval arc_challenge v1, acc_norm"}
+        set_hash = mini_set_hash("arc_challenge", "test")
+        return {**super().protocol(), "set": set_hash, "shots": 0, "prompt": "lm-eval arc_challenge v1, acc_norm"}
 
     def prompt_texts(self) -> list[str]:
         """The questions, without their options."""
-        return [row["question"] for row in mini("arc_challenge", "test", self.options.limit)]
+        return [row["question"] for row in read_mini_set("arc_challenge", "test", self.options.limit)]
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Log-likelihoods of the options' texts."""
-        rows = mini("arc_challenge", "test", self.options.limit)
-        asked = [(f"Question: {r['question']}\nAnswer:", [f" {t}" for t in r["choices"]["text"]]) for r in rows]
+        rows = read_mini_set("arc_challenge", "test", self.options.limit)
+        questions = [
+            ChoiceQuestion(f"Question: {r['question']}\nAnswer:", [f" {t}" for t in r["choices"]["text"]]) for r in rows
+        ]
         return [
             {"id": r["id"], "answer": r["choices"]["label"].index(r["answerKey"]), "logps": values} | _picks(r, values)
-            for r, values in zip(rows, option_logps(context, asked), strict=True)
+            for r, values in zip(rows, option_logps(context, questions), strict=True)
         ]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Accuracies in percent."""
         columns: Columns = {
             "id": [r["id"] for r in rows],
             "correct_norm": [int(r["picked_norm"] == r["answer"]) for r in rows],
             "correct": [int(r["picked"] == r["answer"]) for r in rows],
         }
-        return {"items": columns}, [
-            metric("acc_norm", "ARC-C", "acc_norm %", 1, "percent", "correct_norm", primary=True),
-            metric("acc", "ARC-C acc", "acc %", 1, "percent", "correct"),
-        ]
+        return Scored(
+            {"items": columns},
+            [
+                metric("acc_norm", "ARC-C", "acc_norm %", 1, "percent", "correct_norm", primary=True),
+                metric("acc", "ARC-C acc", "acc %", 1, "percent", "correct"),
+            ],
+        )
 
 
 def _picks(row: Row, values: list[float]) -> dict[str, int]:
+    """The option of the highest log-likelihood, and of the highest one by its characters."""
     lengths = [len(text) for text in row["choices"]["text"]]
     normed = [v / n for v, n in zip(values, lengths, strict=True)]
     return {"picked": argmax(values), "picked_norm": argmax(normed)}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.arena_hard.style import style
-from benchmarks.shared.against_start import Pairwise
-from harness.benchmark import Row
+from benchmarks.arena_hard.style import MarkdownCounts, markdown_counts
+from benchmarks.shared.against_start import PairwiseAgainstStart
+from harness.benchmark import Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
 
 
-class ArenaHard(Pairwise):
+class ArenaHard(PairwiseAgainstStart):
     """Two games a prompt (both orders), Bradley-Terry against one baseline, with and without style control."""
 
     name = "arena_hard"
@@ -21,14 +20,17 @@ class ArenaHard(Pairwise):
         """Adds the pool that the style coefficients come from."""
         return {**super().protocol(), "style": "at equal style, pool: this model against the baseline"}
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Style coefficients and their centring are estimated again inside every resample."""
         columns = self.columns(rows)
         for side, prefix in (("answer", ""), ("baseline", "baseline_")):
-            counts = [style(r[side]["text"]) for r in rows]
-            columns.update({prefix + key: [c[key] for c in counts] for key in counts[0]})
-        return {"items": columns}, [
-            metric("sc", "Arena-Hard SC", "win %", 1, "style_controlled", "preference", primary=True),
-            metric("win_rate", "Arena-Hard raw", "win %", 1, "percent", "preference"),
-            *self.judge_metrics(),
-        ]
+            counts = [markdown_counts(r[side]["text"]) for r in rows]
+            columns |= {prefix + key: [getattr(c, key) for c in counts] for key in MarkdownCounts._fields}
+        return Scored(
+            {"items": columns},
+            [
+                metric("sc", "Arena-Hard SC", "win %", 1, "style_controlled", "preference", primary=True),
+                metric("win_rate", "Arena-Hard raw", "win %", 1, "percent", "preference"),
+                *self.judge_metrics(),
+            ],
+        )

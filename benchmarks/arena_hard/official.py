@@ -10,19 +10,20 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from benchmarks.arena_hard.prompts import Prompts, holds_instructions, read_prompts
-from benchmarks.arena_hard.score_files import frozen_style, question_id, saved_style, texts
-from benchmarks.arena_hard.scoring import columns, metrics_of
-from benchmarks.arena_hard.style import style
-from benchmarks.arena_hard.verdict import label, label_v2, undecided
-from benchmarks.shared import official_files as datadir
-from benchmarks.shared.asking import answers, greedy
+from benchmarks.arena_hard.frozen_style import StyleRecord, read_style_record, style_of_record
+from benchmarks.arena_hard.model_answers import question_id, read_answers
+from benchmarks.arena_hard.prompts import JudgePrompts, holds_instructions, read_judge_prompts
+from benchmarks.arena_hard.score_columns import columns_of_games, metrics_of_category
+from benchmarks.arena_hard.style import markdown_counts
+from benchmarks.arena_hard.verdict import has_no_label, read_label, read_label_v2
+from benchmarks.shared.asking import greedy_requests, sample_answers
+from benchmarks.shared.official_files import files_hash, official_file
 from harness.answer.reply import Call, Reply
-from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
+from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.errors import UserError
 from harness.score.bradley_terry import Version, style_differences, style_offset
 from harness.score.results import Columns, Metric
-from harness.store import user_files as files
+from harness.store import user_files
 from sail.types import Request
 
 FOLDER = "arena_hard"
@@ -52,7 +53,8 @@ class Arena2Options(ArenaOptions):
 class OfficialArenaHard(Benchmark):
     """Two games a prompt; score against the baseline with and without style control (arXiv 2406.11939; spec/evals 2).
 
-    ``baselines``: the model that each category of prompts is compared with.
+    ``release``: the version. ``baselines``: the model that each category of prompts is compared with. ``tokenizer``:
+    tiktoken's, for lengths. ``attempts``: how often a judge that names no label is asked.
     """
 
     summary = "the official prompts against the official baseline, style-controlled and raw, judged behind an endpoint"
@@ -69,33 +71,33 @@ class OfficialArenaHard(Benchmark):
         super().__init__(options)
         self.label = f"first {self.options.limit} prompts" if self.options.limit else "official set"
 
-    def _place(self, *names: str) -> Path:
-        return datadir.locate(self.name, FOLDER, *names)
+    def _official_file(self, *names: str) -> Path:
+        return official_file(self.name, FOLDER, *names)
 
     def _categories(self) -> list[str]:
         return list(self.baselines)
 
     def _question_file(self) -> Path:
-        release = self.release
-        return self._place(f"question_{release}.jsonl", f"arena-hard-{release}/question.jsonl")
+        return self._official_file(f"question_{self.release}.jsonl", f"arena-hard-{self.release}/question.jsonl")
 
     def _answer_files(self) -> list[Path]:
-        return [
-            self._place(f"model_answer_{self.release}/{m}.jsonl", f"arena-hard-{self.release}/model_answer/{m}.jsonl")
-            for m in (self.baselines[c] for c in self._categories())
-        ]
+        """The baseline's answers, by category."""
+        models = [self.baselines[category] for category in self._categories()]
+        folders = (f"model_answer_{self.release}", f"arena-hard-{self.release}/model_answer")
+        return [self._official_file(*(f"{folder}/{model}.jsonl" for folder in folders)) for model in models]
 
     def _prompt_files(self) -> list[Path]:
         """The file with the template, and the one with the judge's instructions where the first lacks them."""
         raise NotImplementedError
 
-    def _prompts(self) -> Prompts:
-        return read_prompts(self._prompt_files()[0], self._categories(), *self._prompt_files()[1:])
+    def _prompts(self) -> JudgePrompts:
+        config, *code = self._prompt_files()
+        return read_judge_prompts(config, self._categories(), *code)
 
-    def _pool(self) -> dict[str, Any] | None:
-        return saved_style(Path(self.options.pool)) if self.options.pool else None
+    def _frozen_style(self) -> StyleRecord | None:
+        return read_style_record(Path(self.options.pool)) if self.options.pool else None
 
-    def _unit(self) -> str:
+    def _length_unit(self) -> str:
         if self.options.length == "tokens":
             _encoding(self.tokenizer)
             return f"tokens of {self.tokenizer}"
@@ -103,42 +105,43 @@ class OfficialArenaHard(Benchmark):
 
     def protocol(self) -> dict[str, Any]:
         """Adds the files, the decoding, the games, and where the style coefficients come from."""
-        pool = self._pool()
+        pool = self._frozen_style()
         if pool:
-            frozen_style(pool, self.release)
+            style_of_record(pool, self.release)
         self._prompts()
         return {
             **super().protocol(),
-            "set": datadir.sha256(self._question_file(), *self._answer_files()),
-            "prompt": datadir.sha256(*self._prompt_files()),
-            "baseline": ", ".join(self.baselines[c] for c in self._categories()),
+            "set": files_hash(self._question_file(), *self._answer_files()),
+            "prompt": files_hash(*self._prompt_files()),
+            "baseline": ", ".join(self.baselines[category] for category in self._categories()),
             "decoding": "greedy",
-            "judge_temperature": self._temperature(),
+            "judge_temperature": self._judge_temperature(),
             "orders": "both",
             "attempts": self.attempts,
             "strong_verdict": 3,
-            "length": self._unit(),
+            "length": self._length_unit(),
             "pool": pool or "this model against the baseline, read at equal style",
             "interval": "conditional on the frozen pool" if pool else "style fitted again in each resample",
         }
 
-    def _temperature(self) -> float:
+    def _judge_temperature(self) -> float:
         return 0
 
     def _items(self) -> list[Row]:
         """The questions asked: ``id``, ``category`` (of the baseline) and ``prompt``."""
-        source, known = self._question_file(), self._categories()
-        found = []
-        for row in files.read_user_rows(source):
-            category = known[0] if len(self.baselines) == 1 else str(row.get("category"))
+        source, categories = self._question_file(), self._categories()
+        items = []
+        for row in user_files.read_user_rows(source):
+            category = categories[0] if len(self.baselines) == 1 else str(row.get("category"))
             if category not in self.baselines:
-                raise UserError(f"{source} has a question of the category {category!r}: known are {', '.join(known)}")
+                names = ", ".join(categories)
+                raise UserError(f"{source} has a question of the category {category!r}: known are {names}")
             prompt = row["prompt"] if "prompt" in row else (row.get("turns") or [{}])[0].get("content")
             if not isinstance(prompt, str):
                 raise UserError(f"{source}: the question {question_id(row, source)} has no prompt")
-            if category in known:
-                found.append({"id": question_id(row, source), "category": category, "prompt": prompt})
-        return found[: self.options.limit] if self.options.limit else found
+            if category in categories:
+                items.append({"id": question_id(row, source), "category": category, "prompt": prompt})
+        return items[: self.options.limit] if self.options.limit else items
 
     def prompt_texts(self) -> list[str]:
         """The prompts."""
@@ -151,86 +154,90 @@ class OfficialArenaHard(Benchmark):
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One greedy answer a prompt."""
-        turns = [[{"role": "user", "content": item["prompt"]}] for item in self._items()]
-        return greedy(context.policy, turns, self.options.max_new_tokens)
+        conversations = [[{"role": "user", "content": item["prompt"]}] for item in self._items()]
+        return greedy_requests(context.policy, conversations, self.options.max_new_tokens)
 
     def answer(self, context: EvalContext) -> list[Row]:
         """The policy's answers by question."""
-        found = answers(context, self.requests(context))
+        answers = sample_answers(context, self.requests(context))
         return [
-            {"id": item["id"], "category": item["category"], "answer": a}
-            for item, a in zip(self._items(), found, strict=True)
+            {"id": item["id"], "category": item["category"], "answer": answer}
+            for item, answer in zip(self._items(), answers, strict=True)
         ]
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
         """Both games of each prompt, the first with the baseline as assistant A; v0.1 asks a judge that names no label
         once more, in the same conversation."""
-        prompts, asked = self._prompts(), {item["id"]: item["prompt"] for item in self._items()}
-        theirs = self._baseline(rows)
+        prompts, questions = self._prompts(), {item["id"]: item["prompt"] for item in self._items()}
+        baselines = self._baseline_texts(rows)
         calls = []
-        for row, other in zip(rows, theirs, strict=True):
-            ours = row["answer"]["text"]
-            for pair in ((other, ours), (ours, other)):
-                messages = prompts.messages(row["category"], asked[row["id"]], *pair)
-                calls.append(Call(messages, self._temperature(), self.options.judge_tokens))
-        replies = context.ask(calls)
-        said = [[r] for r in replies]
-        unsure = [i for i, r in enumerate(replies) if self.attempts > 1 and r.text and undecided(r.text)]
-        second = context.ask([_again(calls[i], replies[i].text or "") for i in unsure]) if unsure else []
-        for i, reply in zip(unsure, second, strict=True):
-            said[i].append(reply)
-        games = [self._game(turns) for turns in said]
+        for row, baseline in zip(rows, baselines, strict=True):
+            answer = row["answer"]["text"]
+            for pair in ((baseline, answer), (answer, baseline)):
+                messages = prompts.messages(row["category"], questions[row["id"]], *pair)
+                calls.append(Call(messages, self._judge_temperature(), self.options.judge_tokens))
+        games = [self._game(replies) for replies in self._ask_twice(calls, context)]
         return [
-            {**row, "games": games[2 * i : 2 * i + 2], **self._looks(row["answer"]["text"], other)}
-            for i, (row, other) in enumerate(zip(rows, theirs, strict=True))
+            {**row, "games": games[2 * i : 2 * i + 2], **self._style_columns(row["answer"]["text"], baseline)}
+            for i, (row, baseline) in enumerate(zip(rows, baselines, strict=True))
         ]
 
-    def _looks(self, ours: str, theirs: str) -> Row:
-        """Style of both answers, so that scoring needs no file but the judged rows."""
-        looks = self._look(ours), self._look(theirs)
-        found: Row = {"style": looks[0], "baseline_style": looks[1], "baseline_length": len(theirs)}
-        pool = self._pool()
-        if pool:
-            d = style_differences(np.array(looks[:1]), np.array(looks[1:]), self.release)
-            found["offset"] = round(float(style_offset(d, frozen_style(pool, self.release))[0]), 8)
-        return found
+    def _ask_twice(self, calls: list[Call], context: EvalContext) -> list[list[Reply]]:
+        """Replies to each call; two where the first one names no label and the release allows a second attempt."""
+        replies = [[reply] for reply in context.ask(calls)]
+        undecided = [i for i, (r,) in enumerate(replies) if self.attempts > 1 and r.text and has_no_label(r.text)]
+        again = [_second_attempt(calls[i], replies[i][0].text or "") for i in undecided]
+        for i, reply in zip(undecided, context.ask(again) if again else [], strict=True):
+            replies[i].append(reply)
+        return replies
 
-    def _baseline(self, rows: list[Row]) -> list[str]:
+    def _style_columns(self, answer: str, baseline: str) -> Row:
+        """Style of both answers, so that scoring needs no file but the judged rows."""
+        features = self._style_features(answer), self._style_features(baseline)
+        columns: Row = {"style": features[0], "baseline_style": features[1], "baseline_length": len(baseline)}
+        pool = self._frozen_style()
+        if pool:
+            d = style_differences(np.array(features[:1]), np.array(features[1:]), self.release)
+            columns["offset"] = round(float(style_offset(d, style_of_record(pool, self.release))[0]), 8)
+        return columns
+
+    def _style_features(self, text: str) -> list[float]:
+        """Length in the protocol's unit, headers, list items and bold spans."""
+        tokens = self._length_unit() != "characters"
+        length = len(_encoding(self.tokenizer).encode(text, disallowed_special=())) if tokens else len(text)
+        return [float(length), *map(float, markdown_counts(text))]
+
+    def _baseline_texts(self, rows: list[Row]) -> list[str]:
         """The baseline's answers to the questions of ``rows``."""
-        found = {c: texts(p) for c, p in zip(self._categories(), self._answer_files(), strict=True)}
-        by_question = {c: {q: text for (_, q), (text, _) in known.items()} for c, known in found.items()}
-        missing = [r for r in rows if r["id"] not in by_question[r["category"]]]
+        by_category = {
+            category: {key.question: answer.text for key, answer in read_answers(path).items()}
+            for category, path in zip(self._categories(), self._answer_files(), strict=True)
+        }
+        missing = [row for row in rows if row["id"] not in by_category[row["category"]]]
         if missing:
             name = self.baselines[missing[0]["category"]]
             raise UserError(f"{name} has no answer to {len(missing)} questions of {self.name}, as {missing[0]['id']}")
-        return [by_question[r["category"]][r["id"]] for r in rows]
+        return [by_category[row["category"]][row["id"]] for row in rows]
 
-    def _game(self, turns: list[Reply]) -> Row:
-        """Verdict on all that the judge said in a game."""
-        text = "\n".join(r.text for r in turns if r.text)
-        found = {
-            "label": (label if self.release == "v0.1" else label_v2)(text),
-            "judgment": text,
-            "judge": turns[0].model,
-        }
-        return found | ({"error": turns[-1].error} if turns[-1].error else {})
+    def _game(self, replies: list[Reply]) -> Row:
+        """The verdict on all that the judge wrote in a game, as it is stored."""
+        text = "\n".join(r.text for r in replies if r.text)
+        label = read_label(text) if self.release == "v0.1" else read_label_v2(text)
+        game: Row = {"label": label, "judgment": text, "judge": replies[0].model}
+        return game | ({"error": replies[-1].error} if replies[-1].error else {})
 
-    def _look(self, text: str) -> list[float]:
-        tokens = self._unit() != "characters"
-        length = len(_encoding(self.tokenizer).encode(text, disallowed_special=())) if tokens else len(text)
-        return [float(length), *(float(n) for n in style(text).values())]
-
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """A group of columns and its metrics for each category, as the official leaderboards keep them apart."""
         groups: dict[str, Columns] = {}
         metrics: list[Metric] = []
         for category in self._categories():
-            chosen = [r for r in rows if r["category"] == category]
-            if chosen:
-                groups[category] = columns(chosen, self.release)
+            inside = [r for r in rows if r["category"] == category]
+            if inside:
+                groups[category] = columns_of_games(inside, self.release)
                 prefix = "" if category == next(iter(self.baselines)) else f"{category.split('_')[0]}_"
-                metrics += metrics_of(category, prefix, self.title, self.release, "offset" in chosen[0])
-        return groups, metrics
+                frozen = "offset" in inside[0]
+                metrics += metrics_of_category(category, prefix, self.title, self.release, frozen)
+        return Scored(groups, metrics)
 
 
 class ArenaHard01(OfficialArenaHard):
@@ -244,7 +251,7 @@ class ArenaHard01(OfficialArenaHard):
     attempts = 2
 
     def _prompt_files(self) -> list[Path]:
-        return [self._place("judge_prompt_v0.1.yaml", "judge_config.yaml")]
+        return [self._official_file("judge_prompt_v0.1.yaml", "judge_config.yaml")]
 
 
 class ArenaHard20(OfficialArenaHard):
@@ -261,24 +268,29 @@ class ArenaHard20(OfficialArenaHard):
     def _categories(self) -> list[str]:
         return [self.options.category] if self.options.category else list(self.baselines)
 
-    def _temperature(self) -> float:
+    def _judge_temperature(self) -> float:
         return self.options.judge_temperature
 
     def _prompt_files(self) -> list[Path]:
-        config = self._place("judge_prompt_v2.0.yaml", "arena-hard-v2.0.yaml")
+        config = self._official_file("judge_prompt_v2.0.yaml", "arena-hard-v2.0.yaml")
         if holds_instructions(config, self._categories()):
             return [config]
-        return [config, self._place("judge_utils.py")]
+        return [config, self._official_file("judge_utils.py")]
 
     def protocol(self) -> dict[str, Any]:
-        """A frozen pool belongs to one category."""
+        """A frozen pool belongs to one category.
+
+        Raises:
+            UserError: the options name a pool and no category.
+        """
         if self.options.pool and not self.options.category:
             raise UserError(f"A pool of {self.name} belongs to one kind of prompts: set its option category too")
         return super().protocol()
 
 
-def _again(call: Call, said: str) -> Call:
-    return Call((*call.messages, ("assistant", said), ("user", AGAIN)), call.temperature, call.max_tokens)
+def _second_attempt(call: Call, text: str) -> Call:
+    """The same conversation, with the judge's answer ``text`` and the request for a label."""
+    return Call((*call.messages, ("assistant", text), ("user", AGAIN)), call.temperature, call.max_tokens)
 
 
 @lru_cache(maxsize=2)

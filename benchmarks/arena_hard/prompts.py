@@ -8,94 +8,103 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.asking import filled
+from benchmarks.shared.asking import fill_template
 from harness.errors import UserError
-from harness.store import user_files as files
+from harness.store import user_files
 
 TABLE = "JUDGE_SETTINGS"
 
+_PLACEHOLDERS = (("{question_1}", "{QUESTION}"), ("{answer_1}", "{ANSWER_A}"), ("{answer_2}", "{ANSWER_B}"))
+"""Names of each text in a template: v0.1's, and v2.0's."""
+
 
 @dataclass(frozen=True)
-class Prompts:
+class JudgePrompts:
     """``system``: instruction by category of questions. ``template``: of the user's turn."""
 
     system: Mapping[str, str]
     template: str
 
     def messages(self, category: str, question: str, first: str, second: str) -> tuple[tuple[str, str], ...]:
-        """A game's conversation: ``first`` is the answer of assistant A, ``second`` that of B."""
+        """A game's conversation, as (role, content).
+
+        Args:
+            category: of the question; it picks the instruction.
+            question: the prompt that both answered.
+            first: the answer of assistant A.
+            second: the answer of assistant B.
+        """
         values = {"question_1": question, "answer_1": first, "answer_2": second}
         values |= {"QUESTION": question, "ANSWER_A": first, "ANSWER_B": second}
-        return ("system", self.system[category]), ("user", filled(self.template, values))
+        return ("system", self.system[category]), ("user", fill_template(self.template, values))
 
 
-def read_prompts(config: Path, categories: Sequence[str], code: Path | None = None) -> Prompts:
-    """Prompts of a YAML file: ``prompt_template``, and an instruction for each category (a key of its name, or one
-    ``system_prompt`` for all), else that of ``JUDGE_SETTINGS`` in the Python file ``code``.
+def read_judge_prompts(config: Path, categories: Sequence[str], code: Path | None = None) -> JudgePrompts:
+    """Prompts of upstream's files.
+
+    Args:
+        config: a YAML file with ``prompt_template`` and an instruction for each category (a key of its name, or one
+            ``system_prompt`` for all).
+        categories: those that need an instruction.
+        code: a Python file whose ``JUDGE_SETTINGS`` has the instructions, if the YAML file has none.
 
     Raises:
         UserError: a file that does not hold them.
     """
-    found = _yaml(config)
-    template = found.get("prompt_template")
+    settings = _read_yaml(config)
+    template = settings.get("prompt_template")
     if isinstance(template, list) and len(template) == 1:
         template = template[0]
-    if not isinstance(template, str) or not all(_holds(template, pair) for pair in _SLOTS):
+    if not isinstance(template, str) or not all(any(name in template for name in names) for names in _PLACEHOLDERS):
         raise UserError(f"{config} needs prompt_template: one text with {{question_1}}, {{answer_1}} and {{answer_2}}")
-    table = _settings(code) if code else found
-    system = {c: _instruction(table, c) for c in categories}
-    lacking = [c for c, text in system.items() if not text]
-    if lacking:
+    instructions = _read_python_table(code) if code else settings
+    system = {category: _instruction(instructions, category) for category in categories}
+    missing = [category for category, text in system.items() if not text]
+    if missing:
         raise UserError(
-            f"{code or config} holds no instruction for the judge of {lacking[0]}: add the key system_prompt"
+            f"{code or config} holds no instruction for the judge of {missing[0]}: add the key system_prompt"
         )
-    return Prompts(system, template)
-
-
-_SLOTS = (("{question_1}", "{QUESTION}"), ("{answer_1}", "{ANSWER_A}"), ("{answer_2}", "{ANSWER_B}"))
+    return JudgePrompts(system, template)
 
 
 def holds_instructions(config: Path, categories: Sequence[str]) -> bool:
     """Whether a YAML file holds the judge's instruction for all categories itself."""
-    found = _yaml(config)
-    return all(_instruction(found, c) for c in categories)
-
-
-def _holds(template: str, names: tuple[str, ...]) -> bool:
-    return any(name in template for name in names)
+    settings = _read_yaml(config)
+    return all(_instruction(settings, category) for category in categories)
 
 
 def _instruction(table: Mapping[str, Any], category: str) -> str:
-    found = table.get(category, table.get("system_prompt"))
-    found = found.get("system_prompt") if isinstance(found, Mapping) else found
-    return found if isinstance(found, str) else ""
+    """The judge's instruction for a category; empty if the table has none."""
+    text = table.get(category, table.get("system_prompt"))
+    text = text.get("system_prompt") if isinstance(text, Mapping) else text
+    return text if isinstance(text, str) else ""
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(files.read_text_file(path))
+        content = yaml.safe_load(user_files.read_text_file(path))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path} is no YAML of keys and values: it needs prompt_template")
-    return found
+    return content
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _read_python_table(path: Path) -> dict[str, Any]:
     """The table ``JUDGE_SETTINGS`` of a Python file; names in it stand for texts assigned before."""
 
-    class Inline(ast.NodeTransformer):
+    class InlineNames(ast.NodeTransformer):
         def visit_Name(self, node: ast.Name) -> ast.expr:
-            return known.get(node.id, node)
+            return assigned.get(node.id, node)
 
-    known: dict[str, ast.expr] = {}
+    assigned: dict[str, ast.expr] = {}
     try:
-        for node in ast.parse(files.read_text_file(path)).body:
+        for node in ast.parse(user_files.read_text_file(path)).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                known[node.targets[0].id] = node.value
-        found = ast.literal_eval(Inline().visit(known[TABLE]))
+                assigned[node.targets[0].id] = node.value
+        table = ast.literal_eval(InlineNames().visit(assigned[TABLE]))
     except (SyntaxError, KeyError, ValueError):
         raise UserError(f"{path} holds no table {TABLE} of plain texts") from None
-    return dict(found)
+    return dict(table)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 
-def style(text: str) -> dict[str, int]:
-    """Markdown counts outside code blocks: headers, list items and bold spans (spec/evals 2.2)."""
+class MarkdownCounts(NamedTuple):
+    """Headers, list items and bold spans of a text."""
+
+    headers: int
+    lists: int
+    bolds: int
+
+
+def markdown_counts(text: str) -> MarkdownCounts:
+    """Markdown outside code blocks (spec/evals 2.2)."""
     for block in re.findall(r"```([^`]*)```", text):
         text = text.replace(block, "")
-    return {
-        "headers": len(re.findall(r"^#{1,6}\s", text, re.M)),
-        "lists": len(re.findall(r"^\s*\d+\.\s", text, re.M)) + len(re.findall(r"^\s*[-*+]\s", text, re.M)),
-        "bolds": len(re.findall(r"\*\*[^*\n]+\*\*", text)) + len(re.findall(r"__[^_\n]+__", text)),
-    }
+    return MarkdownCounts(
+        headers=len(re.findall(r"^#{1,6}\s", text, re.M)),
+        lists=len(re.findall(r"^\s*\d+\.\s", text, re.M)) + len(re.findall(r"^\s*[-*+]\s", text, re.M)),
+        bolds=len(re.findall(r"\*\*[^*\n]+\*\*", text)) + len(re.findall(r"__[^_\n]+__", text)),
+    )

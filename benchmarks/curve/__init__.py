@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from benchmarks.shared.numbers import known, rounded
-from harness.answer.chat import messages_of
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
+from benchmarks.shared.asking import task_requests
+from benchmarks.shared.numbers import none_if_nan, rounded
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
-from sail.types import Request
+from harness.score.results import Columns
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
 
 Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class _AnswerScore(NamedTuple):
+    """Gold reward of an answer, and log pi - log pi_start (nats); None where no policy was kept."""
+
+    reward: float | None
+    kl: float | None
 
 
 class CurveOptions(BenchmarkOptions):
@@ -53,40 +59,44 @@ class Curve(Benchmark):
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer a prompt and fraction; those of the final policy are shared with ``preference``."""
-        asked = min(prompts, self.options.prompts or prompts)
-        return EvalCost(asked * self.options.max_new_tokens * (len(self.options.fractions) if trained else 1), 0)
+        policies = len(self.options.fractions) if trained else 1
+        return EvalCost(min(prompts, self.options.prompts or prompts) * self.options.max_new_tokens * policies, 0)
 
     def answer(self, context: EvalContext) -> list[Row]:
         """One row a prompt: reward and KL of start and of each policy on the way; None where no policy was kept."""
         prompts = list(context.prompts)[: self.options.prompts or None]
         rows: list[Row] = [{"id": p["id"], "unit": context.oracle.unit, "reward": {}, "kl": {}} for p in prompts]
-        start, _ = self._scores(context, context.start, prompts)
-        for row, reward in zip(rows, start, strict=True):
-            row["start_reward"] = reward
+        for row, score in zip(rows, self._scores(context, context.start, prompts), strict=True):
+            row["start_reward"] = score.reward
         for fraction in self.fractions():
             policy = context.kept(fraction)
-            rewards, kls = ([None] * len(rows),) * 2 if policy is None else self._scores(context, policy, prompts)
-            for row, reward, kl in zip(rows, rewards, kls, strict=True):
-                row["reward"][f"{fraction:g}"], row["kl"][f"{fraction:g}"] = reward, kl
+            scores = (
+                [_AnswerScore(None, None)] * len(rows) if policy is None else self._scores(context, policy, prompts)
+            )
+            for row, score in zip(rows, scores, strict=True):
+                row["reward"][f"{fraction:g}"], row["kl"][f"{fraction:g}"] = score
         return rows
 
-    def _scores(self, context: EvalContext, policy: Policy, prompts: list[Row]) -> tuple[list[Any], list[Any]]:
+    def _scores(self, context: EvalContext, policy: Policy, prompts: list[Row]) -> list[_AnswerScore]:
+        """One sampled answer to each prompt, with the noise of the benchmark ``preference``."""
         length = self.options.max_new_tokens
-        asked = [Request(policy.render(messages_of(p)), length, 1.0, ("preference", p["id"])) for p in prompts]
+        requests, start_requests = (task_requests(p, prompts, length) for p in (policy, context.start))
         with policy.meter.phase("eval"):
-            answers = policy.sample(asked, context.progress)
-            plain = [context.start.render(messages_of(p)) for p in prompts]
-            base = context.start.sample(
-                [Request(p, length, 1.0, q.key) for p, q in zip(plain, asked, strict=True)], context.progress
-            )
-            scored = [(q.prompt, a.ids) for q, a in zip(asked, answers, strict=True)]
-            own = policy.identity == context.start.identity
-            under = [a.logp for a in answers] if own else list(map(sum, context.start.token_logps(scored)))
-        texts, theirs = [policy.text(a) for a in answers], [context.start.text(a) for a in base]
-        rewards, _ = context.oracle.versus(prompts, texts, theirs)
-        return [known(r) for r in rewards], [a.logp - u for a, u in zip(answers, under, strict=True)]
+            answers = policy.sample(requests, context.progress)
+            start_answers = context.start.sample(start_requests, context.progress)
+            if policy.identity == context.start.identity:
+                start_logps = [answer.logp for answer in answers]
+            else:
+                sampled = [(request.prompt, a.ids) for request, a in zip(requests, answers, strict=True)]
+                start_logps = [sum(logps) for logps in context.start.token_logps(sampled)]
+        texts, start_texts = [policy.text(a) for a in answers], [context.start.text(a) for a in start_answers]
+        rewards, _ = context.oracle.versus(prompts, texts, start_texts)
+        return [
+            _AnswerScore(none_if_nan(reward), answer.logp - start_logp)
+            for reward, answer, start_logp in zip(rewards, answers, start_logps, strict=True)
+        ]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """A column a fraction, and the area."""
         unit = rows[0]["unit"] if rows else "reward"
         title = "gold reward" if unit == "share met" else "reward"
@@ -102,7 +112,7 @@ class Curve(Benchmark):
                 columns[f"{kind}_{name}"] = [rounded(r[kind][name]) for r in rows]
                 label = f"{what} at {float(name):.0%}"
                 metrics.append(metric(f"{kind}_{name}", label, measured, better, "mean", f"{kind}_{name}"))
-        return {"items": columns}, metrics
+        return Scored({"items": columns}, metrics)
 
 
 def _area(row: Row, names: list[str]) -> float | None:

@@ -16,7 +16,8 @@ from harness.answer.policy import Policy
 from harness.errors import UserError
 from harness.store.json_files import digest
 
-Request = tuple[Any, list[int], list[int]]
+TokenRequest = tuple[Any, list[int], list[int]]
+"""As lm-eval passes it on: key of its own cache, context ids, continuation ids."""
 
 
 class PolicyLM(HFLM):  # type: ignore[misc]
@@ -24,6 +25,12 @@ class PolicyLM(HFLM):  # type: ignore[misc]
 
     ``cut``: by task and place of an item among those asked, how many tokens of its prompt the model's length left no
     room for (those from the left). Texts for a perplexity are windowed, not cut.
+
+    Args:
+        policy: who answers; its rows are kept as they come.
+        batch_size: rows of a forward pass.
+        progress: called with the number of rows that a batch has finished.
+        expect: called with the number of rows to come, before ``progress`` counts them.
     """
 
     def __init__(
@@ -34,38 +41,38 @@ class PolicyLM(HFLM):  # type: ignore[misc]
         expect: Callable[[int], None] = lambda total: None,
     ) -> None:
         super().__init__(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch_size)
-        self.policy, self._rows, self._progress, self._expect = policy, batch_size, progress, expect
+        self.policy, self._batch_rows, self._progress, self._expect = policy, batch_size, progress, expect
         self.cut: dict[tuple[str, int], int] = {}
         self._cuts: list[int] = []
 
     def _loglikelihood_tokens(
-        self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
+        self, requests: Sequence[TokenRequest], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         """Cut from the left to the model's length as ``HFLM`` cuts.
 
         Raises:
             UserError: an option alone is longer than that, or has no token.
         """
-        rows, most = [], self.max_length + 1
+        rows, longest = [], self.max_length + 1
         for _, context, continuation in requests:
-            if not 0 < len(continuation) < most:
+            if not 0 < len(continuation) < longest:
                 raise UserError(
                     f"An option of lm-eval's task has {len(continuation):,} tokens, but the model takes 1 to "
                     f"{self.max_length:,}: leave its question out, or the benchmark for this model"
                 )
-            whole = (context + continuation)[-most:]
+            whole = (context + continuation)[-longest:]
             rows.append((whole[: -len(continuation)], continuation))
-        self._cuts = [max(0, len(context) + len(continuation) - most) for _, context, continuation in requests]
+        self._cuts = [max(0, len(context) + len(continuation) - longest) for _, context, continuation in requests]
         self._expect(len(rows))
-        return [*self.policy.continuation_logps(rows, self._rows, self._progress)]
+        return [*self.policy.continuation_logps(rows, self._batch_rows, self._progress)]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As ``HFLM``'s, with :attr:`cut`."""
-        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
-        self._note(requests, self._cuts)
-        return found
+        results: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm)
+        self._record_cuts(requests, self._cuts)
+        return results
 
-    def _note(self, requests: Sequence[Any], cuts: Sequence[int]) -> None:
+    def _record_cuts(self, requests: Sequence[Any], cuts: Sequence[int]) -> None:
         for request, tokens in zip(requests, cuts, strict=True):
             if tokens:
                 place = (request.task_name, request.doc_id)
@@ -77,38 +84,40 @@ class PolicyLM(HFLM):  # type: ignore[misc]
         Raises:
             UserError: the answers may be as long as the model's whole length.
         """
-        asked = [request.args for request in requests]
-        room = [normalize_gen_kwargs(settings, self.max_gen_toks)["max_gen_toks"] for _, settings in asked]
-        longest = max(room, default=0)
+        prompts = [request.args for request in requests]  # (text, settings)
+        new_tokens = [normalize_gen_kwargs(settings, self.max_gen_toks)["max_gen_toks"] for _, settings in prompts]
+        longest = max(new_tokens, default=0)
         if longest >= self.max_length:
             raise UserError(
                 f"lm-eval's task asks for answers of up to {longest} tokens, but the model takes {self.max_length} in "
                 "all: leave it out for this model"
             )
-        lengths = [len(self.tok_encode(text)) for text, _ in asked]
-        self._note(requests, [max(0, n + new - self.max_length) for n, new in zip(lengths, room, strict=True)])
-        if any(settings.get("do_sample") for _, settings in asked):
+        lengths = [len(self.tok_encode(text)) for text, _ in prompts]
+        self._record_cuts(
+            requests, [max(0, n + new - self.max_length) for n, new in zip(lengths, new_tokens, strict=True)]
+        )
+        if any(settings.get("do_sample") for _, settings in prompts):
             texts: list[str] = super().generate_until(requests, disable_tqdm=True)
             return texts
-        keys = [digest(["lm-eval generate", 1, self.policy.identity, text, settings]) for text, settings in asked]
-        found = self.policy.read_cache(keys)
-        missing = [i for i, key in enumerate(keys) if key not in found]
-        missing.sort(key=lambda i: (-len(asked[i][0]), i))
+        keys = [digest(["lm-eval generate", 1, self.policy.identity, text, settings]) for text, settings in prompts]
+        answers = self.policy.read_cache(keys)
+        missing = [i for i, key in enumerate(keys) if key not in answers]
+        missing.sort(key=lambda i: (-len(prompts[i][0]), i))
         self._expect(len(missing))
-        for start in range(0, len(missing), self._rows):
-            part = missing[start : start + self._rows]
+        for start in range(0, len(missing), self._batch_rows):
+            part = missing[start : start + self._batch_rows]
             fresh = super().generate_until([requests[i] for i in part], disable_tqdm=True)
-            found |= dict(zip((keys[i] for i in part), fresh, strict=True))
-            self.policy.write_cache({keys[i]: found[keys[i]] for i in part})
+            answers |= dict(zip((keys[i] for i in part), fresh, strict=True))
+            self.policy.write_cache({keys[i]: answers[keys[i]] for i in part})
             self._progress(len(part))
-        return [found[key] for key in keys]
+        return [answers[key] for key in keys]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """By the tokenizer's own template; a policy that is told something more is told it in every user turn."""
-        told = self.policy.instructed(chat_history)
-        text: str = super().apply_chat_template(told, add_generation_prompt=add_generation_prompt)
+        """By the tokenizer's own template. What a policy adds to each turn of the user is added here too."""
+        messages = self.policy.instructed(chat_history)
+        text: str = super().apply_chat_template(messages, add_generation_prompt=add_generation_prompt)
         return text
 
     def get_model_info(self) -> dict[str, Any]:
-        """Nothing: the policy is named by our own results, and the Hub is not asked."""
+        """Nothing: the policy is named by our own results, and the Hub stays out of it."""
         return {}

@@ -52,24 +52,27 @@ def seeded() -> Iterator[None]:
             np.random.set_state(before[1])
 
 
-def simple_evaluate(
+def evaluate_tasks(
     lm: Any, tasks: Sequence[Any], shots: int | None, samples: Mapping[str, Sequence[int]] | None, chat: bool
 ) -> dict[str, Any]:
-    """lm-eval's results, with samples, of tasks on a model object in memory.
+    """lm-eval's own results, with samples, of tasks on a model object in memory.
 
     Args:
-        shots: None for each task's own number. samples: places in the test split by task, ascending; None for all.
-            (lm-eval takes an empty list for all: name at least one of each task.) chat: the chat template is applied,
-            each example a turn of its own.
+        lm: lm-eval's model interface.
+        tasks: built tasks.
+        shots: examples; None for each task's own number.
+        samples: places in the test split by task, ascending; None for all. (lm-eval takes an empty list for all: name
+            at least one of each task.)
+        chat: the chat template is applied, each example a turn of its own.
 
     Raises:
         UserError: a metric needs data of NLTK that are not there.
     """
-    from lm_eval import simple_evaluate as run
+    from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
     try:
-        found: dict[str, Any] = run(
+        results: dict[str, Any] = simple_evaluate(
             model=lm,
             tasks=list(tasks),
             num_fewshot=shots,
@@ -81,15 +84,15 @@ def simple_evaluate(
             task_manager=TaskManager(include_defaults=False),  # the tasks are built: its index of all others takes 14 s
         )
     except LookupError as error:
-        lacking = re.search(r"nltk\.download\('(\w+)'\)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
-        if lacking is None:
+        missing = re.search(r"nltk\.download\('(\w+)'\)", re.sub(r"\x1b\[[0-9;]*m", "", str(error)))
+        if missing is None:
             raise
-        name = lacking.group(1)
+        name = missing.group(1)
         raise UserError(f"lm-eval's metric needs NLTK's {name}: run python -m nltk.downloader {name}") from None
-    return found
+    return results
 
 
-def rows(results: Mapping[str, Any]) -> list[Row]:
+def sample_rows(results: Mapping[str, Any]) -> list[Row]:
     """One row an item (and filter), in the order of tasks and items: responses, target, metrics, and hashes of the
     item and of the prompt; the prompts themselves are left out, since they can be made again."""
     return [
@@ -103,8 +106,8 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
             "doc_hash": s["doc_hash"][:16],
             "prompt_hash": s["prompt_hash"][:16],
         }
-        for task, found in results["samples"].items()
-        for s in sorted(found, key=lambda s: s["doc_id"])
+        for task, samples in results["samples"].items()
+        for s in sorted(samples, key=lambda s: s["doc_id"])
     ]
 
 

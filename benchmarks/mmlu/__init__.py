@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.shared.mini_set import ChoiceOptions, mini, mini_hash
-from benchmarks.shared.multiple_choice import argmax, option_logps
-from harness.benchmark import Benchmark, EvalContext, Row
+from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
+from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, option_logps
+from harness.benchmark import Benchmark, EvalContext, Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 
 LETTERS = ("A", "B", "C", "D")
 
 
-def prompt(row: Row) -> str:
+def zero_shot_prompt(row: Row) -> str:
     """lm-eval's 0-shot prompt of an item (spec/evals 4)."""
     subject = row["subject"].replace("_", " ")
     options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=True))
@@ -32,23 +32,29 @@ class MMLU(Benchmark):
 
     def protocol(self) -> dict[str, Any]:
         """Adds the item set and the prompt form."""
-        return {**super().protocol(), "set": mini_hash("mmlu", "test"), "shots": 0, "prompt": "lm-eval mmlu v1, acc"}
+        return {
+            **super().protocol(),
+            "set": mini_set_hash("mmlu", "test"),
+            "shots": 0,
+            "prompt": "lm-eval mmlu v1, acc",
+        }
 
     def prompt_texts(self) -> list[str]:
         """The questions, without their options."""
-        return [row["question"] for row in mini("mmlu", "test", self.options.limit)]
+        return [row["question"] for row in read_mini_set("mmlu", "test", self.options.limit)]
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Log-likelihoods of the four letters."""
-        rows = mini("mmlu", "test", self.options.limit)
-        logps = option_logps(context, [(prompt(r), [f" {letter}" for letter in LETTERS]) for r in rows])
+        rows = read_mini_set("mmlu", "test", self.options.limit)
+        options = [f" {letter}" for letter in LETTERS]
+        logps = option_logps(context, [ChoiceQuestion(zero_shot_prompt(r), options) for r in rows])
         return [
             {"id": r["subject"], "answer": r["answer"], "logps": values, "picked": argmax(values)}
             for r, values in zip(rows, logps, strict=True)
         ]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Accuracy in percent."""
         correct = [int(r["picked"] == r["answer"]) for r in rows]
         columns: Columns = {"id": [r["id"] for r in rows], "correct": correct}
-        return {"items": columns}, [metric("acc", "MMLU", "acc %", 1, "percent", "correct", primary=True)]
+        return Scored({"items": columns}, [metric("acc", "MMLU", "acc %", 1, "percent", "correct", primary=True)])

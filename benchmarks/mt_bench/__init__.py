@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.shared.asking import ChatOptions, answers, greedy
-from benchmarks.shared.mini_set import mini, mini_hash
-from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row
+from benchmarks.mt_bench.judge_prompts import REFERENCED
+from benchmarks.shared.asking import ChatOptions, greedy_requests, sample_answers, second_turn
+from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
+from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from harness.score.results import Columns
 from sail.types import Request
-
-REFERENCED = ("math", "reasoning", "coding")
 
 
 class MTBench(Benchmark):
@@ -27,11 +26,11 @@ class MTBench(Benchmark):
 
     def protocol(self) -> dict[str, Any]:
         """Adds the question set, the decoding and the scale."""
-        sets = mini_hash("mt_bench", "question", "reference_answer")
-        return {**super().protocol(), "set": sets, "decoding": "greedy", "scale": "expected rating 1-9"}
+        set_hash = mini_set_hash("mt_bench", "question", "reference_answer")
+        return {**super().protocol(), "set": set_hash, "decoding": "greedy", "scale": "expected rating 1-9"}
 
     def _questions(self) -> list[Row]:
-        return mini("mt_bench", "question", self.options.limit)
+        return read_mini_set("mt_bench", "question", self.options.limit)
 
     def prompt_texts(self) -> list[str]:
         """First turns."""
@@ -44,15 +43,15 @@ class MTBench(Benchmark):
 
     def requests(self, context: EvalContext) -> list[Request]:
         """First turns."""
-        turns = [[{"role": "user", "content": q["turns"][0]}] for q in self._questions()]
-        return greedy(context.policy, turns, self.options.max_new_tokens)
+        conversations = [[{"role": "user", "content": text}] for text in self.prompt_texts()]
+        return greedy_requests(context.policy, conversations, self.options.max_new_tokens)
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Both turns; the second sees the policy's own first answer."""
         questions = self._questions()
-        first = answers(context, self.requests(context))
-        dialogues = [_dialogue(q["turns"], a["text"]) for q, a in zip(questions, first, strict=True)]
-        second = answers(context, greedy(context.policy, dialogues, self.options.max_new_tokens))
+        first = sample_answers(context, self.requests(context))
+        dialogues = [second_turn(q["turns"], a["text"]) for q, a in zip(questions, first, strict=True)]
+        second = sample_answers(context, greedy_requests(context.policy, dialogues, self.options.max_new_tokens))
         return [
             {"question_id": q["question_id"], "category": q["category"], "turns": [a, b]}
             for q, a, b in zip(questions, first, second, strict=True)
@@ -61,18 +60,18 @@ class MTBench(Benchmark):
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
         """Rates each turn; the second is shown with the whole dialogue."""
         questions = {q["question_id"]: q for q in self._questions()}
-        references = {r["question_id"]: r["choices"][0]["turns"] for r in mini("mt_bench", "reference_answer")}
-        asked = []
+        references = {r["question_id"]: r["choices"][0]["turns"] for r in read_mini_set("mt_bench", "reference_answer")}
+        to_rate = []  # (question, answer, reference)
         for row in rows:
             turns = questions[row["question_id"]]["turns"]
             reference = references.get(row["question_id"], ["", ""]) if row["category"] in REFERENCED else ["", ""]
             first, second = (turn["text"] for turn in row["turns"])
-            asked.append((turns[0], first, reference[0]))
-            asked.append((f"{turns[0]}\n\n(Earlier answer: {first})\n\n{turns[1]}", second, reference[1]))
-        verdicts = context.judge.rate(asked)
+            to_rate.append((turns[0], first, reference[0]))
+            to_rate.append((f"{turns[0]}\n\n(Earlier answer: {first})\n\n{turns[1]}", second, reference[1]))
+        verdicts = context.judge.rate(to_rate)
         return [{**row, "ratings": verdicts[2 * i : 2 * i + 2]} for i, row in enumerate(rows)]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Mean rating over both turns, and by turn; prompts are resampled as questions."""
         columns: Columns = {
             "id": [r["question_id"] for r in rows],
@@ -82,20 +81,15 @@ class MTBench(Benchmark):
             "turn_2": [r["ratings"][1]["rating"] for r in rows],
             "mass": [sum(v["mass"] for v in r["ratings"]) / 2 for r in rows],
         }
-        return {"items": _rounded(columns)}, [
-            metric("rating", "MT-Bench", "rating 1-9", 1, "mean", "rating", primary=True),
-            metric("turn_1", "MT-Bench turn 1", "rating 1-9", 1, "mean", "turn_1"),
-            metric("turn_2", "MT-Bench turn 2", "rating 1-9", 1, "mean", "turn_2"),
-            metric("judge_mass", "judge answers with a rating", "probability", 0, "mean", "mass"),
-        ]
-
-
-def _dialogue(turns: list[str], answer: str) -> list[dict[str, str]]:
-    return [
-        {"role": "user", "content": turns[0]},
-        {"role": "assistant", "content": answer},
-        {"role": "user", "content": turns[1]},
-    ]
+        return Scored(
+            {"items": _rounded(columns)},
+            [
+                metric("rating", "MT-Bench", "rating 1-9", 1, "mean", "rating", primary=True),
+                metric("turn_1", "MT-Bench turn 1", "rating 1-9", 1, "mean", "turn_1"),
+                metric("turn_2", "MT-Bench turn 2", "rating 1-9", 1, "mean", "turn_2"),
+                metric("judge_mass", "judge answers with a rating", "probability", 0, "mean", "mass"),
+            ],
+        )
 
 
 def _rounded(columns: Columns) -> Columns:

@@ -1,120 +1,84 @@
-"""MT-Bench from FastChat's own file of single-answer ratings, ``gpt-4_single.jsonl`` (pairs: :mod:`.pair_files`)."""
+"""``sail-bench score mt_bench``, single-answer ratings: FastChat's own file ``gpt-4_single.jsonl``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.mt_bench.verdict_single import REFERENCED, collect, official_mean, rating
-from benchmarks.shared.score_report import Metric, Scored, enough, joint_draw, some_rows
-from harness.errors import UserError
+from benchmarks.mt_bench.file_means import judge_of_rows, means_by_turn_and_category, questions_of_rows
+from benchmarks.mt_bench.judge_prompts import REFERENCED
+from benchmarks.mt_bench.verdict_single import Grades, QuestionTurn, fastchat_mean, grades_by_model, read_rating
+from benchmarks.shared.judgment_files import nonempty_rows
+from benchmarks.shared.score_report import Count, ScoreReport, joint_draw
 from harness.store.json_files import digest
 
 
-def score(judged: Path, questions: Path | None = None) -> Scored:
-    """Mean rating by model, by turn and (with ``questions``) by category; questions are resampled, both turns together.
+def score_single_ratings(judgments: Path, questions_path: Path | None = None) -> ScoreReport:
+    """Mean rating by model, by turn and (with ``questions_path``) by category; questions are resampled, both turns
+    together.
 
-    Ratings are read from the judgment texts again. Rows that repeat a question and turn are counted and told; the first
-    one stands, so that no average hides two runs. Ratings outside 1-10 are told and averaged, as the official mean has
-    them (spec/evals 3: no range check).
+    Ratings are read from the judgment texts again, and those that differ from the stored ones are reported. Rows that
+    repeat a question and turn are counted and reported; the first one stands, so that no average hides two runs.
+    Ratings outside 1-10 are reported and averaged, as the official mean has them (spec/evals 3: no range check).
 
     Raises:
         UserError: a file that is missing or broken, or mixed judges.
     """
-    rows = some_rows(judged, ["question_id", "model", "turn", "score"])
-    judge = one_judge(rows, judged)
+    rows = nonempty_rows(judgments, ["question_id", "model", "turn", "score"])
+    judge = judge_of_rows(rows, judgments)
     warnings = []
-    differ = sum(isinstance(r.get("judgment"), str) and _said(r["judgment"]) != r["score"] for r in rows)
+    differ = sum(isinstance(r.get("judgment"), str) and _stored_rating(r["judgment"]) != r["score"] for r in rows)
     if differ:
         warnings.append(f"{differ} stored scores are not what their judgment text says; the stored ones count")
-    category, order = asked(rows, questions)
-    found = collect(rows, order)
-    models, known = sorted(found), set(order)
-    draw = joint_draw(len(order))
-    grid = np.array(
-        [[[_value(found[m].scores.get((q, t))) for t in (1, 2)] for q in order] for m in models]
-    )  # (M, questions, 2)
-    valid = np.isfinite(grid)
-    metrics = by_turn_and_category("rating", "rating 1-10", np.where(valid, grid, 0), valid, draw, category, order)
+    questions = questions_of_rows(rows, questions_path)
+    grades = grades_by_model(rows, questions.order)
+    models = sorted(grades)
+    draw = joint_draw(len(questions.order))
+    ratings = np.array([[_ratings_of_question(grades[m], q) for q in questions.order] for m in models])
+    valid = np.isfinite(ratings)  # (models, questions, 2 turns)
+    sums = np.where(valid, ratings, 0)
+    metrics = means_by_turn_and_category("rating", "rating 1-10", sums, valid, draw, questions)
     facts = {}
-    for i, m in enumerate(models):
-        told = found[m].messy
-        if found[m].out_of_range:
-            told.append("the ratings outside 1-10 are averaged as they are, as in the official mean")
-        if strange := sum(q not in known or t not in (1, 2) for q, t in found[m].scores):
-            told.append(f"{strange} rows are of no expected question and turn: they do not count")
-        warnings += [f"{m}: {what}" for what in told]
-        facts[m] = {
-            "rows": found[m].rows,
-            "duplicates": found[m].duplicates,
-            "unparsed": found[m].unparsed,
-            "messy": bool(told),
-            "show_result": official_mean(rows, m),
+    for i, model in enumerate(models):
+        problems = _problems(grades[model], set(questions.order))
+        warnings += [f"{model}: {problem}" for problem in problems]
+        facts[model] = {
+            "rows": grades[model].rows,
+            "duplicates": grades[model].duplicates,
+            "unparsed": grades[model].unparsed,
+            "messy": bool(problems),
+            "show_result": fastchat_mean(rows, model),
             "standard_error": metrics[0].interval(i).error,
         }
-    return Scored(
+    return ScoreReport(
         "MT-Bench",
         judge,
-        {"benchmark": "mt_bench", "questions": digest(order), "referenced": list(REFERENCED)},
+        {"benchmark": "mt_bench", "questions": digest(questions.order), "referenced": list(REFERENCED)},
         models,
-        [(int(np.isfinite(g).sum()), g.size) for g in grid],
+        [Count(int(v.sum()), v.size) for v in valid],
         metrics,
         facts,
         warnings,
     )
 
 
-def _value(rating: float | None) -> float:
-    return float("nan") if rating is None else rating
+def _ratings_of_question(grades: Grades, question: int) -> list[float]:
+    """Both turns; NaN where there is none."""
+    ratings = [grades.scores.get(QuestionTurn(question, turn)) for turn in (1, 2)]
+    return [float("nan") if rating is None else rating for rating in ratings]
 
 
-def _said(judgment: str) -> float:
+def _stored_rating(judgment: str) -> float:
     """A judgment's rating as FastChat stores it: -1 where there is none."""
-    found = rating(judgment)
-    return -1.0 if found is None else found
+    rating = read_rating(judgment)
+    return -1.0 if rating is None else rating
 
 
-def one_judge(rows: list[dict[str, Any]], source: Path) -> str:
-    """Name of the judge of all rows.
-
-    Raises:
-        UserError: there are several.
-    """
-    found = {str(r["judge"][0] if isinstance(r.get("judge"), list) else r.get("judge", "not named")) for r in rows}
-    if len(found) > 1:
-        raise UserError(f"{source} mixes judges ({', '.join(sorted(found))}): score each by itself")
-    return found.pop() if found else "not named"
-
-
-def asked(rows: list[dict[str, Any]], questions: Path | None) -> tuple[dict[int, str], list[int]]:
-    """Categories by question id (empty without ``questions``), and the ids in order."""
-    found = some_rows(questions, ["question_id", "category"]) if questions else []
-    category = {int(q["question_id"]): str(q["category"]) for q in found}
-    return category, sorted(category or {int(r["question_id"]) for r in rows})
-
-
-def by_turn_and_category(
-    name: str, unit: str, sums: Any, counts: Any, draw: Any, category: dict[int, str], order: list[int]
-) -> list[Metric]:
-    """Means of (M, questions, 2 turns) sums over counts: both turns pooled, each turn, and by category."""
-    counts = counts.astype(float)
-    found = [mean(name, unit, sums, counts, draw)]
-    found += [mean(f"turn_{t + 1}", unit, sums[..., t : t + 1], counts[..., t : t + 1], draw) for t in (0, 1)]
-    for kind in dict.fromkeys(category[q] for q in order) if category else ():
-        inside = np.array([category[q] == kind for q in order])
-        found.append(mean(kind, unit, sums[:, inside], counts[:, inside], draw[:, inside], detail=True))
-    return found
-
-
-def mean(name: str, unit: str, sums: Any, counts: Any, draw: Any, detail: bool = False) -> Metric:
-    """Mean of (M, questions, turns) sums over counts; questions are resampled, turns pooled as the official mean is.
-    NaN for a model with a value for fewer than two of several questions."""
-    sums, counts = sums.sum(2), counts.sum(2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value, samples = sums.sum(1) / counts.sum(1), (draw @ sums.T / (draw @ counts.T)).T
-    valued = (counts > 0).sum(1)
-    few = ~enough(valued, counts.shape[1])
-    value[few], samples[few] = np.nan, np.nan
-    return Metric(name, unit, value, samples, int((counts > 0).any(0).sum()), detail, valued)
+def _problems(grades: Grades, expected: set[int]) -> list[str]:
+    problems = grades.problems
+    if grades.out_of_range:
+        problems.append("the ratings outside 1-10 are averaged as they are, as in the official mean")
+    if unexpected := sum(q not in expected or turn not in (1, 2) for q, turn in grades.scores):
+        problems.append(f"{unexpected} rows are of no expected question and turn: they do not count")
+    return problems

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from benchmarks.preference.diversity import novelty
-from benchmarks.shared.numbers import known, rounded, wins
-from harness.answer.chat import messages_of
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row
+from benchmarks.preference.diversity import ngram_counts
+from benchmarks.shared.asking import task_requests
+from benchmarks.shared.numbers import none_if_nan, rounded, win_points
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 from sail.types import Completion, Request
@@ -51,113 +51,125 @@ class Preference(Benchmark):
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One sampled answer a prompt."""
-        return self._asked(context, context.policy)
-
-    def _asked(self, context: EvalContext, policy: Policy) -> list[Request]:
-        length = self.options.max_new_tokens
-        return [Request(policy.render(messages_of(p)), length, 1.0, ("preference", p["id"])) for p in context.prompts]
+        return task_requests(context.policy, context.prompts, self.options.max_new_tokens)
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Answers of the policy and of start to the same prompts, and the log-probabilities of each under the other."""
-        plain, told = self._asked(context, context.start), self.requests(context)
+        prompts, length = context.prompts, self.options.max_new_tokens
+        requests, start_requests = (task_requests(p, prompts, length) for p in (context.policy, context.start))
         with context.policy.meter.phase("eval"):
-            ours = context.policy.sample(told, context.progress)
-            theirs = context.start.sample(plain)
-            under_start = _scored(context, context.start, plain, ours)
-            under_policy = _scored(context, context.policy, told, theirs)
+            answers = context.policy.sample(requests, context.progress)
+            start_answers = context.start.sample(start_requests)
+            under_start = _summed_logps(context, context.start, start_requests, answers)
+            under_policy = _summed_logps(context, context.policy, requests, start_answers)
             margins = _margins(context)
-        texts = [context.policy.text(c) for c in ours]
-        base_texts = [context.start.text(c) for c in theirs]
-        reward, base = context.oracle.versus(list(context.prompts), texts, base_texts)
+        texts = [context.policy.text(a) for a in answers]
+        start_texts = [context.start.text(a) for a in start_answers]
+        rewards, start_rewards = context.oracle.versus(list(prompts), texts, start_texts)
         rows: list[Row] = [
             {
                 "id": prompt["id"],
                 "text": text,
-                "reward": known(r),
-                "start_reward": known(b),
+                "reward": none_if_nan(reward),
+                "start_reward": none_if_nan(start_reward),
                 "unit": context.oracle.unit,
                 "pairwise": context.oracle.pairwise,
-                "tokens": len(c.ids),
-                "truncated": not c.stopped,
-                "logp": c.logp,
-                "start_logp": u,
-                "start_answer_logp": s.logp,
-                "start_answer_policy_logp": v,
+                "tokens": len(answer.ids),
+                "truncated": not answer.stopped,
+                "logp": answer.logp,
             }
-            for prompt, text, c, r, b, u, s, v in zip(
-                context.prompts, texts, ours, reward, base, under_start, theirs, under_policy, strict=True
+            for prompt, text, answer, reward, start_reward in zip(
+                prompts, texts, answers, rewards, start_rewards, strict=True
             )
         ]
+        for row, start_logp, start_answer, logp in zip(rows, under_start, start_answers, under_policy, strict=True):
+            row |= {"start_logp": start_logp}
+            row |= {"start_answer_logp": start_answer.logp, "start_answer_policy_logp": logp}
         if context.training_oracle is not None:
-            trained, _ = context.training_oracle.versus(list(context.prompts), texts, base_texts)
-            for row, value in zip(rows, trained, strict=True):
-                row |= {"training_reward": known(value), "training_unit": context.training_oracle.unit}
+            training_rewards, _ = context.training_oracle.versus(list(prompts), texts, start_texts)
+            for row, reward in zip(rows, training_rewards, strict=True):
+                row |= {"training_reward": none_if_nan(reward), "training_unit": context.training_oracle.unit}
         return rows + margins
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """Answers and held-out pairs are two groups of columns. A pairwise oracle's verdicts are column ``preferred``:
         no reward that could be compared with another method's."""
-        answered = [r for r in rows if "reward" in r]
+        answers = [r for r in rows if "reward" in r]
         pairs = [r for r in rows if "margin" in r]
-        unit = answered[0]["unit"] if answered else "reward"
-        title = "gold reward" if unit == "share met" else "reward"
-        main = "preferred" if answered and answered[0]["pairwise"] else "reward"
-        columns: Columns = {
-            "id": [r["id"] for r in answered],
-            main: [rounded(r["reward"]) for r in answered],
-            "win": [None if r["reward"] is None else wins(r["reward"], r["start_reward"]) for r in answered],
-            "kl": [round(r["logp"] - r["start_logp"], 5) for r in answered],
-            "reverse_kl": [round(r["start_answer_logp"] - r["start_answer_policy_logp"], 5) for r in answered],
-            "start_nll": [round(-r["start_logp"], 5) for r in answered],
-            "tokens": [r["tokens"] for r in answered],
-            "truncated": [int(r["truncated"]) for r in answered],
-        }
-        metrics = [metric("gold_reward", title, unit, 1, "mean", main, primary=True)]
-        if answered and "training_reward" in answered[0]:
-            columns["training_reward"] = [rounded(r["training_reward"]) for r in answered]
-            measured = answered[0]["training_unit"]
-            metrics.append(
-                metric("training_reward", "training oracle's reward", measured, 0, "mean", "training_reward")
-            )
-        metrics.append(metric("win_rate", "win vs start", "win %", 1, "percent", "win"))
-        if any("reference_won" in r for r in answered):
-            won = [r.get("reference_won") for r in answered]
-            columns["win_reference"] = [None if w is None else wins(w, 0.5) for w in won]
-            rival = next(r["reference"] for r in answered if "reference" in r)
-            metrics.append(metric("win_reference", f"win vs `{rival}`", "win %", 1, "percent", "win_reference"))
-        metrics += [
-            metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
-            metric("reverse_kl", "reverse KL", "nats/answer", 0, "mean", "reverse_kl"),
-            metric("start_perplexity", "start perplexity", "per token", 0, "perplexity", "start_nll"),
-            metric("length", "length", "tokens", 0, "mean", "tokens"),
-            metric("truncated", "truncated", "%", 0, "percent", "truncated"),
-        ]
-        for n in (1, 2):
-            name = f"distinct_{n}"
-            parts = novelty([r["text"] for r in answered], n)
-            columns |= dict(zip((name, f"{name}_only", f"{name}_total"), parts, strict=True))
-            metrics.append(
-                metric(name, f"distinct-{n}", "% of words" if n == 1 else "% of word pairs", 0, "distinct", name)
-            )
         margins: Columns = {
             "id": [r["id"] for r in pairs],
             "margin": [round(r["margin"], 6) for r in pairs],
-            "accurate": [wins(r["margin"], 0) for r in pairs],
+            "accurate": [win_points(r["margin"], 0) for r in pairs],
         }
-        metrics += [
-            metric("margin", "held-out margin", "beta-free nats", 0, "mean", "margin", group="pairs"),
-            metric("accuracy", "held-out accuracy", "%", 0, "percent", "accurate", group="pairs"),
-        ]
-        return {"items": columns, "pairs": margins}, metrics
+        columns = _answer_columns(answers)
+        return Scored(
+            {"items": columns, "pairs": margins},
+            [
+                *_reward_metrics(answers, columns),
+                metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
+                metric("reverse_kl", "reverse KL", "nats/answer", 0, "mean", "reverse_kl"),
+                metric("start_perplexity", "start perplexity", "per token", 0, "perplexity", "start_nll"),
+                metric("length", "length", "tokens", 0, "mean", "tokens"),
+                metric("truncated", "truncated", "%", 0, "percent", "truncated"),
+                metric("distinct_1", "distinct-1", "% of words", 0, "distinct", "distinct_1"),
+                metric("distinct_2", "distinct-2", "% of word pairs", 0, "distinct", "distinct_2"),
+                metric("margin", "held-out margin", "beta-free nats", 0, "mean", "margin", group="pairs"),
+                metric("accuracy", "held-out accuracy", "%", 0, "percent", "accurate", group="pairs"),
+            ],
+        )
 
 
-def _scored(context: EvalContext, policy: Policy, asked: list[Request], answers: list[Completion]) -> list[float]:
+def _answer_columns(rows: list[Row]) -> Columns:
+    """Columns of answers; ``training_reward`` and ``win_reference`` where the rows have them."""
+    reward = "preferred" if rows and rows[0]["pairwise"] else "reward"
+    columns: Columns = {
+        "id": [r["id"] for r in rows],
+        reward: [rounded(r["reward"]) for r in rows],
+        "win": [None if r["reward"] is None else win_points(r["reward"], r["start_reward"]) for r in rows],
+        "kl": [round(r["logp"] - r["start_logp"], 5) for r in rows],
+        "reverse_kl": [round(r["start_answer_logp"] - r["start_answer_policy_logp"], 5) for r in rows],
+        "start_nll": [round(-r["start_logp"], 5) for r in rows],
+        "tokens": [r["tokens"] for r in rows],
+        "truncated": [int(r["truncated"]) for r in rows],
+    }
+    if rows and "training_reward" in rows[0]:
+        columns["training_reward"] = [rounded(r["training_reward"]) for r in rows]
+    if any("reference_won" in r for r in rows):
+        won = [r.get("reference_won") for r in rows]
+        columns["win_reference"] = [None if share is None else win_points(share, 0.5) for share in won]
+    for n in (1, 2):
+        name, counts = f"distinct_{n}", ngram_counts([r["text"] for r in rows], n)
+        columns |= {name: counts.new, f"{name}_only": counts.only, f"{name}_total": counts.total}
+    return columns
+
+
+def _reward_metrics(rows: list[Row], columns: Columns) -> list[Metric]:
+    """Rewards of answers, and wins against start's answers and the reference method's."""
+    unit = rows[0]["unit"] if rows else "reward"
+    title = "gold reward" if unit == "share met" else "reward"
+    reward = "preferred" if "preferred" in columns else "reward"
+    metrics = [metric("gold_reward", title, unit, 1, "mean", reward, primary=True)]
+    if "training_reward" in columns:
+        training_unit = rows[0]["training_unit"]
+        metrics.append(
+            metric("training_reward", "training oracle's reward", training_unit, 0, "mean", "training_reward")
+        )
+    metrics.append(metric("win_rate", "win vs start", "win %", 1, "percent", "win"))
+    if "win_reference" in columns:
+        reference = next(r["reference"] for r in rows if "reference" in r)
+        metrics.append(metric("win_reference", f"win vs `{reference}`", "win %", 1, "percent", "win_reference"))
+    return metrics
+
+
+def _summed_logps(
+    context: EvalContext, policy: Policy, requests: list[Request], answers: list[Completion]
+) -> list[float]:
     """Log-probabilities (nats, summed) of answers under ``policy``, as it is asked; where policy and start are one,
     those that they were sampled with."""
     if context.policy.identity == context.start.identity:
-        return [c.logp for c in answers]
-    rows = [(q.prompt, c.ids) for q, c in zip(asked, answers, strict=True)]
-    return [sum(v) for v in policy.token_logps(rows, context.scoring_batch_size, context.progress)]
+        return [answer.logp for answer in answers]
+    sampled = [(request.prompt, answer.ids) for request, answer in zip(requests, answers, strict=True)]
+    return [sum(logps) for logps in policy.token_logps(sampled, context.scoring_batch_size, context.progress)]
 
 
 def _margins(context: EvalContext) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 Gram = tuple[str, ...]
 
@@ -15,18 +16,28 @@ def grams(text: str, n: int) -> list[Gram]:
     return list(zip(*(words[i:] for i in range(n)), strict=False))
 
 
-def novelty(texts: Sequence[str], n: int) -> tuple[list[int], list[int], list[int]]:
-    """For each answer: how many distinct n-grams it has that no earlier answer has, how many that no other answer has,
-    and how many n-grams in all. The first sums to the distinct n-grams of the set, the last to all of them.
+class NgramCounts(NamedTuple):
+    """Columns of the estimator ``distinct``: three small numbers an answer instead of its n-grams.
 
-    These are the columns of the estimator ``distinct``: three small numbers an answer instead of its n-grams.
+    Attributes:
+        new: distinct n-grams of each answer that no earlier answer has; their sum is that of the set.
+        only: distinct n-grams of each answer that no other answer has.
+        total: all n-grams of each answer.
     """
-    found = [grams(text, n) for text in texts]
-    holders = Counter(gram for each in found for gram in set(each))
+
+    new: list[int]
+    only: list[int]
+    total: list[int]
+
+
+def ngram_counts(texts: Sequence[str], n: int) -> NgramCounts:
+    """Counts of word n-grams by answer."""
+    by_answer = [grams(text, n) for text in texts]
+    holders = Counter(gram for answer in by_answer for gram in set(answer))
     seen: set[Gram] = set()
     new, only = [], []
-    for each in map(set, found):
-        new.append(len(each - seen))
-        only.append(sum(holders[gram] == 1 for gram in each))
-        seen |= each
-    return new, only, [len(each) for each in found]
+    for distinct in map(set, by_answer):
+        new.append(len(distinct - seen))
+        only.append(sum(holders[gram] == 1 for gram in distinct))
+        seen |= distinct
+    return NgramCounts(new, only, [len(answer) for answer in by_answer])

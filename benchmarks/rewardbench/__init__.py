@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
-from benchmarks.rewardbench import data
-from benchmarks.rewardbench.sections import SECTION, SECTIONS, WEIGHTS, label, official
-from benchmarks.shared.numbers import wins
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row
-from harness.score.metrics import metric
-from harness.score.results import Columns, Metric
+from benchmarks.rewardbench.accuracy import score_pairs
+from benchmarks.rewardbench.pairs import draw_pairs, find_pairs_file, pairs_identity, repeated_pairs, subset_sizes
+from benchmarks.rewardbench.sections import set_label
+from benchmarks.shared.numbers import win_points
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, Scored
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
 
-Ids = Sequence[int]
+
+TITLES = {
+    "accuracy": "",
+    "summed": "without reference, log pi",
+    "per_token": "without reference, log pi per token",
+}
+"""Titles of the metrics; that of the primary one depends on the set."""
 
 
 class RewardBenchOptions(BenchmarkOptions):
@@ -34,8 +38,8 @@ class RewardBench(Benchmark):
     """How often the implicit reward, log pi(y|x) - log pi_start(y|x), is higher for the chosen answer (ties half).
 
     ``start`` is at 50 by construction. Beside it the same without a reference (log pi, summed and per token), where
-    ``start`` has a value too. The official score is told where all 23 official subsets are there; else the mean over
-    pairs. An answer has the tokens that the chat template gives it, its end included.
+    ``start`` has a value too. The official score is given where all 23 official subsets are there; else the mean
+    over pairs. An answer has the tokens that the chat template gives it, its end included.
     """
 
     name = "rewardbench"
@@ -47,36 +51,36 @@ class RewardBench(Benchmark):
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
         super().__init__(options)
-        self.path = data.locate()
-        self.label = label(data.sizes(self.path), self.options.limit)
+        self.path = find_pairs_file()
+        self.label = set_label(subset_sizes(self.path), self.options.limit)
 
     def protocol(self) -> dict[str, Any]:
         """Adds the data."""
-        found = super().protocol() | {"data": data.identity(self.path)}
+        protocol = super().protocol() | {"data": pairs_identity(self.path)}
         if not self.options.limit:
-            del found["seed"]
-        return found
+            del protocol["seed"]
+        return protocol
 
     def prompt_texts(self) -> list[str]:
         """The prompts of a local file; none where they are on the Hub."""
         if self.path is None:
             return []
-        pairs = data.chosen(self.path, self.options.limit, self.options.seed)
+        pairs = draw_pairs(self.path, self.options.limit, self.options.seed)
         return list(dict.fromkeys(pair["prompt"] for pair in pairs))
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Log-probabilities (nats, summed) of both answers under the policy and under start, and their tokens; None for
         a pair that cannot be judged: a prompt that fills ``max_length``, or two answers that are one."""
-        if twice := data.repeated(self.path):
-            print(f"{self.name}: {twice}", flush=True)
-        pairs = data.chosen(self.path, self.options.limit, self.options.seed)
+        if notice := repeated_pairs(self.path):
+            print(f"{self.name}: {notice}", flush=True)
+        pairs = draw_pairs(self.path, self.options.limit, self.options.seed)
         with context.policy.meter.phase("eval"):
-            ours = self._logps(context, context.policy, pairs)
-            same = context.policy.identity == context.start.identity
-            base = ours if same else self._logps(context, context.start, pairs)
+            policy_logps = self._logps(context, context.policy, pairs)
+            is_start = context.policy.identity == context.start.identity
+            start_logps = policy_logps if is_start else self._logps(context, context.start, pairs)
         return [
-            {key: pair[key] for key in ("id", "subset", "weight", "of")} | {"policy": mine, "start": theirs}
-            for pair, mine, theirs in zip(pairs, ours, base, strict=True)
+            {key: pair[key] for key in ("id", "subset", "weight", "of")} | {"policy": logps, "start": reference}
+            for pair, logps, reference in zip(pairs, policy_logps, start_logps, strict=True)
         ]
 
     def _logps(self, context: EvalContext, policy: Policy, pairs: Sequence[Row]) -> list[dict[str, Any] | None]:
@@ -84,84 +88,68 @@ class RewardBench(Benchmark):
         from harness.pairs.tokenised import context_window
 
         limit = min(self.options.max_length, context_window(policy))
-        encoded = []
+        encoded: list[EncodedAnswers | None] = []
         for pair in pairs:
-            head, *tails = encode(policy, pair["prompt"], (pair["chosen"], pair["rejected"]))
-            cut = [tail[: max(0, limit - len(head))] for tail in tails]
-            encoded.append((head, cut) if cut[0] and cut[1] and cut[0] != cut[1] else None)
-        rows = [(each[0], tail) for each in encoded if each for tail in each[1]]
+            prompt, answers = encode_answers(policy, pair["prompt"], (pair["chosen"], pair["rejected"]))
+            chosen, rejected = (ids[: max(0, limit - len(prompt))] for ids in answers)
+            valid = chosen and rejected and chosen != rejected
+            encoded.append(EncodedAnswers(prompt, [chosen, rejected]) if valid else None)
+        rows = [(pair.prompt, ids) for pair in encoded if pair for ids in pair.answers]
         values = iter(policy.continuation_logps(rows, context.scoring_batch_size, context.progress))
         return [
-            each and {"logps": [round(next(values)[0], 5) for _ in each[1]], "tokens": [len(t) for t in each[1]]}
-            for each in encoded
+            pair
+            and {"logps": [round(next(values)[0], 5) for _ in pair.answers], "tokens": list(map(len, pair.answers))}
+            for pair in encoded
         ]
 
-    def score(self, rows: list[Row]) -> tuple[dict[str, Columns], list[Metric]]:
+    def score(self, rows: list[Row]) -> Scored:
         """The implicit reward first; sections, if they are the official ones; then without a reference."""
-        values = [_verdicts(r) for r in rows]
-        return measured(rows, {name: [v.get(name) for v in values] for name in TITLES}, TITLES, self.title)
-
-
-TITLES = {
-    "accuracy": ("", "acc %"),
-    "summed": ("without reference, log pi", "acc %"),
-    "per_token": ("without reference, log pi per token", "acc %"),
-}
-
-
-def measured(
-    rows: Sequence[Row], values: dict[str, list[float | None]], titles: dict[str, tuple[str, str]], title: str
-) -> tuple[dict[str, Columns], list[Metric]]:
-    """Columns and metrics of pairs whose ``values`` are 1, 0, one half or None: the first is primary, with sections.
-
-    Args:
-        rows: ``id``, ``subset``, ``weight`` and ``of`` of each pair.
-    """
-    columns: Columns = {"id": [r["id"] for r in rows], "subject": [r["subset"] for r in rows], **values}
-    drawn = any(r["weight"] != 1 for r in rows)
-    if drawn:
-        columns["weight"] = [r["weight"] for r in rows]
-    groups, (main, *others) = {"items": columns}, values
-    full = official(Counter(columns["subject"]))
-    kind = "sections" if full else "weighted_percent" if drawn else "percent"
-    head = title if full else f"{title}-format pairs, mean"
-    metrics = [metric(main, head, titles[main][1], 1, kind, main, primary=True)]
-    if full:
-        columns["section"] = [SECTION[s] for s in columns["subject"]]
-        columns["section_weight"] = [round(WEIGHTS[r["subset"]] / r["of"] * r["weight"], 6) for r in rows]
-        for section in SECTIONS:
-            inside = [i for i, name in enumerate(columns["section"]) if name == section]
-            names = ("id", main, "section", "section_weight")
-            groups[section] = {name: [columns[name][i] for i in inside] for name in names}
-            metrics.append(metric(section, section, "acc %", 1, kind, main, group=section))
-    metrics += [metric(name, titles[name][0], titles[name][1], 1, kind, name) for name in others]
-    return groups, metrics
+        verdicts = [_verdicts(r) for r in rows]
+        return score_pairs(rows, {name: [v.get(name) for v in verdicts] for name in TITLES}, TITLES, self.title)
 
 
 def _verdicts(row: Row) -> dict[str, float]:
     """1, 0 or one half by implicit reward, by log pi, and by log pi per token; nothing for a pair that is not valid."""
     if row["policy"] is None or row["start"] is None:
         return {}
-    (a, b), (m, n), (c, d) = row["policy"]["logps"], row["policy"]["tokens"], row["start"]["logps"]
-    return {"accuracy": wins(a - c, b - d), "summed": wins(a, b), "per_token": wins(a / m, b / n)}
+    chosen, rejected = row["policy"]["logps"]
+    chosen_tokens, rejected_tokens = row["policy"]["tokens"]
+    start_chosen, start_rejected = row["start"]["logps"]
+    return {
+        "accuracy": win_points(chosen - start_chosen, rejected - start_rejected),
+        "summed": win_points(chosen, rejected),
+        "per_token": win_points(chosen / chosen_tokens, rejected / rejected_tokens),
+    }
 
 
-def encode(policy: Policy, prompt: str, answers: Sequence[str]) -> list[list[int]]:
-    """Token ids of a prompt as ``policy`` is asked, and of each answer to it up to the id that ends it.
+class EncodedAnswers(NamedTuple):
+    """Token ids of a prompt, and of each answer to it up to the id that ends it."""
+
+    prompt: list[int]
+    answers: list[list[int]]
+
+
+def encode_answers(policy: Policy, prompt: str, answers: Sequence[str]) -> EncodedAnswers:
+    """Token ids of a prompt as ``policy`` is asked, and of answers to it.
 
     The answer's ids are those that the chat template writes after the opened turn; where a template writes a finished
     turn otherwise, the text's own and the first end id.
+
+    Args:
+        policy: whose chat template is used.
+        prompt: one turn of the user.
+        answers: texts of the assistant's turn.
     """
     turn = [{"role": "user", "content": prompt}]
-    head, ends = list(policy.render(turn)), policy.eos_ids
-    found = [head]
+    prompt_ids, ends = list(policy.render(turn)), policy.eos_ids
+    encoded = []
     for answer in answers:
-        said = [*policy.instructed(turn), {"role": "assistant", "content": answer}]
-        whole: list[int] = policy.tokenizer.apply_chat_template(said, return_dict=True)["input_ids"]
-        tail = whole[len(head) :]
-        last = max((i for i, token in enumerate(tail) if token in ends), default=-1)
-        if whole[: len(head)] == head and last >= 0:
-            found.append(tail[: last + 1])
+        dialogue = [*policy.instructed(turn), {"role": "assistant", "content": answer}]
+        all_ids: list[int] = policy.tokenizer.apply_chat_template(dialogue, return_dict=True)["input_ids"]
+        answer_ids = all_ids[len(prompt_ids) :]
+        last = max((i for i, token in enumerate(answer_ids) if token in ends), default=-1)
+        if all_ids[: len(prompt_ids)] == prompt_ids and last >= 0:
+            encoded.append(answer_ids[: last + 1])
         else:
-            found.append([*policy.tokenizer(answer, add_special_tokens=False)["input_ids"], ends[0]])
-    return found
+            encoded.append([*policy.tokenizer(answer, add_special_tokens=False)["input_ids"], ends[0]])
+    return EncodedAnswers(prompt_ids, encoded)

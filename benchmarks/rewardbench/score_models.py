@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.rewardbench import data, measured
-from benchmarks.rewardbench.sections import label
-from benchmarks.shared.numbers import wins
-from benchmarks.shared.score_report import Metric, Scored, columns
+from benchmarks.rewardbench.accuracy import score_pairs
+from benchmarks.rewardbench.pairs import draw_pairs, find_pairs_file, pairs_identity, repeated_pairs, subset_sizes
+from benchmarks.rewardbench.sections import set_label
+from benchmarks.shared.numbers import win_points
+from benchmarks.shared.score_report import Count, Estimate, ScoredMetric, ScoreReport
+from harness.benchmark import Row
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
+from harness.report.rich_table import rich_table
 from harness.score.bootstrap import interval, replicates
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
 CHUNK = 256
 
 
-def score(
+@dataclass
+class _ModelScores:
+    """A model's estimates by the metric's title, its counts, facts and warnings."""
+
+    estimates: dict[str, Estimate]
+    count: Count
+    facts: dict[str, Any]
+    warnings: list[str]
+
+
+class RewardedConversation(NamedTuple):
+    """A model's reward of a conversation, and the tokens of that conversation before any cut."""
+
+    reward: float
+    tokens: int
+
+
+def score_reward_models(
     models: Sequence[str],
     root: Path | None = None,
     *,
@@ -31,89 +56,118 @@ def score(
     batch_size: int = 16,
     max_length: int = 2048,
     progress: Callable[[str, int], None] = lambda name, done: None,
-) -> Scored:
+) -> ScoreReport:
     """Accuracy of each model's reward: the share of pairs whose chosen answer has the higher one, ties half.
 
     A pair of two equal answers has no right one, nor has one whose answers are one, or have no room, after the cut at
-    ``max_length``: it is counted and not valid. ``cache`` keeps rewards batch by batch.
+    ``max_length``: it is counted and not valid.
+
+    Args:
+        models: directories or Hub ids.
+        root: where the pairs are (:func:`benchmarks.rewardbench.pairs.find_pairs_file`).
+        cache: keeps rewards batch by batch.
+        limit: so many pairs, drawn by subset (0: all).
+        seed: of that draw.
+        batch_size: conversations in a forward pass.
+        max_length: tokens of a conversation; what is longer is cut.
+        progress: called with a model's name and the answers that it has rewarded.
 
     Raises:
         UserError: no pairs, a row that is none, or a checkpoint that is no reward model.
     """
-    path = data.locate(root)
-    source, pairs = data.identity(path), data.chosen(path, limit, seed)
-    equal = {i for i, pair in enumerate(pairs) if pair["chosen"] == pair["rejected"]}
-    metrics: dict[str, list[Any]] = {}
-    facts, counts, warnings = {}, [], []
+    path = find_pairs_file(root)
+    source, pairs = pairs_identity(path), draw_pairs(path, limit, seed)
+    scores = []
     for name in models:
         model = RewardModel(RewardModelOptions(model=name, batch_size=batch_size, max_length=max_length))
-        texts = [text for pair in pairs for text in (pair["chosen"], pair["rejected"])]
-        rows = [pair for pair in pairs for _ in range(2)]
-        judged = _judged(model, rows, texts, cache, partial(progress, name))
-        sides = list(zip(judged[::2], judged[1::2], strict=True))
-        over = {i for i, ((_, m), (_, n)) in enumerate(sides) if max(m, n) > max_length}
-        same = _same(model, pairs, over - equal)
-        won = [None if i in equal | same else wins(a, b) for i, ((a, _), (b, _)) in enumerate(sides)]
-        groups, found = measured(pairs, {"accuracy": won}, {"accuracy": ("", "acc %")}, "RewardBench")
-        for each in found:
-            how = each.estimator
-            metrics.setdefault(each.title, []).append(replicates(how.kind, groups[how.group], how.column))
-        counts.append((sum(w is not None for w in won), len(won)))
-        cut = sum(length > max_length for _, length in judged)
-        facts[name] = {
-            "cut": cut,
-            "equal_after_cut": len(same),
-            "identity": model.identity(),
-            "subsets": _subsets(groups["items"]),
-        }
-        if cut:
-            warnings.append(
-                f"{name}: {cut:,} of {len(texts):,} conversations are longer than --max-length and were cut"
-            )
-        if same:
-            warnings.append(
-                f"{name}: {len(same):,} pairs have the same beginning twice, or no room for an answer, after the cut: "
-                "they are not valid"
-            )
-    if equal:
-        warnings.append(f"{len(equal):,} pairs hold the same answer twice: they are not valid")
-    if twice := data.repeated(path):
-        warnings.append(twice)
-    sizes = data.sizes(path)
-    protocol = {"data": source, "set": label(sizes, limit), "limit": limit, "seed": seed, "max_length": max_length}
-    shown = [Metric(title, "acc %", *_stacked(found), len(pairs)) for title, found in metrics.items()]
-    return Scored("rewardbench", "none (labelled pairs)", protocol, list(models), counts, shown, facts, warnings)
+        scores.append(_score_model(model, pairs, cache, partial(progress, name)))
+    warnings = [f"{name}: {warning}" for name, s in zip(models, scores, strict=True) for warning in s.warnings]
+    if equal := len(_equal_answers(pairs)):
+        warnings.append(f"{equal:,} pairs hold the same answer twice: they are not valid")
+    if notice := repeated_pairs(path):
+        warnings.append(notice)
+    label = set_label(subset_sizes(path), limit)
+    protocol = {"data": source, "set": label, "limit": limit, "seed": seed, "max_length": max_length}
+    metrics = [
+        ScoredMetric.stacked(title, "acc %", [s.estimates[title] for s in scores], len(pairs))
+        for title in (scores[0].estimates if scores else ())
+    ]
+    facts = {name: s.facts for name, s in zip(models, scores, strict=True)}
+    counts = [s.count for s in scores]
+    return ScoreReport("rewardbench", "none (labelled pairs)", protocol, list(models), counts, metrics, facts, warnings)
 
 
-def _stacked(found: Sequence[tuple[float, Any]]) -> tuple[Any, Any]:
-    return columns([(np.array([value]), samples) for value, samples in found])
+def _score_model(
+    model: RewardModel, pairs: Sequence[Row], cache: RowCache | None, progress: Callable[[int], None]
+) -> _ModelScores:
+    max_length, equal = model.options.max_length, _equal_answers(pairs)
+    rewarded = rewards_of_answers(model, pairs, cache, progress)
+    chosen, rejected = rewarded[::2], rewarded[1::2]
+    sides = list(zip(chosen, rejected, strict=True))
+    cut_pairs = {i for i, (a, b) in enumerate(sides) if max(a.tokens, b.tokens) > max_length}
+    equal_after_cut = _equal_after_cut(model, pairs, cut_pairs - equal)
+    verdicts = [
+        None if i in equal | equal_after_cut else win_points(a.reward, b.reward) for i, (a, b) in enumerate(sides)
+    ]
+    groups, metrics = score_pairs(pairs, {"accuracy": verdicts}, {}, "RewardBench")
+    estimates = {}
+    for metric in metrics:
+        estimator = metric.estimator
+        value, samples = replicates(estimator.kind, groups[estimator.group], estimator.column)
+        estimates[metric.title] = Estimate(np.array([value]), samples)
+    cut = sum(r.tokens > max_length for r in rewarded)
+    warnings = []
+    if cut:
+        warnings.append(f"{cut:,} of {len(rewarded):,} conversations are longer than --max-length and were cut")
+    if equal_after_cut:
+        warnings.append(
+            f"{len(equal_after_cut):,} pairs have the same beginning twice, or no room for an answer, after the cut: "
+            "they are not valid"
+        )
+    facts = {
+        "cut": cut,
+        "equal_after_cut": len(equal_after_cut),
+        "identity": model.identity(),
+        "subsets": _subset_accuracies(groups["items"]),
+    }
+    return _ModelScores(estimates, Count(sum(v is not None for v in verdicts), len(verdicts)), facts, warnings)
 
 
-def _judged(
-    model: RewardModel,
-    rows: Sequence[Mapping[str, Any]],
-    texts: Sequence[str],
-    cache: RowCache | None,
-    progress: Callable[[int], None],
-) -> list[tuple[float, int]]:
-    """Reward and tokens of each conversation."""
-    named = [model.identity(), model.options.max_length]
-    keys = [digest(["reward", 1, *named, r["prompt"], t]) for r, t in zip(rows, texts, strict=True)]
-    found: dict[str, Any] = cache.get(keys) if cache else {}
-    missing = [i for i, key in enumerate(keys) if key not in found]
+def _equal_answers(pairs: Sequence[Row]) -> set[int]:
+    """Places of pairs that hold the same answer twice."""
+    return {i for i, pair in enumerate(pairs) if pair["chosen"] == pair["rejected"]}
+
+
+def rewards_of_answers(
+    model: RewardModel, pairs: Sequence[Row], cache: RowCache | None, progress: Callable[[int], None]
+) -> list[RewardedConversation]:
+    """Rewards of the chosen and the rejected answer of each pair, in turn.
+
+    Args:
+        model: loaded only if the cache lacks a reward.
+        pairs: with ``prompt``, ``chosen`` and ``rejected``.
+        cache: keeps rewards batch by batch.
+        progress: called with the number of answers that have a reward.
+    """
+    rows = [pair for pair in pairs for _ in range(2)]
+    texts = [pair[side] for pair in pairs for side in ("chosen", "rejected")]
+    identity = [model.identity(), model.options.max_length]
+    keys = [digest(["reward", 1, *identity, row["prompt"], text]) for row, text in zip(rows, texts, strict=True)]
+    rewards: dict[str, Any] = cache.get(keys) if cache else {}
+    missing = [i for i, key in enumerate(keys) if key not in rewards]
     for start in range(0, len(missing), CHUNK):
         part = missing[start : start + CHUNK]
-        asked = [dict(rows[i]) for i in part], [texts[i] for i in part]
-        values = zip(model.score(*asked), model.lengths(*asked), strict=True)
+        part_rows, part_texts = [dict(rows[i]) for i in part], [texts[i] for i in part]
+        values = zip(model.score(part_rows, part_texts), model.lengths(part_rows, part_texts), strict=True)
         fresh = {keys[i]: value for i, value in zip(part, values, strict=True)}
-        found.update(fresh)
+        rewards.update(fresh)
         if cache:
             cache.put(fresh.items())
         progress(len(keys) - len(missing) + start + len(part))
-    return [(found[key][0], found[key][1]) for key in keys]
+    return [RewardedConversation(rewards[key][0], rewards[key][1]) for key in keys]
 
 
-def _same(model: RewardModel, pairs: Sequence[dict[str, Any]], places: set[int]) -> set[int]:
+def _equal_after_cut(model: RewardModel, pairs: Sequence[Row], places: set[int]) -> set[int]:
     """Those places whose pairs are one text twice as the model sees them, cut. The checkpoint is not loaded."""
     if not places:
         return set()
@@ -121,49 +175,48 @@ def _same(model: RewardModel, pairs: Sequence[dict[str, Any]], places: set[int])
 
     name, _, revision = model.options.model.partition("@")
     tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or None)
-    most = model.options.max_length
 
-    def seen(pair: dict[str, Any], side: str) -> list[int]:
-        return conversation_ids(tokenizer, pair, pair[side])[:most]
+    def cut_ids(pair: Row, side: str) -> list[int]:
+        return conversation_ids(tokenizer, pair, pair[side])[: model.options.max_length]
 
-    return {i for i in places if seen(pairs[i], "chosen") == seen(pairs[i], "rejected")}
+    return {i for i in places if cut_ids(pairs[i], "chosen") == cut_ids(pairs[i], "rejected")}
 
 
-def _subsets(items: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
-    """Accuracy of each subset in percent, with its interval and counts."""
-    found = {}
+def _subset_accuracies(items: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+    """Accuracy of each subset in percent, with its interval and counts, as JSON."""
+    accuracies = {}
     for name in dict.fromkeys(items["subject"]):
-        values = [v for v, s in zip(items["accuracy"], items["subject"], strict=True) if s == name]
+        values = [v for v, subset in zip(items["accuracy"], items["subject"], strict=True) if subset == name]
         value, samples = replicates("percent", {"id": values, "y": values}, "y")
-        known = interval(value, samples, len(values))
-        numbers = {"value": known.value, "low": known.low, "high": known.high}
-        found[name] = {k: v if np.isfinite(v) else None for k, v in numbers.items()} | {
+        bounds = interval(value, samples, len(values))
+        numbers = {"value": bounds.value, "low": bounds.low, "high": bounds.high}
+        accuracies[name] = {k: v if np.isfinite(v) else None for k, v in numbers.items()} | {
             "n_valid": sum(v is not None for v in values),
             "n_total": len(values),
         }
-    return found
+    return accuracies
 
 
-def table(report: Mapping[str, Any]) -> Any:
-    """Rich table of the subsets: a row each, a column a model."""
-    from rich.table import Table
-
-    shown = Table(title="accuracy by subset, %", caption="95% intervals over the subset's pairs")
-    shown.add_column("subset")
-    shown.add_column("n valid / total", justify="right")
-    for row in report["scores"]:
-        shown.add_column(row["model"], justify="right")
-    for name in report["scores"][0]["subsets"]:
-        cells = [row["subsets"][name] for row in report["scores"]]
-        valid = sorted({c["n_valid"] for c in cells})  # a tokenizer may leave no room where another does
+def subset_table(report: Mapping[str, Any]) -> Table:
+    """Table of the subsets of a report: a row each, a column a model."""
+    scores = report["scores"]
+    rows = []
+    for name in scores[0]["subsets"]:
+        cells = [score["subsets"][name] for score in scores]
+        valid = sorted({cell["n_valid"] for cell in cells})  # a tokenizer may leave no room where another does
         count = "-".join(str(v) for v in dict.fromkeys((valid[0], valid[-1])))
-        shown.add_row(name, f"{count} / {cells[0]['n_total']}", *map(_told, cells))
-    return shown
+        rows.append([name, f"{count} / {cells[0]['n_total']}", *map(_cell, cells)])
+    return rich_table(
+        "accuracy by subset, %",
+        ["subset", "n valid / total", *(score["model"] for score in scores)],
+        rows,
+        caption="95% intervals over the subset's pairs",
+    )
 
 
-def _told(cell: Mapping[str, Any]) -> str:
+def _cell(accuracy: Mapping[str, Any]) -> str:
     """Of one valid pair there is a share and no interval."""
-    if cell["value"] is None:
+    if accuracy["value"] is None:
         return "n/a"
-    interval = "" if cell["low"] is None else f" [{cell['low']:.1f}, {cell['high']:.1f}]"
-    return f"{cell['value']:.1f}{interval}"
+    interval = "" if accuracy["low"] is None else f" [{accuracy['low']:.1f}, {accuracy['high']:.1f}]"
+    return f"{accuracy['value']:.1f}{interval}"

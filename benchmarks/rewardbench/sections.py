@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 MATH, MATH_PAIRS = "math-prm", 447
+
 SECTIONS: dict[str, dict[str, int]] = {
     "Chat": {
         "alpacaeval-easy": 100,
@@ -35,22 +36,33 @@ SECTIONS: dict[str, dict[str, int]] = {
     },
     "Reasoning": {MATH: 984} | {f"hep-{language}": 164 for language in ("cpp", "go", "java", "js", "python", "rust")},
 }
+"""Weight of each subset, by section."""
+
 WEIGHTS = {subset: weight for section in SECTIONS.values() for subset, weight in section.items()}
-SECTION = {subset: name for name, section in SECTIONS.items() for subset in section}
+
+SECTION_OF = {subset: name for name, section in SECTIONS.items() for subset in section}
+
 SIZES = WEIGHTS | {MATH: MATH_PAIRS}
-SIZE = sum(SIZES.values())
+"""Pairs of each subset in the official set."""
+
+OFFICIAL_SIZE = sum(SIZES.values())
 
 
-def official(subsets: Mapping[str, int]) -> bool:
-    """Whether the official score can be told of pairs counted by subset: all 23 are there, and no other."""
+def is_official(subsets: Mapping[str, int]) -> bool:
+    """Whether pairs counted by subset have an official score: all 23 subsets are there, and no other."""
     return set(subsets) == set(SIZES)
 
 
-def label(subsets: Mapping[str, int], limit: int = 0) -> str:
-    """What a set is, beside the official one."""
+def set_label(subsets: Mapping[str, int], limit: int = 0) -> str:
+    """What a set is, beside the official one.
+
+    Args:
+        subsets: pairs by subset.
+        limit: how many of them are drawn (0: all).
+    """
     count = sum(subsets.values())
-    asked = min(limit or count, count)
-    drawn = ", drawn by subset" if asked < count else ""
+    used = min(limit or count, count)
+    drawn = ", drawn by subset" if used < count else ""
     if not set(subsets) <= set(SIZES):
-        return f"own set, {asked:,} of {count:,}{drawn}" if drawn else f"own set, {count:,} pairs"
-    return "official set" if asked == SIZE else f"{asked:,} of {SIZE:,}{drawn}"
+        return f"own set, {used:,} of {count:,}{drawn}" if drawn else f"own set, {count:,} pairs"
+    return "official set" if used == OFFICIAL_SIZE else f"{used:,} of {OFFICIAL_SIZE:,}{drawn}"

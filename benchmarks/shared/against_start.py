@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmarks.shared.asking import ChatOptions, answers, greedy
-from benchmarks.shared.mini_set import mini, mini_hash
+from benchmarks.shared.asking import ChatOptions, greedy_requests, sample_answers
+from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
 from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 from harness.store.json_files import digest
 from sail.types import Request
 
+if TYPE_CHECKING:
+    from harness.answer.policy import Policy
 
-class Pairwise(Benchmark):
-    """Win rate against a baseline that is the start policy's own greedy answer. Equal answers are a draw."""
+
+class PairwiseAgainstStart(Benchmark):
+    """Win rate against a baseline that is the start policy's own greedy answer. Equal answers are a draw.
+
+    ``file``: name of the mini set's file. ``prompt_key``: the key of its rows that holds the prompt.
+    """
 
     judged_by = "local"
     needs = TEXTS_ALONE
@@ -25,47 +31,44 @@ class Pairwise(Benchmark):
 
     def protocol(self) -> dict[str, Any]:
         """Adds the prompt set, the decoding and the baseline."""
-        sets = mini_hash(self.name, self.file)
-        return {**super().protocol(), "set": sets, "decoding": "greedy", "baseline": "start policy, greedy"}
-
-    def _prompts(self) -> list[Row]:
-        return mini(self.name, self.file, self.options.limit)
+        set_hash = mini_set_hash(self.name, self.file)
+        return {**super().protocol(), "set": set_hash, "decoding": "greedy", "baseline": "start policy, greedy"}
 
     def prompt_texts(self) -> list[str]:
         """The prompts."""
-        return [p[self.prompt_key] for p in self._prompts()]
+        return [row[self.prompt_key] for row in read_mini_set(self.name, self.file, self.options.limit)]
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer a prompt, compared in both orders unless it is the baseline itself."""
-        answers = len(self._prompts())
+        answers = len(self.prompt_texts())
         return EvalCost(answers * self.options.max_new_tokens, 2 * answers * trained)
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One greedy answer a prompt."""
-        return self._asked(context.policy)
+        return self._requests_to(context.policy)
 
-    def _asked(self, policy: Any) -> list[Request]:
-        turns = [[{"role": "user", "content": p[self.prompt_key]}] for p in self._prompts()]
-        return greedy(policy, turns, self.options.max_new_tokens)
+    def _requests_to(self, policy: Policy) -> list[Request]:
+        conversations = [[{"role": "user", "content": prompt}] for prompt in self.prompt_texts()]
+        return greedy_requests(policy, conversations, self.options.max_new_tokens)
 
     def answer(self, context: EvalContext) -> list[Row]:
         """The policy's answers, with the baseline's beside them."""
-        ours = answers(context, self.requests(context))
-        theirs = answers(context, self._asked(context.start), context.start)
+        answers = sample_answers(context, self.requests(context))
+        baselines = sample_answers(context, self._requests_to(context.start), context.start)
         return [
-            {"id": digest(p[self.prompt_key]), "prompt": p[self.prompt_key], "answer": a, "baseline": b}
-            for p, a, b in zip(self._prompts(), ours, theirs, strict=True)
+            {"id": digest(prompt), "prompt": prompt, "answer": answer, "baseline": baseline}
+            for prompt, answer, baseline in zip(self.prompt_texts(), answers, baselines, strict=True)
         ]
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
         """Both orders; identical answers are not sent to the judge."""
-        asked = [i for i, r in enumerate(rows) if r["answer"]["text"] != r["baseline"]["text"]]
-        verdicts = context.judge.compare([_triple(rows[i]) for i in asked])
-        found = dict(zip(asked, verdicts, strict=True))
-        return [{**row, "verdict": found.get(i)} for i, row in enumerate(rows)]
+        different = [i for i, r in enumerate(rows) if r["answer"]["text"] != r["baseline"]["text"]]
+        verdicts = context.judge.compare([_comparison(rows[i]) for i in different])
+        by_place = dict(zip(different, verdicts, strict=True))
+        return [{**row, "verdict": by_place.get(i)} for i, row in enumerate(rows)]
 
     def columns(self, rows: list[Row]) -> Columns:
-        """Columns that both pairwise benchmarks have. Lengths in characters."""
+        """Columns that all pairwise benchmarks have. Lengths in characters."""
         return {
             "id": [r["id"] for r in rows],
             "preference": [round(r["verdict"]["first"], 6) if r["verdict"] else 0.5 for r in rows],
@@ -86,5 +89,5 @@ class Pairwise(Benchmark):
         ]
 
 
-def _triple(row: Row) -> tuple[str, str, str]:
+def _comparison(row: Row) -> tuple[str, str, str]:
     return row["prompt"], row["answer"]["text"], row["baseline"]["text"]

@@ -1,21 +1,19 @@
-"""Asking a policy for chat answers, and filling a prompt."""
+"""Asking a policy for chat answers, and filling a prompt template."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from harness.answer.chat import Messages, messages_of
 from harness.benchmark import BenchmarkOptions, EvalContext, Row
 from sail.types import Request
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
-
-
-Messages = list[dict[str, str]]
 
 
 class ChatOptions(BenchmarkOptions):
@@ -25,13 +23,37 @@ class ChatOptions(BenchmarkOptions):
     limit: int = Field(default=0, ge=0)
 
 
-def greedy(policy: Policy, conversations: Sequence[Messages], max_new_tokens: int) -> list[Request]:
-    """Requests for greedy answers to conversations, by the policy's chat template."""
-    return [Request(policy.render(turns), max_new_tokens, 0.0) for turns in conversations]
+def greedy_requests(policy: Policy, conversations: Sequence[Messages], max_new_tokens: int) -> list[Request]:
+    """Requests for greedy answers.
+
+    Args:
+        policy: its chat template writes the conversations.
+        conversations: each ends with a turn of the user.
+        max_new_tokens: longest answer.
+    """
+    return [Request(policy.render(messages), max_new_tokens, 0.0) for messages in conversations]
 
 
-def answers(context: EvalContext, requests: Sequence[Request], policy: Any = None) -> list[Row]:
-    """Answers to requests: ``text``, ``tokens`` and ``truncated``."""
+def task_requests(policy: Policy, prompts: Sequence[Row], max_new_tokens: int) -> list[Request]:
+    """Requests for one answer at temperature 1 to each of the recipe's evaluation prompts. The noise is keyed by the
+    prompt alone, so that all policies and benchmarks sample with the same.
+
+    Args:
+        policy: its chat template writes the prompts.
+        prompts: rows with ``id`` and ``prompt`` or ``messages``.
+        max_new_tokens: longest answer.
+    """
+    return [Request(policy.render(messages_of(p)), max_new_tokens, 1.0, ("preference", p["id"])) for p in prompts]
+
+
+def sample_answers(context: EvalContext, requests: Sequence[Request], policy: Policy | None = None) -> list[Row]:
+    """Answers to requests as rows of a file: ``text``, ``tokens`` (their number) and ``truncated``.
+
+    Args:
+        context: its progress counts the answers.
+        requests: one for each answer.
+        policy: who answers, if it is not the policy under test.
+    """
     policy = policy or context.policy
     context.expect(len(requests))
     with policy.meter.phase("eval"):
@@ -39,6 +61,21 @@ def answers(context: EvalContext, requests: Sequence[Request], policy: Any = Non
     return [{"text": policy.text(c), "tokens": len(c.ids), "truncated": not c.stopped} for c in completions]
 
 
-def filled(template: str, values: dict[str, str]) -> str:
-    """The template with ``{name}`` replaced, in one pass: braces elsewhere, and in the values, stay."""
-    return re.sub("|".join(re.escape("{" + k + "}") for k in values), lambda m: values[m.group()[1:-1]], template)
+def second_turn(question: Sequence[str], answer: str) -> Messages:
+    """The dialogue that asks the second of a question's two turns.
+
+    Args:
+        question: both turns of it.
+        answer: to the first.
+    """
+    return [
+        {"role": "user", "content": question[0]},
+        {"role": "assistant", "content": answer},
+        {"role": "user", "content": question[1]},
+    ]
+
+
+def fill_template(template: str, values: dict[str, str]) -> str:
+    """The template with each ``{name}`` replaced in one pass: braces elsewhere, and inside the values, stay."""
+    names = "|".join(re.escape("{" + name + "}") for name in values)
+    return re.sub(names, lambda match: values[match.group()[1:-1]], template)

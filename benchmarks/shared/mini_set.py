@@ -1,4 +1,4 @@
-"""What the benchmarks share: reading a mini set, asking a policy for greedy chat answers, filling a prompt."""
+"""Mini sets: our own small question files, shipped with the package."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import hashlib
 import json
 from importlib.resources import files
 
-from pydantic import Field
-
-from harness.benchmark import BenchmarkOptions, Row
+from harness.benchmark import Row
 
 
-class ChoiceOptions(BenchmarkOptions):
-    """``limit``: first items only (0: all)."""
+def read_mini_set(package: str, name: str, limit: int = 0) -> list[Row]:
+    """Rows of ``benchmarks/<package>/mini/<name>.jsonl``.
 
-    limit: int = Field(default=0, ge=0)
-
-
-def mini(package: str, name: str, limit: int = 0) -> list[Row]:
-    """Rows of a mini set (``benchmarks/<package>/mini/<name>.jsonl``)."""
-    text = _text(package, name)
-    rows = [json.loads(line) for line in text.split("\n") if line]
+    Args:
+        package: folder of the benchmark.
+        name: file name without its ending.
+        limit: first rows only (0: all).
+    """
+    rows = [json.loads(line) for line in _text(package, name).split("\n") if line]
     return rows[:limit] if limit else rows
 
 
-def mini_hash(package: str, *names: str) -> str:
-    """sha256 (16 hex digits) of the mini set's files, part of a protocol."""
+def mini_set_hash(package: str, *names: str) -> str:
+    """sha256 (16 hex digits) of a mini set's files, part of a protocol."""
     return hashlib.sha256("".join(_text(package, name) for name in names).encode()).hexdigest()[:16]
 
 

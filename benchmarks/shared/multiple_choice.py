@@ -1,45 +1,67 @@
-"""Multiple choice by log-likelihood: the options' tokens are encoded together with their context, then split off."""
+"""Multiple choice by log-likelihood: an option's tokens are encoded together with its context, then split off."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from harness.benchmark import EvalContext
+from pydantic import Field
 
-Encoded = tuple[list[int], list[int]]
+from harness.benchmark import BenchmarkOptions, EvalContext
 
 
-def encode(tokenizer: Any, context: str, option: str) -> Encoded:
-    """(context ids, continuation ids) as lm-eval splits them: trailing spaces of the context join the option."""
+class ChoiceOptions(BenchmarkOptions):
+    """``limit``: first items only (0: all)."""
+
+    limit: int = Field(default=0, ge=0)
+
+
+class ChoiceQuestion(NamedTuple):
+    """The text before an option, and the texts of all options, which begin with a space."""
+
+    prompt: str
+    options: Sequence[str]
+
+
+class EncodedOption(NamedTuple):
+    """Token ids of the context, and of the option that continues it."""
+
+    context: list[int]
+    continuation: list[int]
+
+
+def encode_option(tokenizer: Any, context: str, option: str) -> EncodedOption:
+    """Token ids split as lm-eval splits them: trailing spaces of the context belong to the option.
+
+    Args:
+        tokenizer: the policy's; no special tokens are added.
+        context: the text before the option.
+        option: the text that continues it.
+    """
     spaces = len(context) - len(context.rstrip())
     if spaces:
         option, context = context[-spaces:] + option, context[:-spaces]
-    head: list[int] = tokenizer.encode(context, add_special_tokens=False)
-    whole: list[int] = tokenizer.encode(context + option, add_special_tokens=False)
-    return head, whole[len(head) :]
+    context_ids: list[int] = tokenizer.encode(context, add_special_tokens=False)
+    all_ids: list[int] = tokenizer.encode(context + option, add_special_tokens=False)
+    return EncodedOption(context_ids, all_ids[len(context_ids) :])
 
 
-def option_logps(context: EvalContext, items: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:
-    """Summed log-likelihood (nats) of each option of each item.
+def option_logps(context: EvalContext, questions: Sequence[ChoiceQuestion]) -> list[list[float]]:
+    """Summed log-likelihood (nats) of each option of each question.
 
-    Where all options of all items are single tokens, one forward an item serves all its options.
+    Where the options of all questions are the same single tokens, one forward serves all options of a question.
     """
     policy = context.policy
-    encoded = [[encode(policy.tokenizer, text, option) for option in options] for text, options in items]
-    heads = [pairs[0][0] for pairs in encoded]
-    single = all(len(tail) == 1 for pairs in encoded for _, tail in pairs)
-    tails = {tuple(tail[0] for _, tail in pairs) for pairs in encoded} if single else set()
+    encoded = [[encode_option(policy.tokenizer, q.prompt, option) for option in q.options] for q in questions]
+    single = all(len(option.continuation) == 1 for options in encoded for option in options)
+    token_sets = {tuple(option.continuation[0] for option in options) for options in encoded} if single else set()
     with policy.meter.phase("eval"):
-        if len(tails) == 1:
-            return policy.next_token_logps(heads, next(iter(tails)), context.scoring_batch_size)
-        rows = [pair for pairs in encoded for pair in pairs]
-        values = [sum(v) for v in policy.token_logps(rows, context.scoring_batch_size)]
-    out, start = [], 0
-    for pairs in encoded:
-        out.append(values[start : start + len(pairs)])
-        start += len(pairs)
-    return out
+        if len(token_sets) == 1:
+            contexts = [options[0].context for options in encoded]
+            return policy.next_token_logps(contexts, next(iter(token_sets)), context.scoring_batch_size)
+        flat = [option for options in encoded for option in options]
+        values = iter([sum(logps) for logps in policy.token_logps(flat, context.scoring_batch_size)])
+    return [[next(values) for _ in options] for options in encoded]
 
 
 def argmax(values: Sequence[float]) -> int:

@@ -9,54 +9,64 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.shared.published import SOURCES, fetch
+from benchmarks.shared.download import UnavailableError, download
+from benchmarks.shared.published import PUBLISHED
 from harness.errors import UserError
 from harness.store.settings import settings
 
 
-def locate(benchmark: str, folder: str, *names: str) -> Path:
-    """A file of ``folder`` under the data folder: the first of ``names`` that is there, else the one of them that
-    :mod:`benchmarks.shared.published` can fetch.
+def official_file(benchmark: str, folder: str, *names: str) -> Path:
+    """A file of the data folder, else one that is downloaded.
+
+    Args:
+        benchmark: who needs it, for the error.
+        folder: under the data folder.
+        names: in order of preference; the first that the data folder has is taken, else the first that is known to
+            :data:`benchmarks.shared.published.PUBLISHED`.
 
     Raises:
-        UserError: it is not there and cannot be fetched, or what was fetched has another sha256.
+        UserError: it is not there and cannot be downloaded, or the downloaded bytes have another sha256.
     """
-    found = optional(folder, *names)
-    if found is not None:
-        return found
-    known = next((SOURCES[key] for name in names if (key := f"{folder}/{name}") in SOURCES), None)
-    got = fetch(known) if known else "no place to fetch it from is known"
-    if isinstance(got, Path):
-        return got
-    place = Path(settings().data_dir or "") / folder / names[0]
-    raise UserError(f"The benchmark {benchmark} needs {place}, which is not there, and {got}: name it with --data-dir")
+    path = local_file(folder, *names)
+    if path is not None:
+        return path
+    published = next((PUBLISHED[key] for name in names if (key := f"{folder}/{name}") in PUBLISHED), None)
+    try:
+        if published is None:
+            raise UnavailableError("no place to fetch it from is known")
+        return download(published)
+    except UnavailableError as reason:
+        place = Path(settings().data_dir or "") / folder / names[0]
+        raise UserError(
+            f"The benchmark {benchmark} needs {place}, which is not there, and {reason}: name it with --data-dir"
+        ) from None
 
 
-def optional(folder: str, *names: str) -> Path | None:
-    """A file under the data folder, or None; nothing is fetched."""
+def local_file(folder: str, *names: str) -> Path | None:
+    """The first of these files that the data folder has; None if it has none. Nothing is downloaded."""
     root = settings().data_dir
     if not root:
         return None
-    return next((p for p in (Path(root) / folder / name for name in names) if p.is_file()), None)
+    return next((path for path in (Path(root) / folder / name for name in names) if path.is_file()), None)
 
 
-def packaged(package: str, path: str) -> Path | None:
-    """A data file of an installed package, which is not imported; None where there is none."""
+def packaged_file(package: str, path: str) -> Path | None:
+    """A data file of an installed package, which is not imported; None if there is none."""
     spec = find_spec(package)
-    found = [p for root in (spec and spec.submodule_search_locations) or [] if (p := Path(root) / path).is_file()]
-    return found[0] if found else None
+    roots = (spec and spec.submodule_search_locations) or []
+    return next((file for root in roots if (file := Path(root) / path).is_file()), None)
 
 
-def folder(*parts: str) -> Path | None:
-    """A folder under the data folder, or None."""
+def local_folder(*parts: str) -> Path | None:
+    """A folder under the data folder; None if there is none."""
     root = settings().data_dir
-    found = Path(root).joinpath(*parts) if root else None
-    return found if found is not None and found.is_dir() else None
+    folder = Path(root).joinpath(*parts) if root else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
-def sha256(*paths: Path) -> str:
-    """Hash (16 hex digits) of files' bytes, in order."""
-    found = hashlib.sha256()
+def files_hash(*paths: Path) -> str:
+    """sha256 (16 hex digits) of the files' bytes, in order."""
+    sha256 = hashlib.sha256()
     for path in paths:
-        found.update(path.read_bytes())
-    return found.hexdigest()[:16]
+        sha256.update(path.read_bytes())
+    return sha256.hexdigest()[:16]

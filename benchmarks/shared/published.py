@@ -1,4 +1,4 @@
-"""Where official files live: repository, commit, path and, where it is known, the sha256 of the bytes.
+"""Where official files were published: repository, commit, path and, where it is known, the sha256 of the bytes.
 
 A revision is a commit, never a branch. A hash stands here only if it was computed on the file, or quoted beside that
 very commit by a project that checks it. Without one the commit alone pins the bytes, and protocols hold their hash.
@@ -6,114 +6,7 @@ very commit by a project that checks it. Without one the commit alone pins the b
 
 from __future__ import annotations
 
-import os
-import urllib.request
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Literal
-
-from harness.errors import UserError
-from harness.store.json_files import file_digest
-from harness.store.settings import settings
-
-TIMEOUT = 30.0
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file at a commit. ``home``: a ``dataset`` or ``space`` of the Hub, or a repository on ``github``."""
-
-    home: Literal["dataset", "space", "github"]
-    repository: str
-    path: str
-    revision: str
-    sha256: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.path} of {self.repository}@{self.revision[:12]}"
-
-
-class _AbsentError(Exception):
-    """Why a file could not be fetched."""
-
-
-def fetch(source: Source) -> Path | str:
-    """The file in the local cache, downloaded if it is not there yet; or the reason why it cannot be had.
-
-    Raises:
-        UserError: its bytes are not those that ``sha256`` names.
-    """
-    try:
-        path = _github(source) if source.home == "github" else _hub(source)
-    except _AbsentError as reason:
-        return str(reason)
-    found = _digest(path, path.stat().st_mtime_ns)
-    if source.sha256 and found != source.sha256:
-        for place in (path.resolve(), path):  # the Hub's cache links to a blob: the next call would find it again
-            place.unlink(missing_ok=True)
-        raise UserError(
-            f"The file {source} has sha256 {found}, but {source.sha256} is expected: "
-            "try again, or put it into the folder that --data-dir names"
-        )
-    return path
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, stamp: int) -> str:
-    return file_digest(path)
-
-
-def _hub(source: Source) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-
-    try:
-        return Path(
-            hf_hub_download(
-                source.repository,
-                source.path,
-                repo_type=source.home,
-                revision=source.revision,
-                local_files_only=settings().offline,
-            )
-        )
-    except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise _AbsentError(_reason(error)) from None
-
-
-def _github(source: Source) -> Path:
-    from huggingface_hub.constants import HF_HOME
-
-    folder = Path(HF_HOME) / "github" / source.repository.replace("/", "--") / source.revision
-    path = folder / source.path
-    if path.is_file():
-        return path
-    if settings().offline:
-        raise _AbsentError(_reason(None))
-    root = (settings().github or "https://raw.githubusercontent.com").rstrip("/")
-    address = f"{root}/{source.repository}/{source.revision}/{source.path}"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
-            content = answer.read()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except (OSError, ValueError) as error:
-        raise _AbsentError(_reason(error)) from None
-    return path
-
-
-def _reason(error: Exception | None) -> str:
-    if settings().offline:
-        return "the Hub is switched off and the file is not in its cache"
-    for fault in (error, error and error.__cause__):
-        status = getattr(fault, "code", None) or getattr(getattr(fault, "response", None), "status_code", None)
-        if status:
-            return f"the download failed (status {status})"
-    return f"the download failed ({type(error).__name__})"
-
+from benchmarks.shared.download import PublishedFile
 
 _ALPACA = "2edc6fad8be6b14ea7230aabfd08188da6b8b814"
 
@@ -122,20 +15,19 @@ _FASTCHAT = "0e6d3e4beaab66f4d3f93db72541a4abab8af28d"
 _ARENA = "196f6b826783b3da7310e361a805fa36f0be83f3"
 
 
-def _alpaca(name: str, sha256: str) -> Source:
-    return Source("dataset", "tatsu-lab/alpaca_eval", name, _ALPACA, sha256)
+def _alpaca(name: str, sha256: str) -> PublishedFile:
+    return PublishedFile("dataset", "tatsu-lab/alpaca_eval", name, _ALPACA, sha256)
 
 
-def _fastchat(path: str, sha256: str) -> Source:
-    return Source("github", "lm-sys/FastChat", f"fastchat/llm_judge/data/{path}", _FASTCHAT, sha256)
+def _fastchat(path: str, sha256: str) -> PublishedFile:
+    return PublishedFile("github", "lm-sys/FastChat", f"fastchat/llm_judge/data/{path}", _FASTCHAT, sha256)
 
 
-def _arena(path: str, sha256: str = "", revision: str = _ARENA) -> Source:
-    return Source("github", "lmarena/arena-hard-auto", path, revision, sha256)
+def _arena(path: str, sha256: str = "", revision: str = _ARENA) -> PublishedFile:
+    return PublishedFile("github", "lmarena/arena-hard-auto", path, revision, sha256)
 
 
-# by the file's place in the data folder
-SOURCES = {
+PUBLISHED = {
     "alpaca_eval/alpaca_eval_gpt4_baseline.json": _alpaca(
         "alpaca_eval_gpt4_baseline.json", "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4"
     ),
@@ -145,7 +37,7 @@ SOURCES = {
     "alpaca_eval/df_gamed.csv": _alpaca(
         "df_gamed.csv", "97aeec3f1c7de6dee6fd31fe66f1702623f4614c3efe1c6fc5f4927cd5fd674d"
     ),
-    "alpaca_eval/alpaca_eval_clf.txt": Source(
+    "alpaca_eval/alpaca_eval_clf.txt": PublishedFile(
         "github",
         "tatsu-lab/alpaca_eval",
         "src/alpaca_eval/evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt",
@@ -184,3 +76,4 @@ SOURCES = {
     "arena_hard/arena-hard-v2.0.yaml": _arena("config/arena-hard-v2.0.yaml"),
     "arena_hard/judge_utils.py": _arena("utils/judge_utils.py"),
 }
+"""Published files by their place in the data folder."""

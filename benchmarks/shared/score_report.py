@@ -4,26 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UserError, unknown
+from harness.errors import unknown
+from harness.report.rich_table import rich_table
 from harness.score.bootstrap import Interval, draws, interval
+from harness.score.columns import Array
 from harness.score.verdicts import differences_from
-from harness.store import user_files as files
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class Estimate(NamedTuple):
+    """An estimate of one model, shape (1,), and its bootstrap replicates, shape (R,)."""
+
+    value: Array
+    samples: Array
+
+    @classmethod
+    def missing(cls, resamples: int) -> Estimate:
+        """Where there is no score: NaN throughout."""
+        return cls(np.array([np.nan]), np.full(resamples, np.nan))
 
 
 @dataclass
-class Metric:
-    """One metric of all models: ``values`` (M,) and ``samples`` (M, R), replicates of one joint draw of
-    ``prompts`` prompts, of which ``valued`` (M,) have a value for the model (None: all); its interval is over these.
+class ScoredMetric:
+    """One metric of all M models.
 
-    A ``detail`` stands in the JSON only, and is not compared.
+    Attributes:
+        name: as in the JSON and the heading of a column.
+        unit: second line of that heading.
+        values: shape (M,); NaN where a model has no score.
+        samples: replicates of one joint draw of prompts for all models, shape (M, R).
+        prompts: how many are resampled.
+        detail: in the JSON only, and not compared.
+        valued: how many prompts have a value, for each model; None if all have. Intervals count these.
     """
 
     name: str
@@ -32,11 +51,27 @@ class Metric:
     samples: Array
     prompts: int
     detail: bool = False
-    valued: Any = None
+    valued: Sequence[int] | NDArray[np.int64] | None = None
 
-    def interval(self, i: int) -> Interval:
-        """Value and interval of a model."""
-        return interval(float(self.values[i]), self.samples[i], self.counts[i])
+    @classmethod
+    def stacked(
+        cls, name: str, unit: str, estimates: Sequence[Estimate], prompts: int, valued: Sequence[int] | None = None
+    ) -> ScoredMetric:
+        """The metric from one estimate a model.
+
+        Args:
+            name: of the metric.
+            unit: of the metric.
+            estimates: in the order of the models, from one joint draw.
+            prompts: how many are resampled.
+            valued: how many of them have a value, for each model.
+        """
+        values = np.array([estimate.value[0] for estimate in estimates])
+        return cls(name, unit, values, np.stack([e.samples for e in estimates]), prompts, valued=valued)
+
+    def interval(self, model: int) -> Interval:
+        """Value and interval of a model, by its place."""
+        return interval(float(self.values[model]), self.samples[model], self.counts[model])
 
     @property
     def counts(self) -> list[int]:
@@ -44,117 +79,131 @@ class Metric:
         return [self.prompts] * len(self.values) if self.valued is None else [int(n) for n in self.valued]
 
 
+class Count(NamedTuple):
+    """Valid judgments (or pairs) of those that there should be."""
+
+    valid: int
+    total: int
+
+
 @dataclass
-class Scored:
-    """Scores of models on one benchmark under one protocol and judge."""
+class ScoreReport:
+    """Scores of models on one benchmark under one protocol and judge.
+
+    Attributes:
+        benchmark: title of the table.
+        judge: its name.
+        protocol: what else can change the scores, as JSON.
+        models: names; all other lists are in their order.
+        counts: judgments of each model.
+        metrics: the first one sorts the table.
+        facts: further JSON values by model.
+        warnings: sentences on what is not as it should be.
+    """
 
     benchmark: str
     judge: str
     protocol: dict[str, Any]
     models: list[str]
-    counts: list[tuple[int, int]]
-    metrics: list[Metric]
+    counts: list[Count]
+    metrics: list[ScoredMetric]
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def as_json(self, reference: str | None = None) -> dict[str, Any]:
-        """Everything as one JSON object.
+        """Everything as one JSON object, with the differences of all other models from ``reference`` if it is named.
 
         Raises:
             UserError: ``reference`` is none of the models.
         """
         if reference is not None and reference not in self.models:
             raise unknown("model", reference, self.models)
-        rows = []
-        for i, model in enumerate(self.models):
-            valid, total = self.counts[i]
-            row: dict[str, Any] = {"model": model, "n_valid": valid, "n_total": total, "metrics": {}}
-            for metric in self.metrics:
-                found = metric.interval(i)
-                row["metrics"][metric.name] = {
-                    "value": _plain(found.value),
-                    "low": _plain(found.low),
-                    "high": _plain(found.high),
-                    "unit": metric.unit,
-                    "detail": metric.detail,
-                }
-            facts = self.facts.get(model, {})
-            rows.append(row | {k: _plain(v) if isinstance(v, float) else v for k, v in facts.items()})
-        out = {"benchmark": self.benchmark, "judge": self.judge, "protocol": self.protocol, "scores": rows}
+        report = {
+            "benchmark": self.benchmark,
+            "judge": self.judge,
+            "protocol": self.protocol,
+            "scores": [self._score(place) for place in range(len(self.models))],
+        }
         if reference is not None:
-            out["reference"] = reference
-            out["differences"] = [
-                {
-                    "metric": metric.name,
-                    "model": d.model,
-                    "value": _plain(d.interval.value),
-                    "low": _plain(d.interval.low),
-                    "high": _plain(d.interval.high),
-                    "minimum_detectable": _plain(d.interval.mdd),
-                    "p": _plain(d.p),
-                    "p_holm": _plain(d.p_holm),
-                    "verdict": d.verdict,
-                }
-                for metric in self.metrics
-                if not metric.detail
-                for d in differences_from(self.models, metric.values, metric.samples, reference, metric.counts)
-            ]
-        return out | {"warnings": self.warnings}
+            report |= {"reference": reference, "differences": self._differences(reference)}
+        return report | {"warnings": self.warnings}
+
+    def _score(self, place: int) -> dict[str, Any]:
+        """A model's counts, metrics and facts."""
+        model, count = self.models[place], self.counts[place]
+        metrics = {m.name: _bounds(m.interval(place)) | {"unit": m.unit, "detail": m.detail} for m in self.metrics}
+        facts = {k: _json_number(v) if isinstance(v, float) else v for k, v in self.facts.get(model, {}).items()}
+        return {"model": model, "n_valid": count.valid, "n_total": count.total, "metrics": metrics} | facts
+
+    def _differences(self, reference: str) -> list[dict[str, Any]]:
+        """Every other model minus the reference, metric by metric."""
+        return [
+            {
+                "metric": metric.name,
+                "model": d.model,
+                **_bounds(d.interval),
+                "minimum_detectable": _json_number(d.interval.mdd),
+                "p": _json_number(d.p),
+                "p_holm": _json_number(d.p_holm),
+                "verdict": d.verdict,
+            }
+            for metric in self.metrics
+            if not metric.detail
+            for d in differences_from(self.models, metric.values, metric.samples, reference, metric.counts)
+        ]
 
 
-def some_rows(path: Path, needed: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Rows of a file that holds at least one.
-
-    Raises:
-        UserError: it is missing, broken or empty.
-    """
-    found = files.read_user_rows(path, needed)
-    if not found:
-        raise UserError(f"{path} holds no rows: name a file that is not empty")
-    return found
-
-
-def enough(valid: Any, prompts: int) -> Any:
+def is_enough(valid: Any, prompts: int) -> Any:
     """Whether so many prompts with a value (a number or an array) give a score: as in comparisons
     (:func:`harness.score.bootstrap.replicates`), fewer than two of several are no measurement."""
     return np.asarray(valid) >= min(2, max(prompts, 1))
 
 
 def joint_draw(prompts: int) -> Array:
-    """Bootstrap counts of all prompts, one draw for all models."""
+    """Bootstrap counts of all prompts, one draw for all models; shape (R, prompts)."""
     return draws(prompts)
 
 
-def _plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def tables(report: Mapping[str, Any]) -> list[Any]:
-    """Rich tables of a report: the scores, and the differences if a reference was named."""
-    from rich.table import Table
-
-    first = report["scores"][0]["metrics"] if report["scores"] else {}
-    names = [name for name, found in first.items() if not found["detail"]]
-    scores = Table(title=f"{report['benchmark']}, judge {report['judge']}", caption="95% intervals over prompts")
-    scores.add_column("model")
-    for name in names:
-        unit = report["scores"][0]["metrics"][name]["unit"]
-        scores.add_column(f"{name}\n{unit}", justify="right")
-    scores.add_column("n valid / total", justify="right")
-    for row in sorted(report["scores"], key=lambda r: -(r["metrics"][names[0]]["value"] or 0)):
-        cells = [_cell(row["metrics"][n]) for n in names]
-        scores.add_row(row["model"], *cells, f"{row['n_valid']} / {row['n_total']}")
-    found = [scores]
+def score_tables(report: Mapping[str, Any]) -> list[Table]:
+    """Tables of a report (:meth:`ScoreReport.as_json`): the scores, and the differences if a reference was named."""
+    scores = report["scores"]
+    first = scores[0]["metrics"] if scores else {}
+    names = [name for name, values in first.items() if not values["detail"]]
+    rows = [
+        [row["model"], *(_cell(row["metrics"][n]) for n in names), f"{row['n_valid']} / {row['n_total']}"]
+        for row in sorted(scores, key=lambda row: -(row["metrics"][names[0]]["value"] or 0))
+    ]
+    tables = [
+        rich_table(
+            f"{report['benchmark']}, judge {report['judge']}",
+            ["model", *(f"{name}\n{first[name]['unit']}" for name in names), "n valid / total"],
+            rows,
+            caption="95% intervals over prompts",
+        )
+    ]
     if report.get("differences"):
-        table = Table(title=f"difference from {report['reference']}", caption="paired by prompt; p after Holm")
-        for column in ("model", "metric", "difference", "p", "verdict", "smallest that 80% power would show"):
-            table.add_column(column, justify="left" if column in ("model", "metric", "verdict") else "right")
-        for d in report["differences"]:
-            mdd = d["minimum_detectable"]
-            p = "n/a" if d["p_holm"] is None else f"{d['p_holm']:.3f}"
-            table.add_row(d["model"], d["metric"], _cell(d), p, d["verdict"], "n/a" if mdd is None else f"{mdd:.2f}")
-        found.append(table)
-    return found
+        tables.append(
+            rich_table(
+                f"difference from {report['reference']}",
+                ["model", "metric", "difference", "p", "verdict", "smallest that 80% power would show"],
+                [_difference_cells(difference) for difference in report["differences"]],
+                caption="paired by prompt; p after Holm",
+                left=("metric", "verdict"),
+            )
+        )
+    return tables
+
+
+def _difference_cells(difference: Mapping[str, Any]) -> list[str]:
+    smallest, p = difference["minimum_detectable"], difference["p_holm"]
+    return [
+        difference["model"],
+        difference["metric"],
+        _cell(difference),
+        "n/a" if p is None else f"{p:.3f}",
+        difference["verdict"],
+        "n/a" if smallest is None else f"{smallest:.2f}",
+    ]
 
 
 def _cell(values: Mapping[str, Any]) -> str:
@@ -164,6 +213,9 @@ def _cell(values: Mapping[str, Any]) -> str:
     return text if values["low"] is None else f"{text} [{values['low']:.2f}, {values['high']:.2f}]"
 
 
-def columns(found: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Stack (value (1,), samples (R,)) of several models to (M,) and (M, R)."""
-    return np.array([v[0] for v, _ in found]), np.stack([s for _, s in found])
+def _bounds(interval: Interval) -> dict[str, float | None]:
+    return {key: _json_number(getattr(interval, key)) for key in ("value", "low", "high")}
+
+
+def _json_number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

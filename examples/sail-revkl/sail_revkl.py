@@ -10,9 +10,12 @@ from harness.methods.base import Method, MethodConfig, Spending, TrainContext
 
 
 class RevKLConfig(MethodConfig):
-    """``share``: of examples whose responses the policy samples. ``coefficient``: of SAIL's score term.
+    """Options that a recipe may set.
 
-    ``penalty``: weight of KL(policy || start), in nats a response.
+    Attributes:
+        share: of examples whose responses the policy samples.
+        coefficient: of SAIL's score term.
+        penalty: weight of KL(policy || start), in nats a response.
     """
 
     share: float = Field(default=0.3, gt=0, le=1)

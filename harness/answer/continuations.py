@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sail.sampling import backbone, common_prefix, prefill
+from sail.prefill import backbone, common_prefix, prefill
 
 Ids = tuple[int, ...]
 

@@ -12,7 +12,8 @@ from harness.answer.row_costs import RowCosts, charge_stored_costs
 from harness.budget.meter import Meter
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
-from sail.sampling import left_pad, positions, prefill, sample
+from sail.prefill import left_pad, positions, prefill
+from sail.sampling import sample
 from sail.types import SAMPLER_VERSION, Completion, Request
 
 Progress = Callable[[int], None]

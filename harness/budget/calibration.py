@@ -1,4 +1,4 @@
-"""What earlier runs on this machine spent beside what the formulas predict (``calibration.json`` in the store)."""
+"""How far the formulas' predictions were off for earlier runs on this machine (``calibration.json`` in the store)."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from harness.budget.flops import Linear, Shape
-from harness.budget.forecast import Forecast
+from harness.budget.forecast import Corrections, Forecast
 from harness.budget.ledger import AXES, Ledger
 from harness.store.json_files import digest, read_json, write_json
 
 
 class Calibration:
-    """What earlier runs on this machine spent beside what the formulas say. A file in the store; losing it costs only
-    the accuracy of predictions."""
+    """Rates of this machine, and ratios of spent to predicted by method, as earlier runs measured them.
+
+    They lie in a file of the store, by machine and setting (start policy, pairs, training); losing it costs only the
+    accuracy of predictions.
+    """
 
     def __init__(self, root: Path, machine: Mapping[str, Any]) -> None:
         self.path = root / "calibration.json"
         self.machine = digest({k: machine[k] for k in ("system", "machine", "cores") if k in machine})
         self._all: dict[str, Any] = read_json(self.path) if self.path.is_file() else {}
 
-    def known(self, setting: str, method: str) -> dict[str, Any]:
-        """Rates of this machine for a setting (start policy, pairs, training), and ratios of a method in it."""
-        here = self._all.get(self.machine, {}).get(setting, {})
-        return {"rates": here.get("rates", {}), "ratios": here.get("methods", {}).get(method, {})}
+    def corrections(self, setting: str, method: str) -> Corrections:
+        """Rates of this machine in a setting (start policy, pairs, training), and ratios of a method in it."""
+        of_setting = self._all.get(self.machine, {}).get(setting, {})
+        return Corrections(of_setting.get("rates", {}), of_setting.get("methods", {}).get(method, {}))
 
     def shape(self, setting: str) -> Shape | None:
         """The model's shape in training, if a run has seen it."""
@@ -34,26 +37,33 @@ class Calibration:
             return None
         return Shape(**(raw | {"linears": tuple(Linear(**row) for row in raw["linears"])}))
 
-    def learn(
+    def record(
         self,
         setting: str,
         method: str,
         shape: Shape,
         ledger: Ledger,
-        plain: Callable[[Mapping[str, Any]], Forecast],
+        uncorrected: Callable[[Corrections], Forecast],
     ) -> None:
-        """Keep what a finished training spent, as a mean over runs; ``plain``: the forecast given nothing but this
-        machine's rates."""
+        """Keep how far a finished training was from its forecast, as a mean over runs.
+
+        Args:
+            setting: start policy, pairs and training, as a key.
+            method: name of its row.
+            shape: of the model in training.
+            ledger: what it spent.
+            uncorrected: its forecast, given nothing but this machine's rates.
+        """
         steps = ledger.get("train", "steps")
-        here = self._all.setdefault(self.machine, {}).setdefault(setting, {})
-        here["shape"] = asdict(shape)
-        rates = here.setdefault("rates", {})
+        of_setting = self._all.setdefault(self.machine, {}).setdefault(setting, {})
+        of_setting["shape"] = asdict(shape)
+        rates = of_setting.setdefault("rates", {})
         for phase in ("train", "reference", "generate"):
             spent, seconds = ledger.flops(phase), ledger.get(phase, "seconds")
             if seconds > 0 and spent > 0:
                 rates[phase] = spent / seconds
-        predicted = plain({"rates": rates}).step
-        methods = here.setdefault("methods", {})
+        predicted = uncorrected(Corrections(rates)).step
+        methods = of_setting.setdefault("methods", {})
         before = methods.get(method, {})
         runs = before.get("runs", 0) + 1
         ratios: dict[str, float] = {"runs": runs}
@@ -62,7 +72,7 @@ class Calibration:
             spent = own.spent(axis) / steps
             if predicted.get(axis) and spent:
                 new = spent / predicted[axis]
-                kept = before.get(axis, new) if axis != "seconds" else new  # what a machine does now counts
+                kept = before.get(axis, new) if axis != "seconds" else new  # speed is today's, not a mean over days
                 ratios[axis] = kept + (new - kept) / runs
         methods[method] = ratios
         write_json(self.path, self._all)

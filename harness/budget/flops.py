@@ -20,8 +20,17 @@ READERS = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn"
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer of a block: sizes, whether its weight is trained, the rank of its active adapter (0: none),
-    whether that adapter is trained, and whether it reads the block's input (its siblings do not depend on it)."""
+    """A linear layer of a block.
+
+    Attributes:
+        block: number of the block, from the bottom.
+        fan_in: size of its input.
+        fan_out: size of its output.
+        trained: whether its own weight is trained.
+        rank: of its active adapter; 0 if there is none.
+        adapter_trained: whether that adapter is trained.
+        reads_input: whether it reads the block's input, and so depends on no other layer of the block.
+    """
 
     block: int
     fan_in: int
@@ -36,7 +45,15 @@ class Linear:
 class Shape:
     """What the counts need of a model.
 
-    ``bottom``: the lowest block whose backward is computed (-1: the embeddings too; ``layers``: none).
+    Attributes:
+        linears: the linear layers of all blocks.
+        layers: number of blocks.
+        heads: attention heads of a block.
+        head_dim: width of an attention head.
+        hidden: width of the residual stream.
+        vocabulary: outputs of the LM head; 0 if there is no head.
+        head_trained: whether the LM head is trained.
+        bottom: the lowest block whose backward is computed (-1: the embeddings too; ``layers``: none).
     """
 
     linears: tuple[Linear, ...]
@@ -58,8 +75,8 @@ def shape_of(model: Any) -> Shape:
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
     linears = []
     for name, module in model.named_modules():
-        found = BLOCK.search(f".{name}.")
-        if found is None or ".lora_" in name or name.endswith("base_layer"):
+        block = BLOCK.search(f".{name}.")
+        if block is None or ".lora_" in name or name.endswith("base_layer"):
             continue
         adapted = isinstance(getattr(module, "r", None), dict) and hasattr(module, "base_layer")
         inner = module.base_layer if adapted else module
@@ -74,7 +91,7 @@ def shape_of(model: Any) -> Shape:
             active = []
         linears.append(
             Linear(
-                block=int(found[1]),
+                block=int(block[1]),
                 fan_in=int(fan_in),
                 fan_out=int(fan_out),
                 trained=inner.weight.requires_grad,
@@ -119,18 +136,39 @@ def _per_token(shape: Shape) -> tuple[int, int]:
 
 
 def attention(shape: Shape, rows: int, length: int, cached: int = 0) -> int:
-    """Scores and weighted values of one block."""
+    """Operations of one block's attention: scores and weighted values.
+
+    Args:
+        shape: of the model.
+        rows: sequences.
+        length: new positions of each.
+        cached: positions of each in the key-value cache.
+    """
     return 4 * rows * shape.heads * length * (cached + length) * shape.head_dim
 
 
 def forward(shape: Shape, rows: int, length: int, cached: int = 0) -> int:
-    """All blocks on ``rows`` sequences of ``length`` new positions after ``cached`` ones in the key-value cache."""
+    """Operations of all blocks forward.
+
+    Args:
+        shape: of the model.
+        rows: sequences.
+        length: new positions of each.
+        cached: positions of each in the key-value cache.
+    """
     return rows * length * _per_token(shape)[0] + shape.layers * attention(shape, rows, length, cached)
 
 
 def backward(shape: Shape, rows: int, length: int) -> int:
-    """All blocks backward, from the top to the lowest trained weight; attention costs 2.5 times its forward (a fused
-    kernel computes the scores again)."""
+    """Operations of all blocks backward, from the top to the lowest trained weight.
+
+    Attention costs 2.5 times its forward: a fused kernel computes the scores again.
+
+    Args:
+        shape: of the model.
+        rows: sequences.
+        length: positions of each.
+    """
     if shape.bottom >= shape.layers:
         return 0
     blocks = shape.layers - max(0, shape.bottom)
@@ -138,13 +176,18 @@ def backward(shape: Shape, rows: int, length: int) -> int:
 
 
 def head(shape: Shape, positions: int) -> int:
-    """The LM head on so many positions."""
+    """Operations of the LM head on so many positions."""
     return 2 * positions * shape.hidden * shape.vocabulary
 
 
 def head_backward(shape: Shape, positions: int, *, fused: bool) -> int:
-    """The LM head backward: the gradient of its input and, if trained, of its weight; TRL's fused head, which keeps no
-    logits, projects again."""
+    """Operations of the LM head backward: the gradient of its input and, if trained, of its weight.
+
+    Args:
+        shape: of the model.
+        positions: scored.
+        fused: whether it is TRL's fused head, which keeps no logits and so projects again.
+    """
     return (fused + 1 + shape.head_trained) * head(shape, positions)
 
 
@@ -152,7 +195,9 @@ def shape_of_config(config: Mapping[str, Any], lora_layers: int | None, rank: in
     """The shape of a Llama-like model from its ``config.json``, before anything is loaded.
 
     Args:
+        config: the parsed ``config.json``.
         lora_layers: top blocks that get an adapter of this ``rank`` (0: all); None trains all weights.
+        rank: of the adapter.
     """
     hidden, layers, heads = (int(config[k]) for k in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
     dim = int(config.get("head_dim") or hidden // heads)

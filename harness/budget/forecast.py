@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+from harness.budget.budget import Budget
 from harness.budget.flops import Shape, backward, forward, head, head_backward
-
-if TYPE_CHECKING:
-    from harness.budget.budget import Budget
-
 
 SIMULATED, MOST_STEPS = 4096, 10**7
 
@@ -23,8 +20,12 @@ SIMULATED, MOST_STEPS = 4096, 10**7
 class Spending:
     """What one trained pair costs in expectation.
 
-    ``rows`` through the training forward; ``stored`` pairs of the data set; responses ``sampled`` and ``labelled`` in
-    training; rows through a forward without gradient (``reference``).
+    Attributes:
+        rows: sequences through the training forward.
+        stored: pairs of the data set that are used.
+        sampled: responses sampled in training.
+        labelled: responses labelled in training.
+        reference: sequences through a forward without gradient.
     """
 
     rows: float = 2
@@ -44,7 +45,13 @@ class Lengths:
 
     @classmethod
     def of(cls, pairs: Sequence[Mapping[str, Any]], batch: int, max_length: int) -> Lengths:
-        """Of stored pairs, in batches of ``batch`` pairs drawn at random."""
+        """Lengths of stored pairs, from a sample of them.
+
+        Args:
+            pairs: with ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
+            batch: pairs of a training batch, whose longest row sets the padding; batches are drawn at random.
+            max_length: tokens at which training cuts a row.
+        """
         drawn = random.Random(0)
         part = pairs if len(pairs) <= SIMULATED else drawn.sample(list(pairs), SIMULATED)
         rows = [
@@ -57,10 +64,28 @@ class Lengths:
         return cls(prompt, total - prompt, sum(widths) / len(widths))
 
 
+class Corrections(NamedTuple):
+    """What earlier runs on this machine say of the formulas.
+
+    Attributes:
+        rates: floating-point operations a second, by phase.
+        ratios: spent to predicted by axis, for one method.
+    """
+
+    rates: Mapping[str, float] = {}
+    ratios: Mapping[str, float] = {}
+
+
 @dataclass(frozen=True)
 class Forecast:
-    """Spending of a run: ``step``, of an optimiser step by axis; ``pair``, of a stored pair at its first use; how many
-    stored pairs a step uses, and how many there are."""
+    """Predicted spending of a run.
+
+    Attributes:
+        step: of an optimiser step, by axis; an axis that cannot be predicted is absent.
+        pair: of a stored pair at its first use, by axis.
+        stored: stored pairs that a step uses.
+        pairs: stored pairs that there are.
+    """
 
     step: Mapping[str, float]
     pair: Mapping[str, float]
@@ -68,21 +93,21 @@ class Forecast:
     pairs: int
 
     def total(self, steps: float, axis: str) -> float:
-        """Spending of so many steps on an axis."""
+        """Spending of so many steps on an axis, with the stored pairs that they use for the first time."""
         bought = min(self.pairs, self.stored * steps)
         return steps * self.step.get(axis, 0.0) + bought * self.pair.get(axis, 0.0)
 
-    def knows(self, budget: Budget) -> bool:
+    def covers(self, budget: Budget) -> bool:
         """Whether every limited axis is predicted (not: operations without a shape, seconds without a rate)."""
-        return all(axis in self.step for axis in (budget.axis, *budget.caps))
+        return all(axis in self.step for axis in budget.limits)
 
     def steps(self, budget: Budget) -> int:
         """Steps until the budget is spent: the first boundary that reaches a limit, or the end of the pass in which the
         matched axis stands still."""
 
         def enough(steps: int) -> bool:
-            limits = {budget.axis: budget.limit} | budget.caps
-            return any(self.total(steps, axis) >= limit for axis, limit in limits.items())
+            """Whether so many steps reach a limit."""
+            return any(self.total(steps, axis) >= limit for axis, limit in budget.limits.items())
 
         low, high = 1, MOST_STEPS
         if not enough(high):
@@ -97,15 +122,20 @@ def phases(shape: Shape, spending: Spending, lengths: Lengths, pairs: int) -> di
     """Floating-point operations of a step by phase, the stored pairs left out.
 
     Args:
+        shape: of the policy in training.
+        spending: what a trained pair costs.
+        lengths: of prompts and responses.
         pairs: pairs a step.
     """
     rows, padded = spending.rows * pairs, max(1, round(lengths.padded))
     scored = round(rows * lengths.response)
     train = rows * (forward(shape, 1, padded) + backward(shape, 1, padded))
     train += head(shape, scored) + head_backward(shape, scored, fused=True)
-    plain = replace(shape, linears=tuple(replace(n, rank=0) for n in shape.linears))
-    again = spending.reference * pairs
-    reference = again * forward(plain, 1, padded) + head(shape, round(again * lengths.response))
+    without_adapter = replace(shape, linears=tuple(replace(n, rank=0) for n in shape.linears))
+    reference_rows = spending.reference * pairs
+    reference = reference_rows * forward(without_adapter, 1, padded) + head(
+        shape, round(reference_rows * lengths.response)
+    )
     sampled = spending.sampled * pairs
     cached = lengths.prompt + lengths.response / 2
     prefill = sampled / 2 * forward(shape, 1, max(1, round(lengths.prompt) - 1))
@@ -120,14 +150,18 @@ def forecast(
     pairs_per_step: int,
     stored: int,
     price: Mapping[str, float],
-    known: Mapping[str, Any],
+    corrections: Corrections,
 ) -> Forecast:
     """Predicted spending of a method.
 
     Args:
-        stored: number of stored pairs. price: of one, by quantity, as in the ledger.
-        known: what :class:`Calibration` has learned of this method (``rates`` in operations a second by phase,
-            ``ratios`` by axis).
+        shape: of the policy in training; None if it is not known, and operations are then left out.
+        spending: what a trained pair costs.
+        lengths: of prompts and responses.
+        pairs_per_step: of an optimiser step.
+        stored: number of stored pairs.
+        price: of one stored pair, by quantity, as in the ledger.
+        corrections: from earlier runs of this method on this machine; seconds are left out without rates.
     """
     n = pairs_per_step
     step: dict[str, float] = {
@@ -140,12 +174,11 @@ def forecast(
     if shape is not None:
         computed = phases(shape, spending, lengths, n)
         step["flops"] = sum(computed.values())
-        rates = known.get("rates", {})
+        rates = corrections.rates
         default = rates.get("train")
         if default:
             step["seconds"] = sum(v / rates.get(phase, default) for phase, v in computed.items())
-    ratios = known.get("ratios", {})
-    step = {axis: value * ratios.get(axis, 1.0) for axis, value in step.items()}
+    step = {axis: value * corrections.ratios.get(axis, 1.0) for axis, value in step.items()}
     flops = sum(v for q, v in price.items() if q.endswith("_flops"))
     pair = {
         "generated_tokens": price.get("generated", 0.0),

@@ -31,10 +31,14 @@ AXES = {
 class Ledger:
     """Spending by phase and quantity.
 
-    Quantities: ``tokens`` (positions through the model, padding left out), ``generated`` (tokens sampled), ``calls``
-    (oracle or judge), ``undecided`` (labels without a verdict, taken as ties), ``pairs``, ``steps``, ``seconds``, and
-    floating-point operations as ``forward_flops``, ``backward_flops``, ``prefill_flops``, ``decode_flops``. ``bought``
-    names the stored pairs that the run used; ``progress`` is the trainer's own, for resuming.
+    Attributes:
+        entries: amounts by phase and quantity. Quantities: ``tokens`` (positions through the model, padding left out),
+            ``generated`` (tokens sampled), ``calls`` (of the oracle or the judge), ``undecided`` (labels without a
+            verdict, taken as ties), ``pairs``, ``steps``, ``seconds``, and floating-point operations as
+            ``forward_flops``, ``backward_flops``, ``prefill_flops``, ``decode_flops``.
+        peak_memory_bytes: peak resident memory of the process.
+        bought: the stored pairs that the run used, by number.
+        progress: the trainer's own notes, for resuming.
     """
 
     entries: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -43,7 +47,13 @@ class Ledger:
     progress: dict[str, float] = field(default_factory=dict)
 
     def add(self, phase: str, quantity: str, amount: float) -> None:
-        """Charge an amount."""
+        """Charge an amount.
+
+        Args:
+            phase: to which it is charged, such as ``train``.
+            quantity: what was spent, such as ``tokens``.
+            amount: in the quantity's unit.
+        """
         row = self.entries.setdefault(phase, {})
         row[quantity] = row.get(quantity, 0) + amount
 
@@ -93,10 +103,10 @@ class Ledger:
         return cls(entries, value["peak_memory_bytes"], set(value.get("bought", ())), dict(value.get("progress", {})))
 
     def restore(self, value: dict[str, Any]) -> None:
-        """Go on from a JSON form, in place: whoever holds this ledger goes on charging it."""
-        kept = Ledger.load(value)
-        self.entries, self.peak_memory_bytes = kept.entries, kept.peak_memory_bytes
-        self.bought, self.progress = kept.bought, kept.progress
+        """Go on from a JSON form, in place, so that all who hold this ledger go on charging it."""
+        stored = Ledger.load(value)
+        self.entries, self.peak_memory_bytes = stored.entries, stored.peak_memory_bytes
+        self.bought, self.progress = stored.bought, stored.progress
 
     def note_memory(self) -> None:
         """Record the peak resident memory of this process so far."""

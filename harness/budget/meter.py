@@ -8,39 +8,23 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.budget.budget import Budget
-from harness.budget.flops import Shape, backward, forward, head, head_backward, shape_of
+from harness.budget.enforcement import BudgetExceededError, BudgetGuard
+from harness.budget.flops import Shape, backward, forward, head, head_backward
+from harness.budget.fused_head import watch_fused_head
 from harness.budget.ledger import Ledger
+from harness.budget.stored_pairs import StoredPairs
+from harness.budget.watched_model import WatchedModel, backbone_of, recomputes_activations
 
 
-class BudgetExceededError(RuntimeError):
-    """A method went on training after its budget was spent."""
+class _Forward(NamedTuple):
+    """A forward pass: the phase that it is charged to, whether it used a cache, and its kind for the FLOPs."""
 
-
-class _Watched:
-    """A metered model and its shape, computed again when its weights train or freeze or its adapters change."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = weakref.ref(model)
-        self._state: Any = None
-        self._shape = shape_of(model)
-
-    def shape(self, *, same: bool = False) -> Shape:
-        """``same``: nothing can have changed since the last call (a decoding step after its prefill)."""
-        model = self.model()
-        if same or model is None:  # a copy may outlive what it was copied from
-            return self._shape
-        adapted = next((m for m in model.modules() if isinstance(getattr(m, "r", None), dict)), None)
-        state = (
-            tuple(p.requires_grad for p in model.parameters()),
-            adapted and (adapted.disable_adapters, tuple(adapted.active_adapters), adapted.merged),
-            hasattr(model, "_require_grads_hook"),
-        )
-        if state != self._state:
-            self._state, self._shape = state, shape_of(model)
-        return self._shape
+    phase: str
+    cached: bool
+    kind: str
 
 
 class Meter:
@@ -50,48 +34,49 @@ class Meter:
     (or what ``phase`` says, in evaluation). A token counts as generated when the LM head scores a position of a
     forward that used a cache. Backward passes are counted when they run. Two rows of a training forward are one pair.
     While a method trains, time belongs to the phase of the last forward. A copy of a metered model is metered too.
+
+    Attributes:
+        ledger: what it fills.
+        trained: shape of the model in the last training forward; None before one.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.budget: Budget | None = None
-        self._models: list[_Watched] = []
+        self.trained: Shape | None = None
+        self._models: list[WatchedModel] = []
         self._copies: list[weakref.ref[Any]] = []
+        self._guard: BudgetGuard | None = None
+        self._stored_pairs: StoredPairs | None = None
         self._phase: str | None = None
-        self._charged: str | None = None
+        self._timed_phase: str | None = None
         self._since = time.perf_counter()
-        self._last: tuple[str, bool, str] = ("reference", False, "forward")
-        self._before, self._stopped = "", ""
-        self._goods: dict[tuple[int, ...], int] = {}
-        self._price: Mapping[str, float] = {}
-        self.trained: Shape | None = None  # of the last training forward
+        self._last = _Forward("reference", False, "forward")
 
     def __deepcopy__(self, memo: Any) -> Meter:
         return self
 
     def attach(self, model: Any) -> Any:
         """Meter a transformers model and return it."""
-        base = getattr(model, model.base_model_prefix, model)
-        base.register_forward_pre_hook(self._count, with_kwargs=True)
-        base.register_forward_hook(self._forwarded, with_kwargs=True)
-        self._models = [w for w in self._models if w.model() is not None] + [_Watched(model)]
+        backbone = backbone_of(model)
+        backbone.register_forward_pre_hook(self._before_forward, with_kwargs=True)
+        backbone.register_forward_hook(self._after_forward, with_kwargs=True)
+        self._models = [w for w in self._models if w.model() is not None] + [WatchedModel(model)]
         output = model.get_output_embeddings()
         if output is not None:  # a reward model has none
-            output.register_forward_hook(self._scored)
+            output.register_forward_hook(self._head_scored)
         return model
 
-    def sells(self, pairs: Sequence[dict[str, Any]], price: Mapping[str, float], max_length: int) -> None:
-        """Charge each stored pair, at its first use in a training forward, ``price`` by quantity (to phase ``data``).
+    # Training within a budget
 
-        A pair is used when the model trains on its chosen or its rejected answer; training on an equal answer that the
-        policy sampled itself counts as well.
+    def charge_stored_pairs(self, pairs: Sequence[dict[str, Any]], price: Mapping[str, float], max_length: int) -> None:
+        """Charge each stored pair at its first use in a training forward, until :meth:`enforce` ends.
+
+        Args:
+            pairs: rows with ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
+            price: of one pair, by quantity, as in the ledger.
+            max_length: tokens at which training cuts a row.
         """
-        self._price = price
-        self._goods = {
-            tuple([*row["prompt_ids"], *row[side]][:max_length]): i
-            for i, row in reversed(list(enumerate(pairs)))
-            for side in ("rejected_ids", "chosen_ids")
-        }
+        self._stored_pairs = StoredPairs(pairs, price, max_length) if pairs else None
 
     @contextmanager
     def enforce(self, budget: Budget) -> Iterator[None]:
@@ -103,200 +88,138 @@ class Meter:
         """
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
-        _watch_fused_head(self)
-        self.budget, self._stopped = budget, ""
-        handle = register_optimizer_step_post_hook(self._updated)
-        self._before = self._reached()
-        self._charge("setup")
+        watch_fused_head(self)
+        guard = self._guard = BudgetGuard(budget, self.ledger, self._alive)
+        handle = register_optimizer_step_post_hook(guard.after_update)
+        self._time("setup")
         try:
             yield
         finally:
             handle.remove()
-            self._charge(None)
-            self.budget, self._goods = None, {}
-        if self._stopped:
-            raise BudgetExceededError(self._stopped)
+            self._time(None)
+            self._guard = self._stored_pairs = None
+        if guard.stopped:
+            raise BudgetExceededError(guard.stopped)
 
-    def _consumed(self, axis: str) -> float:
-        """Spending on an axis as the hooks see it, whatever the method says of itself."""
-        if axis == "steps":
-            return self.ledger.get("train", "updates")
-        if axis == "pairs":
-            return self.ledger.get("train", "rows") / 2
-        return self.budget.spent(self.ledger, axis) if self.budget else 0.0
-
-    def _reached(self) -> str:
-        """The limit of the budget that is reached by now, in words; "" if none is."""
-        limits = {self.budget.axis: self.budget.limit} | self.budget.caps if self.budget else {}
-        return next((f"{v:g} {axis}" for axis, v in limits.items() if self._consumed(axis) >= v), "")
-
-    def _updated(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        models = [m for ref in (*[w.model for w in self._models], *self._copies) if (m := ref()) is not None]
-        ours = {id(p) for model in models for p in model.parameters()}
-        if self.budget is None or not any(id(p) in ours for g in optimizer.param_groups for p in g["params"]):
-            return
-        before = self._before
-        self.ledger.add("train", "updates", 1)
-        self._before = self._reached()
-        if before:
-            axis = before.split()[-1]
-            self._stopped = (
-                f"ignored its budget: it trained on after {before} and was stopped at {self._consumed(axis):g}"
-            )
-            raise BudgetExceededError(self._stopped)
+    # Phases
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Charge the time, and all forwards inside, to one phase."""
-        before, charged = self._phase, self._charged
-        self._charge(name)
+        before, timed_before = self._phase, self._timed_phase
+        self._time(name)
         self._phase = name
         try:
             yield
         finally:
             self._phase = before
-            self._charge(charged)
+            self._time(timed_before)
 
     @property
     def current(self) -> str | None:
-        """The phase that is charged by name, if any."""
+        """The phase that :meth:`phase` has set; None outside of it."""
         return self._phase
 
     def reading(self) -> dict[str, float]:
-        """What the phase named now was charged so far, by quantity; all sampling if none is named."""
+        """What the current phase was charged so far, by quantity; outside of :meth:`phase`, what sampling was."""
         self.flush()
         return dict(self.ledger.entries.get(self._phase or "generate", {}))
 
     def charge(self, quantity: str, amount: float) -> None:
-        """Charge the phase named now with something that no forward shows."""
+        """Charge the current phase (outside of :meth:`phase`, sampling) with something that no forward shows."""
         self.ledger.add(self._phase or "generate", quantity, amount)
 
     def flush(self) -> None:
-        """Charge the seconds of the current phase so far."""
-        self._charge(self._charged)
+        """Charge the seconds of the phase that is timed now, so far."""
+        self._time(self._timed_phase)
 
-    def _charge(self, name: str | None) -> None:
+    def _time(self, phase: str | None) -> None:
+        """Charge the seconds since the last call to the phase that was timed, and time this one from now on."""
         now = time.perf_counter()
-        if self._charged is not None:
-            self.ledger.add(self._charged, "seconds", now - self._since)
-        self._since, self._charged = now, name
+        if self._timed_phase is not None:
+            self.ledger.add(self._timed_phase, "seconds", now - self._since)
+        self._since, self._timed_phase = now, phase
 
-    def _watched(self, module: Any) -> _Watched:
-        """The model of a backbone; a copy's, which nobody attached, is taken to be shaped as the last one."""
-        for watched in reversed(self._models):
-            model = watched.model()
-            if model is not None and getattr(model, model.base_model_prefix, model) is module:
-                return watched
-        if all(ref() is not module for ref in self._copies):
-            self._copies.append(weakref.ref(module))
-        return self._models[-1]
+    # Hooks
 
-    def _count(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        import torch
-
+    def _before_forward(self, backbone: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = kwargs.get("input_ids", args[0] if args else None)
-        known = ids is not None
-        if ids is None:
-            ids = kwargs["inputs_embeds"][..., 0]
+        tokens = kwargs["inputs_embeds"][..., 0] if ids is None else ids
+        rows, length = tokens.shape[:2]
         mask = kwargs.get("attention_mask")
-        here = None if mask is None or mask.dim() != 2 else mask[:, -ids.shape[1] :]
-        real = ids.numel() if here is None else int(here.sum())
-        past = kwargs.get("past_key_values")
-        length = 0 if past is None else int(past.get_seq_length())
-        if self._phase is not None:
-            phase = self._phase
-        elif torch.is_grad_enabled():
-            phase = "train"
-        else:
-            phase = "reference" if past is None else "generate"
-        if self.budget is not None and self._phase is None:
-            self._charge(phase)
-        part = "forward" if past is None else "prefill" if ids.shape[1] > 1 else "decode"
-        self.ledger.add(phase, "tokens", real)
-        shape = self._watched(module).shape(same=part == "decode")
-        self.ledger.add(phase, f"{part}_flops", forward(shape, ids.shape[0], ids.shape[1], length))
+        mask = None if mask is None or mask.dim() != 2 else mask[:, -length:]
+        cache = kwargs.get("past_key_values")
+        self._last = self._classified(cache is not None, length)
+        phase, _, kind = self._last
+        if self._guard is not None and self._phase is None:
+            self._time(phase)
+        self.ledger.add(phase, "tokens", tokens.numel() if mask is None else int(mask.sum()))
+        shape = self._watched(backbone).shape(unchanged=kind == "decode")
+        cached = 0 if cache is None else int(cache.get_seq_length())
+        self.ledger.add(phase, f"{kind}_flops", forward(shape, rows, length, cached))
         if phase == "train":
             self.trained = shape
-            self.ledger.add("train", "rows", ids.shape[0])
-            if self._goods and known:
-                self._buy(ids, here)
-        self._last = (phase, past is not None, part)
+            self.ledger.add("train", "rows", rows)
+            if self._stored_pairs is not None and ids is not None:
+                self._stored_pairs.charge(ids, mask, self.ledger)
 
-    def _buy(self, ids: Any, mask: Any) -> None:
-        rows = ids.tolist()
-        keep = [[True] * len(row) for row in rows] if mask is None else mask.bool().tolist()
-        used = {
-            self._goods.get(tuple(t for t, real in zip(row, real_ones, strict=True) if real))
-            for row, real_ones in zip(rows, keep, strict=True)
-        }
-        self.ledger.bought |= {i for i in used if i is not None}
-        if self.ledger.bought:
-            count = len(self.ledger.bought)
-            self.ledger.entries["data"] = {q: each * count for q, each in self._price.items()} | {"pairs": count}
+    def _classified(self, cached: bool, length: int) -> _Forward:
+        import torch
 
-    def _forwarded(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        phase = self._phase or ("train" if torch.is_grad_enabled() else "generate" if cached else "reference")
+        return _Forward(phase, cached, "forward" if not cached else "prefill" if length > 1 else "decode")
+
+    def _after_forward(self, backbone: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         hidden = output[0]
         if not hidden.requires_grad:
             return
-        shape, (rows, length) = self._watched(module).shape(same=True), hidden.shape[:2]
+        shape, (rows, length) = self._watched(backbone).shape(unchanged=True), hidden.shape[:2]
         amount = backward(shape, rows, length)
-        if module.training and _recomputes(module):
+        if backbone.training and recomputes_activations(backbone):
             amount += forward(shape, rows, length)
-        hidden.register_hook(partial(self._backward, self._last[0], amount))
+        hidden.register_hook(partial(self._count_backward, self._last.phase, amount))
 
-    def _backward(self, phase: str, amount: int, gradient: Any) -> None:
+    def _count_backward(self, phase: str, amount: int, gradient: Any) -> None:
         self.ledger.add(phase, "backward_flops", amount)
 
-    def _scored(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
-        """The LM head scored some positions."""
-        self._headed(args[0].numel() // args[0].shape[-1], module.weight, output, fused=False)
-        if self._last[1]:
-            self.ledger.add(self._last[0], "generated", args[0].shape[0])
+    def _head_scored(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
+        self._count_head(args[0].numel() // args[0].shape[-1], module.weight, output, fused=False)
+        if self._last.cached:
+            self.ledger.add(self._last.phase, "generated", args[0].shape[0])
 
-    def _headed(self, positions: int, weight: Any, output: Any, *, fused: bool) -> None:
-        phase, _, part = self._last
-        vocabulary, hidden = weight.shape
-        shape = Shape((), 0, 0, 0, hidden, vocabulary, bool(weight.requires_grad), 0)
-        self.ledger.add(phase, f"{part}_flops", head(shape, positions))
-        if output.requires_grad:
-            output.register_hook(partial(self._backward, phase, head_backward(shape, positions, fused=fused)))
+    def fused_head_scored(self, hidden: Any, weight: Any, logps: Any) -> None:
+        """Count a pass of TRL's fused LM head (:mod:`harness.budget.fused_head`) if the weight is a metered model's.
 
-    def _fused(self, hidden: Any, weight: Any, output: Any) -> None:
+        Args:
+            hidden: inputs of the head, (N, hidden size).
+            weight: of the head.
+            logps: its first output, with gradient if it trains.
+        """
         heads = [m.get_output_embeddings() for w in self._models if (m := w.model()) is not None]
         if any(h is not None and h.weight is weight for h in heads):
-            self._headed(hidden.shape[0], weight, output, fused=True)
+            self._count_head(hidden.shape[0], weight, logps, fused=True)
 
+    def _count_head(self, positions: int, weight: Any, output: Any, *, fused: bool) -> None:
+        phase, _, kind = self._last
+        vocabulary, hidden = weight.shape
+        shape = Shape((), 0, 0, 0, hidden, vocabulary, bool(weight.requires_grad), 0)
+        self.ledger.add(phase, f"{kind}_flops", head(shape, positions))
+        if output.requires_grad:
+            output.register_hook(partial(self._count_backward, phase, head_backward(shape, positions, fused=fused)))
 
-def _recomputes(module: Any) -> bool:
-    """Whether the blocks run again in the backward pass."""
-    for name in ("is_activation_checkpointing", "is_gradient_checkpointing"):  # transformers renamed it
-        if hasattr(type(module), name):
-            return bool(getattr(module, name))
-    return False
+    # Metered models
 
+    def _watched(self, backbone: Any) -> WatchedModel:
+        """The model of a backbone; a copy's, which nobody attached, is taken to be shaped as the last one."""
+        for watched in reversed(self._models):
+            model = watched.model()
+            if model is not None and backbone_of(model) is backbone:
+                return watched
+        if all(ref() is not backbone for ref in self._copies):
+            self._copies.append(weakref.ref(backbone))
+        return self._models[-1]
 
-_METERS: weakref.WeakSet[Meter] = weakref.WeakSet()
-
-
-def _watch_fused_head(meter: Meter) -> None:
-    """See TRL's fused LM head, which reads the head's weight without calling the head."""
-    from trl.trainer import utils
-
-    _METERS.add(meter)
-    original = utils._ChunkedLogProbFunction
-    if hasattr(original, "metered"):
-        return
-
-    class Metered:
-        """Counts, and passes on."""
-
-        metered = True
-
-        @staticmethod
-        def apply(hidden: Any, weight: Any, *rest: Any) -> Any:
-            found = original.apply(hidden, weight, *rest)
-            for each in list(_METERS):
-                each._fused(hidden, weight, found[0])
-            return found
-
-    utils._ChunkedLogProbFunction = Metered
+    def _alive(self) -> list[Any]:
+        """The metered models that still exist, and the backbones of copies."""
+        references = (*[w.model for w in self._models], *self._copies)
+        return [model for ref in references if (model := ref()) is not None]

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from benchmarks.shared.score_report import Scored
+    from rich.table import Table
+
+    from benchmarks.shared.score_report import ScoreReport
 
 
 FILE = click.Path(path_type=Path)
@@ -23,19 +25,27 @@ def score() -> None:
     terminal."""
 
 
-def _out(
-    scored: Scored,
+def _print(
+    scores: ScoreReport,
     reference: str | None,
     extra: dict[str, Any] | None = None,
-    more: Callable[[dict[str, Any]], list[Any]] = lambda report: [],
+    more_tables: Callable[[dict[str, Any]], list[Table]] = lambda report: [],
 ) -> None:
+    """Print the report: tables and warnings to the terminal, JSON to the standard output.
+
+    Args:
+        scores: of all models.
+        reference: the model that the others are compared with, if any.
+        extra: further keys of the JSON.
+        more_tables: further tables, from the JSON.
+    """
     from rich.console import Console
 
-    from benchmarks.shared.score_report import tables
+    from benchmarks.shared.score_report import score_tables
 
-    report = scored.as_json(reference) | (extra or {})
+    report = scores.as_json(reference) | (extra or {})
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
-    for table in [*tables(report), *more(report)]:
+    for table in [*score_tables(report), *more_tables(report)]:
         console.print(table)
     for warning in report["warnings"]:
         click.echo(f"note: {warning}", err=True)
@@ -63,9 +73,10 @@ def alpaca_eval(
     reference: str | None,
 ) -> None:
     """AlpacaEval 2: length-controlled and raw win rate."""
-    from benchmarks.alpaca_eval.score_files import score as run
+    from benchmarks.alpaca_eval.score_files import score_annotation_files
 
-    _out(run(annotations, eval_set, data_dir, model_outputs, fit, row_numbers), reference)
+    scores = score_annotation_files(annotations, eval_set, data_dir, model_outputs, fit, row_numbers)
+    _print(scores, reference)
 
 
 @score.command("arena_hard")
@@ -90,17 +101,18 @@ def arena_hard(
     reference: str | None,
 ) -> None:
     """Arena-Hard: style-controlled and raw score against the baseline."""
-    from benchmarks.arena_hard.score_files import saved_style
-    from benchmarks.arena_hard.score_files import score as run
+    from benchmarks.arena_hard.frozen_style import read_style_record
+    from benchmarks.arena_hard.score_files import score_judgment_files
     from harness.errors import UserError
     from harness.store.json_files import write_json
 
-    scored, style = run(judgments, answers, protocol, saved_style(pool) if pool else None, category)
+    frozen = read_style_record(pool) if pool else None
+    scores, style = score_judgment_files(judgments, answers, protocol, frozen, category)
     if save_pool is not None:
         if style is None:
             raise UserError("--save-pool needs --answers with every answer: there is no style to save")
         write_json(save_pool, style)
-    _out(scored, reference, {"style": style})
+    _print(scores, reference, {"style": style})
 
 
 @score.command("mt_bench")
@@ -109,17 +121,17 @@ def arena_hard(
 @click.option("--baseline", metavar="MODEL", help="Of a pairwise file: count games against this model only.")
 @REFERENCE
 def mt_bench(judgments: Path, questions: Path | None, baseline: str | None, reference: str | None) -> None:
-    """MT-Bench: single-answer ratings or pairwise win rates (told by the rows), by turn and category."""
-    from benchmarks.mt_bench import score_pairwise as pair_files
-    from benchmarks.mt_bench import score_single as files
+    """MT-Bench: single-answer ratings or pairwise win rates (the rows say which), by turn and category."""
+    from benchmarks.mt_bench.score_pairwise import holds_pairwise_rows, score_pairwise_games
+    from benchmarks.mt_bench.score_single import score_single_ratings
     from harness.errors import UserError
 
-    if pair_files.pairwise(judgments):
-        _out(pair_files.score(judgments, questions, baseline), reference)
+    if holds_pairwise_rows(judgments):
+        _print(score_pairwise_games(judgments, questions, baseline), reference)
     elif baseline is not None:
         raise UserError(f"{judgments} holds single-answer ratings, which have no --baseline: leave it out")
     else:
-        _out(files.score(judgments, questions), reference)
+        _print(score_single_ratings(judgments, questions), reference)
 
 
 @score.command("rewardbench")
@@ -144,13 +156,12 @@ def rewardbench(
     reference: str | None,
 ) -> None:
     """RewardBench, or pairs in its format: accuracy of reward models by subset."""
-    from benchmarks.rewardbench.score_models import score as run
-    from benchmarks.rewardbench.score_models import table
+    from benchmarks.rewardbench.score_models import score_reward_models, subset_table
     from harness.run.compare import check_writable
     from harness.store.row_cache import RowCache
 
     check_writable(store, "--store")
-    scored = run(
+    scores = score_reward_models(
         list(dict.fromkeys(models)),
         data_dir,
         cache=RowCache(store / "rows.sqlite"),
@@ -160,4 +171,4 @@ def rewardbench(
         max_length=max_length,
         progress=lambda name, done: click.echo(f"{name}: {done:,} answers", err=True),
     )
-    _out(scored, reference, more=lambda report: [table(report)])
+    _print(scores, reference, more_tables=lambda report: [subset_table(report)])

@@ -1,4 +1,8 @@
-"""The contract of a method: a class with a name, a paper, a typed config and ``train(context) -> Path | None``."""
+"""The contract of a method: a name, typed options and ``train(context)``, which returns the trained policy's folder.
+
+All that a plugin imports to train within a budget is offered here. ``arguments``, ``run_trainer`` and ``Loss`` come
+from modules that import torch and TRL, so that they are loaded on first use: import them inside of ``train``.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What a plugin trains with, imported when it is first asked for: these modules import torch and TRL."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
@@ -52,19 +55,36 @@ class MethodConfig(BaseModel):
 class Method:
     """Base class of methods.
 
-    ``trains`` is False for a control that leaves the start policy as it is; ``instruction`` is then appended to each
-    user turn that it answers. ``grid``: the options that a recorded search tries. ``published`` quotes the settings of
-    the paper or its code, as a hint; the defaults of ``Config`` are those that did well here (docs/methods.md says how
-    they were found).
+    A method that is a loss of the stored pairs' log-probabilities derives from :class:`PairMethod` instead, and
+    implements ``name``, ``summary`` and :meth:`PairMethod.loss` alone.
+
+    **To implement**, in this order:
+
+    1. ``name`` and ``summary``: how recipes and tables call it, and one line for the listing.
+    2. :meth:`train`: train from the start policy within the budget, and return the folder of the saved policy.
+       :func:`run_trainer` with :func:`arguments` does it for any trainer that derives from TRL's ``DPOTrainer``:
+       adapter or full weights, reference, budget, checkpoints, resume.
+    3. :meth:`spending`, if a pair costs it anything but one training forward of a stored pair.
+
+    **Optional**, in the order in which authors have wanted them:
+
+    * ``Config``: options that a recipe may set, with defaults; ``self.config`` is an instance.
+    * ``paper`` and ``published``: an address, and the settings that the paper or its code used, as a hint to readers.
+    * ``grid``: values by option that a recorded search tries.
+    * ``version``: raise it when the code would train another policy from the same inputs; it is part of the key under
+      which policies are stored.
+    * ``trains``: False for a control that leaves the start policy as it is. ``instruction`` is then appended to each
+      user turn that it answers.
+    * :meth:`shown`: its options as results publish them, if some are not for the public.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str] = ""
     published: ClassVar[str] = ""
-    instruction: ClassVar[str] = ""
     version: ClassVar[int] = 1
     trains: ClassVar[bool] = True
+    instruction: ClassVar[str] = ""
     grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
@@ -72,7 +92,11 @@ class Method:
         self.config = config or self.Config()
 
     def train(self, context: TrainContext) -> Path | None:
-        """Train from the start policy within the budget; return the folder of the saved policy or adapter."""
+        """Train from the start policy within the budget.
+
+        Returns:
+            the folder of the saved policy, or of its adapter; None if the method does not train.
+        """
         raise NotImplementedError
 
     def shown(self) -> dict[str, Any]:
@@ -80,29 +104,36 @@ class Method:
         return self.config.model_dump(mode="json")
 
     def spending(self) -> Spending:
-        """What a trained pair costs in expectation (for predictions). The default: one stored pair, nothing else."""
+        """What a trained pair costs in expectation, for predictions. The default: one stored pair, nothing else."""
         return Spending()
 
 
 class PairConfig(MethodConfig):
-    """``beta``: scale of the implicit reward; the recipe's ``train.beta`` if not given."""
+    """Options of methods with an implicit reward. ``beta``: its scale; the recipe's ``train.beta`` if not given."""
 
     beta: float | None = Field(default=None, gt=0)
 
 
 class PairMethod(Method):
-    """An offline method: a loss of the log-probabilities of the stored pairs
-    (:class:`harness.train.pair_trainers.PairTrainer`)."""
+    """Base class of offline methods that are a loss of the stored pairs' log-probabilities.
+
+    **To implement**: ``name``, ``summary`` and :meth:`loss`. **Optional**: ``chosen_only``, for a loss that leaves the
+    rejected responses out (then they cost no forward), and what :class:`Method` lists.
+    """
 
     Config: ClassVar[type[MethodConfig]] = PairConfig
     chosen_only: ClassVar[bool] = False
 
     def loss(self, beta: float) -> Loss:
-        """Loss of each pair as a function of :class:`sail.losses.Sides`; ``beta`` is the option's or the recipe's."""
+        """The loss: a function from :class:`sail.losses.Sides` to the loss of each pair, shape (B,).
+
+        In ``Sides`` response 1 is the chosen one; log-probabilities are sums over a response's tokens, in nats.
+        ``beta`` is the option's, or the recipe's.
+        """
         raise NotImplementedError
 
     def spending(self) -> Spending:
-        """One row a pair if the rejected response is left out."""
+        """One sequence a pair if the rejected response is left out, else two."""
         return Spending(rows=1 if self.chosen_only else 2)
 
     def train(self, context: TrainContext) -> Path | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.methods.base import Method, PairConfig
-from harness.train.context import TrainContext
+from harness.methods.base import Method, PairConfig, TrainContext
 
 
 class DPO(Method):
@@ -23,8 +22,7 @@ class DPO(Method):
         """Train with the stock loss and step; only tokenisation is bypassed."""
         from trl import DPOConfig
 
-        from harness.train.settings import arguments
-        from harness.train.trainer import run_trainer
+        from harness.methods.base import arguments, run_trainer
         from sail.dpo import TokenisedDPOTrainer
 
         beta = self.config.beta or context.train.beta

@@ -1,13 +1,12 @@
-"""A model behind an OpenAI-compatible endpoint as a row of the table: asked and judged as all are, never trained."""
+"""A model behind an OpenAI-compatible endpoint as a row of the table: evaluated as all are, never trained."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from harness.methods.base import Method, MethodConfig
+from harness.methods.base import Method, MethodConfig, TrainContext
 from harness.recipe.endpoint import Endpoint
-from harness.train.context import TrainContext
 
 
 class EndpointConfig(Endpoint, MethodConfig):

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from harness.budget.forecast import Spending
-from harness.methods.base import Method, PairConfig
-from harness.train.context import TrainContext
+from harness.methods.base import Method, PairConfig, Spending, TrainContext
+
+if TYPE_CHECKING:
+    from harness.train.rounds import Round
 
 PATIENCE = 4
 
 
 class IterativeDPOConfig(PairConfig):
-    """The budget is shared out over ``rounds``. ``samples``: answers a prompt, of which the best and the worst are the
-    pair. ``prompts``, ``reference`` and ``begin``: see :class:`harness.train.rounds.Rounds`."""
+    """Options of iterative DPO.
+
+    Attributes:
+        rounds: over which the budget is shared out.
+        samples: answers to each prompt; the best and the worst make the pair.
+        prompts: see :class:`harness.train.rounds.Rounds`.
+        reference: see :class:`harness.train.rounds.Rounds`.
+        begin: see :class:`harness.train.rounds.Rounds`.
+    """
 
     rounds: int = Field(default=2, ge=1)
     samples: int = Field(default=4, ge=2)
@@ -44,40 +52,51 @@ class IterativeDPO(Method):
 
         c = self.config
         rounds = Rounds(c.rounds, c.prompts, c.reference, c.begin)
-        asked = {name: render(context.tokenizer, messages_of(p)) for name, p in context.prompts.items()}
-        rows = [{"id": name, "prompt_ids": ids} for name, ids in asked.items()]
+        rows = [{"id": i, "prompt_ids": render(context.tokenizer, messages_of(p))} for i, p in context.prompts.items()]
         return train_rounds(context, rounds, c.beta or context.train.beta, rows, self.pairs)
 
-    def pairs(
-        self, context: TrainContext, model: Any, number: int, needed: int, rows: Sequence[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        """Best against worst of fresh samples, prompt after prompt until there are enough. Prompts whose answers all
-        score alike are sampled again if the others run out, ``PATIENCE`` times at most."""
-        from harness.train.rounds import sampled
+    def pairs(self, context: TrainContext, model: Any, this_round: Round) -> list[dict[str, Any]]:
+        """Best against worst of fresh samples, prompt after prompt until there are enough.
 
-        found: list[dict[str, Any]] = []
+        Prompts whose answers all score alike are sampled again if the others run out, ``PATIENCE`` times at most.
+
+        Args:
+            context: of the run.
+            model: the policy of the round before.
+            this_round: its number, the pairs that it needs and its prompts.
+        """
+        from harness.train.rounds import sample_answers
+
+        pairs: list[dict[str, Any]] = []
         tied: list[dict[str, Any]] = []
-        fresh = list(rows)
+        waiting = list(this_round.rows)
         for attempt in range(PATIENCE):
-            while fresh and len(found) < needed:
-                part, fresh = fresh[: needed - len(found)], fresh[needed - len(found) :]
-                answers = sampled(context, model, (number, attempt), part, self.config.samples)
-                for place, row in enumerate(part):
-                    pair = self.pair(context, row, answers[place * self.config.samples :][: self.config.samples])
-                    (tied if pair is None else found).append(pair or row)
-            fresh, tied = tied, []
-        return found
+            while waiting and len(pairs) < this_round.needed:
+                missing = this_round.needed - len(pairs)
+                batch, waiting = waiting[:missing], waiting[missing:]
+                answers = sample_answers(context, model, batch, self.config.samples, (this_round.number, attempt))
+                for row, group in zip(batch, answers, strict=True):
+                    pair = self.pair(context, row, group)
+                    (tied if pair is None else pairs).append(pair or row)
+            waiting, tied = tied, []
+        return pairs
 
-    def pair(self, context: TrainContext, row: dict[str, Any], group: Sequence[Any]) -> dict[str, Any] | None:
-        """The best and the worst of one prompt's answers by the training oracle; None if all score alike."""
+    def pair(self, context: TrainContext, row: dict[str, Any], answers: Sequence[Any]) -> dict[str, Any] | None:
+        """The best and the worst of one prompt's answers by the training oracle; None if all score alike.
+
+        Args:
+            context: of the run.
+            row: the prompt: ``id`` and ``prompt_ids``.
+            answers: completions (:class:`sail.types.Completion`).
+        """
         from harness.pairs.sampled import best_and_worst
         from harness.train.labels import decode
 
-        texts = [decode(context, answer.ids) for answer in group]
+        texts = [decode(context, answer.ids) for answer in answers]
         picked = best_and_worst(context.oracle.rank(context.prompts[row["id"]], texts))
         if picked is None:
             return None
-        best, worst = (list(group[i].ids) for i in picked)
+        best, worst = (list(answers[i].ids) for i in picked)
         return {"prompt_ids": row["prompt_ids"], "chosen_ids": best, "rejected_ids": worst}
 
     def spending(self) -> Spending:

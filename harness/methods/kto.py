@@ -6,9 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from harness.budget.forecast import Spending
-from harness.methods.base import Method, PairConfig
-from harness.train.context import TrainContext
+from harness.methods.base import Method, PairConfig, Spending, TrainContext
 
 
 class KTOConfig(PairConfig):
@@ -37,9 +35,8 @@ class KTO(Method):
         """Train on the stored pairs; the reference point costs one more forward of policy and reference a batch."""
         from trl import DPOConfig
 
+        from harness.methods.base import arguments, run_trainer
         from harness.train.pair_trainers import PairKTOTrainer
-        from harness.train.settings import arguments
-        from harness.train.trainer import run_trainer
 
         args = DPOConfig(**arguments(context), precompute_ref_log_probs=True)
         return run_trainer(

@@ -1,11 +1,10 @@
-"""``longer``: the control that is only asked to say more."""
+"""``longer``: the control that changes nothing but the prompt, which asks for a long answer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from harness.methods.base import Method
-from harness.train.context import TrainContext
+from harness.methods.base import Method, TrainContext
 
 
 class Longer(Method):

@@ -7,9 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from harness.budget.forecast import Spending
-from harness.methods.base import Method, PairConfig
-from harness.train.context import TrainContext
+from harness.methods.base import Method, PairConfig, Spending, TrainContext
 
 
 class OnlineDPOConfig(PairConfig):
@@ -31,11 +29,9 @@ class OnlineDPO(Method):
 
     def train(self, context: TrainContext) -> Path | None:
         """Train on pairs sampled in each step."""
+        from harness.methods.base import arguments, run_trainer
         from harness.train.labels import preference
-        from harness.train.settings import arguments
-        from harness.train.trainer import run_trainer
-        from sail.config import SAILConfig
-        from sail.trainer import SAILTrainer
+        from sail import SAILConfig, SAILTrainer
 
         settings: dict[str, Any] = arguments(context) | {"beta": self.config.beta or context.train.beta}
         args = SAILConfig(

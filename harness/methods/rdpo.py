@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.methods.base import PairConfig, PairMethod
 
 if TYPE_CHECKING:
-    from harness.train.pair_trainers import Loss
+    from harness.methods.base import Loss
 
 
 class RDPOConfig(PairConfig):

@@ -7,9 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.budget.forecast import Spending
-from harness.methods.base import Method, MethodConfig
-from harness.train.context import TrainContext
+from harness.methods.base import Method, MethodConfig, Spending, TrainContext
 from harness.train.labels import preference
 
 PAPER = "arXiv:2406.15567"
@@ -18,9 +16,14 @@ PUBLISHED = "beta 0.1, learning rate 1e-5, 32 pairs a step, temperature 0.9 (off
 
 
 class SAILOptions(MethodConfig):
-    """``share``: probability that an example takes the SAIL route. ``coefficient``: weight of the added gradient.
+    """Options of the SAIL methods.
 
-    ``estimator``: ``official`` reproduces the released code's form (wrong sign and scale), as a control.
+    Attributes:
+        share: probability that an example takes the SAIL route.
+        coefficient: weight of the added gradient.
+        baseline: ``loo`` (leave one out) or ``none``.
+        labels: ``dataset`` keeps the given labels on the DP route, as a control.
+        estimator: ``official`` reproduces the released code's form (wrong sign and scale), as a control.
     """
 
     share: float = Field(default=0.3, ge=0, le=1)
@@ -37,21 +40,19 @@ class SAIL(Method):
     paper = PAPER
     published = PUBLISHED
     Config = SAILOptions
+    config: SAILOptions
     grid = {"coefficient": (0.1, 0.3)}
 
     def train(self, context: TrainContext) -> Path | None:
         """Train a mixture of offline DPO and this route under the surrogate of spec 1.5."""
-        from harness.train.settings import arguments
-        from harness.train.trainer import run_trainer
-        from sail.config import SAILConfig
-        from sail.trainer import SAILTrainer
+        from harness.methods.base import arguments, run_trainer
+        from sail import SAILConfig, SAILTrainer
 
         options = self.config
-        assert isinstance(options, SAILOptions)
         shares: dict[str, Any] = {f"{self.route}_share": options.share}
         if options.share > 0:
             shares[f"{self.route}_coef"] = options.coefficient
-        settings = arguments(context) | self.more(context)
+        settings = arguments(context) | self.extra_settings(context)
         args = SAILConfig(
             **settings,
             precompute_ref_log_probs=True,
@@ -63,13 +64,12 @@ class SAIL(Method):
         )
         return run_trainer(context, SAILTrainer, args, preference=preference(context))
 
-    def more(self, context: TrainContext) -> dict[str, Any]:
-        """Further settings of :class:`sail.SAILConfig`."""
+    def extra_settings(self, context: TrainContext) -> dict[str, Any]:
+        """Further settings of :class:`sail.SAILConfig`, for a subclass to give."""
         return {}
 
     def spending(self) -> Spending:
         """The route's share samples two responses and refers to the start policy for them."""
-        assert isinstance(self.config, SAILOptions)
         online = self.config.share if self.route != "dp" else 0.0
         labelled = 2 * online if self.route == "pr" else 0.0
         return Spending(stored=1 - online, sampled=2 * online, labelled=labelled, reference=2 * online)

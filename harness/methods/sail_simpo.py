@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
+from harness.methods.base import TrainContext
 from harness.methods.sail import SAIL, SAILOptions
-from harness.train.context import TrainContext
 
 
 class SAILSimPOOptions(SAILOptions):
@@ -29,7 +29,7 @@ class SAILSimPO(SAIL):
     Config = SAILSimPOOptions
     config: SAILSimPOOptions
 
-    def more(self, context: TrainContext) -> dict[str, Any]:
+    def extra_settings(self, context: TrainContext) -> dict[str, Any]:
         """SimPO's loss with its own beta."""
         beta = self.config.beta
         return {"pair_loss": "simpo", "beta": beta, "simpo_gamma": self.config.gamma_ratio * beta}

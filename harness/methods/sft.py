@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.methods.base import MethodConfig, PairMethod
 
 if TYPE_CHECKING:
-    from harness.train.pair_trainers import Loss
+    from harness.methods.base import Loss
 
 
 class SFT(PairMethod):

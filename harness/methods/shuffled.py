@@ -1,4 +1,4 @@
-"""``dpo-shuffled-labels``: the control whose labels say nothing."""
+"""``dpo-shuffled-labels``: the control whose labels carry no information."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.methods.base import TrainContext
 from harness.methods.dpo import DPO
-from harness.train.context import TrainContext
 
 
 class ShuffledLabels(DPO):
-    """DPO on the same pairs, each turned round by a fair coin. What it gains was not learned from preferences."""
+    """DPO on the same pairs, each swapped by a fair coin. What it gains was not learned from preferences."""
 
     name = "dpo-shuffled-labels"
     summary = "control: DPO on the same pairs with labels drawn by a coin"
     published = "a negative control; no paper"
 
     def train(self, context: TrainContext) -> Path | None:
-        """Train on the turned pairs; the coin is keyed by seed and prompt."""
+        """Train on the swapped pairs; the coin is keyed by seed and prompt."""
         from sail.noise import uniform
 
-        rows = [turned(r) if uniform((context.seed, r["id"], "coin")) < 0.5 else r for r in context.pairs]
+        rows = [swapped(r) if uniform((context.seed, r["id"], "coin")) < 0.5 else r for r in context.pairs]
         return super().train(replace(context, pairs=rows))
 
 
-def turned(row: dict[str, Any]) -> dict[str, Any]:
+def swapped(row: dict[str, Any]) -> dict[str, Any]:
     """The pair with chosen and rejected exchanged, in every column."""
     other = {"chosen": "rejected", "rejected": "chosen"}
     return {"_".join(other.get(part, part) for part in key.split("_")): value for key, value in row.items()}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from harness.budget.forecast import Spending
-from harness.methods.base import Method, PairConfig
-from harness.train.context import TrainContext
+from harness.methods.base import Method, PairConfig, Spending, TrainContext
+
+if TYPE_CHECKING:
+    from harness.train.rounds import Round
 
 
 class SPINConfig(PairConfig):
@@ -39,18 +39,22 @@ class SPIN(Method):
         rounds = Rounds(self.config.rounds, self.config.prompts, "previous", "continue")
         return train_rounds(context, rounds, self.config.beta or context.train.beta, list(context.pairs), self.pairs)
 
-    def pairs(
-        self, context: TrainContext, model: Any, number: int, needed: int, rows: Sequence[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        """The stored chosen response against one fresh sample."""
-        from harness.train.rounds import sampled
+    def pairs(self, context: TrainContext, model: Any, this_round: Round) -> list[dict[str, Any]]:
+        """The stored chosen response against one fresh sample.
 
-        rows = rows[:needed]
-        answers = sampled(context, model, (number,), rows, 1)
+        Args:
+            context: of the run.
+            model: the policy of the round before.
+            this_round: its number, the pairs that it needs and its stored pairs.
+        """
+        from harness.train.rounds import sample_answers
+
+        rows = this_round.rows[: this_round.needed]
+        answers = sample_answers(context, model, rows, 1, (this_round.number,))
         return [
-            {"prompt_ids": r["prompt_ids"], "chosen_ids": r["chosen_ids"], "rejected_ids": list(a.ids)}
-            for r, a in zip(rows, answers, strict=True)
-            if list(a.ids) != r["chosen_ids"]
+            {"prompt_ids": row["prompt_ids"], "chosen_ids": row["chosen_ids"], "rejected_ids": list(answer.ids)}
+            for row, (answer,) in zip(rows, answers, strict=True)
+            if list(answer.ids) != row["chosen_ids"]
         ]
 
     def spending(self) -> Spending:

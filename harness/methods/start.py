@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.methods.base import Method
-from harness.train.context import TrainContext
+from harness.methods.base import Method, TrainContext
 
 
 class Start(Method):

@@ -18,7 +18,7 @@ def splits(data: DataSpec | PairsSpec) -> dict[str, list[Prompt]]:
     Raises:
         UserError: the recipe asks for more prompts than there are.
     """
-    if isinstance(data, PairsSpec):
+    if data.imported:
         return imported_pairs(data).parts
     train, evaluation = load_prompts("train"), load_prompts("eval")
     for keys, rows in ((("train_prompts", "tune_prompts"), train), (("eval_prompts", "heldout_prompts"), evaluation)):

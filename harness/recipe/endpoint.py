@@ -10,13 +10,21 @@ from harness.store.json_files import digest
 
 
 class Endpoint(BaseModel):
-    """How to reach a model. Only ``model`` and a hash of ``base_url`` belong to its identity.
+    """How to reach a model.
 
-    ``model``: a dated snapshot, if there is one. ``api_key_env``: variable with the key. ``concurrency``: requests at
-    once. ``retries``: of one request that failed. ``timeout``: seconds for one request. ``max_requests`` and
-    ``max_cost``: stop there (0: no cap), with all that the store has recorded under a cap of this endpoint; the cost is
-    in the currency of ``price_in`` and ``price_out``, for a million tokens. ``seed``: sent with each request, for
-    servers that heed one; part of the identity.
+    Attributes:
+        model: its name; a dated snapshot, if there is one. Part of the identity.
+        base_url: of the API; OpenAI's if absent. A hash of it is part of the identity.
+        api_key_env: environment variable with the key.
+        concurrency: requests at once.
+        retries: of one request that failed.
+        timeout: seconds for one request.
+        max_requests: cap on requests, together with those that the store has recorded under a cap of this endpoint;
+            0 for none.
+        max_cost: the same for costs, in the currency of the prices.
+        price_in: of a million tokens of input.
+        price_out: of a million tokens of output.
+        seed: sent with each request, for servers that heed one. Part of the identity.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,5 +48,5 @@ class Endpoint(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What can change an answer. Results are published, host names are not: an endpoint is named by a hash."""
-        found = {"model": self.model, "endpoint": digest(self.base_url)}
-        return found if self.seed is None else found | {"seed": self.seed}
+        identity = {"model": self.model, "endpoint": digest(self.base_url)}
+        return identity if self.seed is None else identity | {"seed": self.seed}

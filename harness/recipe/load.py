@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from harness.errors import UserError, unknown
-from harness.recipe.recipe import TASKS, PairsSpec, Recipe
+from harness.recipe.recipe import TASKS, Recipe
 
 
 def builtin_recipes() -> dict[str, Path]:
@@ -28,10 +28,10 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         UserError: no such name or file, not YAML, or a key or value that is not allowed (named, with the nearest).
     """
-    known = builtin_recipes()
-    path = known.get(name, Path(name))
-    if name not in known and path.suffix not in (".yaml", ".yml"):
-        raise unknown("recipe", name, known)
+    builtin = builtin_recipes()
+    path = builtin.get(name, Path(name))
+    if name not in builtin and path.suffix not in (".yaml", ".yml"):
+        raise unknown("recipe", name, builtin)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def load_recipe(name: str) -> Recipe:
     if not isinstance(raw, dict):
         raise UserError(f"The recipe file {path} must hold a mapping of keys, such as 'name: my-recipe'")
     recipe = _validated(raw, path)
-    if isinstance(recipe.data, PairsSpec):
+    if recipe.data.imported:
         recipe.data._folder = path.parent.resolve()
     return recipe
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Discriminator,
@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.budget.spec import BudgetSpec, Strict
+from harness.budget.spec import BudgetSpec, Strict, named_budgets
 from harness.recipe.endpoint import Endpoint
 from harness.store.json_files import digest
 
@@ -23,7 +23,15 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class DataSpec(Strict):
-    """Which of the task's prompts are used, and how the preference pairs are sampled from the start policy."""
+    """Pairs sampled from the start policy for the project's own task: which prompts are used, and how many answers.
+
+    An oracle labels the answers; the best and the worst to a prompt make a pair.
+    """
+
+    imported: ClassVar[Literal[False]] = False
+    """Whether the pairs come from files (:class:`PairsSpec`)."""
+    default_oracle: ClassVar[str] = "constraints"
+    """The oracle of a recipe that names none."""
 
     task: Literal["constraints"] = "constraints"
     train_prompts: int = Field(gt=0)
@@ -35,15 +43,38 @@ class DataSpec(Strict):
     seed: int = 0
     free: bool = Field(default=False, description="count the stored pairs towards no budget; the page then says so")
 
+    @property
+    def answers_to_sample(self) -> int:
+        """Answers to sample and label before training, for the training and the held-out pairs."""
+        return (self.train_prompts + self.heldout_prompts) * self.samples
+
+    def key(self) -> dict[str, Any]:
+        """What of it can change the pairs."""
+        return self.model_dump(mode="json", exclude={"eval_prompts", "tune_prompts", "free"})
+
 
 class PairsSpec(Strict):
-    """Preference pairs that somebody brings (docs/data.md), instead of pairs sampled for the project's own task.
+    """Imported preference pairs (docs/data.md), instead of pairs sampled for the project's own task.
 
-    ``train``, ``test``: a JSONL, JSON or Parquet file, or ``org/name@COMMIT:split`` of the Hub. ``label``: which choice
-    of PKU-SafeRLHF counts. ``max_prompt_length`` (tokens, 0: what the model holds) bounds prompts of all parts; a pair
-    longer than ``train.max_length`` is dropped or, as TRL does, cut. ``train_prompts`` and ``heldout_prompts`` count
-    rows; 0 takes all that are left. ``max_new_tokens``: of what online methods and the search sample.
+    Attributes:
+        train: a JSONL, JSON or Parquet file, or ``org/name@COMMIT:split`` of the Hub.
+        test: the same, for evaluation and held-out pairs.
+        format: layout of the rows; ``auto`` recognises it.
+        label: which choice of PKU-SafeRLHF counts.
+        too_long: whether a pair longer than ``train.max_length`` is dropped or, as TRL does, cut.
+        max_prompt_length: bound on prompts of all parts, in tokens; 0 is what the model holds.
+        train_prompts: rows to train on; 0 takes all that are left.
+        tune_prompts: prompts for the search, from ``train``.
+        eval_prompts: prompts for evaluation, from ``test``.
+        heldout_prompts: rows of held-out pairs; 0 takes all that are left.
+        max_new_tokens: longest answer that online methods and the search sample.
+        seed: part of the keys; nothing is drawn at random here.
     """
+
+    imported: ClassVar[Literal[True]] = True
+    """Whether the pairs come from files."""
+    default_oracle: ClassVar[str] = "none"
+    """The oracle of a recipe that names none: imported pairs are labelled already."""
 
     task: Literal["preferences"]
     train: str
@@ -63,8 +94,17 @@ class PairsSpec(Strict):
 
     @property
     def folder(self) -> Path | None:
-        """Where the recipe's file lies, if it came from one; part of no key."""
+        """Folder of the recipe's file, if it came from one: ``train`` and ``test`` may lie there. Part of no key."""
         return self._folder
+
+    @property
+    def answers_to_sample(self) -> int:
+        """Answers to sample before training: none."""
+        return 0
+
+    def key(self) -> dict[str, Any]:
+        """What of it can change the pairs, beside the contents of the files."""
+        return self.model_dump(mode="json", exclude={"train", "test", "free"})
 
 
 class LoraSpec(Strict):
@@ -76,7 +116,16 @@ class LoraSpec(Strict):
 
 
 class TrainSpec(Strict):
-    """Settings that every method shares. ``lora: null`` trains all weights."""
+    """Settings that every method shares.
+
+    Attributes:
+        batch_size: pairs of a micro-batch.
+        gradient_accumulation: micro-batches of an optimiser step.
+        beta: scale of the implicit reward, for methods whose options set none.
+        max_length: tokens of prompt and response at which a row is cut.
+        max_grad_norm: at which gradients are clipped.
+        lora: the adapter; ``null`` trains all weights.
+    """
 
     batch_size: int = Field(default=8, gt=0)
     gradient_accumulation: int = Field(default=1, gt=0)
@@ -90,11 +139,12 @@ class TrainSpec(Strict):
 class TuneSpec(Strict):
     """The recorded search: the same number of trials for each method, which keeps the best by gold reward.
 
-    Without ``trials`` that is one a learning rate. With it, each method gets that many points of the product of the
-    learning rates and its own grid (``grids`` in place of the one that the method comes with), spread evenly.
-
-    A trial whose answers have more than ``max_perplexity_ratio`` times the perplexity (under the start policy) of the
-    start policy's own answers is not eligible, unless no trial is.
+    Attributes:
+        learning_rates: the search has one trial for each of them, unless ``trials`` is set.
+        trials: points of the product of the learning rates and the method's own grid, spread evenly.
+        grids: by method, in place of the grid that it comes with.
+        max_perplexity_ratio: a trial whose answers have more than this many times the perplexity (under the start
+            policy) of the start policy's own answers is not eligible, unless no trial is.
     """
 
     learning_rates: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
@@ -103,9 +153,9 @@ class TuneSpec(Strict):
     max_perplexity_ratio: float = Field(default=2.0, gt=1)
 
     def key(self) -> dict[str, Any]:
-        """What two runs must share to stand in one table: as earlier versions wrote it where nothing new is used."""
-        new = {name for name in ("trials", "grids") if getattr(self, name) in (None, {})}
-        return self.model_dump(mode="json", exclude=new)
+        """What two runs must share to stand in one table; ``trials`` and ``grids`` are left out if not used."""
+        unused = {name for name in ("trials", "grids") if getattr(self, name) in (None, {})}
+        return self.model_dump(mode="json", exclude=unused)
 
 
 class OracleSpec(Strict):
@@ -167,12 +217,32 @@ AnyData = Annotated[
 
 
 class Recipe(Strict):
-    """One comparison. Unknown keys are errors. ``reference`` names the row that the others are compared with.
+    """One comparison. Unknown keys are errors.
 
-    ``judge`` grades the official sets: a model behind an OpenAI-compatible endpoint (the mini sets have the local one).
-    ``oracle`` labels the training pairs; ``eval_oracle`` (the same if absent) gives the reward in evaluation.
-    ``chat_template`` is for a model that comes without one: a Jinja file, or ``fastchat:NAME``.
-    ``time_limit`` ends a run whose process works longer (minutes); it fails, the others go on.
+    Attributes:
+        name: of the comparison; names its results folder.
+        model: the start policy: a built-in model, a directory, or ``org/name@revision`` of the Hub.
+        chat_template: for a model that comes without one: a Jinja file, or ``fastchat:NAME``.
+        data: the preference pairs, and the prompts of tuning and evaluation.
+        oracle: labels the training pairs.
+        eval_oracle: gives the reward in evaluation; the training oracle if absent.
+        budgets: the recipe's own, by name.
+        budget: name of the one that counts, among ``budgets`` or the named ones of the package.
+        train: settings that every method shares.
+        tune: the recorded search.
+        methods: rows of the table.
+        method_options: options by method.
+        variants: further rows: a method under other options.
+        endpoints: further rows: models behind endpoints, which are not trained.
+        reference: the row that the others are compared with.
+        seeds: training runs of each method.
+        benchmarks: options by benchmark.
+        judge: grades the official sets: a model behind an OpenAI-compatible endpoint. The mini sets have the local one.
+        engine: samples the answers of evaluation.
+        time_limit: minutes after which a run's process is ended; the run fails, the others go on.
+        prices: for the money column.
+        generation_batch_size: most answers sampled at once.
+        scoring_batch_size: rows of a forward pass that only scores.
     """
 
     name: str = Field(pattern=NAME)
@@ -181,7 +251,7 @@ class Recipe(Strict):
     chat_template: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     data: AnyData
-    oracle: OracleSpec = OracleSpec(name="constraints")
+    oracle: OracleSpec = OracleSpec(name=DataSpec.default_oracle)
     eval_oracle: OracleSpec | None = None
     budgets: dict[Annotated[str, Field(pattern=NAME)], BudgetSpec] = {}
     budget: str
@@ -203,19 +273,17 @@ class Recipe(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _asks_nobody(cls, value: Any) -> Any:
-        """Pairs that somebody brings need no oracle."""
+    def _default_oracle(cls, value: Any) -> Any:
+        """Imported pairs need no oracle."""
         data = value.get("data") if isinstance(value, dict) else None
-        brought = isinstance(data, dict) and data.get("task") == "preferences"
-        return {"oracle": "none"} | value if brought else value
+        imported = isinstance(data, dict) and data.get("task") == "preferences"
+        return {"oracle": PairsSpec.default_oracle} | value if imported else value
 
     @model_validator(mode="after")
-    def _budget_exists(self) -> Recipe:
-        from harness.budget.spec import named_budgets
-
+    def _names_exist(self) -> Recipe:
         if self.budget not in self.budgets and self.budget not in named_budgets():
-            known = ", ".join([*self.budgets, *named_budgets()])
-            raise ValueError(f"budget {self.budget!r} is not one of budgets: {known}")
+            names = ", ".join([*self.budgets, *named_budgets()])
+            raise ValueError(f"budget {self.budget!r} is not one of budgets: {names}")
         for name in self.method_options:
             if name not in self.methods:
                 raise ValueError(
@@ -225,7 +293,6 @@ class Recipe(Strict):
 
     @property
     def hash(self) -> str:
-        """Hash of everything in the recipe but its name and description (and keys that are newer, where they are not
-        used)."""
-        new = {"chat_template"} if self.chat_template is None else set()
-        return digest(self.model_dump(mode="json", exclude={"name", "description"} | new))
+        """Hash of everything in the recipe but its name and description; ``chat_template`` is left out if not used."""
+        unused = {"chat_template"} if self.chat_template is None else set()
+        return digest(self.model_dump(mode="json", exclude={"name", "description"} | unused))

@@ -23,7 +23,7 @@ class Point:
         return ", ".join([f"lr={self.learning_rate:g}", *[f"{k}={v}" for k, v in self.options.items()]])
 
     def record(self) -> dict[str, Any]:
-        """As the result file holds it."""
+        """Its JSON form in the result file."""
         return {"learning_rate": self.learning_rate, "options": dict(self.options)}
 
 
@@ -31,39 +31,41 @@ def points(tune: TuneSpec, name: str, grid: Mapping[str, Sequence[Any]], fixed: 
     """The trials of a method.
 
     Args:
+        tune: the recipe's search.
         name: the row's name, under which ``tune.grids`` may hold another grid.
-        grid: the method's own grid. fixed: options that the recipe sets, which are not searched.
+        grid: the method's own grid: values by option.
+        fixed: options that the recipe sets, which are not searched.
 
     Raises:
         UserError: the method offers fewer points than there are trials.
     """
     if tune.trials is None:
         return [Point(rate) for rate in tune.learning_rates]
-    own = {k: v for k, v in tune.grids.get(name, grid).items() if k not in fixed}
-    every = [
-        Point(rate, dict(zip(own, values, strict=True)))
+    searched = {k: v for k, v in tune.grids.get(name, grid).items() if k not in fixed}
+    candidates = [
+        Point(rate, dict(zip(searched, values, strict=True)))
         for rate in tune.learning_rates
-        for values in product(*own.values())
+        for values in product(*searched.values())
     ]
-    if len(every) < tune.trials:
+    if len(candidates) < tune.trials:
         raise UserError(
-            f"tune.trials asks for {tune.trials} trials, {name} offers {len(every)} points "
+            f"tune.trials asks for {tune.trials} trials, {name} offers {len(candidates)} points "
             f"({len(tune.learning_rates)} learning rates x its own grid): add to tune.learning_rates or to "
             f"tune.grids.{name}"
         )
-    return spread(every, tune.trials)
+    return spread(candidates, tune.trials)
 
 
-def spread(every: Sequence[Point], count: int) -> list[Point]:
-    """``count`` points that use each value of each setting about equally often, in the order of ``every``."""
+def spread(candidates: Sequence[Point], count: int) -> list[Point]:
+    """``count`` points that use each value of each setting about equally often, in the order of ``candidates``."""
     used: Counter[tuple[str, str]] = Counter()
-    left, taken = list(every), list[Point]()
+    left, taken = list(candidates), list[Point]()
     while len(taken) < count:
         chosen = min(left, key=lambda p: (sum(used[level] for level in _levels(p)), left.index(p)))
         left.remove(chosen)
         taken.append(chosen)
         used.update(_levels(chosen))
-    return sorted(taken, key=every.index)
+    return sorted(taken, key=candidates.index)
 
 
 def _levels(point: Point) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ from harness.store.json_files import write_text
 PAGE = "LEADERBOARD.md"
 
 
-def render(results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+def render_pages(results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """File names and contents of a leaderboard.
 
     Args:
@@ -60,7 +60,7 @@ def render(results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxy
 
 def write_leaderboard(folder: Path) -> None:
     """Write the leaderboard of ``results/<recipe>/<budget>``."""
-    for name, text in render(read_results(folder), card_sentences(folder)).items():
+    for name, text in render_pages(read_results(folder), card_sentences(folder)).items():
         write_text(folder / name, text)
 
 
@@ -68,6 +68,6 @@ def stale_files(folder: Path) -> list[str]:
     """Files of a leaderboard that differ from what its results give."""
     return [
         name
-        for name, text in render(read_results(folder), card_sentences(folder)).items()
+        for name, text in render_pages(read_results(folder), card_sentences(folder)).items()
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     ]

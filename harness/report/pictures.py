@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.report.board import Board
 from harness.report.costs import amount
-from harness.report.svg import Point, Strip, line_chart, scatter_chart, strip_chart, table_picture
+from harness.report.svg import ChartPoint, Strip, line_chart, scatter_chart, strip_chart, table_picture
 from harness.report.text import format_number
 
 REWARD_KL, SCORES, BUDGET_CURVE, SEEDS = "reward-kl.svg", "leaderboard.svg", "curve.svg", "seeds.svg"
@@ -32,7 +32,7 @@ def _reward_against_kl(board: Board) -> str | None:
     for method in board.methods:
         x, y = board.cell(method, columns["kl"]), board.cell(method, columns["gold_reward"])
         if x and y and x.interval.has_value and y.interval.has_value:
-            points.append(Point(method, x.interval, y.interval))
+            points.append(ChartPoint(method, x.interval, y.interval))
     if not points:
         return None
     run = board.results[0]

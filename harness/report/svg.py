@@ -15,7 +15,7 @@ INK, FAINT, LINE = "#111827", "#6b7280", "#e5e7eb"
 
 
 @dataclass(frozen=True)
-class Point:
+class ChartPoint:
     """A method in a scatter chart: ``x`` and ``y`` with their intervals."""
 
     name: str
@@ -95,7 +95,7 @@ def _legend(index: int, name: str, colour: str) -> list[str]:
     ]
 
 
-def scatter_chart(title: str, x_title: str, y_title: str, points: Sequence[Point]) -> str:
+def scatter_chart(title: str, x_title: str, y_title: str, points: Sequence[ChartPoint]) -> str:
     """Points with 95% intervals on both axes.
 
     Args:

@@ -19,7 +19,7 @@ from harness.methods.base import Method
 from harness.oracles.none import NONE
 from harness.pairs.imported import count_benchmark_overlaps
 from harness.pairs.prompts import splits
-from harness.recipe.recipe import PairsSpec, Recipe
+from harness.recipe.recipe import Recipe
 from harness.recipe.search import points
 from harness.run.configure import make_benchmark, make_method, make_oracle, own_options
 from harness.run.nodes import Node
@@ -91,7 +91,7 @@ class Comparison:
     @cached_property
     def overlap(self) -> dict[str, dict[str, int]]:
         """How many imported training prompts are prompts of the recipe's benchmarks, by benchmark."""
-        if not isinstance(self.recipe.data, PairsSpec):
+        if not self.recipe.data.imported:
             return {}
         texts = {b.name: prompts for b in self.benchmarks if (prompts := b.prompt_texts())}
         return count_benchmark_overlaps(splits(self.recipe.data)["train"], texts)
@@ -189,7 +189,7 @@ def _check_row_names(recipe: Recipe) -> None:
 def _check_oracles(recipe: Recipe, methods: Mapping[str, Method], task_benchmarks: Sequence[str]) -> None:
     """Refuse a recipe in which answers will have to be scored that its oracles cannot score."""
     oracle, eval_oracle = recipe.oracle.name, (recipe.eval_oracle or recipe.oracle).name
-    if not isinstance(recipe.data, PairsSpec):
+    if not recipe.data.imported:
         if oracle == NONE:
             raise UserError("The task constraints samples pairs that an oracle must label: set oracle: constraints")
         return

@@ -153,7 +153,7 @@ def _compare(
         ]
         paired = [p for p in prompts if all(p["id"] in side for side in sides)]
         texts = [[side[p["id"]] for p in paired] for side in sides]
-        won, _ = resources.evaluating(resources.oracles[1]).versus(paired, *texts)
+        won, _ = resources.evaluating(resources.oracles.evaluation).versus(paired, *texts)
         rows = [{"id": p["id"], "won": None if math.isnan(w) else w} for p, w in zip(paired, won, strict=True)]
         write_rows(work / "rows.jsonl", rows)
         return resources.spent()

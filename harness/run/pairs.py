@@ -22,7 +22,7 @@ def build_pairs(resources: Resources, work: Path) -> dict[str, Any]:
     """
     data = resources.recipe.data
     resources.open_ledger(None)  # every answer and log-probability carries its cost
-    return _import(resources, data, work) if isinstance(data, PairsSpec) else _sample(resources, data, work)
+    return _import(resources, data, work) if data.imported else _sample(resources, data, work)
 
 
 def _sample(resources: Resources, data: DataSpec, work: Path) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def _sample(resources: Resources, data: DataSpec, work: Path) -> dict[str, Any]:
 
     parts = splits(data)
     policy = resources.start
-    resources.emit("stage", ("preference pairs", (len(parts["train"]) + len(parts["heldout"])) * data.samples))
+    resources.emit("stage", ("preference pairs", data.answers_to_sample))
     counts = {}
     for name in ("train", "heldout"):
         with resources.meter.phase("data" if name == "train" else name):

@@ -139,7 +139,19 @@ def make_runs(
 def make_run(
     recipe: Recipe, budget_name: str, method: str, seed: int, benchmarks: Sequence[str], store: Store
 ) -> RunPlan:
-    """One run; parameters and errors as of :func:`make_runs`."""
+    """One run.
+
+    Args:
+        recipe: what is compared.
+        budget_name: one of the recipe's budgets or of the named ones.
+        method: the row: a method, variant or endpoint.
+        seed: of the run.
+        benchmarks: those to run.
+        store: where finished stages are.
+
+    Raises:
+        UserError: as :func:`make_runs`.
+    """
     return plan_run(resolve(recipe, budget_name, [method], benchmarks, store), method, seed)
 
 
@@ -168,7 +180,13 @@ def load_facts(value: Mapping[str, Any]) -> Facts:
 
 
 def plan_run(comparison: Comparison, name: str, seed: int) -> RunPlan:
-    """The plan of one row of a comparison with one seed, with what the store holds of it."""
+    """The plan of one run, with what the store holds of it.
+
+    Args:
+        comparison: resolved.
+        name: of the row.
+        seed: of the run.
+    """
     plan = _searched(_bare(comparison, name, seed))
     if comparison.reference and name != comparison.reference and plan.method.trains:
         plan = replace(plan, rival=_searched(_bare(comparison, comparison.reference, seed)))

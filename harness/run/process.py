@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.recipe.recipe import PairsSpec, Recipe
+from harness.recipe.recipe import Recipe
 from harness.run.comparison import resolve
 from harness.run.plan import RunPlan, load_facts, load_run
 from harness.run.progress import Display
@@ -63,7 +63,7 @@ class Job:
         comparison = plan.comparison
         recipe, root = comparison.recipe, comparison.store.root.resolve()
         name = f"{recipe.name}-{comparison.budget.name}-{plan.name}-seed-{plan.seed}"
-        folder = recipe.data.folder if isinstance(recipe.data, PairsSpec) else None
+        folder = recipe.data.folder if recipe.data.imported else None
         return cls(
             recipe=recipe.model_dump(mode="json"),
             folder=str(folder) if folder else None,
@@ -80,7 +80,7 @@ class Job:
     def plan(self) -> RunPlan:
         """The plan that it was made of, with what the store holds now."""
         recipe = Recipe.model_validate(self.recipe)
-        if isinstance(recipe.data, PairsSpec) and self.folder:
+        if recipe.data.imported and self.folder:
             recipe.data._folder = Path(self.folder)
         facts = load_facts(self.nodes)
         comparison = resolve(recipe, self.budget, [self.method], self.benchmarks, Store(Path(self.store)), facts)

@@ -138,9 +138,9 @@ def run_key(plan: RunPlan) -> str:
     nodes += [node for e in evaluations for node in (plan.policy, e.answers, e.judgments) if node]
     nodes += [e.versus for e in evaluations if e.versus]
     manifests = {n.key: store.manifest(n.stage) for n in nodes if store.done(n.stage)}
-    made = [manifests[n.key] for n in nodes if n.key in manifests]
+    in_order = [manifests[n.key] for n in nodes if n.key in manifests]
     overlap = [comparison.overlap] if comparison.overlap else []
-    facts = [SCORE_VERSION, comparison.recipe.hash, comparison.budget.name, plan.name, plan.seed, made, *overlap]
+    facts = [SCORE_VERSION, comparison.recipe.hash, comparison.budget.name, plan.name, plan.seed, in_order, *overlap]
     return digest(facts)
 
 

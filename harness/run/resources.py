@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from harness.answer.reply import Call, Reply
 
 Emit = Callable[[str, Any], None]
+
+
+class Oracles(NamedTuple):
+    """Who labels in training, and who rewards in evaluation; one object if they are the same."""
+
+    training: Oracle
+    evaluation: Oracle
 
 
 class Resources:
@@ -100,19 +107,19 @@ class Resources:
         return VllmPolicy.from_policy(policy, engine.options)
 
     @cached_property
-    def oracles(self) -> tuple[Oracle, Oracle]:
-        """The training and the evaluation oracle; one object if they are the same."""
+    def oracles(self) -> Oracles:
+        """The recipe's oracles."""
         training = make_oracle(self.recipe.oracle)
         spec = self.recipe.eval_oracle
         evaluation = training if spec is None or spec == self.recipe.oracle else make_oracle(spec)
         training.cache = evaluation.cache = self.cache
         training.attach = evaluation.attach = self.meter.attach
-        return training, evaluation
+        return Oracles(training, evaluation)
 
     @property
     def oracle(self) -> MeteredOracle:
         """The training oracle, metered into the current ledger."""
-        return MeteredOracle(self.oracles[0], self.ledger, self.meter)
+        return MeteredOracle(self.oracles.training, self.ledger, self.meter)
 
     def evaluating(self, oracle: Oracle) -> MeteredOracle:
         """An oracle that evaluates: its calls are not the method's spending."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.budget.calibration import Calibration
 from harness.budget.flops import Shape, shape_of_config
-from harness.budget.forecast import Forecast, Lengths, Spending, first_lines, forecast, phases
+from harness.budget.forecast import Corrections, Forecast, Lengths, Spending, first_lines, forecast, phases
 from harness.budget.ledger import AXES, Ledger
 from harness.errors import UserError
 from harness.methods.base import Method
 from harness.pairs.prompts import splits
-from harness.recipe.recipe import PairsSpec
 from harness.recipe.search import Point
 from harness.run.comparison import Comparison
 from harness.run.plan import RunPlan, configured
@@ -32,7 +30,7 @@ KNOWN_CONFIGS: dict[str, dict[str, int]] = {
 }
 
 
-class Spent(NamedTuple):
+class TrainingSpent(NamedTuple):
     """Spending of a run's own training by axis: predicted before it began, and measured."""
 
     predicted: dict[str, float]
@@ -49,7 +47,7 @@ def pair_price(comparison: Comparison) -> dict[str, float]:
     store, stage = comparison.store, comparison.facts.pairs.stage
     spent = store.manifest(stage)["ledger"]["phases"]
     recorded = all("generated" in spent.get(phase, {}) for phase in ("data", "heldout"))
-    if not recorded and not isinstance(comparison.recipe.data, PairsSpec):
+    if not recorded and not comparison.recipe.data.imported:
         raise UserError(f"The store {store.root} holds pairs of an earlier version: choose another with --store")
     count = read_json(store.path(stage) / "counts.json")["train"]["pairs"]
     return {quantity: amount / count for quantity, amount in spent["data"].items()}
@@ -58,7 +56,7 @@ def pair_price(comparison: Comparison) -> dict[str, float]:
 def expect(
     comparison: Comparison,
     method: Method,
-    learned: Mapping[str, Any],
+    corrections: Corrections,
     lengths: Lengths | None = None,
     shape: Shape | None = None,
 ) -> Forecast:
@@ -67,7 +65,7 @@ def expect(
     Args:
         comparison: whose pairs and settings it trains with.
         method: configured.
-        learned: what :meth:`harness.budget.calibration.Calibration.known` returns.
+        corrections: what :meth:`harness.budget.calibration.Calibration.corrections` returns.
         lengths: of the stored pairs; read or guessed if None.
         shape: of the model in training; from its ``config.json``, if it is there, if None.
     """
@@ -83,7 +81,7 @@ def expect(
     else:
         lengths = _guessed_lengths(comparison)
         stored, price = len(splits(recipe.data)["train"]), _guessed_price(comparison, shape, lengths)
-    return forecast(shape, method.spending(), lengths, per_step, stored, price, learned)
+    return forecast(shape, method.spending(), lengths, per_step, stored, price, corrections)
 
 
 def _shape(comparison: Comparison) -> Shape | None:
@@ -105,7 +103,7 @@ def _guessed_lengths(comparison: Comparison) -> Lengths:
     prompts = splits(data)["train"]
     prompt = sum(len(p["prompt"]) for p in prompts) / len(prompts) / LETTERS_PER_TOKEN + TEMPLATE_TOKENS
     response = float(data.max_new_tokens)
-    if isinstance(data, PairsSpec):
+    if data.imported:
         letters = sum(len(p["chosen"]) + len(p["rejected"]) for p in prompts) / 2 / len(prompts)
         response = min(letters / LETTERS_PER_TOKEN, comparison.recipe.train.max_length)
     return Lengths(prompt, response, prompt + response)
@@ -113,7 +111,7 @@ def _guessed_lengths(comparison: Comparison) -> Lengths:
 
 def _guessed_price(comparison: Comparison, shape: Shape | None, lengths: Lengths) -> dict[str, float]:
     data = comparison.recipe.data
-    if isinstance(data, PairsSpec):
+    if data.imported:
         reference = phases(shape, Spending(reference=2), lengths, 1)["reference"] if shape else 0.0
         return {"forward_flops": reference}
     samples = data.samples
@@ -128,11 +126,11 @@ def pairs_spending(comparison: Comparison) -> dict[str, float]:
     if comparison.store.done(comparison.facts.pairs.stage):
         return {}
     data = comparison.recipe.data
-    if isinstance(data, PairsSpec):
+    if data.imported:
         shape, lengths = _shape(comparison), _guessed_lengths(comparison)
         rows = sum(len(splits(data)[part]) for part in ("train", "heldout"))
         return {"flops": rows * _guessed_price(comparison, shape, lengths)["forward_flops"]} if shape else {}
-    answers = (data.train_prompts + data.heldout_prompts) * data.samples
+    answers = data.answers_to_sample
     return {"generated_tokens": answers * data.max_new_tokens, "oracle_calls": answers}
 
 
@@ -145,10 +143,10 @@ def predicted_spending(plan: RunPlan, calibration: Calibration) -> dict[str, flo
     data, open_points = comparison.recipe.data, _open_points(plan)
     total: dict[str, float] = {}
     for point in open_points:
-        learned = calibration.known(comparison.setting, plan.name)
+        corrections = calibration.corrections(comparison.setting, plan.name)
         shape = calibration.shape(comparison.setting)
-        expected = expect(comparison, configured(plan, point), learned, None, shape)
-        if not expected.knows(comparison.budget):
+        expected = expect(comparison, configured(plan, point), corrections, None, shape)
+        if not expected.covers(comparison.budget):
             continue  # how many steps it buys: the start policy is not there, or the machine's speed not known
         steps = expected.steps(comparison.budget)
         for axis in AXES:
@@ -176,10 +174,10 @@ def _open_points(plan: RunPlan) -> list[Point]:
     return [plan.winner.point or plan.trials[0].point]
 
 
-def spent_by(plan: RunPlan) -> Spent | None:
+def spent_by(plan: RunPlan) -> TrainingSpent | None:
     """What was predicted for the run's own training before it began, and what it spent; None while it is open."""
     if plan.policy is None or not plan.method.trains or not plan.states[plan.policy.key].done:
         return None
     manifest = plan.comparison.store.manifest(plan.policy.stage)
     ledger, budget = Ledger.load(manifest["ledger"]), plan.comparison.budget
-    return Spent(manifest.get("predicted", {}), {axis: budget.spent(ledger, axis) for axis in AXES})
+    return TrainingSpent(manifest.get("predicted", {}), {axis: budget.spent(ledger, axis) for axis in AXES})

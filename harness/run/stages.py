@@ -17,7 +17,7 @@ from harness.methods.base import Method
 from harness.methods.endpoint import Remote
 from harness.pairs.imported import imported_pairs
 from harness.pairs.prompts import splits
-from harness.recipe.recipe import PairsSpec, Recipe
+from harness.recipe.recipe import Recipe
 from harness.recipe.search import Point
 from harness.store.json_files import digest
 from harness.store.stages import Stage
@@ -41,14 +41,14 @@ def pairs_stage(recipe: Recipe, start: Stage, oracle: dict[str, Any]) -> Stage:
         oracle: identity of the training oracle. Imported pairs have labels of their own and do not depend on it.
     """
     data = recipe.data
-    if isinstance(data, PairsSpec):
+    if data.imported:
         return Stage(
             "pairs",
             {
                 "version": IMPORTED_VERSION,
                 "dtype": recipe.dtype,
                 "start": start.key,
-                "data": data.model_dump(mode="json", exclude={"train", "test", "free"}),
+                "data": data.key(),
                 "files": imported_pairs(data).identity,
                 "max_length": recipe.train.max_length,
             },
@@ -60,7 +60,7 @@ def pairs_stage(recipe: Recipe, start: Stage, oracle: dict[str, Any]) -> Stage:
             "version": [PAIRS_VERSION, SAMPLER_VERSION],
             "dtype": recipe.dtype,
             "start": start.key,
-            "data": data.model_dump(mode="json", exclude={"eval_prompts", "tune_prompts", "free"}),
+            "data": data.key(),
             "prompts": {part: _prompts_digest(parts[part]) for part in ("train", "heldout")},
             "oracle": oracle_in_keys(oracle),
         },
@@ -73,7 +73,7 @@ def _prompts_digest(prompts: Sequence[Mapping[str, Any]]) -> str:
 
 def training_labels(recipe: Recipe, oracle: dict[str, Any]) -> list[Any]:
     """The training oracle, where the key of the pairs does not hold it already."""
-    return [oracle_in_keys(oracle)] if isinstance(recipe.data, PairsSpec) else []
+    return [oracle_in_keys(oracle)] if recipe.data.imported else []
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,13 @@ def tune_stage(recipe: Recipe, policy: Stage) -> Stage:
 
 
 def judge_of(benchmark: Benchmark, recipe: Recipe, start: Stage) -> dict[str, Any] | None:
-    """Identity of a benchmark's judge: the local one (the start policy), or the recipe's endpoint; None if it needs
-    none."""
+    """Identity of a benchmark's judge; None if it needs none.
+
+    Args:
+        benchmark: says who judges it.
+        recipe: names the judge behind an endpoint.
+        start: the start policy, which is the local judge.
+    """
     if benchmark.judged_by == "none":
         return None
     if benchmark.judged_by == "endpoint" and recipe.judge != "local":
@@ -164,7 +169,7 @@ def protocol_of(
             "heldout": pairs.key,
             "oracle": oracle_in_keys(eval_oracle),
             "start": start.key,
-            **({"label": OWN_DATA} if isinstance(recipe.data, PairsSpec) else {}),
+            **({"label": OWN_DATA} if recipe.data.imported else {}),
         }
     return protocol
 
@@ -178,8 +183,8 @@ def answers_stage(recipe: Recipe, method: Method, policy: Stage, protocol: Mappi
         policy: the policy that answers.
         protocol: of the benchmark; the judge does not change an answer.
     """
-    asked = {k: v for k, v in protocol.items() if k != "judge"}
-    inputs = {"policy": policy.key, "protocol": asked, "version": SAMPLER_VERSION, "dtype": recipe.dtype}
+    unjudged = {k: v for k, v in protocol.items() if k != "judge"}
+    inputs = {"policy": policy.key, "protocol": unjudged, "version": SAMPLER_VERSION, "dtype": recipe.dtype}
     if method.instruction:
         inputs["instruction"] = method.instruction
     if isinstance(method, Remote):

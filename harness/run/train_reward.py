@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.answer.chat import Prompt
 from harness.errors import UserError
 from harness.oracles.none import NONE
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
-from harness.recipe.recipe import OracleSpec, PairsSpec, Recipe
+from harness.recipe.recipe import OracleSpec, Recipe
 from harness.run.plan import make_run
 from harness.run.progress import Display
 from harness.run.run import Run
-from harness.store.json_files import read_rows, write_json
+from harness.store.json_files import Row, read_rows, write_json
 from harness.store.stages import Store
 
 
 def train_reward(
-    recipe: Recipe,
-    store: Path,
-    out: Path,
-    *,
-    epochs: int,
-    learning_rate: float,
-    seed: int = 0,
-    shown: Display,
+    recipe: Recipe, store: Path, out: Path, *, epochs: int, learning_rate: float, seed: int = 0, shown: Display
 ) -> dict[str, Any]:
     """Train a sequence-classification head, and all weights, on the recipe's training pairs; test on held-out ones.
 
@@ -51,42 +47,23 @@ def train_reward(
     logging.disable_progress_bar()
     if out.exists() and any(out.iterdir()):
         raise UserError(f"The folder {out} is not empty: choose another with --out")
-    if isinstance(recipe.data, PairsSpec):  # the recipe may name the model that is made here
+    if recipe.data.imported:  # the recipe may name the model that is made here
         recipe = recipe.model_copy(update={"oracle": OracleSpec(name=NONE), "eval_oracle": None})
     plan = make_run(recipe, recipe.budget, "start", 0, [], Store(store))
     shown.run("reward model", ["preference pairs", "training", "held-out pairs"])
     run = Run(plan, lambda kind, value: shown.stage(*value) if kind == "stage" else shown.advance(value))
-    folder, prompts = run.pairs(), {p["id"]: p for part in ("train", "heldout") for p in run.prompts[part]}
-    tokenizer, model = load_reward_base(run.resources.start_dir)
-
-    def text(row: dict[str, Any], side: str) -> str:
-        decoded: str = tokenizer.decode(row[f"{side}_ids"], skip_special_tokens=True)
-        return decoded.strip()
-
-    def ids(row: dict[str, Any], side: str) -> list[int]:
-        return conversation_ids(tokenizer, prompts[row["id"]], text(row, side))
-
-    pairs = read_rows(folder / "train.jsonl")
-    rows = [{"chosen_ids": ids(r, "chosen"), "rejected_ids": ids(r, "rejected")} for r in pairs]
-
-    def on_step(done: int, total: int) -> None:
-        if done:
-            shown.at(done)
-        else:
-            shown.stage(f"training on {len(pairs)} pairs, steps", total)
+    pairs = _Pairs.read(run)
+    model, tokenizer = load_reward_base(run.resources.start_dir)
 
     settings = RewardSettings(epochs, learning_rate, recipe.train.batch_size, seed)
-    train_reward_model(model, tokenizer, rows, settings, out, on_step)
-    heldout = read_rows(folder / "heldout.jsonl")
-    shown.stage(f"held-out pairs ({len(heldout)})", None)
-    oracle = RewardModel(RewardModelOptions(model=str(out)))
-    chosen, rejected = ([text(r, side) for r in heldout] for side in ("chosen", "rejected"))
-    won = oracle.prefer([prompts[r["id"]] for r in heldout], chosen, rejected)
+    on_step = _progress(shown, f"training on {len(pairs.train)} pairs, steps")
+    train_reward_model(model, tokenizer, pairs.training_rows(tokenizer), settings, out, on_step)
+    shown.stage(f"held-out pairs ({len(pairs.heldout)})", None)
+    won = pairs.heldout_wins(tokenizer, RewardModel(RewardModelOptions(model=str(out))))
+    shared = plan.comparison.facts
     facts = {
-        "base": plan.comparison.facts.start.key,
-        "pairs": plan.comparison.facts.pairs.key,
-        "labels": plan.comparison.facts.oracle,
-        "trained_pairs": len(pairs),
+        **{"base": shared.start.key, "pairs": shared.pairs.key, "labels": shared.oracle},
+        "trained_pairs": len(pairs.train),
         "epochs": epochs,
         "learning_rate": learning_rate,
         "seed": seed,
@@ -96,3 +73,43 @@ def train_reward(
     write_json(out / "reward.json", facts)
     shown.finished("done")
     return facts
+
+
+def _progress(shown: Display, text: str) -> Callable[[int, int], None]:
+    """Shows steps done of the steps in all; the stage begins with step 0."""
+    return lambda done, total: shown.at(done) if done else shown.stage(text, total)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The stored pairs of a run, with the prompts that they answer by id."""
+
+    prompts: dict[str, Prompt]
+    train: list[Row]
+    heldout: list[Row]
+
+    @classmethod
+    def read(cls, run: Run) -> _Pairs:
+        folder = run.pairs()
+        prompts = {p["id"]: p for part in ("train", "heldout") for p in run.prompts[part]}
+        return cls(prompts, read_rows(folder / "train.jsonl"), read_rows(folder / "heldout.jsonl"))
+
+    def training_rows(self, tokenizer: Any) -> list[dict[str, list[int]]]:
+        """Whole conversations as token ids."""
+        return [
+            {
+                f"{side}_ids": conversation_ids(tokenizer, self.prompts[row["id"]], _text(tokenizer, row, side))
+                for side in ("chosen", "rejected")
+            }
+            for row in self.train
+        ]
+
+    def heldout_wins(self, tokenizer: Any, oracle: RewardModel) -> list[float]:
+        """For each held-out pair 1 where the chosen answer has the higher reward, 0 where it has not."""
+        chosen, rejected = ([_text(tokenizer, row, side) for row in self.heldout] for side in ("chosen", "rejected"))
+        return oracle.prefer([self.prompts[row["id"]] for row in self.heldout], chosen, rejected)
+
+
+def _text(tokenizer: Any, row: Row, side: str) -> str:
+    decoded: str = tokenizer.decode(row[f"{side}_ids"], skip_special_tokens=True)
+    return decoded.strip()

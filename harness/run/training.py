@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.answer.chat import Prompt, messages_of
 from harness.budget.calibration import Calibration
-from harness.budget.forecast import Lengths
+from harness.budget.forecast import Corrections, Lengths
 from harness.budget.ledger import AXES
 from harness.errors import UserError
 from harness.oracles.none import NONE
@@ -46,26 +46,54 @@ def train_policy(
         UserError: the method returned no policy, or the budget cannot buy one step.
         FloatingPointError: loss or weights are no numbers.
     """
-    from harness.answer.load import load_model
-    from harness.train.trainer import check_finite
-
-    comparison, recipe = plan.comparison, plan.comparison.recipe
-    budget, store, setting = comparison.budget, comparison.store, comparison.setting
-    rows = read_rows(pairs / "train.jsonl")
+    comparison = plan.comparison
+    budget, setting, train = comparison.budget, comparison.setting, comparison.recipe.train
+    rows, method = read_rows(pairs / "train.jsonl"), configured(plan, point)
+    calibration = Calibration(comparison.store.root, environment())
+    lengths = Lengths.of(rows, train.batch_size, train.max_length)
+    corrections = calibration.corrections(setting, plan.name)
+    expected = expect(comparison, method, corrections, lengths, calibration.shape(setting))
+    plain = expect(comparison, method, Corrections(), lengths)  # no trained policy may depend on earlier runs
     ledger = resources.open_ledger(None)  # checkpoints carry it
-    calibration = Calibration(store.root, environment())
-    lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
-    method = configured(plan, point)
-    learned = calibration.known(setting, plan.name)
-    expected = expect(comparison, method, learned, lengths, calibration.shape(setting))
-    plain = expect(comparison, method, {}, lengths)  # what trains must not depend on what a machine ran before
-    resources.meter.sells(rows, pair_price(comparison), recipe.train.max_length)
-    start = resources.start_dir
-    context = TrainContext(
+    resources.meter.charge_stored_pairs(rows, pair_price(comparison), train.max_length)
+    per_step = {axis: plain.total(1, axis) for axis in AXES}
+    context = _context(resources, plan, point, rows, prompts["train"], seed=seed, work=work, per_step=per_step)
+    resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
+    with resources.meter.enforce(budget):
+        folder = method.train(context)
+    _keep(plan.name, folder, context)
+    steps = expected.steps(budget) if expected.covers(budget) else 0
+    predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
+    shape = resources.meter.trained
+    if shape is not None and ledger.get("train", "steps"):
+        calibration.record(
+            setting, plan.name, shape, ledger, lambda rates: expect(comparison, method, rates, lengths, shape)
+        )
+    ledger.progress = {}
+    return resources.spent() | {"predicted": predicted}
+
+
+def _context(
+    resources: Resources,
+    plan: RunPlan,
+    point: Point,
+    rows: list[dict[str, Any]],
+    prompts: list[Prompt],
+    *,
+    seed: int,
+    work: Path,
+    per_step: dict[str, float],
+) -> TrainContext:
+    """What the method is given."""
+    from harness.answer.load import load_model
+
+    recipe, budget = plan.comparison.recipe, plan.comparison.budget
+    start, ledger = resources.start_dir, resources.ledger
+    return TrainContext(
         start=start,
         tokenizer=resources.tokenizer,
         pairs=rows,
-        prompts={p["id"]: p for p in prompts["train"]},
+        prompts={p["id"]: p for p in prompts},
         oracle=resources.oracle,
         meter=resources.meter,
         ledger=ledger,
@@ -77,28 +105,22 @@ def train_policy(
         directory=work,
         load_model=lambda folder=None: resources.meter.attach(load_model(folder or start, dtype=recipe.dtype)),
         on_step=lambda step: resources.emit("at", round(100 * budget.share(ledger))),
-        per_step={axis: plain.total(1, axis) for axis in AXES},
+        per_step=per_step,
         fractions=plan.fractions,
     )
-    resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
-    with resources.meter.enforce(budget):
-        folder = method.train(context)
+
+
+def _keep(name: str, folder: Path | None, context: TrainContext) -> None:
+    """Check what the method returned, and put it where it belongs."""
+    from harness.train.trainer import check_finite
+
     if folder is None:
-        raise UserError(f"Method {plan.name!r} returned no policy: train() must return its folder")
+        raise UserError(f"Method {name!r} returned no policy: train() must return its folder")
     context.tick()
     check_finite(folder)
-    if folder != work / "policy":
-        folder.rename(work / "policy")
-    write_json(work / "log.json", context.log)
-    steps = expected.steps(budget) if expected.knows(budget) else 0
-    predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
-    shape = resources.meter.trained
-    if shape is not None and ledger.get("train", "steps"):
-        calibration.learn(
-            setting, plan.name, shape, ledger, lambda rates: expect(comparison, method, rates, lengths, shape)
-        )
-    ledger.progress = {}
-    return resources.spent() | {"predicted": predicted}
+    if folder != context.directory / "policy":
+        folder.rename(context.directory / "policy")
+    write_json(context.directory / "log.json", context.log)
 
 
 def trial_scores(resources: Resources, policy: Any, prompts: list[Prompt]) -> dict[str, float]:

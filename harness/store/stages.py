@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,10 @@ class Stage:
     kind: str
     inputs: dict[str, Any]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Folder name: the kind and a hash of the inputs."""
         return f"{self.kind}-{digest(self.inputs)}"
-
-
-def known(stage: Stage | None) -> Stage:
-    """The stage, where it cannot be None any more."""
-    assert stage is not None
-    return stage
 
 
 class Store:

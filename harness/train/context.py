@@ -21,11 +21,27 @@ if TYPE_CHECKING:
 class TrainContext:
     """All that a method gets. What it spends through these objects is metered.
 
-    ``pairs`` are the stored preference pairs (token ids, rewards, reference log-probabilities), ``prompts`` the oracle
-    rows by prompt id, ``load_model()`` a fresh metered copy of the start policy (of a saved policy, given its folder),
-    ``directory`` a folder that survives a kill (checkpoints go there); ``on_step`` is to be called with the number of
-    finished steps. ``per_step`` predicts what a step spends by axis. The trainers keep the policy at each of
-    ``fractions`` of the budget in ``directory/fractions``.
+    Attributes:
+        start: directory of the start policy.
+        tokenizer: of the start policy.
+        pairs: the stored preference pairs, one row each: ``id`` (of the prompt), ``prompt_ids``, ``chosen_ids`` and
+            ``rejected_ids`` (token ids), and, under the start policy, ``ref_chosen_logps`` and ``ref_rejected_logps``
+            (sums in nats). Sampled pairs also hold their rewards.
+        prompts: what the oracle needs to label an answer, by prompt id.
+        oracle: labels answers: ``prefer(rows, firsts, seconds)``, ``score(rows, texts)``, ``rank(row, texts)``.
+        meter: counts what passes through the models; its ``phase(name)`` charges all inside to one phase.
+        ledger: what the run has spent so far.
+        budget: what the run may spend.
+        seed: of this run.
+        learning_rate: of this run.
+        max_new_tokens: longest answer that is sampled in training.
+        train: the recipe's settings that all methods share.
+        directory: a folder that survives a kill; checkpoints and the trained policy go there.
+        load_model: gives a fresh, metered copy of the start policy or, given its folder, of a saved policy.
+        on_step: moves the progress bar; to be called with the number of finished steps.
+        per_step: what a step is predicted to spend, by axis.
+        fractions: shares of the budget at which trainers keep the policy, in ``directory/fractions``.
+        log: rows of the training log, which the method fills.
     """
 
     start: Path

@@ -1,6 +1,6 @@
 """Losses of the offline methods, as pure functions of the log-probabilities of a batch of pairs.
 
-BT, cDPO, hinge, IPO and SimPO are in :mod:`sail.losses`; here are those that are no function of the margin alone.
+BT, cDPO, hinge, IPO and SimPO are in :mod:`sail.losses`; here are those that depend on more than the margin.
 Each takes :class:`sail.losses.Sides` (response 1 is the chosen one; sums in nats, shape (B,)) and gives a loss (B,).
 """
 
@@ -19,7 +19,13 @@ def sft(sides: Sides) -> Tensor:
 
 
 def robust(sides: Sides, beta: float, flip: float) -> Tensor:
-    """rDPO (arXiv 2403.00409, eq. 12): unbiased for the loss on clean labels if a share ``flip`` of them is flipped."""
+    """rDPO (arXiv 2403.00409, eq. 12): in expectation DPO's loss on the labels before they were flipped.
+
+    Args:
+        sides: log-probabilities; response 1 is the chosen one.
+        beta: scale of the implicit reward.
+        flip: share of labels that are flipped, below 1/2.
+    """
     bt = PairLoss("bt", beta)
     h = bt.margin(sides)
     return ((1 - flip) * bt.phi(h) - flip * bt.phi(-h)) / (1 - 2 * flip)
@@ -44,7 +50,12 @@ def log1mexp(x: Tensor) -> Tensor:
 def kto(sides: Sides, beta: float, kl: Tensor, desirable: float = 1.0, undesirable: float = 1.0) -> Tensor:
     """KTO (arXiv 2402.01306, eq. 8): the chosen row as desirable, the rejected as undesirable; their mean.
 
-    ``kl``: the reference point z0, a scalar without gradient (nats, at least 0).
+    Args:
+        sides: log-probabilities; response 1 is the chosen one.
+        beta: scale of the implicit reward.
+        kl: the reference point z0, a scalar without gradient (nats, at least 0).
+        desirable: weight of chosen responses.
+        undesirable: weight of rejected responses.
     """
     first = desirable * (1 - torch.sigmoid(beta * (sides.lp_1 - sides.ref_1 - kl)))
     second = undesirable * (1 - torch.sigmoid(beta * (kl - (sides.lp_2 - sides.ref_2))))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.answer.load import ModelAndTokenizer
+
 
 @dataclass(frozen=True)
 class RewardSettings:
@@ -23,8 +25,8 @@ class RewardSettings:
     seed: int = 0
 
 
-def load_reward_base(start: Path) -> tuple[Any, Any]:
-    """Tokenizer, and the start policy with a new head of one output, in float32."""
+def load_reward_base(start: Path) -> ModelAndTokenizer:
+    """The start policy with a new head of one output, in float32, and its tokenizer."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(start)
@@ -32,7 +34,7 @@ def load_reward_base(start: Path) -> tuple[Any, Any]:
         tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, dtype="float32")
     model.config.pad_token_id = tokenizer.pad_token_id
-    return tokenizer, model
+    return ModelAndTokenizer(model, tokenizer)
 
 
 def train_reward_model(

@@ -1,6 +1,6 @@
 """Training in rounds: sample from the policy of the round before, label, train with DPO's loss, repeat.
 
-``iterative-dpo`` and ``spin`` differ in where the pairs of a round come from, and in what they start and refer to.
+``iterative-dpo`` and ``spin`` differ in where the pairs of a round come from, and in what they start from and refer to.
 """
 
 from __future__ import annotations
@@ -8,28 +8,46 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from harness.answer.chat import eos_ids
 from harness.store.json_files import read_json, read_rows, write_json, write_rows
 from harness.train.context import TrainContext
-from harness.train.settings import Policies, arguments, fresh, lora_config
+from harness.train.settings import Policies, arguments, lora_config, start_policies
 from harness.train.stopping import Goal, pairs_per_step, planned_steps
 from harness.train.trainer import run_trainer
 
-Pairs = list[dict[str, Any]]
+Rows = list[dict[str, Any]]
 
-MakePairs = Callable[[TrainContext, Any, int, int, Sequence[dict[str, Any]]], Pairs]
+
+class Round(NamedTuple):
+    """One round, as the function that makes its pairs sees it.
+
+    Attributes:
+        number: of the round, from 0.
+        needed: pairs that its steps use; more are not worth sampling.
+        rows: its prompts, one row each.
+    """
+
+    number: int
+    needed: int
+    rows: Rows
+
+
+MakePairs = Callable[[TrainContext, Any, Round], Rows]
+"""Gives the pairs of a round from the policy in memory."""
 
 
 @dataclass(frozen=True)
 class Rounds:
     """How rounds follow each other.
 
-    ``prompts``: ``split`` deals the training prompts out over the rounds; with ``all`` each round goes on where the one
-    before stopped, and around again.
-    ``reference``: the policy that DPO refers to, ``start`` or that of the ``previous`` round.
-    ``begin``: each round goes on from the weights before (``continue``) or starts again (``restart``).
+    Attributes:
+        count: number of rounds.
+        prompts: ``split`` deals the training prompts out over the rounds; with ``all`` each round goes on where the
+            one before stopped, and around again.
+        reference: the policy that DPO refers to: ``start``, or that of the ``previous`` round.
+        begin: each round goes on from the weights before (``continue``) or starts again (``restart``).
     """
 
     count: int
@@ -39,14 +57,19 @@ class Rounds:
 
 
 def train_rounds(
-    context: TrainContext, rounds: Rounds, beta: float, rows: Sequence[dict[str, Any]], make: MakePairs
+    context: TrainContext, rounds: Rounds, beta: float, rows: Sequence[dict[str, Any]], make_pairs: MakePairs
 ) -> Path:
     """Train all rounds within the budget; each finished round, and the pairs of an unfinished one, stay on disk.
 
     Args:
-        rows: what the rounds share, one a prompt (``id``, ``prompt_ids``, and what ``make`` needs).
-        make: gives the pairs of a round from the policy in memory, the round's number, how many pairs its steps use
-            (more are not worth sampling) and its rows.
+        context: of the run.
+        rounds: how rounds follow each other.
+        beta: scale of the implicit reward.
+        rows: what the rounds share, one a prompt (``id``, ``prompt_ids``, and what ``make_pairs`` needs).
+        make_pairs: gives the pairs of a round.
+
+    Returns:
+        the folder of the last round's policy.
     """
     from trl import DPOConfig
 
@@ -62,14 +85,12 @@ def train_rounds(
             continue
         if goal.reached(context):
             continue
-        needed, used = _needed(context, goal), int(context.ledger.get("train", "pairs"))
-        after = used % max(1, len(rows))
-        share = [*rows[after:], *rows[:after]] if rounds.prompts == "all" else rows[number :: rounds.count]
-        pairs = _pairs(context, folder, (number, needed), policy, list(share), make)
+        this_round = Round(number, _pairs_needed(context, goal), _rows_of(context, rounds, rows, number))
+        pairs = _pairs(context, folder, policy, this_round, make_pairs)
         settings = arguments(context) | {"output_dir": str(folder / "checkpoints"), "beta": beta}
-        begun = _policies(context, rounds, policy)
+        policies = _policies(context, rounds, policy)
         args = DPOConfig(**settings, precompute_ref_log_probs=False)
-        run_trainer(context, TokenisedDPOTrainer, args, rows=pairs, policies=begun, goal=goal)
+        run_trainer(context, TokenisedDPOTrainer, args, rows=pairs, policies=policies, goal=goal)
         write_json(folder / "log.json", context.log)
         context.tick()
         write_json(folder / "done.json", context.ledger.dump())
@@ -86,34 +107,46 @@ def _goal(context: TrainContext, number: int, count: int) -> Goal:
     return Goal(number / count, total)
 
 
-def _needed(context: TrainContext, goal: Goal) -> int:
-    """Pairs that the steps up to a goal use: exactly, or as the cost of a step (so far, or predicted) tells. If they
-    turn out too few, the round goes over them again."""
+def _rows_of(context: TrainContext, rounds: Rounds, rows: Sequence[dict[str, Any]], number: int) -> Rows:
+    """The rows of a round, by its number: its part of them, or all, those not used yet first."""
+    if rounds.prompts == "split":
+        return list(rows[number :: rounds.count])
+    used = int(context.ledger.get("train", "pairs")) % max(1, len(rows))
+    return [*rows[used:], *rows[:used]]
+
+
+def _pairs_needed(context: TrainContext, goal: Goal) -> int:
+    """Pairs that the steps up to a goal use: exactly, or from what a step has cost so far or is predicted to cost. If
+    they turn out too few, the round goes over them again."""
     ledger, budget, per_step = context.ledger, context.budget, pairs_per_step(context)
     done = ledger.get("train", "steps")
     if budget.axis in ("steps", "pairs"):
         return int((goal.steps or 0) - done) * per_step
-    each = budget.spent(ledger) / done if done else context.per_step.get(budget.axis, 0.0)
+    step_cost = budget.spent(ledger) / done if done else context.per_step.get(budget.axis, 0.0)
     left = goal.share * budget.limit - budget.spent(ledger)
-    steps = max(1, int(left / each)) if each else 1
+    steps = max(1, int(left / step_cost)) if step_cost else 1
     return min(steps, int(goal.steps - done) if goal.steps is not None else steps) * per_step
 
 
-def _pairs(
-    context: TrainContext, folder: Path, order: tuple[int, int], policy: Path | None, rows: Pairs, make: MakePairs
-) -> Pairs:
-    """The round's pairs, sampled once; what they cost is kept with them."""
-    file, spent = folder / "pairs.jsonl", folder / "sampled.json"
-    if not spent.is_file():
-        write_rows(file, make(context, load_policy(context, policy), *order, rows))
+def _pairs(context: TrainContext, folder: Path, policy: Path | None, this_round: Round, make_pairs: MakePairs) -> Rows:
+    """The round's pairs, made once; the ledger after making them is kept beside them."""
+    file, ledger_file = folder / "pairs.jsonl", folder / "sampled.json"
+    if not ledger_file.is_file():
+        write_rows(file, make_pairs(context, load_policy(context, policy), this_round))
         context.tick()
-        write_json(spent, context.ledger.dump())
-    context.ledger.restore(read_json(spent))
+        write_json(ledger_file, context.ledger.dump())
+    context.ledger.restore(read_json(ledger_file))
     return read_rows(file)
 
 
 def load_policy(context: TrainContext, folder: Path | None, *, trainable: bool = False) -> Any:
-    """The policy saved in a folder (the start policy if None), metered."""
+    """A saved policy in memory, metered.
+
+    Args:
+        context: of the run.
+        folder: where the policy, or its adapter, is saved; None for the start policy.
+        trainable: whether training goes on with the saved adapter.
+    """
     if folder is None:
         return context.load_model()
     if context.train.lora:
@@ -124,8 +157,9 @@ def load_policy(context: TrainContext, folder: Path | None, *, trainable: bool =
 
 
 def _policies(context: TrainContext, rounds: Rounds, policy: Path | None) -> Policies:
+    """What a round starts from, given the policy of the round before (None in the first)."""
     if policy is None:
-        return fresh(context)
+        return start_policies(context)
     reference = policy if rounds.reference == "previous" else None
     if not context.train.lora:
         model = load_policy(context, policy if rounds.begin == "continue" else None)
@@ -138,18 +172,30 @@ def _policies(context: TrainContext, rounds: Rounds, policy: Path | None) -> Pol
     return Policies(model, load_policy(context, reference).merge_and_unload() if reference else None, config)
 
 
-def sampled(
-    context: TrainContext, model: Any, number: tuple[int, ...], rows: Sequence[dict[str, Any]], count: int
-) -> list[Any]:
-    """``count`` answers of a policy to each row's prompt, at temperature 1, keyed by seed, prompt and ``number``."""
+def sample_answers(
+    context: TrainContext, model: Any, rows: Sequence[dict[str, Any]], count: int, key: tuple[int, ...]
+) -> list[list[Any]]:
+    """Answers of a policy to each row's prompt, at temperature 1.
+
+    Args:
+        context: of the run.
+        model: the policy.
+        rows: with ``id`` and ``prompt_ids``.
+        count: answers to each prompt.
+        key: of the noise, beside seed and prompt: the round's number, and what else tells two samplings apart.
+
+    Returns:
+        ``count`` completions (:class:`sail.types.Completion`) for each row.
+    """
     from sail.sampling import sample
     from sail.types import Request
 
     requests = [
-        Request(tuple(r["prompt_ids"]), context.max_new_tokens, 1.0, (context.seed, r["id"], "round", *number, k))
+        Request(tuple(r["prompt_ids"]), context.max_new_tokens, 1.0, (context.seed, r["id"], "round", *key, k))
         for r in rows
         for k in range(count)
     ]
-    ids = eos_ids(model.generation_config.eos_token_id, context.tokenizer)
+    ends, pad = eos_ids(model.generation_config.eos_token_id, context.tokenizer), context.tokenizer.pad_token_id
     with context.meter.phase("generate"):
-        return sample(model, requests, eos_ids=ids, pad_id=context.tokenizer.pad_token_id)
+        completions = sample(model, requests, eos_ids=ends, pad_id=pad)
+    return [completions[i * count : (i + 1) * count] for i in range(len(rows))]

@@ -13,7 +13,7 @@ ENDLESS = 10**7
 
 
 def arguments(context: TrainContext) -> dict[str, Any]:
-    """Arguments of TRL's DPOConfig that are the same for every method."""
+    """Arguments of TRL's ``DPOConfig`` (and so of ``SAILConfig``) that are the same for every method."""
     from sail.config import cpu_arguments
 
     return {
@@ -63,15 +63,21 @@ def lora_config(spec: LoraSpec, model: Any) -> Any:
 
 @dataclass
 class Policies:
-    """What a trainer starts from: a model, its reference (None: the model with its adapter off, or with the copy that
-    TRL makes of the adapter it comes with), and the adapter to add."""
+    """What a trainer starts from.
+
+    Attributes:
+        model: the policy, metered.
+        reference: the reference policy; None for the model with its adapter off, or with the copy that TRL makes of
+            the adapter that it comes with.
+        peft_config: of the adapter to add, if any.
+    """
 
     model: Any
     reference: Any = None
     peft_config: Any = None
 
 
-def fresh(context: TrainContext, *, reference: bool = True) -> Policies:
+def start_policies(context: TrainContext, *, reference: bool = True) -> Policies:
     """The start policy with a new adapter, or, in full fine-tuning, with a copy of itself as the reference."""
     model = context.load_model()
     if context.train.lora:

@@ -21,7 +21,7 @@ def pairs_per_step(context: TrainContext) -> int:
 
 
 def planned_steps(context: TrainContext) -> int | None:
-    """Most optimiser steps that the budget can buy; None where only spending tells."""
+    """Most optimiser steps that the budget can buy; None where that depends on what steps turn out to cost."""
     return context.budget.steps(pairs_per_step(context))
 
 
@@ -33,7 +33,7 @@ class Goal:
     steps: int | None = None
 
     def reached(self, context: TrainContext) -> bool:
-        """At a step boundary."""
+        """Whether training ends here, at a step boundary."""
         done = context.ledger.get("train", "steps")
         return context.share() >= self.share or (self.steps is not None and done >= self.steps)
 
@@ -43,6 +43,14 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
     ledger) and policies at shares of the budget, and stops a run whose weights are no longer numbers.
 
     A run also ends after a pass over its pairs in which nothing was spent on the matched axis: no step could spend it.
+
+    Args:
+        context: of the run.
+        goal: when training ends.
+        pairs: number of pairs in the data set.
+
+    Attributes:
+        save: saves the policy into a folder; set once the trainer exists.
     """
 
     def __init__(self, context: TrainContext, goal: Goal, pairs: int) -> None:
@@ -55,7 +63,7 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
         self.context.ledger.add("train", "pairs", args.per_device_train_batch_size)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Charge the step with its last micro-batch; keep what is to be kept."""
+        """Charge the step with its last micro-batch; save and stop where it is time to."""
         context, ledger = self.context, self.context.ledger
         self.on_substep_end(args, state, control)
         ledger.add("train", "steps", 1)
@@ -75,7 +83,7 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
         control.should_save = control.should_training_stop or int(before * parts) < int(share * parts)
 
     def finished(self) -> bool:
-        """Whether training ends here."""
+        """Whether the goal is reached, or the matched axis has stood still for a pass over the pairs."""
         return self.goal.reached(self.context) or self.context.ledger.progress.get("still", 0) >= self.patience
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
@@ -91,7 +99,7 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def check_budget(context: TrainContext, rows: Sequence[dict[str, Any]]) -> None:
-    """Fail before training what the budget cannot buy or the data cannot fill.
+    """Refuse a training whose budget cannot buy one step, or whose pairs cannot fill one batch.
 
     Raises:
         UserError: the budget cannot buy one step, or there are too few pairs for one batch.
@@ -106,9 +114,9 @@ def check_budget(context: TrainContext, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def cannot_buy(context: TrainContext, cost: float | None) -> str:
-    """The sentence for a budget that is too small."""
-    budget, told = context.budget, "" if cost is None else f", which costs {cost:.4g}"
+    """The sentence for a budget that is too small; ``cost``: of one step, if it is known."""
+    budget, cost_text = context.budget, "" if cost is None else f", which costs {cost:.4g}"
     return (
         f"Budget {budget.name!r} ({budget.limit:g} {budget.axis}) cannot buy one step of {pairs_per_step(context)} "
-        f"pairs{told}: raise its limit"
+        f"pairs{cost_text}: raise its limit"
     )

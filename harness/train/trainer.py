@@ -1,4 +1,4 @@
-"""What all trainers share: arguments, adapters, metering, budget enforcement, checkpoints and resume."""
+"""One call that trains: data set, adapter, budget, checkpoints, resume."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from harness.store.json_files import read_json
 from harness.train.context import TrainContext
-from harness.train.settings import Policies, fresh
+from harness.train.settings import Policies, start_policies
 from harness.train.stopping import BudgetCallback, Goal, check_budget, planned_steps
 
 
 def check_finite(folder: Path) -> None:
-    """Refuse a saved policy with weights that are no numbers.
+    """Refuse a saved policy with weights that are not finite numbers.
 
     Raises:
         FloatingPointError: names the first such weight.
@@ -39,8 +39,8 @@ def dataset(rows: Sequence[dict[str, Any]]) -> Any:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint: its ledger is written last."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / "ledger.json").is_file()]
-    return max(found, key=_step, default=None)
+    complete = [path for path in folder.glob("checkpoint-*") if (path / "ledger.json").is_file()]
+    return max(complete, key=_step, default=None)
 
 
 def _step(checkpoint: Path) -> int:
@@ -58,42 +58,60 @@ def run_trainer(
     goal: Goal | None = None,
     **options: Any,
 ) -> Path:
-    """Train (or resume) from the start policy on the stored pairs, unless told otherwise, and save the policy.
+    """Train, or resume, within the budget and save the policy.
 
     Args:
-        needs_reference: whether online rows need the reference in memory (full fine-tuning only).
-        rows: other pairs; policies: another beginning; goal: an earlier end than that of the budget.
+        context: of the run.
+        trainer_class: a subclass of TRL's ``DPOTrainer`` that takes token ids, such as ``SAILTrainer``.
+        args: its configuration, made with :func:`harness.train.settings.arguments`.
+        needs_reference: whether the reference has to be in memory; False if the data hold all its log-probabilities.
+            It matters in full fine-tuning only: with an adapter the reference is the model without it.
+        rows: pairs to train on; the stored pairs if None.
+        policies: what training starts from; the start policy if None.
+        goal: when training ends; at the end of the budget if None.
+        options: further arguments of ``trainer_class``.
 
     Returns:
         the folder ``policy`` beside the checkpoints (``args.output_dir``).
+
+    Raises:
+        UserError: the budget cannot buy one step, or there are too few pairs for one batch.
+        FloatingPointError: the loss is not a number.
     """
     rows = context.pairs if rows is None else rows
     check_budget(context, rows)
-    began = policies or fresh(context, reference=needs_reference)
+    initial = policies or start_policies(context, reference=needs_reference)
     budget = BudgetCallback(context, goal or Goal(steps=planned_steps(context)), len(rows))
     trainer = trainer_class(
-        model=began.model,
-        ref_model=began.reference,
+        model=initial.model,
+        ref_model=initial.reference,
         args=args,
         train_dataset=dataset(rows),
         processing_class=context.tokenizer,
-        peft_config=began.peft_config,
+        peft_config=initial.peft_config,
         callbacks=[budget],
         **options,
     )
     budget.save = trainer.save_model
-    last = newest_checkpoint(Path(args.output_dir))
+    history = _train_or_resume(context, trainer, budget)
+    context.log.extend(row for row in history if "loss" in row)
+    context.ledger.note_memory()
+    folder = Path(args.output_dir).parent / "policy"
+    trainer.save_model(str(folder))
+    return folder
+
+
+def _train_or_resume(context: TrainContext, trainer: Any, budget: BudgetCallback) -> list[dict[str, float]]:
+    """The log of a training that goes on from the newest checkpoint, if there is one."""
+    last = newest_checkpoint(Path(trainer.args.output_dir))
     if last is not None:
         context.ledger.restore(read_json(last / "ledger.json"))
         context.on_step(_step(last))
+    history: list[dict[str, float]]
     if last is not None and budget.finished():
         trainer._load_from_checkpoint(str(last))
         history = read_json(last / "trainer_state.json")["log_history"]
     else:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         history = trainer.state.log_history
-    context.log.extend(row for row in history if "loss" in row)
-    context.ledger.note_memory()
-    folder = Path(args.output_dir).parent / "policy"
-    trainer.save_model(str(folder))
-    return folder
+    return history

@@ -172,7 +172,7 @@ def test_what_is_wrong_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.
     write_rows(data / "arena_hard/model_answer_v0.1/gpt-4-0314.jsonl", [{"question_id": "q0", "answer": "x"}])
     answered = [{"id": "q3", "category": "items", "answer": {"text": "y"}}]
     with pytest.raises(UserError, match="gpt-4-0314 has no answer to 1 questions of arena_hard_v0.1, as q3"):
-        old()._baseline(answered)
+        old()._baseline_texts(answered)
     write_rows(data / "arena_hard/arena-hard-v2.0/question.jsonl", [{"uid": "u", "category": "poems", "prompt": "x"}])
     with pytest.raises(UserError, match="category 'poems'"):
         new()._items()

@@ -269,9 +269,9 @@ def test_stage_keys_of_earlier_recipes_stay(tmp_path: Path) -> None:
 
 def test_prompts_of_other_benchmarks_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the mini sets, and of what --data-dir has; each holds one training prompt, written otherwise."""
-    from benchmarks.shared.mini_set import mini
+    from benchmarks.shared.mini_set import read_mini_set
 
-    questions = {name: mini(name, "test")[0]["question"] for name in ("mmlu", "arc_challenge")}
+    questions = {name: read_mini_set(name, "test")[0]["question"] for name in ("mmlu", "arc_challenge")}
     folder = tmp_path / "data" / "rewardbench"
     folder.mkdir(parents=True)
     pair = {"prompt": "TRAIN question 3", "chosen": "a", "rejected": "b", "subset": "s"}

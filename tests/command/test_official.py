@@ -11,8 +11,9 @@ from kit.command import Cli
 from kit.judge_server import Server
 from kit.official_data import PAIR, SETS, judge_at, write_recipe
 
-from benchmarks.alpaca_eval.official import filled, messages
+from benchmarks.alpaca_eval.official import prompt_messages
 from benchmarks.alpaca_eval.verdict import is_switched
+from benchmarks.shared.asking import fill_template
 from harness.errors import UserError
 from harness.score.bootstrap import draws
 from harness.score.estimators import pooled_mean
@@ -123,12 +124,12 @@ def test_what_is_missing_is_told(
 
 
 def test_prompt_files_are_read_and_filled_in_one_pass(tmp_path: Path) -> None:
-    turns = messages(PAIR, tmp_path)
+    turns = prompt_messages(PAIR, tmp_path)
     assert turns[0] == ("system", "Be fair.")
     values = {"instruction": "{output_1}", "output_1": "a {instruction}", "output_2": "b"}
-    assert filled(turns[1][1], values) == "{output_1}\n[m]a {instruction}[M]b"
+    assert fill_template(turns[1][1], values) == "{output_1}\n[m]a {instruction}[M]b"
     with pytest.raises(UserError, match="holds no turn"):
-        messages("no turns", tmp_path)
+        prompt_messages("no turns", tmp_path)
 
 
 def test_pooled_mean_equals_repeated_rows() -> None:

@@ -17,7 +17,7 @@ from conftest import GOLDEN, golden
 from kit.questions import SUBJECTS, any_task, context, policy, write_data, write_splits
 
 from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, LMEval, tasks
-from benchmarks.lmeval.data import subset
+from benchmarks.shared.subset import draw_subset
 from harness.errors import UserError
 from harness.score.bootstrap import interval, replicates
 
@@ -97,15 +97,15 @@ def test_all_forms_of_a_question_are_one(data: Path) -> None:
 
 def test_the_official_items_pass_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Golden data row by row; the official MMLU holds some questions twice, which is told and not refused."""
-    asked, shown = golden("mmlu", "test_first18_per_subject.jsonl"), golden("mmlu", "dev.jsonl")
+    questions, examples = golden("mmlu", "test_first18_per_subject.jsonl"), golden("mmlu", "dev.jsonl")
     arc = golden("arc_challenge", "test.jsonl")
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(GOLDEN))
-    raw = [json.loads(line) for line in asked.read_text(encoding="utf-8").split("\n") if line]
-    found = MMLU5.source.local()
-    assert sum(len(splits["test"]) for splits in found.values()) == len(raw) == 1026
+    raw = [json.loads(line) for line in questions.read_text(encoding="utf-8").split("\n") if line]
+    subjects = MMLU5.source.local()
+    assert sum(len(splits["test"]) for splits in subjects.values()) == len(raw) == 1026
     for row in raw:
-        assert {k: row[k] for k in ("question", "subject", "choices", "answer")} in found[row["subject"]]["test"]
-    assert MMLU5().protocol()["data"] == hashlib.sha256(asked.read_bytes() + shown.read_bytes()).hexdigest()[:16]
+        assert {k: row[k] for k in ("question", "subject", "choices", "answer")} in subjects[row["subject"]]["test"]
+    assert MMLU5().protocol()["data"] == hashlib.sha256(questions.read_bytes() + examples.read_bytes()).hexdigest()[:16]
     assert MMLU5().notes() == ["2 of 1,026 questions repeat an earlier one and count again"]
     raw = [json.loads(line) for line in arc.read_text(encoding="utf-8").split("\n") if line]
     for row, ours in zip(raw, ARC25.source.local()["default"]["test"], strict=True):
@@ -128,7 +128,7 @@ def test_subjects_need_examples_and_a_task(data: Path) -> None:
         MMLU5().protocol()
     for path in (dev, test):
         path.write_text(path.read_text() + 5 * (json.dumps(QUESTION | {"subject": "alchemy"}) + "\n"))
-    with pytest.raises(UserError, match="lm-eval has no task 'mmlu_alchemy': mend the subjects in mmlu"):
+    with pytest.raises(UserError, match="lm-eval has no task 'mmlu_alchemy': fix the subjects in mmlu"):
         MMLU5().protocol()
     path = data / "arc_challenge/train.jsonl"
     path.write_text("\n".join(path.read_text().split("\n")[:24]))
@@ -222,14 +222,14 @@ def test_the_interval_of_a_drawn_subset_covers_the_whole_set() -> None:
     }
     truth = 100 * sum(v.sum() for v in true.values()) / 500
     for seed in range(400):
-        chosen = subset(sizes, 60, seed)
+        chosen = draw_subset(sizes, 60, seed)
         rows = [(float(true[n][i]), sizes[n] / len(places), n) for n, places in chosen.items() for i in places]
         columns = {"id": [f"{n}{i}" for i, (_, _, n) in enumerate(rows)], "y": [r[0] for r in rows]}
         columns["weight"] = [r[1] for r in rows]
         value, samples = replicates("weighted_percent", columns, "y")
-        found = interval(value, samples, len(rows))
-        hits += found.low <= truth <= found.high
-        widths.append(found.high - found.low)
+        estimate = interval(value, samples, len(rows))
+        hits += estimate.low <= truth <= estimate.high
+        widths.append(estimate.high - estimate.low)
         values.append(value)
     assert hits / 400 >= 0.93
     assert np.mean(values) == pytest.approx(truth, abs=1)
@@ -239,19 +239,19 @@ def test_the_interval_of_a_drawn_subset_covers_the_whole_set() -> None:
 def test_subsets_are_proportional_nested_and_unbiased() -> None:
     sizes = {"a": 100, "b": 33, "c": 5, "d": 1}
     for limit in (4, 10, 50, 138, 139, 200):
-        found = subset(sizes, limit)
-        assert sum(map(len, found.values())) == min(limit, 139)
-        for name, places in found.items():
+        drawn_places = draw_subset(sizes, limit)
+        assert sum(map(len, drawn_places.values())) == min(limit, 139)
+        for name, places in drawn_places.items():
             assert places == sorted(set(places))
             assert set(places) <= set(range(sizes[name]))
             assert len(places) >= 1
             assert abs(len(places) - 1 - (limit - 4) * (sizes[name] - 1) / 135) < 1 or limit > 139
-    assert set(subset(sizes, 10)["a"]) <= set(subset(sizes, 50)["a"])
-    assert subset(sizes, 50, 1)["a"] != subset(sizes, 50)["a"]
-    drawn = [i for seed in range(400) for i in subset({"a": 20}, 5, seed)["a"]]
+    assert set(draw_subset(sizes, 10)["a"]) <= set(draw_subset(sizes, 50)["a"])
+    assert draw_subset(sizes, 50, 1)["a"] != draw_subset(sizes, 50)["a"]
+    drawn = [i for seed in range(400) for i in draw_subset({"a": 20}, 5, seed)["a"]]
     assert np.bincount(drawn, minlength=20).min() > 60  # 100 expected, sd about 9
     with pytest.raises(UserError, match="4 subjects"):
-        subset(sizes, 3)
+        draw_subset(sizes, 3)
 
 
 def test_local_files_that_do_not_fit_a_task_are_told(data: Path) -> None:
@@ -311,9 +311,9 @@ def test_definitions_hash_what_they_include(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("include: b.yaml\ntask: a\nprocess_docs: !function utils.f\n")
     (tmp_path / "b.yaml").write_text("task: b\n")
     (tmp_path / "utils.py").write_text("f = 1\n")
-    seen = {tasks.definition([tmp_path / "a.yaml"])}
+    seen = {tasks.definitions_hash([tmp_path / "a.yaml"])}
     for name in ("a.yaml", "b.yaml", "utils.py"):
         with (tmp_path / name).open("a") as file:
             file.write("# changed\n")
-        seen.add(tasks.definition([tmp_path / "a.yaml"]))
+        seen.add(tasks.definitions_hash([tmp_path / "a.yaml"]))
     assert len(seen) == 4

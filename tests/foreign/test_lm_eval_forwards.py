@@ -82,21 +82,23 @@ def test_a_window_is_not_widened_by_what_is_shared(tokenizer: Any) -> None:
         return [rng.randrange(5, len(tokenizer)) for _ in range(count)]
 
     shots = ids(120)
-    asked = [(None, p, ids(n)) for p in ([*shots, *ids(k)] for k in (3, 5, 25, 60)) for n in (1, 1, 3)]
-    expected = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)._loglikelihood_tokens(asked, disable_tqdm=True)
-    found = PolicyLM(policy(model, tokenizer), 8)._loglikelihood_tokens(asked)
-    np.testing.assert_allclose([v for v, _ in found], [v for v, _ in expected], atol=1e-4)
+    requests = [(None, p, ids(n)) for p in ([*shots, *ids(k)] for k in (3, 5, 25, 60)) for n in (1, 1, 3)]
+    plain = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    expected = plain._loglikelihood_tokens(requests, disable_tqdm=True)
+    ours = PolicyLM(policy(model, tokenizer), 8)._loglikelihood_tokens(requests)
+    np.testing.assert_allclose([v for v, _ in ours], [v for v, _ in expected], atol=1e-4)
 
 
 def test_what_greedy_decoding_gives_is_known(model: Any, tokenizer: Any) -> None:
     prompt = tokenizer.encode("alpha beta")
     likely = model.generate(torch.tensor([prompt]), max_new_tokens=4, min_new_tokens=4, do_sample=False)[0].tolist()
     tail = likely[len(prompt) :]
-    asked = [(None, prompt, tail[:n]) for n in (1, 2, 4)] + [(None, prompt, [*tail[:2], tail[2] ^ 1])]
-    found = PolicyLM(policy(model, tokenizer), 2)._loglikelihood_tokens(asked)
-    expected = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)._loglikelihood_tokens(asked, disable_tqdm=True)
-    assert [g for _, g in found] == [g for _, g in expected] == [True, True, True, False]
-    np.testing.assert_allclose([v for v, _ in found], [v for v, _ in expected], atol=1e-4)
+    requests = [(None, prompt, tail[:n]) for n in (1, 2, 4)] + [(None, prompt, [*tail[:2], tail[2] ^ 1])]
+    ours = PolicyLM(policy(model, tokenizer), 2)._loglikelihood_tokens(requests)
+    plain = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    expected = plain._loglikelihood_tokens(requests, disable_tqdm=True)
+    assert [g for _, g in ours] == [g for _, g in expected] == [True, True, True, False]
+    np.testing.assert_allclose([v for v, _ in ours], [v for v, _ in expected], atol=1e-4)
 
 
 def test_perplexities_and_answers_equal_those_of_lm_eval(short: Any, tokenizer: Any, tmp_path: Path) -> None:
@@ -118,9 +120,9 @@ def test_perplexities_and_answers_equal_those_of_lm_eval(short: Any, tokenizer: 
 def test_families_share_what_is_worth_sharing() -> None:
     few = [(*range(100), 900 + i) for i in range(2)]  # saves 100 tokens: not worth a batch of its own
     many = [(*range(500, 600), 900 + i, *range(i)) for i in range(5)]
-    found = prompt_families([*few, *many, (1, 2), *many])
-    assert [(f.shared, sorted(f.prompts)) for f in found] == [(100, sorted(many)), (0, sorted([*few, (1, 2)]))]
-    assert [len(p) for p in found[0].prompts] == sorted(len(p) for p in many)
+    families = prompt_families([*few, *many, (1, 2), *many])
+    assert [(f.shared, sorted(f.prompts)) for f in families] == [(100, sorted(many)), (0, sorted([*few, (1, 2)]))]
+    assert [len(p) for p in families[0].prompts] == sorted(len(p) for p in many)
 
 
 def test_answers_are_given_room_and_what_is_cut_is_counted(short: Any, tokenizer: Any) -> None:

@@ -31,15 +31,13 @@ pytestmark = pytest.mark.slow
         pytest.param("smollm2", {"arc0": (30, 2.0)}, marks=pytest.mark.nightly),
         pytest.param("smollm2", {"arc25": (30, 3.0)}, marks=pytest.mark.nightly),
     ],
-    ids=lambda value: (
-        "-".join(f"{part}-{items}" for part, (items, _) in value.items()) if isinstance(value, dict) else str(value)
-    ),
+    ids=lambda value: "-".join(f"{k}-{v[0]}" for k, v in value.items()) if isinstance(value, dict) else value,
 )
 def test_official_items_equal_plain_lm_eval(
     model: str, parts: dict[str, tuple[int, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prompts, log-likelihoods, metrics and scores. ``parts``: of each, how many items, and by what factor plain lm-eval
-    must need more floating-point operations (what is shared grows with the items)."""
+    """Prompts, log-likelihoods, metrics and scores. ``parts``: of each, how many items, and by what factor
+    plain lm-eval must need more floating-point operations (what is shared grows with the items)."""
     golden("mmlu", "dev.jsonl"), golden("arc_challenge", "train.jsonl")
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(GOLDEN))
     if model == "smollm2":
@@ -48,9 +46,9 @@ def test_official_items_equal_plain_lm_eval(
         except UserError:
             pytest.skip("the embedded model is not installed")
     start = build_start(model, Store(tmp_path))
-    asked = policy(load_model(start), load_tokenizer(start))
+    evaluated = policy(load_model(start), load_tokenizer(start))
     for part, (items, saving) in parts.items():
-        both = lm_eval_speed.side_by_side(lm_eval_speed.PARTS[part], asked, limit=items)
+        both = lm_eval_speed.side_by_side(lm_eval_speed.PARTS[part], evaluated, limit=items)
         assert both["items"] == items
         assert both["prompts_that_differ"] == both["items_that_differ"] == 0
         assert both["ours"] == both["lm_eval"]

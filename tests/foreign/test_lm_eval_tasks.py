@@ -51,14 +51,14 @@ def plain(benchmark: LMEval, model: Any, tokenizer: Any, samples: Any = None, **
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3)
     index = TaskManager(include_defaults=False)
     more |= {"samples": samples, "bootstrap_iters": 200, "task_manager": index}
-    found: dict[str, Any] = simple_evaluate(lm, tasks=benchmark.tasks(), num_fewshot=benchmark.shots, **more)
-    return found
+    results: dict[str, Any] = simple_evaluate(lm, tasks=benchmark.tasks(), num_fewshot=benchmark.shots, **more)
+    return results
 
 
-def equal(rows: list[dict[str, Any]], found: dict[str, Any], atol: float = 1e-4) -> None:
+def equal(rows: list[dict[str, Any]], results: dict[str, Any], atol: float = 1e-4) -> None:
     """Prompts (by hash), metrics and log-likelihoods, item by item."""
     ours = {(r["task"], r["doc_id"], r["filter"]): r for r in rows}
-    theirs = {(t, s["doc_id"], s["filter"]): s for t, samples in found["samples"].items() for s in samples}
+    theirs = {(t, s["doc_id"], s["filter"]): s for t, samples in results["samples"].items() for s in samples}
     assert ours.keys() == theirs.keys()
     for key, s in theirs.items():
         assert ours[key]["prompt_hash"] == s["prompt_hash"][:16], key
@@ -80,18 +80,18 @@ def test_protocols_equal_plain_lm_eval(kind: type[LMEval], data: Path, model: An
     benchmark = kind()
     rows = benchmark.answer(context(policy(model, tokenizer)))
     chat = {"apply_chat_template": benchmark.chat, "fewshot_as_multiturn": benchmark.chat}
-    found = plain(benchmark, model, tokenizer, **chat)
-    equal(rows, found)
+    theirs = plain(benchmark, model, tokenizer, **chat)
+    equal(rows, theirs)
     scored = benchmark_result(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
-    sizes = {name: n["effective"] for name, n in found["n-samples"].items()}
+    sizes = {name: n["effective"] for name, n in theirs["n-samples"].items()}
     for name, total in ((m.name, sum(sizes.values())) for m in scored.metrics):
-        whole = sum(found["results"][t][f"{name},none"] * n for t, n in sizes.items()) / total
+        whole = sum(theirs["results"][t][f"{name},none"] * n for t, n in sizes.items()) / total
         assert scored.metric(name).value == pytest.approx(100 * whole, abs=1e-5)
         assert scored.metric(name).n_valid == total
     if kind is MMLU5:  # the standard errors that SUBJECTS.md shows
         for task in sizes:
             own = np.array([v for v, r in zip(scored.items["items"]["acc"], rows, strict=True) if r["task"] == task])
-            assert f"± {100 * found['results'][task]['acc_stderr,none']:.1f}" in _cell(own)
+            assert f"± {100 * theirs['results'][task]['acc_stderr,none']:.1f}" in _cell(own)
     assert [m.name for m in scored.metrics if m.primary] == [kind.main]
     assert scored.label == f"{total} of {'14,042' if isinstance(benchmark, MMLU5) else '1,172'}"
 
@@ -101,14 +101,14 @@ def test_the_hub_and_a_folder_give_the_same_prompts(
     data: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """lm-eval's registered tasks, loading by themselves, against ours from files; ours asks for the pinned revision."""
-    from benchmarks.lmeval.tasks import _loader
+    from benchmarks.lmeval.tasks import dataset_loader
 
     local = {"cais/mmlu": MMLU5.source.local(), "allenai/ai2_arc": {"ARC-Challenge": ARC25.source.local()["default"]}}
-    asked: list[Any] = []
+    loaded: list[Any] = []
 
     def hub(path: str, name: str, **more: Any) -> Any:
-        asked.append((path, more.get("revision")))
-        return _loader(local[path][name])()
+        loaded.append((path, more.get("revision")))
+        return dataset_loader(local[path][name])()
 
     monkeypatch.setattr("datasets.load_dataset", hub)
     for kind, names in ((MMLU5, [f"mmlu_{s}" for s in SUBJECTS]), (ARC25, ["arc_challenge"])):
@@ -117,12 +117,12 @@ def test_the_hub_and_a_folder_give_the_same_prompts(
         manager = TaskManager(include_defaults=False, include_path=benchmark.definitions()[names[0]].parent)
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3)
         equal(rows, simple_evaluate(lm, tasks=names, num_fewshot=kind.shots, task_manager=manager))
-    asked.clear()
+    loaded.clear()
     before = ARC25().protocol()
     monkeypatch.delenv("SAIL_BENCH_DATA_DIR")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     assert [s["doc_hash"] for s in ARC25().answer(context(policy(model, tokenizer)))] == [r["doc_hash"] for r in rows]
-    assert asked == [("allenai/ai2_arc", ARC25.source.revision)]
+    assert loaded == [("allenai/ai2_arc", ARC25.source.revision)]
     after = ARC25().protocol()
     assert {k for k in before if before[k] != after[k]} == {"data", "label"}
     assert ARC25().label == "official set"
@@ -161,12 +161,12 @@ def test_any_task_by_its_name(data: Path, model: Any, tokenizer: Any) -> None:
     for task, limit in (("truthfulqa_mc2", 0), ("gsm8k", 2), ("wikitext", 0)):
         benchmark = any_task(task, limit=limit)
         rows = benchmark.answer(context(policy(model, tokenizer)))
-        found = plain(benchmark, model, tokenizer, {task: sorted({r["doc_id"] for r in rows})} if limit else None)
-        equal(rows, found)
+        theirs = plain(benchmark, model, tokenizer, {task: sorted({r["doc_id"] for r in rows})} if limit else None)
+        equal(rows, theirs)
         scored = benchmark_result(benchmark, json.loads(json.dumps(rows)), benchmark.protocol(), None)
         for m in scored.metrics:
             name, _, how = m.name.partition(",")
-            expected = found["results"][task][f"{name},{how or 'none'}"]
+            expected = theirs["results"][task][f"{name},{how or 'none'}"]
             assert m.value == pytest.approx(expected * (100 if "percent" in m.estimator.kind else 1), rel=1e-4), m.name
             assert m.better == (-1 if "perplexity" in name else 1)
         assert benchmark.protocol()["benchmark"] == f"lm_eval:{task}"
@@ -186,7 +186,7 @@ def test_options_that_a_task_shuffles_are_those_of_lm_eval(
     DatasetDict({"train": Dataset.from_list(splits["train"])}).save_to_disk(tmp_path / "hub")
     rows = any_task(task).answer(context(policy(model, tokenizer)))
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: load_from_disk(tmp_path / "hub"))
-    index = TaskManager(include_defaults=False, include_path=tasks.locate(task).parent)
+    index = TaskManager(include_defaults=False, include_path=tasks.definition_file(task).parent)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=3)
     equal(rows, simple_evaluate(lm, tasks=[task], task_manager=index, bootstrap_iters=0))
     assert len({r["target"] for r in rows}) > 1
@@ -206,9 +206,9 @@ def test_ifeval_equals_plain_lm_eval(
         return {"key": key, "prompt": say(3, 9), "instruction_id_list": [rule], "kwargs": [given]}
 
     rules = ["punctuation:no_comma", "change_case:english_lowercase", "startend:quotation"]
-    found = [item(i, rule) for i, rule in enumerate(rules)]
-    found.append(item(3, "length_constraints:number_words", num_words=2, relation="at least"))
-    write_splits(data, "ifeval", {"train": found})
+    items = [item(i, rule) for i, rule in enumerate(rules)]
+    items.append(item(3, "length_constraints:number_words", num_words=2, relation="at least"))
+    write_splits(data, "ifeval", {"train": items})
     with pytest.raises(UserError, match="answers of up to 1280 tokens, but the model takes 512"):
         any_task("ifeval").answer(context(policy(short, tokenizer)))
     short.config.max_position_embeddings = 1380
@@ -223,8 +223,8 @@ def test_ifeval_equals_plain_lm_eval(
         scale = 100 if "percent" in m.estimator.kind else 1
         assert m.value == pytest.approx(scale * theirs["results"]["ifeval"][f"{m.name},none"])
     assert next(m.name for m in scored.metrics) == "prompt_level_strict_acc"
-    found.append(item(4, "length_constraints:number_sentences", num_sentences=2, relation="at least"))
-    write_splits(data, "ifeval", {"train": found})
+    items.append(item(4, "length_constraints:number_sentences", num_sentences=2, relation="at least"))
+    write_splits(data, "ifeval", {"train": items})
     with pytest.raises(UserError, match=r"needs NLTK's punkt\w*: run python -m nltk.downloader punkt"):
         any_task("ifeval").answer(context(policy(short, tokenizer, kept)))
 
@@ -234,14 +234,14 @@ def test_prompts_that_are_cut_are_counted(
 ) -> None:
     """Against the lengths of plain lm-eval's prompts, drawn and whole."""
     short.config.max_position_embeddings = 632
-    found = plain(MMLU5(), short, tokenizer)["samples"]
-    prompts = {(t, s["doc_id"]): s["arguments"] for t, samples in found.items() for s in samples}
+    samples_by_task = plain(MMLU5(), short, tokenizer)["samples"]
+    prompts = {(t, s["doc_id"]): s["arguments"] for t, samples in samples_by_task.items() for s in samples}
     lengths = {k: max(len(tokenizer.encode("".join(a))) for a in v) for k, v in prompts.items()}
     for limit in (0, 9):
         rows = MMLU5(MMLU5.Options.model_validate({"limit": limit})).answer(context(policy(short, tokenizer)))
-        asked = {(r["task"], r["doc_id"]): r.get("cut", 0) for r in rows}
-        assert asked == {key: max(0, lengths[key] - 633) for key in asked}
-        over = sum(n > 0 for n in asked.values())
+        cut = {(r["task"], r["doc_id"]): r.get("cut", 0) for r in rows}
+        assert cut == {key: max(0, lengths[key] - 633) for key in cut}
+        over = sum(n > 0 for n in cut.values())
         assert 0 < over < len(rows)
         assert f"{over} items have a prompt longer than the model's 632 tokens" in capsys.readouterr().out
 
@@ -265,12 +265,12 @@ def test_a_comparison_with_subjects(data: Path, tmp_path: Path, cli: Any) -> Non
     page = (folder / "LEADERBOARD.md").read_text()
     assert "MMLU 5-shot (9 of 14,042, drawn by subject), acc %" in page
     assert "(SUBJECTS.md)" in page
-    found = result.benchmarks[-1].items["items"]
+    items = result.benchmarks[-1].items["items"]
     table = (folder / "SUBJECTS.md").read_text()
     for subject in SUBJECTS:
-        own = [v for v, s in zip(found["acc"], found["subject"], strict=True) if s == subject]
+        own = [v for v, s in zip(items["acc"], items["subject"], strict=True) if s == subject]
         row = next(line for line in table.split("\n") if line.startswith(f"| {subject} |"))
         error = 100 * np.std(own, ddof=1) / len(own) ** 0.5 if len(own) > 1 else None
-        told = f"{100 * np.mean(own):.1f} ± {'n/a' if error is None else f'{error:.1f}'}"
-        assert row.split(" | ")[-1].removesuffix(" |") == told
+        cell = f"{100 * np.mean(own):.1f} ± {'n/a' if error is None else f'{error:.1f}'}"
+        assert row.split(" | ")[-1].removesuffix(" |") == cell
     assert cli("leaderboard", "known", "--check", cwd=tmp_path).returncode == 0

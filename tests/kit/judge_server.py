@@ -8,6 +8,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from harness.answer.reply import Call
+from harness.recipe.endpoint import Endpoint
+
 Behaviour = Callable[["Handler", dict[str, Any], int], None]
 
 
@@ -90,3 +93,15 @@ def more_words_win(handler: Handler, request: dict[str, Any], n: int) -> None:
         handler.send({"error": {"message": "no such model"}}, 400)
     else:
         handler.send(completion("A" if "biased" in text else verdict))
+
+
+def echo(handler: Handler, request: dict[str, Any], n: int) -> None:
+    handler.send(completion(f"[[{request['messages'][-1]['content']}]]"))
+
+
+def endpoint(server: Server, **changes: Any) -> Endpoint:
+    return Endpoint(model="judge", base_url=f"http://127.0.0.1:{server.server_port}/v1", **changes)
+
+
+def calls(count: int, **changes: Any) -> list[Call]:
+    return [Call((("user", str(i)),), **changes) for i in range(count)]

@@ -35,8 +35,8 @@ def policy(model: Any, tokenizer: Any, cache: RowCache | None = None) -> Policy:
     return Policy(model, tokenizer, "p", meter=Meter(Ledger()), cache=cache)
 
 
-def context(asked: Policy) -> EvalContext:
-    return EvalContext(asked, asked, LocalJudge(asked), MeteredOracle(ConstraintOracle(), Ledger()), [], [], 5)
+def context(policy: Policy) -> EvalContext:
+    return EvalContext(policy, policy, LocalJudge(policy), MeteredOracle(ConstraintOracle(), Ledger()), [], [], 5)
 
 
 def write_data(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from sail.config import SAILConfig, cpu_arguments
 from sail.dpo import TokenisedDPOTrainer
-from sail.rollout import Pair
+from sail.pairs import TokenisedPair
 from sail.trainer import SAILTrainer
 
 EOS = 256
@@ -69,7 +69,7 @@ def arguments(folder: Path, **changes: Any) -> dict[str, Any]:
     return settings | changes
 
 
-def longest(pairs: Sequence[Pair]) -> list[float]:
+def longest(pairs: Sequence[TokenisedPair]) -> list[float]:
     """A preference for the longer response."""
     return [0.5 + 0.5 * ((len(p.first) > len(p.second)) - (len(p.first) < len(p.second))) for p in pairs]
 

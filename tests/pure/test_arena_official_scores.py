@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import golden
 
-from benchmarks.arena_hard.prompts import read_prompts
-from benchmarks.arena_hard.scoring import columns as columns_of
+from benchmarks.arena_hard.prompts import read_judge_prompts
+from benchmarks.arena_hard.score_columns import columns_of_games
 from harness.errors import UserError
 from harness.score.bootstrap import draws
 from harness.score.bradley_terry import (
@@ -150,9 +150,9 @@ def test_published_judgments_give_the_stored_scores() -> None:
             if game["score"] in strong:
                 score, weight = strong[game["score"]]
                 wins, total = wins + weight * (score if number == 0 else 1 - score), total + weight
-    columns = columns_of(answered, "v0.1")
+    columns = columns_of_games(answered, "v0.1")
     assert game_percent(columns, "score", np.ones((1, len(answered))))[0] == pytest.approx(100 * wins / total)
-    whole = columns_of(answered, "v2.0")
+    whole = columns_of_games(answered, "v2.0")
     assert all((None in pair) == (pair == [None, None]) for pair in whole["score"])
     assert sum(s is not None for p in whole["score"] for s in p) < sum(
         s is not None for p in columns["score"] for s in p
@@ -165,18 +165,18 @@ TEMPLATE = "Q: {question_1}\nA says: {answer_1}\nB says: {answer_2}\nEnd."
 def test_prompts_are_read_from_yaml_and_from_python_that_is_not_run(tmp_path: Path) -> None:
     config, code = tmp_path / "a.yaml", tmp_path / "judge_utils.py"
     config.write_text(yaml.safe_dump({"system_prompt": "Judge.", "prompt_template": [TEMPLATE]}))
-    messages = read_prompts(config, ["items"]).messages("items", "{answer_1}?", "x", "y")
+    messages = read_judge_prompts(config, ["items"]).messages("items", "{answer_1}?", "x", "y")
     assert messages == (("system", "Judge."), ("user", "Q: {answer_1}?\nA says: x\nB says: y\nEnd."))
     config.write_text(yaml.safe_dump({"prompt_template": "{QUESTION} {ANSWER_A} {ANSWER_B}"}))
     code.write_text(
         'import os\nOG = "Judge hard."\nJUDGE_SETTINGS = {"hard_prompt": {"baseline": "o", "system_prompt": OG},\n'
         ' "creative_writing": {"system_prompt": "Judge " "style."}}\nraise RuntimeError("run")\n'
     )
-    messages = read_prompts(config, ["hard_prompt", "creative_writing"], code).messages(
+    messages = read_judge_prompts(config, ["hard_prompt", "creative_writing"], code).messages(
         "creative_writing", "q", "x", "y"
     )
     assert messages == (("system", "Judge style."), ("user", "q x y"))
-    assert read_prompts(config, ["hard_prompt"], code).system == {"hard_prompt": "Judge hard."}
+    assert read_judge_prompts(config, ["hard_prompt"], code).system == {"hard_prompt": "Judge hard."}
     for text, sentence in (
         ("a: [", "is no YAML"),
         ("- a", "no YAML of keys"),
@@ -185,8 +185,8 @@ def test_prompts_are_read_from_yaml_and_from_python_that_is_not_run(tmp_path: Pa
     ):
         config.write_text(text)
         with pytest.raises(UserError, match=sentence):
-            read_prompts(config, ["items"])
+            read_judge_prompts(config, ["items"])
     code.write_text("JUDGE_SETTINGS = make()\n")
     config.write_text(f"prompt_template: {json.dumps(TEMPLATE)}")
     with pytest.raises(UserError, match="holds no table JUDGE_SETTINGS"):
-        read_prompts(config, ["hard_prompt"], code)
+        read_judge_prompts(config, ["hard_prompt"], code)

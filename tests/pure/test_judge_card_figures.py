@@ -14,7 +14,7 @@ from kit.results import run_result as run
 from harness.judge import card_figures as cards
 from harness.judge.prompts import identity
 from harness.report.judge_card import card_page
-from harness.report.leaderboard import render, stale_files, write_leaderboard
+from harness.report.leaderboard import render_pages, stale_files, write_leaderboard
 from harness.score.bootstrap import draws
 from harness.score.judge_cards import read_card
 from harness.score.results import BenchmarkResult, Columns, Metric, result_path, write_result
@@ -176,9 +176,12 @@ def test_leaderboards_link_the_card(tmp_path: Path) -> None:
         assert stale_files(folder) == []
         assert "makes one" not in text
     behind = benchmark.model_copy(update={"judge": {"kind": "endpoint", "model": "m", "endpoint": digest(None)}})
-    text = render([run("dpo", [behind])])["LEADERBOARD.md"]
+    text = render_pages([run("dpo", [behind])])["LEADERBOARD.md"]
     assert "`sail-bench judge-card m --pairs FILE` makes one" in text
-    assert "**Judge**: none" in render([run("dpo", [benchmark.model_copy(update={"judge": None})])])["LEADERBOARD.md"]
+    assert (
+        "**Judge**: none"
+        in render_pages([run("dpo", [benchmark.model_copy(update={"judge": None})])])["LEADERBOARD.md"]
+    )
 
 
 def test_committed_cards_are_those_of_their_numbers() -> None:

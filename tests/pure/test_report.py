@@ -11,7 +11,7 @@ from kit.results import PEOPLE, preference_result, run_result
 
 from harness.errors import UserError
 from harness.report.board import Board
-from harness.report.leaderboard import render, stale_files, write_leaderboard
+from harness.report.leaderboard import render_pages, stale_files, write_leaderboard
 from harness.report.svg import ticks
 from harness.report.text import format_number
 from harness.score.metrics import evaluate, metric
@@ -33,7 +33,7 @@ def three(seed: int = 0) -> list[RunResult]:
 
 
 def test_verdicts_follow_the_paired_data() -> None:
-    page = render(three())["LEADERBOARD.md"]
+    page = render_pages(three())["LEADERBOARD.md"]
     against_dpo = page.split("## Differences to `dpo`")[1].split("##")[0]
     assert "**worse**" in next(line for line in against_dpo.split("\n") if line.startswith("| `start`"))
     assert "**no difference shown**" in next(line for line in against_dpo.split("\n") if "`sail-pr`" in line)
@@ -47,7 +47,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     folder = tmp_path / "demo" / "pairs-96"
     write_leaderboard(folder)
     assert stale_files(folder) == []
-    assert render(read_results(folder)) == render(read_results(folder))
+    assert render_pages(read_results(folder)) == render_pages(read_results(folder))
     page = folder / "LEADERBOARD.md"
     page.write_text(page.read_text().replace("worse", "better", 1))
     assert stale_files(folder) == ["LEADERBOARD.md"]
@@ -63,26 +63,26 @@ def test_protocols_never_share_a_column() -> None:
     assert board.cell("sail-pr", first) is None
     assert board.cell("dpo", second) is None
     assert board.difference("sail-pr", "dpo", first) is None
-    assert "not measured" in render(results)["LEADERBOARD.md"]
+    assert "not measured" in render_pages(results)["LEADERBOARD.md"]
 
 
 def test_difference_equals_the_difference_of_means() -> None:
     results = three()
     board = Board(results)
     column = board.columns(primary=True)[0]
-    found = board.difference("sail-pr", "start", column)
+    difference = board.difference("sail-pr", "start", column)
     rewards = [np.array(r.benchmarks[0].items["items"]["reward"]) for r in results]
-    assert found is not None
-    assert found.value == pytest.approx(rewards[2].mean() - rewards[0].mean())
-    assert found.error == pytest.approx((rewards[2] - rewards[0]).std(ddof=1) / PEOPLE**0.5, rel=0.12)
+    assert difference is not None
+    assert difference.value == pytest.approx(rewards[2].mean() - rewards[0].mean())
+    assert difference.error == pytest.approx((rewards[2] - rewards[0]).std(ddof=1) / PEOPLE**0.5, rel=0.12)
 
 
 def test_wins_count_prompts_and_pair_the_seeds() -> None:
     """Against a loop over prompts; over seeds, the mean of the seeds that both have."""
     one, two = three(), three(1)
     results = [one[0]]
-    for seed, found in enumerate((one, two)):
-        results += [r.model_copy(update={"seed": seed, "learning_rate": 1e-3}) for r in found[1:]]
+    for seed, wins in enumerate((one, two)):
+        results += [r.model_copy(update={"seed": seed, "learning_rate": 1e-3}) for r in wins[1:]]
     board = Board(results)
     column = board.columns(primary=True)[0]
 
@@ -90,10 +90,10 @@ def test_wins_count_prompts_and_pair_the_seeds() -> None:
         x, y = (r.benchmarks[0].items["items"]["reward"] for r in (a, b))
         return 100 * sum(1 if p > q else 0.5 if p == q else 0 for p, q in zip(x, y, strict=True)) / PEOPLE
 
-    found = board.win_rate("sail-pr", "dpo", column)
-    assert found is not None
-    assert found.value == pytest.approx((share(one[2], one[1]) + share(two[2], two[1])) / 2)
-    assert found.low < found.value < found.high
+    wins = board.win_rate("sail-pr", "dpo", column)
+    assert wins is not None
+    assert wins.value == pytest.approx((share(one[2], one[1]) + share(two[2], two[1])) / 2)
+    assert wins.low < wins.value < wins.high
     start, back = board.win_rate("start", "dpo", column), board.win_rate("dpo", "start", column)
     assert start is not None
     assert back is not None
@@ -105,7 +105,7 @@ def test_wins_count_prompts_and_pair_the_seeds() -> None:
 
 def test_failures_and_missing_values_are_shown() -> None:
     results = [*three(), run_result("orpo", [], status="failed", error="the loss is nan | at step 3")]
-    page = render(results)["LEADERBOARD.md"]
+    page = render_pages(results)["LEADERBOARD.md"]
     assert "## Failed runs" in page
     assert "the loss is nan \\| at step 3" in page
     rewards = results[1].benchmarks[0].items["items"]["reward"]
@@ -118,11 +118,11 @@ def test_a_score_of_the_few_that_could_be_read_says_so() -> None:
     rewards = [1.0, 0.5, *[None] * (PEOPLE - 2)]
     rest, kls = [*[1.0] * (PEOPLE // 2), *[None] * (PEOPLE // 2)], np.ones(PEOPLE)
     pages = [
-        render([run_result("start", [preference_result(np.array(values, dtype=object), kls)])])["LEADERBOARD.md"]
+        render_pages([run_result("start", [preference_result(np.array(values, dtype=object), kls)])])["LEADERBOARD.md"]
         for values in (rewards, rest)
     ]
-    told = f"so the score stands for a rest that chose itself: gold reward (mini) of `start` (2 of {PEOPLE})."
-    assert f"**Fewer than half are valid**, {told}" in pages[0]
+    sentence = f"so the score stands for a rest that chose itself: gold reward (mini) of `start` (2 of {PEOPLE})."
+    assert f"**Fewer than half are valid**, {sentence}" in pages[0]
     assert "Fewer than half" not in pages[1]
 
 
@@ -131,12 +131,12 @@ def test_one_valid_verdict_alone_is_no_score() -> None:
     scored = evaluate(metric("m", "m", "u", 1, "mean", "y"), {"items": {"id": [1, 2, 3], "y": [None, 7.0, None]}})
     assert (scored.value, scored.low, scored.high, scored.n_valid, scored.n_total) == (None, None, None, 1, 3)
     lone, kls = [1.0, *[None] * (PEOPLE - 1)], np.ones(PEOPLE)
-    page = render([run_result("start", [preference_result(np.array(lone, dtype=object), kls)])])["LEADERBOARD.md"]
+    page = render_pages([run_result("start", [preference_result(np.array(lone, dtype=object), kls)])])["LEADERBOARD.md"]
     assert f"| n/a (1/{PEOPLE}) |" in page
 
 
 def test_pictures_are_well_formed_and_name_every_method() -> None:
-    files = render(three())
+    files = render_pages(three())
     for name in ("reward-kl.svg", "leaderboard.svg"):
         text = "".join(ET.fromstring(files[name]).itertext())
         assert all(method in text for method in ("start", "dpo", "sail-pr"))
@@ -174,11 +174,11 @@ def test_differences_pair_the_seeds_that_both_have() -> None:
 
 
 def test_several_seeds_draw_a_strip_chart() -> None:
-    files = render(three() + [r.model_copy(update={"seed": 1}) for r in three(1)])
+    files = render_pages(three() + [r.model_copy(update={"seed": 1}) for r in three(1)])
     text = "".join(ET.fromstring(files["seeds.svg"]).itertext())
     assert all(method in text for method in ("start", "dpo", "sail-pr"))
     assert files["seeds.svg"].count("<circle") == 6
-    assert "seeds.svg" not in render(three())
+    assert "seeds.svg" not in render_pages(three())
 
 
 def test_training_logs_are_summed_up() -> None:
@@ -192,7 +192,7 @@ def test_training_logs_are_summed_up() -> None:
     results = three()
     results[2] = results[2].model_copy(update={"train_log": log})
     results[1] = results[1].model_copy(update={"train_log": [{"loss": 1.0, "rewards/accuracies": 0.75}]})
-    section = render(results)["LEADERBOARD.md"].split("## In training")[1].split("##")[0]
+    section = render_pages(results)["LEADERBOARD.md"].split("## In training")[1].split("##")[0]
     assert "| method | accuracy on trained pairs | mean abs(u) |" in section
     assert "| `dpo` | 0.75 |  |" in section
     assert "| `sail-pr` |  | 2.5 |" in section
@@ -201,7 +201,7 @@ def test_training_logs_are_summed_up() -> None:
 def test_variants_name_their_method_and_options() -> None:
     changed = {"variant_of": "sail-pr", "method": "c-0", "method_options": {"coefficient": 0}, "reference": "c-0"}
     results = [r.model_copy(update={"reference": "c-0"}) for r in three()[:2]] + [three()[2].model_copy(update=changed)]
-    page = render(results)["LEADERBOARD.md"]
+    page = render_pages(results)["LEADERBOARD.md"]
     assert "| `c-0` | `sail-pr`: s | coefficient 0 |" in page
     assert "## Differences to `c-0`" in page
 
@@ -249,10 +249,10 @@ def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Pat
     except UserError as error:
         pytest.skip(str(error))
     results = ROOT / "results" if recipe == "smollm2" else ROOT / "results" / "studies"
-    found = read_results(results / loaded.name / loaded.budget)
-    assert {r.comparison_key for r in found} == {key}
+    results_of_recipe = read_results(results / loaded.name / loaded.budget)
+    assert {r.comparison_key for r in results_of_recipe} == {key}
     for plan in runs:
-        for benchmark in next(r for r in found if r.method == plan.name).benchmarks:
+        for benchmark in next(r for r in results_of_recipe if r.method == plan.name).benchmarks:
             (now,) = (b for b in plan.benchmarks if b.name == benchmark.benchmark)
             assert benchmark.protocol["version"] <= now.version
             protocol = plan.comparison.facts.protocols[now.name]

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from kit.rewardbench import own_pairs, write_pairs
 
-from benchmarks.rewardbench import RewardBench, RewardBenchOptions, data, measured
-from benchmarks.rewardbench.sections import SECTIONS, SIZE, SIZES, WEIGHTS, label
+from benchmarks.rewardbench import RewardBench, RewardBenchOptions
+from benchmarks.rewardbench.accuracy import score_pairs
+from benchmarks.rewardbench.pairs import REVISION, _read_hub, draw_pairs, find_pairs_file, read_pairs
+from benchmarks.rewardbench.sections import OFFICIAL_SIZE, SECTIONS, SIZES, WEIGHTS, set_label
 from harness.benchmark import Row
 from harness.errors import UserError
 from harness.score.metrics import evaluate
@@ -27,11 +29,11 @@ def test_the_sections_are_the_published_ones() -> None:
     """Sizes of the paper's table 1: 358, 456, 740 and 1,431 pairs; math counts as much as code."""
     sizes = {name: sum(SIZES[s] for s in section) for name, section in SECTIONS.items()}
     assert sizes == {"Chat": 358, "Chat Hard": 456, "Safety": 740, "Reasoning": 1431}
-    assert (SIZE, len(SIZES)) == (2985, 23)
+    assert (OFFICIAL_SIZE, len(SIZES)) == (2985, 23)
     assert WEIGHTS["math-prm"] == sum(w for s, w in WEIGHTS.items() if s.startswith("hep-")) == 984
-    assert label(SIZES) == "official set"
-    assert label(SIZES, 300) == "300 of 2,985, drawn by subset"
-    assert label({"donotanswer": 136}) == "136 of 2,985"
+    assert set_label(SIZES) == "official set"
+    assert set_label(SIZES, 300) == "300 of 2,985, drawn by subset"
+    assert set_label({"donotanswer": 136}) == "136 of 2,985"
 
 
 def official_rows(each: int, seed: int = 0) -> tuple[list[Row], list[float]]:
@@ -45,7 +47,7 @@ def official_rows(each: int, seed: int = 0) -> tuple[list[Row], list[float]]:
 def test_the_official_score_by_hand() -> None:
     """Accuracy by subset first, then sections weighted by the published counts, then their mean."""
     rows, values = official_rows(5)
-    groups, metrics = measured(rows, {"accuracy": list(values)}, {"accuracy": ("", "acc %")}, "RewardBench")
+    groups, metrics = score_pairs(rows, {"accuracy": list(values)}, {"accuracy": ""}, "RewardBench")
     by_name = {m.name: evaluate(m, groups) for m in metrics}
     by = {s: np.mean([v for r, v in zip(rows, values, strict=True) if r["subset"] == s]) for s in SIZES}
     sections = {}
@@ -61,8 +63,8 @@ def test_the_official_score_by_hand() -> None:
 def test_a_missing_subset_leaves_the_plain_mean() -> None:
     rows, values = official_rows(3)
     some = [(r, v) for r, v in zip(rows, values, strict=True) if r["subset"] != "math-prm"]
-    groups, metrics = measured(
-        [r for r, _ in some], {"accuracy": [v for _, v in some]}, {"accuracy": ("", "acc %")}, "RewardBench"
+    groups, metrics = score_pairs(
+        [r for r, _ in some], {"accuracy": [v for _, v in some]}, {"accuracy": ""}, "RewardBench"
     )
     assert [m.title for m in metrics] == ["RewardBench-format pairs, mean"]
     assert evaluate(metrics[0], groups).value == pytest.approx(100 * np.mean([v for _, v in some]), abs=1e-4)
@@ -77,10 +79,10 @@ def test_a_drawn_part_estimates_the_whole(folder: Path) -> None:
     write_pairs(folder, rows)
     benchmark = RewardBench(RewardBenchOptions(limit=200))
     assert benchmark.label == "200 of 2,985, drawn by subset"
-    drawn = data.chosen(benchmark.path, 200, 0)
+    drawn = draw_pairs(benchmark.path, 200, 0)
     assert len(drawn) == 200
     assert {r["subset"] for r in drawn} == set(SIZES)
-    groups, metrics = measured(drawn, {"accuracy": [1.0] * 200}, {"accuracy": ("", "acc %")}, "RewardBench")
+    groups, metrics = score_pairs(drawn, {"accuracy": [1.0] * 200}, {"accuracy": ""}, "RewardBench")
     assert evaluate(metrics[0], groups).value == 100
     mass = {
         s: sum(
@@ -96,10 +98,10 @@ def test_a_drawn_part_estimates_the_whole(folder: Path) -> None:
 
 
 def test_all_formats_hold_the_same_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = data.pairs(write_pairs(tmp_path / "a", own_pairs()))
+    expected = read_pairs(write_pairs(tmp_path / "a", own_pairs()))
     assert len(expected) == 12
-    assert data.pairs(write_pairs(tmp_path / "b", own_pairs(), "filtered.parquet")) == expected
-    assert data.pairs(write_pairs(tmp_path / "c", own_pairs(), "filtered.json")) == expected
+    assert read_pairs(write_pairs(tmp_path / "b", own_pairs(), "filtered.parquet")) == expected
+    assert read_pairs(write_pairs(tmp_path / "c", own_pairs(), "filtered.json")) == expected
     requests = []
 
     def hub(repository: str, **more: Any) -> list[Row]:
@@ -109,13 +111,13 @@ def test_all_formats_hold_the_same_pairs(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("datasets.load_dataset", hub)
     monkeypatch.delenv("SAIL_BENCH_DATA_DIR", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    data._hub.cache_clear()
+    _read_hub.cache_clear()
     benchmark = RewardBench()
     assert (benchmark.path, benchmark.label) == (None, "official set")
-    assert benchmark.protocol()["data"] == f"allenai/reward-bench@{data.REVISION}"
-    assert data.pairs(None) == expected
-    assert requests == [("allenai/reward-bench", {"name": None, "split": "filtered", "revision": data.REVISION})]
-    data._hub.cache_clear()
+    assert benchmark.protocol()["data"] == f"allenai/reward-bench@{REVISION}"
+    assert read_pairs(None) == expected
+    assert requests == [("allenai/reward-bench", {"name": None, "split": "filtered", "revision": REVISION})]
+    _read_hub.cache_clear()
 
 
 GOOD = '{"prompt": "p", "chosen": "a", "rejected": "b", "subset": "s"}'
@@ -170,13 +172,13 @@ def test_bad_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         RewardBench().protocol()
     with pytest.raises(UserError, match="2 subjects"):
         write_pairs(tmp_path, own_pairs())
-        data.chosen(data.locate(), 1, 0)
+        draw_pairs(find_pairs_file(), 1, 0)
 
 
 def test_prompts_are_listed_for_the_check_of_training_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pairs(folder, [*own_pairs(), own_pairs()[0] | {"id": 99}])
     assert RewardBench().prompt_texts() == [f"Question {i}?" for i in range(12)]
     drawn = RewardBench(RewardBenchOptions(limit=5))
-    assert drawn.prompt_texts() == [r["prompt"] for r in data.chosen(drawn.path, 5, 0)]
+    assert drawn.prompt_texts() == [r["prompt"] for r in draw_pairs(drawn.path, 5, 0)]
     monkeypatch.delenv("SAIL_BENCH_DATA_DIR")
     assert RewardBench().prompt_texts() == []

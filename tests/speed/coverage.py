@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +27,43 @@ Array = NDArray[np.float64]
 
 
 def draw(rng: np.random.Generator, n: int, resamples: int) -> Array:
-    """Counts of a bootstrap draw, (resamples, n)."""
+    """Counts of a bootstrap draw.
+
+    Args:
+        rng: the generator.
+        n: number of prompts.
+        resamples: number of draws.
+
+    Returns:
+        shape (resamples, n).
+    """
     return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
 
 
-def told(name: str, hits: Sequence[float], started: float) -> None:
-    """One line: a share with its Monte Carlo error. ``hits``: of each data set, the share of its intervals."""
+def print_share(name: str, hits: Sequence[float], started: float) -> None:
+    """One line: a share with its Monte Carlo error.
+
+    Args:
+        name: what it is the share of.
+        hits: of each data set, the share of its intervals.
+        started: ``time.perf_counter()`` when the work began.
+    """
     share, error = float(np.mean(hits)), float(np.std(hits)) / len(hits) ** 0.5
     seconds = time.perf_counter() - started
     print(f"{name}: {share:.3f} (+- {error:.3f}, {len(hits)} data sets, {seconds:.0f} s)", flush=True)
 
 
 def length_control(folder: Path, sets: int, resamples: int) -> None:
-    """AlpacaEval 2: coverage for one model, false verdicts for two that do not differ."""
-    from benchmarks.alpaca_eval.score_files import official
+    """AlpacaEval 2: coverage for one model, false verdicts for two that do not differ.
 
-    known = official(None, folder)
+    Args:
+        folder: the data folder.
+        sets: number of data sets to draw.
+        resamples: of each bootstrap.
+    """
+    from benchmarks.alpaca_eval.evaluation_set import read_evaluation_set
+
+    known = read_evaluation_set(None, folder)
     assert known.difficulty is not None
     rows = [alpaca_rows(folder, model) for model in ("alpaca-7b", "gemma-7b-it")]
     one = np.ones((1, len(known.difficulty)))
@@ -54,21 +76,28 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
         chosen, weights = rng.integers(n, size=n), draw(rng, n, resamples)
         gamma = known.difficulty[chosen]
         y, delta = rows[0][0][chosen], rows[0][1][chosen]
-        found = interval(*_lc(y, delta, gamma, known.anchors, weights), n)
-        hits.append(found.low <= truth <= found.high)
+        ci = interval(*_lc(y, delta, gamma, known.anchors, weights), n)
+        hits.append(ci.low <= truth <= ci.high)
         swap = rng.random(n) < 0.5
         sides = [[np.where(swap, rows[1 - k][f][chosen], rows[k][f][chosen]) for f in (0, 1)] for k in (0, 1)]
         (a, s), (b, t) = (_lc(y, delta, gamma, known.anchors, weights) for y, delta in sides)
         false.append(interval(a - b, s - t, n).p < 0.05)
-    told("length-controlled win rate, coverage", hits, started)
-    told("length-controlled win rate, false verdicts", false, started)
+    print_share("length-controlled win rate, coverage", hits, started)
+    print_share("length-controlled win rate, false verdicts", false, started)
 
 
-def alpaca_rows(folder: Path, model: str) -> tuple[Array, Array]:
-    """Preferences in [0, 1] and length differences (baseline minus model, characters) of a published model."""
+class AlpacaRows(NamedTuple):
+    """Preferences in [0, 1] and length differences (baseline minus model, characters), one entry a prompt."""
+
+    y: Array
+    delta: Array
+
+
+def alpaca_rows(folder: Path, model: str) -> AlpacaRows:
+    """The published annotations of a model."""
     rows = files.read_user_rows(folder / "alpaca_eval" / "annotations" / f"{model}.jsonl")
     y = np.array([float(r["preference"]) - 1 for r in rows])
-    return y, np.array([float(r["len_1"] - r["len_2"]) for r in rows])
+    return AlpacaRows(y, np.array([float(r["len_1"] - r["len_2"]) for r in rows]))
 
 
 def _lc(y: Array, delta: Array, gamma: Array, anchors: Anchors, weights: Array) -> tuple[float, Array]:
@@ -78,7 +107,13 @@ def _lc(y: Array, delta: Array, gamma: Array, anchors: Anchors, weights: Array) 
 
 
 def style_control(folder: Path, sets: int, resamples: int) -> None:
-    """Arena-Hard v0.1, a pool of two: coverage for each, false verdicts where the two do not differ."""
+    """Arena-Hard v0.1, a pool of two: coverage for each, false verdicts where the two do not differ.
+
+    Args:
+        folder: the data folder.
+        sets: number of data sets to draw.
+        resamples: of each bootstrap.
+    """
     pool = _pool(folder)
     truth = fit_style(pool, pool.one()).scores[0]
     rng, n = np.random.default_rng(1), pool.prompts
@@ -88,13 +123,13 @@ def style_control(folder: Path, sets: int, resamples: int) -> None:
         drawn = _drawn(pool, chosen, np.zeros(n, dtype=bool))
         value, samples = fit_style(drawn, drawn.one()).scores[0], fit_style(drawn, weights).scores
         both = [interval(float(value[m]), samples[:, m], n) for m in range(2)]
-        hits.append(sum(found.low <= truth[m] <= found.high for m, found in enumerate(both)) / 2)
+        hits.append(sum(ci.low <= truth[m] <= ci.high for m, ci in enumerate(both)) / 2)
         drawn = _drawn(pool, chosen, rng.random(n) < 0.5)
         value, samples = fit_style(drawn, drawn.one()).scores[0], fit_style(drawn, weights).scores
         difference = float(value[0] - value[1])
         false.append(interval(difference, samples[:, 0] - samples[:, 1], n).p < 0.05)
-    told("style-controlled score, coverage of both models", hits, started)
-    told("style-controlled score, false verdicts", false, started)
+    print_share("style-controlled score, coverage of both models", hits, started)
+    print_share("style-controlled score, false verdicts", false, started)
 
 
 def _pool(folder: Path) -> Pool:
@@ -128,7 +163,13 @@ def _drawn(pool: Pool, chosen: NDArray[np.int64], swap: NDArray[np.bool_]) -> Po
 
 
 def ratings(folder: Path, sets: int, resamples: int) -> None:
-    """MT-Bench: questions are drawn with both their turns."""
+    """MT-Bench: questions are drawn with both their turns.
+
+    Args:
+        folder: the data folder.
+        sets: number of data sets to draw.
+        resamples: of each bootstrap.
+    """
     rows = files.read_user_rows(folder / "mt_bench" / "judgments_gpt-4_single_jxiw.jsonl")
     models = sorted({r["model"] for r in rows})[:2]
     grid = np.zeros((2, 80, 2))
@@ -139,12 +180,12 @@ def ratings(folder: Path, sets: int, resamples: int) -> None:
     rng, hits, false, started = np.random.default_rng(2), [], [], time.perf_counter()
     for _ in range(sets):
         chosen, weights = rng.integers(80, size=80), draw(rng, 80, resamples)
-        found = interval(float(means[0, chosen].mean()), weights @ means[0, chosen] / 80, 80)
-        hits.append(found.low <= means[0].mean() <= found.high)
+        ci = interval(float(means[0, chosen].mean()), weights @ means[0, chosen] / 80, 80)
+        hits.append(ci.low <= means[0].mean() <= ci.high)
         difference = (means[0] - means[1])[chosen] * np.where(rng.random(80) < 0.5, 1, -1)
         false.append(interval(float(difference.mean()), weights @ difference / 80, 80).p < 0.05)
-    told("MT-Bench mean, coverage", hits, started)
-    told("MT-Bench mean, false verdicts", false, started)
+    print_share("MT-Bench mean, coverage", hits, started)
+    print_share("MT-Bench mean, false verdicts", false, started)
 
 
 def main() -> None:

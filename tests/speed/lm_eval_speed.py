@@ -3,7 +3,7 @@
 Run: ``python -m tests.speed.lm_eval_speed DATA_DIR [--part mmlu|arc0|arc25] [--limit N] [--model M] [--batch B]``.
 Without a part all three, each printed as it ends. DATA_DIR holds ``mmlu/`` and ``arc_challenge/`` (docs/knowledge.md).
 Without a limit: all questions of MMLU and of ARC 0-shot, the first 100 of ARC 25-shot. B: the batch size of plain
-lm-eval, which is 1 unless told otherwise (on a CPU it is slower with more); ours is the recipes' 16.
+lm-eval, which is 1 unless ``--batch`` is given (on a CPU it is slower with more); ours is the recipes' 16.
 
 One JSON line a part: items, scores of both, greatest difference of a log-likelihood, items that differ in a metric or
 in their prompt, seconds (building of prompts included), their ratio over all and by slice (least, median, greatest),
@@ -43,7 +43,7 @@ Slice = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class Part:
-    """A benchmark, how many of its items are asked (0: all), and how many at once (0: all)."""
+    """A benchmark, how many of its items are evaluated (0: all), and how many at once (0: all)."""
 
     benchmark: str
     items: int
@@ -68,13 +68,13 @@ class Side:
 
     def run(self, part: Slice) -> None:
         """The items of a slice."""
-        from benchmarks.lmeval.run import rows, simple_evaluate
+        from benchmarks.lmeval.run import evaluate_tasks, sample_rows
 
         began, before = time.perf_counter(), self.ledger.flops()
-        found = simple_evaluate(self.lm, [self.all[name] for name in part], self.shots, part, chat=False)
+        results = evaluate_tasks(self.lm, [self.all[name] for name in part], self.shots, part, chat=False)
         self.seconds.append(time.perf_counter() - began)
         self.flops += self.ledger.flops() - before
-        self.rows += rows(found)
+        self.rows += sample_rows(results)
 
     def warm(self, part: Slice) -> None:
         """The first items of a slice, not counted."""
@@ -88,26 +88,41 @@ class Side:
 
 
 def slices(sizes: Mapping[str, int], items: int, most: int) -> list[Slice]:
-    """Tasks one after the other, in slices of at most ``most`` of one task (0: any), until ``items`` (0: all)."""
-    found: list[Slice] = []
+    """Tasks one after the other, in slices of one task each.
+
+    Args:
+        sizes: number of items by task.
+        items: after how many to stop; 0 takes all.
+        most: items of a slice; 0 for no limit.
+    """
+    out: list[Slice] = []
     left = items or sum(sizes.values())
     for name, count in sizes.items():
         count = min(count, left)
         step = most or max(count, 1)
-        found += [{name: list(range(start, min(start + step, count)))} for start in range(0, count, step)]
+        out += [{name: list(range(start, min(start + step, count)))} for start in range(0, count, step)]
         left -= count
-    return found
+    return out
 
 
-def compare(ours: Side, theirs: Side, asked: Sequence[Slice]) -> dict[str, Any]:
-    """Both sides on the same slices, the order alternating."""
+def compare(ours: Side, theirs: Side, parts: Sequence[Slice]) -> dict[str, Any]:
+    """Both sides on the same slices, the order alternating.
+
+    Args:
+        ours: this project's interface.
+        theirs: lm-eval's own.
+        parts: the slices.
+
+    Returns:
+        the JSON line.
+    """
     for side in (ours, theirs):
-        side.warm(asked[0])
-    for i, part in enumerate(asked):
+        side.warm(parts[0])
+    for i, part in enumerate(parts):
         for side in (ours, theirs) if i % 2 == 0 else (theirs, ours):
             side.run(part)
         took = f"{ours.seconds[-1]:.1f} s, lm-eval {theirs.seconds[-1]:.1f} s"
-        print(f"{i + 1}/{len(asked)}: {took}", file=sys.stderr, flush=True)
+        print(f"{i + 1}/{len(parts)}: {took}", file=sys.stderr, flush=True)
     pairs = list(zip(ours.rows, theirs.rows, strict=True))
     gaps = [abs(x[0] - y[0]) for a, b in pairs for x, y in zip(a["resps"], b["resps"], strict=True)]
     seconds = sum(ours.seconds), sum(theirs.seconds)
@@ -133,7 +148,10 @@ def side_by_side(part: Part, policy: Policy, limit: int = 0, batch: int = 1) -> 
     """A part on the data folder, for a policy whose meter sees both sides.
 
     Args:
-        limit: first items only (0: the part's own number). batch: of plain lm-eval.
+        part: the benchmark.
+        policy: with a meter.
+        limit: first items only; 0 for the part's own number.
+        batch: of plain lm-eval.
 
     Raises:
         UserError: the folder has no questions.
@@ -152,8 +170,8 @@ def side_by_side(part: Part, policy: Policy, limit: int = 0, batch: int = 1) -> 
         plain = HFLM(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch)
         sides = [Side(lm, built, benchmark.shots, policy.meter.ledger) for lm in (PolicyLM(policy, BATCH), plain)]
         sizes = {name: len(task.eval_docs) for name, task in built.items()}
-        found = compare(sides[0], sides[1], slices(sizes, limit or part.items, part.slice))
-    return {"shots": benchmark.shots, "lm_eval_batch": batch} | found
+        line = compare(sides[0], sides[1], slices(sizes, limit or part.items, part.slice))
+    return {"shots": benchmark.shots, "lm_eval_batch": batch} | line
 
 
 @click.command()
@@ -173,8 +191,8 @@ def main(folder: Path, parts: tuple[str, ...], limit: int, model: str, batch: in
             start = build_start(model, Store(Path(scratch)))
             policy = Policy(load_model(start), load_tokenizer(start), "bench", meter=Meter(Ledger()), cache=None)
             for name in parts or PARTS:
-                found = side_by_side(PARTS[name], policy, limit, batch)
-                print(json.dumps({"part": name, "model": model} | found), flush=True)
+                line = side_by_side(PARTS[name], policy, limit, batch)
+                print(json.dumps({"part": name, "model": model} | line), flush=True)
     except UserError as error:
         sys.exit(f"Error: {error}")
 

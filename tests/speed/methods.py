@@ -11,7 +11,7 @@ import sys
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.budget.ledger import Ledger
 from harness.budget.spec import BudgetSpec
@@ -33,8 +33,22 @@ def short(recipe: Recipe, steps: int) -> Recipe:
     return recipe.model_copy(update={"name": "bench", "data": data, "budgets": budgets, "budget": "bench"})
 
 
-def seconds_a_step(recipe: Recipe, name: str, store: Path, seed: int) -> tuple[float, dict[str, Any]]:
-    """Training seconds a step of a fresh run, and its ledger."""
+class Timing(NamedTuple):
+    """Training seconds a step, and the ledger by phase."""
+
+    seconds: float
+    phases: dict[str, Any]
+
+
+def seconds_a_step(recipe: Recipe, name: str, store: Path, seed: int) -> Timing:
+    """Timing of a fresh run.
+
+    Args:
+        recipe: whose budget is named ``bench``.
+        name: of the method.
+        store: an empty folder, or that of earlier runs with the same pairs.
+        seed: one that was not run before, so that nothing is taken from the store.
+    """
     plan = make_run(recipe, "bench", name, 0, [], Store(store))
     run = Run(plan, lambda kind, value: None)
     run.pairs()
@@ -42,7 +56,7 @@ def seconds_a_step(recipe: Recipe, name: str, store: Path, seed: int) -> tuple[f
     run.train(node)
     phases = run.store.manifest(node.stage)["ledger"]["phases"]
     spent = sum(phases.get(phase, {}).get("seconds", 0) for phase in ("train", "reference", "generate", "oracle"))
-    return spent / phases["train"]["steps"], phases
+    return Timing(spent / phases["train"]["steps"], phases)
 
 
 def computed(phases: dict[str, Any]) -> float:
@@ -57,20 +71,20 @@ def measure(name: str, steps: int) -> list[dict[str, Any]]:
     half = len(names) // 2
     order = ["dpo", *names[:half], "dpo", *names[half:], "dpo"]
     with tempfile.TemporaryDirectory() as scratch, redirect_stdout(sys.stderr):
-        found = [(n, *seconds_a_step(recipe, n, Path(scratch), place)) for place, n in enumerate(order)]
-    unit = [seconds for n, seconds, _ in found if n == "dpo"]
+        timings = [(n, *seconds_a_step(recipe, n, Path(scratch), place)) for place, n in enumerate(order)]
+    unit = [seconds for n, seconds, _ in timings if n == "dpo"]
     mean = sum(unit) / len(unit)
-    unit_flops = next(computed(phases) for n, _, phases in found if n == "dpo")
+    unit_flops = next(computed(phases) for n, _, phases in timings if n == "dpo")
     rows = [{"method": "dpo", "seconds_a_step": round(mean, 3), "runs": [round(s / mean, 3) for s in unit]}]
-    for n, seconds, phases in found:
+    for n, seconds, phases in timings:
         if n != "dpo":
             sampled = round(phases.get("generate", {}).get("generated", 0) / steps, 1)
-            told = {"method": n, "seconds_a_step": round(seconds, 3), "ratio": round(seconds / mean, 2)}
+            row = {"method": n, "seconds_a_step": round(seconds, 3), "ratio": round(seconds / mean, 2)}
             flops = {
                 "flops_a_step": f"{computed(phases) / steps:.3g}",
                 "flops_ratio": round(computed(phases) / unit_flops, 2),
             }
-            rows.append(told | flops | {"tokens_sampled_a_step": sampled})
+            rows.append(row | flops | {"tokens_sampled_a_step": sampled})
     return rows
 
 

@@ -33,7 +33,13 @@ PAIRS, PROMPT, ANSWER = 8, 50, 32
 
 
 def pairs(vocabulary: int, eos: int, count: int) -> list[dict[str, Any]]:
-    """Pairs of random ids with the lengths that the smollm2 recipe sees on average."""
+    """Pairs of random ids with the lengths that the smollm2 recipe sees on average.
+
+    Args:
+        vocabulary: number of token ids.
+        eos: id that ends an answer.
+        count: number of pairs.
+    """
     from sail.noise import generator
 
     rng = generator(("overhead", count))
@@ -67,19 +73,19 @@ def step(trainer: Any, batch: dict[str, Any]) -> float:
 def take_turns(sides: Sequence[Callable[[int], float]], rounds: int) -> list[list[float]]:
     """What each side returns in each round, the first round left out; a round warms up on its batch, and the order
     alternates."""
-    found: list[list[float]] = [[], []]
+    values: list[list[float]] = [[], []]
     for place in range(rounds):
         sides[0](place)  # the first run on a batch of a new shape is slower
         for which in (0, 1) if place % 2 == 0 else (1, 0):
             value = sides[which](place)
             if place:
-                found[which].append(value)
-    return found
+                values[which].append(value)
+    return values
 
 
-def _summary(name: str, model: str, found: list[list[float]], labels: tuple[str, str], digits: int) -> dict[str, Any]:
-    ratios = [b / a for a, b in zip(*found, strict=True)]
-    first, second = (round(statistics.median(values), digits) for values in found)
+def _summary(name: str, model: str, values: list[list[float]], labels: tuple[str, str], digits: int) -> dict[str, Any]:
+    ratios = [b / a for a, b in zip(*values, strict=True)]
+    first, second = (round(statistics.median(side), digits) for side in values)
     quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return {
         "comparison": name,
@@ -150,37 +156,32 @@ def dp(bench: Bench) -> dict[str, Any]:
     common = bench.common | {"precompute_ref_log_probs": True}
     stock = bench.trainer(TokenisedDPOTrainer, DPOConfig(**common))
     ours = bench.trainer(SAILTrainer, SAILConfig(**common, dp_share=0.4, dp_coef=0.2))
-    found = take_turns([bench.steps(stock), bench.steps(ours)], bench.rounds)
-    return _summary("dp", bench.name, found, ("dpo_seconds", "sail_dp_seconds"), 3)
+    values = take_turns([bench.steps(stock), bench.steps(ours)], bench.rounds)
+    return _summary("dp", bench.name, values, ("dpo_seconds", "sail_dp_seconds"), 3)
 
 
-def score(bench: Bench) -> dict[str, Any]:
-    """SAIL-PR with and without baseline and score term: one trainer, one model, one switch. Learning rate 0, so that
-    both sample the same tokens.
+def switched_trainer(added: list[float]) -> Any:
+    """A SAILTrainer class with a switch for baseline and score term.
 
-    The two differ by less than a busy machine's noise, so the difference is also timed by itself: ``added_seconds`` is
-    what the baselines take, and the surrogate with its backward to the log-probabilities beyond the bare pair loss.
+    ``added`` gets what the two take, in seconds a step.
     """
     import torch
 
-    from sail.config import SAILConfig
     from sail.losses import Sides, SurrogateTerms, labelled
     from sail.trainer import SAILTrainer
-
-    added: list[float] = []
 
     class Switched(SAILTrainer):
         """With the switch off it is online DPO by the same rollout: the pair loss alone."""
 
         on = True
 
-        def _with_baselines(self, rows: list[Any]) -> list[Any]:
+        def _with_baselines(self, pairs: list[Any]) -> list[Any]:
             if not self.on:
-                return rows
+                return pairs
             began = time.perf_counter()
-            rows = super()._with_baselines(rows)
+            pairs = super()._with_baselines(pairs)
             added.append(time.perf_counter() - began)
-            return rows
+            return pairs
 
         def _surrogate(self, sides: Sides, inputs: dict[str, Any], label: Any) -> SurrogateTerms:
             if not self.on:
@@ -203,8 +204,21 @@ def score(bench: Bench) -> dict[str, Any]:
             phi = labelled(self.pair_loss.phi(h), self.pair_loss.phi(-h), label)
             return SurrogateTerms(phi, phi, phi.detach(), phi.detach())
 
+    return Switched
+
+
+def score(bench: Bench) -> dict[str, Any]:
+    """SAIL-PR with and without baseline and score term: one trainer, one model, one switch. Learning rate 0, so that
+    both sample the same tokens.
+
+    The two differ by less than a busy machine's noise, so the difference is also timed by itself: ``added_seconds`` is
+    what the baselines take, and the surrogate with its backward to the log-probabilities beyond the bare pair loss.
+    """
+    from sail.config import SAILConfig
+
+    added: list[float] = []
     args = bench.common | {"learning_rate": 0.0, "pr_share": 1.0, "pr_coef": 0.3, "max_new_tokens": ANSWER}
-    trainer = bench.trainer(Switched, SAILConfig(**args), preference=lambda pairs: [1.0] * len(pairs))
+    trainer = bench.trainer(switched_trainer(added), SAILConfig(**args), preference=lambda pairs: [1.0] * len(pairs))
     run = bench.steps(trainer)
 
     def side(on: bool) -> Callable[[int], float]:
@@ -214,10 +228,11 @@ def score(bench: Bench) -> dict[str, Any]:
 
         return timed
 
-    found = take_turns([side(False), side(True)], bench.rounds)
-    told = _summary("score", bench.name, found, ("without_seconds", "with_seconds"), 3)
+    values = take_turns([side(False), side(True)], bench.rounds)
+    summary = _summary("score", bench.name, values, ("without_seconds", "with_seconds"), 3)
     median = statistics.median(added)
-    return told | {"added_seconds": round(median, 5), "added_share": round(median / told["without_seconds"], 5)}
+    added_share = round(median / summary["without_seconds"], 5)
+    return summary | {"added_seconds": round(median, 5), "added_share": added_share}
 
 
 def generation(bench: Bench) -> dict[str, Any]:
@@ -227,11 +242,12 @@ def generation(bench: Bench) -> dict[str, Any]:
 
     from harness.train.settings import lora_config
     from sail.config import SAILConfig
-    from sail.rollout import PR, Row
+    from sail.pairs import StepPair
+    from sail.routes import PR
     from sail.trainer import SAILTrainer
 
-    asked = splits(DataSpec(train_prompts=PAIRS * bench.rounds, tune_prompts=1, eval_prompts=1, heldout_prompts=1))
-    prompts = [[{"role": "user", "content": p["prompt"]}] for p in asked["train"]]
+    parts = splits(DataSpec(train_prompts=PAIRS * bench.rounds, tune_prompts=1, eval_prompts=1, heldout_prompts=1))
+    prompts = [[{"role": "user", "content": p["prompt"]}] for p in parts["train"]]
     ids = [tuple(render(bench.tokenizer, p)) for p in prompts]
     args = SAILConfig(**bench.common, pr_share=1.0, max_new_tokens=ANSWER)
     ours = bench.trainer(SAILTrainer, args, preference=lambda pairs: [1.0] * len(pairs))
@@ -253,18 +269,27 @@ def generation(bench: Bench) -> dict[str, Any]:
     def own(place: int) -> float:
         some = range(place * PAIRS, (place + 1) * PAIRS)
         began = time.perf_counter()
-        answers = ours._generate([Row(i, ids[i], (), (), PR, 0.5) for i in some])
-        return sum(len(a.ids) for a in answers) / (time.perf_counter() - began)
+        groups = ours._responses([StepPair(i, ids[i], (), (), PR, 0.5) for i in some])
+        return sum(len(answer.ids) for group in groups for answer in group) / (time.perf_counter() - began)
 
-    found = take_turns([stock, own], bench.rounds)
-    return _summary("generation", bench.name, found, ("online_dpo_tokens_per_second", "sail_tokens_per_second"), 1)
+    values = take_turns([stock, own], bench.rounds)
+    return _summary("generation", bench.name, values, ("online_dpo_tokens_per_second", "sail_tokens_per_second"), 1)
 
 
 COMPARISONS: tuple[Callable[[Bench], dict[str, Any]], ...] = (dp, score, generation)
 
 
 def measure(model: str, rounds: int, only: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The comparisons (all, or those named), one after the other."""
+    """The comparisons, one after the other.
+
+    Args:
+        model: as a recipe names it.
+        rounds: of each comparison; the first one is left out.
+        only: names of comparisons; all if empty.
+
+    Returns:
+        the JSON lines.
+    """
     with tempfile.TemporaryDirectory() as scratch, redirect_stdout(sys.stderr):
         bench = Bench(model, rounds, scratch)
         return [comparison(bench) for comparison in COMPARISONS if not only or comparison.__name__ in only]

@@ -35,7 +35,7 @@ from harness.store.row_cache import RowCache
 from tests.speed.coverage import Array, alpaca_rows
 
 if TYPE_CHECKING:
-    from benchmarks.alpaca_eval.score_files import Official
+    from benchmarks.alpaca_eval.evaluation_set import EvaluationSet
 
 
 LATENCY, CONCURRENCY, JUDGMENTS = 0.2, 32, 805
@@ -50,9 +50,9 @@ def timed(work: Callable[[], object]) -> float:
 
 def length_control(folder: Path) -> None:
     """Ours with everything estimated again in each resample, against one cross-validated fit."""
-    from benchmarks.alpaca_eval.score_files import official
+    from benchmarks.alpaca_eval.evaluation_set import read_evaluation_set
 
-    known = official(None, folder)
+    known = read_evaluation_set(None, folder)
     assert known.difficulty is not None
     y, delta = alpaca_rows(folder, "alpaca-7b")
     gamma, anchors, weights = known.difficulty, known.anchors, draws(len(y), 1000)
@@ -64,13 +64,19 @@ def length_control(folder: Path) -> None:
         if spent is None:
             print(f"  {whose}: alpaca-eval is not installed (extra dev)", flush=True)
         else:
-            told = f"one cross-validated fit {spent:.2f} s (1,000 of them: {1000 * spent:.0f} s"
-            print(f"  {whose}: {told}, {1000 * spent / ours:.0f} times the refits)", flush=True)
+            fit_text = f"one cross-validated fit {spent:.2f} s (1,000 of them: {1000 * spent:.0f} s"
+            print(f"  {whose}: {fit_text}, {1000 * spent / ours:.0f} times the refits)", flush=True)
 
 
-def alpaca_eval_fit(known: Official, y: Array, delta: Array) -> float | None:
+def alpaca_eval_fit(known: EvaluationSet, y: Array, delta: Array) -> float | None:
     """Seconds that alpaca-eval itself takes for one length-controlled win rate, its import and the download of its
-    table left out (the table is made from ``known``); None where it is not installed."""
+    table left out; None where it is not installed.
+
+    Args:
+        known: the official data; the table is made from its anchors.
+        y: preferences in [0, 1], one a prompt.
+        delta: length differences, baseline minus model, in characters.
+    """
     if find_spec("alpaca_eval") is None:
         return None
     warnings.simplefilter("ignore")  # of its dependencies, about each other
@@ -97,7 +103,7 @@ def alpaca_eval_fit(known: Official, y: Array, delta: Array) -> float | None:
     frame = pd.DataFrame(rows).set_index("index")
     with tempfile.TemporaryDirectory() as place, sklearn.config_context():
         gamed.to_csv(Path(place) / "df_gamed.csv", index=False)
-        with mock.patch.object(theirs, "hf_hub_download", lambda **told: str(Path(place) / told["filename"])):
+        with mock.patch.object(theirs, "hf_hub_download", lambda **request: str(Path(place) / request["filename"])):
             return timed(lambda: theirs.get_length_controlled_winrate(frame, save_weights_dir=None))
 
 
@@ -134,7 +140,7 @@ def style_control(folder: Path) -> None:
         )
 
 
-def _serve(told: Connection) -> None:
+def _serve(port_to: Connection) -> None:
     """A judge that answers every request after the latency, in a process of its own."""
     answer = {
         "id": "x",
@@ -160,7 +166,7 @@ def _serve(told: Connection) -> None:
 
     async def run() -> None:
         server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        told.send(server.sockets[0].getsockname()[1])
+        port_to.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
     asyncio.run(run())

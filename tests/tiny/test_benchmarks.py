@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from conftest import golden
 
-from benchmarks.arena_hard.style import style
-from benchmarks.mmlu import prompt
-from benchmarks.mt_bench import REFERENCED
-from benchmarks.shared.mini_set import mini
-from benchmarks.shared.multiple_choice import encode
+from benchmarks.arena_hard.style import markdown_counts
+from benchmarks.mmlu import zero_shot_prompt
+from benchmarks.mt_bench.judge_prompts import REFERENCED
+from benchmarks.shared.mini_set import read_mini_set
+from benchmarks.shared.multiple_choice import encode_option
 from harness.answer.chat import render
 from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, benchmark_result
@@ -30,25 +30,25 @@ from harness.store.json_files import read_rows
 
 
 def test_mini_sets_have_their_sizes_and_schemas() -> None:
-    questions = mini("mt_bench", "question")
+    questions = read_mini_set("mt_bench", "question")
     assert len(questions) >= 12
     assert len({q["category"] for q in questions}) == 8
     assert all(len(q["turns"]) == 2 for q in questions)
     referenced = {q["question_id"] for q in questions if q["category"] in REFERENCED}
-    assert referenced == {r["question_id"] for r in mini("mt_bench", "reference_answer")}
-    assert len({r["instruction"] for r in mini("alpaca_eval", "eval_set")}) == 32
-    assert len({r["prompt"] for r in mini("arena_hard", "question")}) == 24
-    items = mini("mmlu", "test")
+    assert referenced == {r["question_id"] for r in read_mini_set("mt_bench", "reference_answer")}
+    assert len({r["instruction"] for r in read_mini_set("alpaca_eval", "eval_set")}) == 32
+    assert len({r["prompt"] for r in read_mini_set("arena_hard", "question")}) == 24
+    items = read_mini_set("mmlu", "test")
     assert len({r["subject"] for r in items}) == len(items) == 57
     assert min(Counter(r["answer"] for r in items).values()) >= 14
-    arc = mini("arc_challenge", "test")
+    arc = read_mini_set("arc_challenge", "test")
     assert len({r["question"] for r in arc}) == 60
     assert all(r["answerKey"] in r["choices"]["label"] for r in arc)
 
 
 def test_mini_subjects_are_the_official_ones() -> None:
     sizes = json.loads(golden("mmlu", "subject_test_sizes.json").read_text())
-    assert {r["subject"] for r in mini("mmlu", "test")} == set(sizes.get("sizes", sizes))
+    assert {r["subject"] for r in read_mini_set("mmlu", "test")} == set(sizes.get("sizes", sizes))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_mini_subjects_are_the_official_ones() -> None:
 )
 def test_mini_sets_are_not_the_real_ones(package: str, name: str, key: str, file: tuple[str, str]) -> None:
     real = {" ".join(r[key].lower().split()) for r in read_rows(golden(*file))}
-    assert not real & {" ".join(r[key].lower().split()) for r in mini(package, name)}
+    assert not real & {" ".join(r[key].lower().split()) for r in read_mini_set(package, name)}
 
 
 def test_style_counts_equal_the_published_features() -> None:
@@ -70,20 +70,20 @@ def test_style_counts_equal_the_published_features() -> None:
     features = [r for r in read_rows(golden("arena_hard", "style_features_v0.1.jsonl")) if r["model"] == "gpt-4-0613"]
     assert len(features) >= 500
     for row in features:
-        found = style(answers[row["question_id"]]["answer"])
-        assert found == {"headers": row["header_count"], "lists": row["list_count"], "bolds": row["bold_count"]}
+        counts = markdown_counts(answers[row["question_id"]]["answer"])
+        assert counts == (row["header_count"], row["list_count"], row["bold_count"])
 
 
 def test_mmlu_prompt_has_the_reference_form() -> None:
     row = {"subject": "high_school_physics", "question": " Why? ", "choices": ["a", " b", "c", "d"]}
-    assert prompt(row) == (
+    assert zero_shot_prompt(row) == (
         "The following are multiple choice questions (with answers) about high school physics.\n\n"
         "Why?\nA. a\nB.  b\nC. c\nD. d\nAnswer:"
     )
 
 
 def test_options_are_encoded_with_their_context(tokenizer: Any) -> None:
-    head, tail = encode(tokenizer, "Question: x\nAnswer: ", "yes")
+    head, tail = encode_option(tokenizer, "Question: x\nAnswer: ", "yes")
     assert head + tail == tokenizer.encode("Question: x\nAnswer: yes", add_special_tokens=False)
     assert tokenizer.decode(tail) == " yes"
 
@@ -138,16 +138,16 @@ def test_preference_numbers_by_hand(context: EvalContext) -> None:
     answers = context.policy.sample(requests)
     ours = context.policy.token_logps([(q.prompt, a.ids) for q, a in zip(requests, answers, strict=True)])
     theirs = context.start.token_logps([(q.prompt, a.ids) for q, a in zip(requests, answers, strict=True)])
-    found = benchmark_result(benchmark, rows, benchmark.protocol(), None)
+    result = benchmark_result(benchmark, rows, benchmark.protocol(), None)
     kl = np.mean([sum(a) - sum(b) for a, b in zip(ours, theirs, strict=True)])
-    assert found.metric("kl").value == pytest.approx(kl, abs=1e-3)
+    assert result.metric("kl").value == pytest.approx(kl, abs=1e-3)
     nll = -sum(map(sum, theirs)) / sum(map(len, theirs))
-    assert found.metric("start_perplexity").value == pytest.approx(np.exp(nll), rel=1e-4)
+    assert result.metric("start_perplexity").value == pytest.approx(np.exp(nll), rel=1e-4)
     pair = context.heldout_pairs[0]
     sides = [(pair["prompt_ids"], pair[s]) for s in ("chosen_ids", "rejected_ids")]
     a, b = (sum(v) for v in context.policy.token_logps(sides))
     expected = (a - pair["ref_chosen_logps"]) - (b - pair["ref_rejected_logps"])
-    assert found.metric("margin").value == pytest.approx(expected, abs=1e-3)
+    assert result.metric("margin").value == pytest.approx(expected, abs=1e-3)
 
 
 def test_start_against_itself_is_even(context: EvalContext) -> None:

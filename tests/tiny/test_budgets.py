@@ -14,6 +14,7 @@ from kit.command import Cli, tiny_recipe, write_tiny
 
 from harness.budget.budget import Budget
 from harness.budget.calibration import Calibration
+from harness.budget.forecast import Corrections
 from harness.budget.ledger import AXES, Ledger
 from harness.budget.spec import BudgetSpec, named_budgets
 from harness.errors import UserError
@@ -186,12 +187,12 @@ def test_predictions_learn_from_the_first_run(store: Store) -> None:
     recipe = budgeted("pairs", 16)
     for method in ("dpo", "kto", "online-dpo"):
         plan = make_run(recipe, "b", method, 0, [], store)
-        first = expect(plan.comparison, plan.method, {})
+        first = expect(plan.comparison, plan.method, Corrections())
         ledger = train(recipe, method, store)[0]
         measured = ledger.spent("flops")
         assert first.total(first.steps(plan.comparison.budget), "flops") == pytest.approx(measured, rel=0.25), method
         calibration = Calibration(store.root, environment())
-        learned = calibration.known(plan.comparison.setting, plan.name)
+        learned = calibration.corrections(plan.comparison.setting, plan.name)
         second = expect(plan.comparison, plan.method, learned, None, calibration.shape(plan.comparison.setting))
         assert second.total(4, "flops") == pytest.approx(measured, rel=0.01), method
         assert "seconds" in second.step

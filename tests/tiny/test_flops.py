@@ -14,8 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from harness.answer.policy import Policy
 from harness.budget.flops import shape_of, shape_of_config
+from harness.budget.fused_head import watch_fused_head
 from harness.budget.ledger import Ledger
-from harness.budget.meter import Meter, _watch_fused_head
+from harness.budget.meter import Meter
 from sail.types import Request
 
 LORA = {"task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj", "v_proj", "gate_proj", "down_proj"]}
@@ -43,7 +44,7 @@ def agrees(ledger: Ledger, counter: FlopCounterMode) -> None:
 @pytest.fixture
 def meter() -> Meter:
     meter = Meter(Ledger())
-    _watch_fused_head(meter)
+    watch_fused_head(meter)
     return meter
 
 
@@ -82,11 +83,11 @@ def test_sail_with_rollouts(load: Callable[[], Any], tokenizer: Any, tmp_path: P
 
 def test_sampling_and_scoring(load: Callable[[], Any], tokenizer: Any, meter: Meter) -> None:
     policy = Policy(perturb(load()), tokenizer, "me", meter=meter, cache=None, batch_size=3)
-    asked = [Request(tuple(range(10 + k, 40 + 5 * k)), 7, 1.0, ("flops", k)) for k in range(5)]
+    requests = [Request(tuple(range(10 + k, 40 + 5 * k)), 7, 1.0, ("flops", k)) for k in range(5)]
     with counting() as counter:
-        answers = policy.sample(asked)
-        policy.token_logps([(q.prompt, a.ids) for q, a in zip(asked, answers, strict=True)], 2)
-        policy.next_token_logps([q.prompt for q in asked], [5, 6])
+        answers = policy.sample(requests)
+        policy.token_logps([(q.prompt, a.ids) for q, a in zip(requests, answers, strict=True)], 2)
+        policy.next_token_logps([q.prompt for q in requests], [5, 6])
     agrees(meter.ledger, counter)
 
 

@@ -20,7 +20,7 @@ from harness.methods.cdpo import CDPO
 from harness.methods.hinge import Hinge
 from harness.methods.ipo import IPO, IPOConfig
 from harness.methods.rdpo import RDPO, RDPOConfig
-from harness.methods.shuffled import turned
+from harness.methods.shuffled import swapped
 from harness.methods.simpo import SimPO
 from harness.run import plugins as registry
 from harness.train.losses import kto, log1mexp, odds_ratio, reference_point, robust, sft
@@ -248,11 +248,11 @@ def test_online_dpo_is_dpo_on_the_sampled_pairs(tmp_path: Path, load: Load, toke
 def test_turned_pairs_are_whole() -> None:
     row = {"id": 1, "prompt_ids": [0], "chosen_ids": [1], "rejected_ids": [2], "ref_chosen_logps": 3.0,
            "ref_rejected_logps": 4.0, "chosen_reward": 5.0, "rejected_reward": 6.0}  # fmt: skip
-    assert turned(row) == {
+    assert swapped(row) == {
         "id": 1, "prompt_ids": [0], "rejected_ids": [1], "chosen_ids": [2], "ref_rejected_logps": 3.0,
         "ref_chosen_logps": 4.0, "rejected_reward": 5.0, "chosen_reward": 6.0,
     }  # fmt: skip
-    assert turned(turned(row)) == row
+    assert swapped(swapped(row)) == row
 
 
 @pytest.mark.parametrize("name", sorted(registry.plugins("methods")))

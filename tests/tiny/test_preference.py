@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.preference import Preference, PreferenceOptions
-from benchmarks.preference.diversity import novelty
+from benchmarks.preference.diversity import ngram_counts
 from harness.answer.chat import render
 from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, Row, benchmark_result
@@ -22,7 +22,7 @@ from harness.judge.local import LocalJudge
 from harness.oracles.base import Oracle
 from harness.oracles.constraints import ConstraintOracle, load_prompts
 from harness.oracles.metered import MeteredOracle
-from harness.report.leaderboard import render as pages
+from harness.report.leaderboard import render_pages as pages
 from harness.score.bootstrap import RESAMPLES, draws, interval, replicates
 from harness.score.estimators import distinct, sections
 from harness.score.results import BenchmarkResult
@@ -245,7 +245,7 @@ def brute(texts: Sequence[str], n: int) -> float:
 
 
 def columns(texts: Sequence[str], n: int) -> dict[str, Any]:
-    return {"id": list(range(len(texts)))} | dict(zip(("d", "d_only", "d_total"), novelty(texts, n), strict=True))
+    return {"id": list(range(len(texts)))} | dict(zip(("d", "d_only", "d_total"), ngram_counts(texts, n), strict=True))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

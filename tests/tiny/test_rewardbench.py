@@ -12,7 +12,7 @@ import pytest
 import torch
 from kit.rewardbench import own_pairs, write_pairs
 
-from benchmarks.rewardbench import RewardBench, RewardBenchOptions, encode
+from benchmarks.rewardbench import RewardBench, RewardBenchOptions, encode_answers
 from benchmarks.rewardbench.sections import SIZES
 from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, benchmark_result
@@ -110,18 +110,18 @@ def test_templates_that_write_a_finished_turn_otherwise(load: Callable[[], Any],
     import copy
 
     usual = Policy(load(), tokenizer, "p", meter=Meter(Ledger()), cache=None)
-    head, tail = encode(usual, "Hi?", ["yes"])
+    head, (tail,) = encode_answers(usual, "Hi?", ["yes"])
     assert tokenizer.decode([*head, *tail]) == "<|user|>Hi?<|end|><|assistant|>yes<|end|>"
     odd = copy.deepcopy(tokenizer)
     odd.chat_template = odd.chat_template.replace(
         "{% if add", "{% if not add_generation_prompt %}\n{% endif %}{% if add"
     )
     newline = Policy(load(), odd, "p", meter=Meter(Ledger()), cache=None)
-    assert encode(newline, "Hi?", ["yes"]) == [head, tail]  # what follows the end is no part of the answer
+    assert encode_answers(newline, "Hi?", ["yes"]) == (head, [tail])  # what follows the end is no part of the answer
     think = copy.deepcopy(tokenizer)
     think.chat_template += "{% if add_generation_prompt %}<think>{% endif %}"
     thinking = Policy(load(), think, "p", meter=Meter(Ledger()), cache=None)
-    head, tail = encode(thinking, "Hi?", ["yes"])
+    head, (tail,) = encode_answers(thinking, "Hi?", ["yes"])
     assert tokenizer.decode(head).endswith("<|assistant|><think>")
     assert tokenizer.decode(tail) == "yes<|end|>"
 

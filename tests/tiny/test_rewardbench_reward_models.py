@@ -13,8 +13,7 @@ import torch
 from kit.command import run_here
 from kit.rewardbench import own_pairs, write_pairs
 
-from benchmarks.rewardbench.score_models import _judged
-from harness.benchmark import Row
+from benchmarks.rewardbench.score_models import rewards_of_answers
 from harness.oracles.reward_model import RewardModel, RewardModelOptions
 
 
@@ -39,12 +38,6 @@ def reward_dirs(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory, tokeni
         model.save_pretrained(folders[-1])
         tokenizer.save_pretrained(folders[-1])
     return folders
-
-
-def answers() -> tuple[list[Row], list[str]]:
-    """Every answer of every pair."""
-    sides = list(itertools.product(own_pairs(), ("chosen", "rejected")))
-    return [pair for pair, _ in sides], [pair[side] for pair, side in sides]
 
 
 def invoke(*arguments: object, code: int = 0) -> tuple[dict[str, Any], str]:
@@ -77,7 +70,9 @@ def test_reward_models_on_pairs(reward_dirs: list[Path], folder: Path, tokenizer
             with torch.no_grad():
                 ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
                 rewards.append(float(model(input_ids=ids).logits))
-        judged = _judged(RewardModel(RewardModelOptions(model=str(place))), *answers(), None, lambda done: None)
+        judged = rewards_of_answers(
+            RewardModel(RewardModelOptions(model=str(place))), own_pairs(), None, lambda done: None
+        )
         assert [reward for reward, _ in judged] == pytest.approx(rewards, abs=1e-4)
         won = [float(rewards[2 * i] > rewards[2 * i + 1]) for i in range(11)]
         values.append(won)

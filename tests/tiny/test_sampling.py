@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from sail.sampling import common_prefix, pick, sample
+from sail.prefill import common_prefix
+from sail.sampling import pick, sample
 from sail.types import Request
 
 PROMPTS = [tuple(range(10, 10 + n)) for n in (5, 12, 30, 5)]

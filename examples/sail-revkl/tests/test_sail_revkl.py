@@ -14,10 +14,10 @@ def test_the_penalty_pulls_back_to_the_reference() -> None:
     one = torch.ones(9, dtype=torch.float64)
     sides = Sides(lp[first], lp[second], ref[first], ref[second], one, one)
     weights = (lp[first] + lp[second]).exp().detach()
-    found = torch.autograd.grad((weights * reverse_kl(sides, one, one * 0, one * 0)).sum(), theta)[0]
+    gradient = torch.autograd.grad((weights * reverse_kl(sides, one, one * 0, one * 0)).sum(), theta)[0]
     lp = torch.log_softmax(theta, -1)
     exact = torch.autograd.grad((lp.exp() * (lp - ref)).sum(), theta)[0]
-    torch.testing.assert_close(found, exact)
+    torch.testing.assert_close(gradient, exact)
 
 
 def test_it_is_a_method() -> None:

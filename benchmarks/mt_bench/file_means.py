@@ -1,0 +1,89 @@
+"""What both kinds of FastChat's judgment files share: one judge, questions by category, means with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.shared.judgment_files import nonempty_rows, refuse_mixture
+from benchmarks.shared.score_report import ScoredMetric, is_enough
+from harness.benchmark import Row
+from harness.score.columns import Array
+
+
+def judge_of_rows(rows: Sequence[Row], source: Path) -> str:
+    """Name of the judge of all rows.
+
+    Raises:
+        UserError: there are several; ``source`` is named.
+    """
+    names = {str(r["judge"][0] if isinstance(r.get("judge"), list) else r.get("judge", "not named")) for r in rows}
+    refuse_mixture(f"{source} mixes", "judges", names)
+    return names.pop() if names else "not named"
+
+
+class Questions(NamedTuple):
+    """Ids in order, and the category of each; no categories where they are not known."""
+
+    order: list[int]
+    category: dict[int, str]
+
+
+def questions_of_rows(rows: Sequence[Row], questions: Path | None) -> Questions:
+    """The questions of ``question.jsonl``, else those that stand in the rows.
+
+    Raises:
+        UserError: the file is missing or broken.
+    """
+    question_rows = nonempty_rows(questions, ["question_id", "category"]) if questions else []
+    category = {int(q["question_id"]): str(q["category"]) for q in question_rows}
+    return Questions(sorted(category or {int(r["question_id"]) for r in rows}), category)
+
+
+def mean_metric(name: str, unit: str, sums: Array, counts: Array, draw: Array, *, detail: bool = False) -> ScoredMetric:
+    """Mean of sums over counts; questions are resampled, turns pooled as the official mean is. NaN for a model with a
+    value for fewer than two of several questions.
+
+    Args:
+        name: of the metric.
+        unit: of the metric.
+        sums: of values, shape (models, questions, turns).
+        counts: of values in those sums, in the same shape.
+        draw: bootstrap counts of the questions, shape (R, questions).
+        detail: :class:`ScoredMetric`.
+    """
+    sums, counts = sums.sum(2), counts.sum(2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value, samples = sums.sum(1) / counts.sum(1), (draw @ sums.T / (draw @ counts.T)).T
+    valued = (counts > 0).sum(1)
+    too_few = ~is_enough(valued, counts.shape[1])
+    value[too_few], samples[too_few] = np.nan, np.nan
+    return ScoredMetric(name, unit, value, samples, int((counts > 0).any(0).sum()), detail, valued)
+
+
+def means_by_turn_and_category(
+    name: str, unit: str, sums: Array, counts: Array, draw: Array, questions: Questions
+) -> list[ScoredMetric]:
+    """Means of both turns pooled, of each turn, and, as details, of each category.
+
+    Args:
+        name: of the pooled mean.
+        unit: of all of them.
+        sums: :func:`mean_metric`, with 2 turns.
+        counts: likewise.
+        draw: likewise.
+        questions: in the order of the arrays.
+    """
+    counts = counts.astype(float)
+    metrics = [mean_metric(name, unit, sums, counts, draw)]
+    for turn in (1, 2):
+        inside = slice(turn - 1, turn)
+        metrics.append(mean_metric(f"turn_{turn}", unit, sums[..., inside], counts[..., inside], draw))
+    category = questions.category
+    for kind in dict.fromkeys(category[q] for q in questions.order) if category else ():
+        chosen = np.array([category[q] == kind for q in questions.order])
+        metrics.append(mean_metric(kind, unit, sums[:, chosen], counts[:, chosen], draw[:, chosen], detail=True))
+    return metrics
