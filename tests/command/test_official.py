@@ -112,7 +112,7 @@ def test_a_policy_behind_an_endpoint_joins_the_table(
         ({"model": "judge-1", "speed": 3}, ["--data-dir", "DATA"], "speed"),
     ],
 )
-def test_what_is_missing_is_told(
+def test_what_is_missing_is_named(
     settings: Any, arguments: list[str], sentence: str, official_data: Path, tmp_path: Path, cli: Cli
 ) -> None:
     write_recipe(tmp_path, settings)

@@ -91,7 +91,9 @@ def test_the_other_methods_take_a_step(store: Store) -> None:
 
 @pytest.mark.slow
 def test_seconds_end_within_a_step(store: Store) -> None:
-    ledger, increments, budget = train(budgeted("seconds", 2), "dpo", store)
+    recipe = budgeted("seconds", 1.5)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"free": True})})
+    ledger, increments, budget = train(recipe, "dpo", store)
     assert len(increments) > 1
     assert 0 <= budget.spent(ledger) - budget.limit < max(increments)
 

@@ -109,8 +109,8 @@ def test_sound_templates_pass(written: Any, tokenizer: Any, tiny_dir: Path) -> N
 
 def test_a_system_turn_counts_if_it_is_written(written: Any) -> None:
     silent = EACH + "{% if m['role'] != 'system' %}" + TURN + "<|end|>{% endif %}{% endfor %}" + OPEN
-    found = [takes_system(written(t)) for t in (SOUND, EACH + NOT_SYSTEM + TURN + "<|end|>{% endfor %}", silent)]
-    assert found == [True, False, False]
+    verdicts = [takes_system(written(t)) for t in (SOUND, EACH + NOT_SYSTEM + TURN + "<|end|>{% endfor %}", silent)]
+    assert verdicts == [True, False, False]
 
 
 def test_ids_that_end_an_answer(tmp_path: Path, tokenizer: Any) -> None:
@@ -145,9 +145,9 @@ def test_a_named_template_is_part_of_the_start_policy(tmp_path: Path, tokenizer:
     assert named.key != plain.key
     folder = build_start("tiny", Store(tmp_path / "store"), str(other))
     assert folder.name == named.key
-    found = load_tokenizer(folder)
+    replaced = load_tokenizer(folder)
     check_template(found, saved_eos_ids(folder, found))
-    assert found.decode(render(found, TURNS[:1])) == f"user: {TURNS[0]['content']}<|end|>\n<|assistant|>"
+    assert replaced.decode(render(replaced, TURNS[:1])) == f"user: {TURNS[0]['content']}<|end|>\n<|assistant|>"
     moved = tmp_path / "moved.jinja"
     moved.write_text(other.read_text())
     assert start_stage("tiny", str(moved)).key == named.key  # the text counts, not its path
