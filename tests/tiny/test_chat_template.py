@@ -123,11 +123,11 @@ def test_ids_that_end_an_answer(tmp_path: Path, tokenizer: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_embedded_model_passes(tmp_path: Path) -> None:
-    folder = build_start("smollm2", Store(tmp_path))
-    found = load_tokenizer(folder)
-    check_template(found, saved_eos_ids(folder, found))
-    assert found.convert_ids_to_tokens(saved_eos_ids(folder, found)) == ["<|im_end|>"]
+def test_the_embedded_model_passes(smollm2_start: Path) -> None:
+    tokenizer = load_tokenizer(smollm2_start)
+    eos_ids = saved_eos_ids(smollm2_start, tokenizer)
+    check_template(tokenizer, eos_ids)
+    assert tokenizer.convert_ids_to_tokens(eos_ids) == ["<|im_end|>"]
 
 
 # a recipe's own template

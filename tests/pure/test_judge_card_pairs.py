@@ -1,0 +1,94 @@
+"""What a judge card is made of: pairs in their forms, and answers of a judge."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import golden
+
+from harness.answer.reply import Reply
+from harness.errors import UserError
+from harness.judge.card_endpoint import read_reply, slot_in_text
+from harness.judge.card_pairs import LabelledPair, pairs_file, read_pairs
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("A", 1.0), ("b.", 0.0), ("**B**", 0.0), ("[[A]]", 1.0), ("Answer A", 1.0), ("A is better.", 1.0),
+        ("The better answer is B, since it is right.", 0.0), ("Tie", 0.5), ("It is a tie.", 0.5),
+        ("A and B are alike", None), ("Between A and B, I say B", None), ("A good answer is short.", None),
+        ("A good answer is short. So B.", 0.0), ("I cannot say", None), ("", None),
+    ],
+)  # fmt: skip
+def test_letters_are_read(text: str, value: float | None) -> None:
+    assert slot_in_text(text) == value
+
+
+def test_log_probabilities_count_where_they_mean_an_answer() -> None:
+    top = {"A": math.log(0.5), " A": math.log(0.1), "B": math.log(0.2), "The": math.log(0.1)}
+    p, mass = read_reply(Reply("A", top))
+    assert p == pytest.approx(0.6 / 0.8)
+    assert mass == pytest.approx(0.8)
+    assert read_reply(Reply("The answer is B", {"The": -0.01, "A": -5.0})) == (0.0, None)
+    assert read_reply(Reply(None, error="status 500")) == (None, None)
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def test_forms_of_pairs(tmp_path: Path) -> None:
+    turn = {"role": "user", "content": "Hi {x}"}
+
+    def answer(text: str) -> dict[str, str]:
+        return {"role": "assistant", "content": text}
+
+    rows: list[Any] = [
+        {"prompt": "Q", "chosen": "good", "rejected": "bad"},
+        {"prompt": "Q", "chosen": "same", "rejected": "same"},
+        {"chosen": [turn, answer("1")], "rejected": [{"role": "user", "content": "another"}, answer("2")]},
+        {"prompt": "Hi", "chosen": [turn, answer("good")], "rejected": [turn, answer("bad")]},
+        {"prompt": [turn], "chosen": [answer("good")], "rejected": [answer("bad")]},
+        {"instruction": "Do", "input": "it", "chosen": "good", "rejected": "bad"},
+        {"instruction": "Do", "input": "", "chosen": "good", "rejected": "bad"},
+        {"chosen": [turn, answer("yes"), turn, answer("good")], "rejected": [turn, answer("yes"), turn, answer("bad")]},
+        {"prompt": "not read"},
+    ]
+    path = write(tmp_path / "pairs.jsonl", rows[:-1])
+    usable, equal = read_pairs(path, 10)
+    assert equal == 2
+    talk = "User: Hi {x}\n\nAssistant: yes\n\nUser: Hi {x}"
+    assert [p.prompt for p in usable] == ["Q", "Hi {x}", "Hi {x}", "Do\n\nit", "Do", talk]
+    assert {p[1:] for p in usable} == {("good", "bad")}
+    assert read_pairs(path, 1) == ([LabelledPair("Q", "good", "bad")], 0)
+
+
+def test_golden_pairs() -> None:
+    rows, equal = read_pairs(golden("preference", "ultrafeedback_binarized_test_prefs_500.jsonl"), 100)
+    assert (len(rows), equal) == (100, 1)
+    every, equal = read_pairs(golden("preference", "short_synthetic_1100.jsonl"), 10**6)
+    assert (len(every), equal) == (1094, 6)
+    assert pairs_file(golden("preference").parent).name == "ultrafeedback_binarized_test_prefs_500.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"prompt": "Q", "chosen": "x"}, r"line 2: the key 'rejected' is missing"),
+        ({"prompt": "Q", "chosen": 3, "rejected": "x"}, r"line 2: 'chosen' must be a string or a list of messages"),
+        ({"prompt": 7, "chosen": "y", "rejected": "x"}, r"line 2: 'prompt' must be a string or a list of messages"),
+        ({"instruction": "Do", "input": 7, "chosen": "y", "rejected": "x"}, r"line 2: 'input' must be a string"),
+    ],
+)
+def test_a_bad_row_is_named(row: Any, sentence: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "pairs.jsonl", [{"prompt": "Q", "chosen": "a", "rejected": "b"}, row])
+    with pytest.raises(UserError, match=re.escape(str(path)) + ", " + sentence):
+        read_pairs(path, 10)
