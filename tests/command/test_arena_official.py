@@ -11,7 +11,8 @@ import pytest
 import yaml
 from kit.command import Cli
 from kit.judge_server import Server, completion
-from kit.official_data import judge_at, write_recipe, write_rows
+from kit.official_data import judge_at, write_recipe
+from kit.rows import write_rows
 from scipy.optimize import brentq
 
 from benchmarks.arena_hard.official import AGAIN, ArenaHard01, ArenaHard20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from kit.command import Cli
 from kit.judge_server import Behaviour, Handler, completion
+from kit.rows import write_rows
 
 from harness.answer.start_policy import start_stage
 from harness.judge.local import LocalJudge
@@ -19,13 +19,6 @@ from harness.judge.prompts import identity
 from harness.report.judge_card import card_page
 from harness.score.judge_cards import read_card
 from harness.store.json_files import digest
-
-
-def write(path: Path, rows: list[Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    return path
-
 
 PAIRS = [
     {"prompt": f"Question {i}", "chosen": f"fine {i}" + "!" * i, "rejected": "poor" * (i % 3 + 1)} for i in range(9)
@@ -59,7 +52,9 @@ def scripted(logprobs: bool) -> Behaviour:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    return write(tmp_path / "secret-folder" / "mine.jsonl", [*PAIRS, {"prompt": "Q", "chosen": "x", "rejected": "x"}])
+    return write_rows(
+        tmp_path / "secret-folder" / "mine.jsonl", [*PAIRS, {"prompt": "Q", "chosen": "x", "rejected": "x"}]
+    )
 
 
 @pytest.mark.parametrize("logprobs", [False, True], ids=["text", "log-probabilities"])
@@ -159,8 +154,8 @@ def test_an_endpoint_without_log_probabilities(serve: Any, pairs: Path, tmp_path
     ],
 )
 def test_mistakes_are_named(arguments: list[str], sentence: str, tmp_path: Path, cli: Cli) -> None:
-    write(tmp_path / "equal.jsonl", [{"prompt": "Q", "chosen": "x", "rejected": "x"}])
-    write(tmp_path / "good.jsonl", PAIRS)
+    write_rows(tmp_path / "equal.jsonl", [{"prompt": "Q", "chosen": "x", "rejected": "x"}])
+    write_rows(tmp_path / "good.jsonl", PAIRS)
     done = cli("judge-card", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from kit.command import Cli
 from kit.judge_server import Server
-from kit.official_data import judge_at, pair_verdict, write_recipe, write_rows
+from kit.official_data import judge_at, pair_verdict, write_recipe
+from kit.rows import write_rows
 
 from harness.score.results import read_result
 from harness.store.json_files import read_rows

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from harness.store.json_files import digest
 from kit.command import write_tiny
 from kit.judge_server import Handler, Server, completion
+from kit.rows import write_rows
 
 PAIR_SYSTEM = "<|im_start|>system\nBe fair.\n<|im_end|>\n"
 PAIR = PAIR_SYSTEM + "<|im_start|>user\n{instruction}\n[m]{output_1}[M]{output_2}\n<|im_end|>\n"
 SETS = {"mt_bench_official": {"max_new_tokens": 6}, "alpaca_eval_2": {"max_new_tokens": 6}}
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
 
 
 def write_official_data(folder: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.benchmark import Row
+from kit.rows import write_rows
 
 ANSWERS = ["yes", "no, never", "a longer answer", "maybe", "so it is", "not at all", "three", "four words are here"]
 
@@ -41,5 +42,5 @@ def write_pairs(folder: Path, rows: Sequence[Row], name: str = "filtered.jsonl")
     elif path.suffix == ".json":
         path.write_text(json.dumps(rows))
     else:
-        path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        write_rows(path, rows)
     return path

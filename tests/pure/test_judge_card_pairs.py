@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import golden
+from kit.rows import write_rows
 
 from harness.answer.reply import Reply
 from harness.errors import UserError
@@ -39,12 +39,6 @@ def test_log_probabilities_count_where_they_mean_an_answer() -> None:
     assert read_reply(Reply(None, error="status 500")) == (None, None)
 
 
-def write(path: Path, rows: list[Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    return path
-
-
 def test_forms_of_pairs(tmp_path: Path) -> None:
     turn = {"role": "user", "content": "Hi {x}"}
 
@@ -62,7 +56,7 @@ def test_forms_of_pairs(tmp_path: Path) -> None:
         {"chosen": [turn, answer("yes"), turn, answer("good")], "rejected": [turn, answer("yes"), turn, answer("bad")]},
         {"prompt": "not read"},
     ]
-    path = write(tmp_path / "pairs.jsonl", rows[:-1])
+    path = write_rows(tmp_path / "pairs.jsonl", rows[:-1])
     usable, equal = read_pairs(path, 10)
     assert equal == 2
     talk = "User: Hi {x}\n\nAssistant: yes\n\nUser: Hi {x}"
@@ -89,6 +83,6 @@ def test_golden_pairs() -> None:
     ],
 )
 def test_a_bad_row_is_named(row: Any, sentence: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "pairs.jsonl", [{"prompt": "Q", "chosen": "a", "rejected": "b"}, row])
+    path = write_rows(tmp_path / "pairs.jsonl", [{"prompt": "Q", "chosen": "a", "rejected": "b"}, row])
     with pytest.raises(UserError, match=re.escape(str(path)) + ", " + sentence):
         read_pairs(path, 10)

@@ -146,7 +146,7 @@ def test_a_named_template_is_part_of_the_start_policy(tmp_path: Path, tokenizer:
     folder = build_start("tiny", Store(tmp_path / "store"), str(other))
     assert folder.name == named.key
     replaced = load_tokenizer(folder)
-    check_template(found, saved_eos_ids(folder, found))
+    check_template(replaced, saved_eos_ids(folder, replaced))
     assert replaced.decode(render(replaced, TURNS[:1])) == f"user: {TURNS[0]['content']}<|end|>\n<|assistant|>"
     moved = tmp_path / "moved.jinja"
     moved.write_text(other.read_text())
