@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import nox
@@ -33,6 +34,14 @@ def sail_bench(session: nox.Session, *arguments: str) -> None:
     session.run("sail-bench", *arguments)
 
 
+def golden(session: nox.Session, content: str) -> str:
+    """The folder of published data that the variable SAIL_BENCH_GOLDEN names; the session ends where it is not set."""
+    folder = os.environ.get("SAIL_BENCH_GOLDEN")
+    if not folder:
+        session.error(f"Name a folder that holds {content}: after --, or in the variable SAIL_BENCH_GOLDEN.")
+    return folder
+
+
 @nox.session
 def compare(session: nox.Session) -> None:
     """Compare methods: the smollm2 recipe, or `-- RECIPE [OPTIONS]`. The same call again resumes."""
@@ -50,13 +59,23 @@ def leaderboard(session: nox.Session) -> None:
     sail_bench(session, "leaderboard", *session.posargs)
 
 
+def run_pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest with the session's arguments: two tests at a time, one thread each; one at a time under --pdb."""
+    prepare(session, ".[dev]")
+    two = [] if "--pdb" in session.posargs else ["-n", "2", "--dist", "worksteal"]
+    session.run("pytest", *two, *arguments, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, slow ones included; `-- -m 'not slow'` for the quick ones. Two files at a time, one thread each: most
-    of a test's time is the start of a process."""
-    prepare(session, ".[dev]")
-    two = [] if "--pdb" in session.posargs else ["-n", "2", "--dist", "loadfile"]
-    session.run("pytest", *two, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    """All tests but those marked nightly; `-- -m 'not slow'` for the quick ones."""
+    run_pytest(session)
+
+
+@nox.session(default=False)
+def nightly(session: nox.Session) -> None:
+    """The tests that take minutes each: large samples, real models on official items, timed load."""
+    run_pytest(session, "-m", "nightly")
 
 
 @nox.session
@@ -77,18 +96,19 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def statistics(session: nox.Session) -> None:
-    """Coverage of the intervals and time of scoring, on published judgments; `-- ../shared/golden 200` is a look."""
+    """Coverage of the intervals and time of scoring, on published judgments; `-- FOLDER 200` is a look."""
+    arguments = session.posargs or [golden(session, "alpaca_eval/ and arena_hard/ with published judgments")]
     prepare(session, ".[dev]")
-    arguments = session.posargs or ["../shared/golden"]
     session.run("python", "-m", "tests.speed.scoring_speed", arguments[0])
     session.run("python", "-m", "tests.speed.coverage", *arguments)
 
 
 @nox.session(default=False)
 def lm_eval(session: nox.Session) -> None:
-    """MMLU and ARC-Challenge against plain lm-eval, item by item; `-- ../shared/golden --part mmlu --limit 20`."""
+    """MMLU and ARC-Challenge against plain lm-eval, item by item; `-- FOLDER --part mmlu --limit 20` is a look."""
+    arguments = session.posargs or [golden(session, "mmlu/ and arc_challenge/ with the official questions")]
     prepare(session, ".[dev]")
-    session.run("python", "-m", "tests.speed.lm_eval_speed", *(session.posargs or ["../shared/golden"]))
+    session.run("python", "-m", "tests.speed.lm_eval_speed", *arguments)
 
 
 @nox.session(default=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.answer.verdict import NO_LOGPROBS
 from harness.report.board import Board, Column
 from harness.report.text import format_interval, format_number, markdown_table
 from harness.score.verdicts import verdict_on
 
-REMEDIES = {NO_LOGPROBS: "For a judge that gives no log-probabilities, set the benchmark's option `verdict: text`."}
-"""What to do about a reason for values that are not valid."""
+REMEDIES = {
+    "no log-probabilities": "For a judge that gives no log-probabilities, set the benchmark's option `verdict: text`."
+}
+"""What to do about a reason for values that are not valid, by the reason as result files hold it."""
 
 
 def scores_section(board: Board) -> str:

@@ -7,11 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from kit.command import Cli
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,8 @@ class Environment:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
         site = folder / "lib" / python / "site-packages"
-        (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        libraries = [path for path in sys.path if Path(path).name == "site-packages"]
+        (site / "borrowed.pth").write_text("\n".join(libraries) + "\n")
         path = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
         self.variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
         self.variables |= {"PATH": path, "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
@@ -58,19 +60,18 @@ def wheel(project: Path, folder: Path) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    folder = tmp_path_factory.mktemp("fresh")
-    (folder / "wheels").mkdir()
-    ours = wheel(ROOT, folder / "wheels")
-    fresh = Environment(folder / "venv")
-    fresh.run(f"python -m pip install -q {ours}", folder)
-    where = fresh.run("python -c 'import harness; print(harness.__file__)'", folder)
-    assert str(folder / "venv") in where, "the wheel is what is imported, not the checkout"
+@pytest.fixture
+def environment(once: Callable[[str, Callable[[Path], object]], Path], tmp_path: Path) -> Environment:
+    """A fresh environment with our wheel."""
+    (ours,) = once("wheels", lambda folder: wheel(ROOT, folder)).glob("*.whl")
+    fresh = Environment(tmp_path / "venv")
+    fresh.run(f"python -m pip install -q {ours}", tmp_path)
+    where = fresh.run("python -c 'import harness; print(harness.__file__)'", tmp_path)
+    assert str(tmp_path / "venv") in where, "the wheel is what is imported, not the checkout"
     return fresh
 
 
-def test_the_example_package(environment: Environment, tmp_path: Path) -> None:
+def test_the_example_package(environment: Environment, tiny_copy: Path, tmp_path: Path) -> None:
     """Built as a wheel and installed beside ours: listed, compared, and in the leaderboard with its origin."""
     (tmp_path / "wheels").mkdir()
     built = wheel(ROOT / "examples" / "sail-revkl", tmp_path / "wheels")
@@ -78,8 +79,8 @@ def test_the_example_package(environment: Environment, tmp_path: Path) -> None:
     shown = environment.run("sail-bench methods", tmp_path)
     assert "sail-revkl  SAIL-PR with a reverse-KL penalty to the start policy (sail-revkl 0.1.0)" in shown
     assert "penalty 0.05" in shown
-    environment.run("sail-bench compare tiny --methods start,dpo,sail-revkl --benchmarks preference", tmp_path)
-    page = (tmp_path / "results/tiny/pairs-16/LEADERBOARD.md").read_text()
+    environment.run("sail-bench compare tiny --methods start,dpo,sail-revkl --benchmarks preference", tiny_copy)
+    page = (tiny_copy / "results/tiny/pairs-16/LEADERBOARD.md").read_text()
     row = next(line for line in page.split("## Methods")[1].split("\n") if line.startswith("| `sail-revkl`"))
     assert "sail-revkl 0.1.0" in row
     assert "penalty 0.05" in row
@@ -88,11 +89,13 @@ def test_the_example_package(environment: Environment, tmp_path: Path) -> None:
     assert "2 passed" in environment.run(f"python -m pytest -q -p no:cacheprovider {tests}", tmp_path)
 
 
-def test_the_tutorial_as_it_stands(environment: Environment, tmp_path: Path) -> None:
-    """Every ``bash`` block of docs/add-a-method.md, one after the other in one shell."""
+def test_the_tutorial_as_it_stands(environment: Environment, finished_tiny: Path, tmp_path: Path) -> None:
+    """Every ``bash`` block of docs/add-a-method.md, one after the other in one shell. The store has `start` and
+    `dpo` already."""
     text = (ROOT / "docs" / "add-a-method.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
     assert len(blocks) == 4
+    blocks.insert(1, f"cp -r {finished_tiny / '.sail-bench'} .")
     shown = environment.run("\n".join(blocks), tmp_path)
     assert "3 passed" in shown
     assert "win-by-margin  one line for the listing (win-by-margin 0.1.0)" in shown
@@ -104,18 +107,12 @@ def test_the_tutorial_as_it_stands(environment: Environment, tmp_path: Path) -> 
         assert line in code, "the page shows the code that the command writes"
 
 
-def test_the_skeleton_refuses_what_it_should(environment: Environment, tmp_path: Path) -> None:
+def test_the_skeleton_refuses_what_it_should(cli: Cli, tmp_path: Path) -> None:
     for name, words in (("My_Method", "no name for a method"), ("dpo", "installed already")):
-        done = subprocess.run(
-            ["sail-bench", "new-method", name], cwd=tmp_path, env=environment.variables, capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
+        done = cli("new-method", name, cwd=tmp_path)
         assert done.returncode == 2
         assert words in done.stderr
-    environment.run("sail-bench new-method ok", tmp_path)
-    done = subprocess.run(
-        ["sail-bench", "new-method", "ok"], cwd=tmp_path, env=environment.variables, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    assert cli("new-method", "ok", cwd=tmp_path).returncode == 0
+    done = cli("new-method", "ok", cwd=tmp_path)
     assert done.returncode == 2
     assert "ok exists" in done.stderr

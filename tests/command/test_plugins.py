@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import ROOT
+from kit.command import SMALL, Cli, write_tiny
 
 from harness.errors import UserError
-from harness.recipe.load import builtin_recipes
 from harness.run import plugins as registry
 from harness.score.results import RunResult, read_result
 
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 BAD = {name: "NaN" if name == "nan" else name.capitalize() for name in (
     "hidden", "borrower", "spender", "stealth", "raiser", "nan", "killed", "hanger")}  # fmt: skip
 
@@ -33,33 +29,22 @@ def install(folder: Path, name: str, entries: dict[str, str], **files: str) -> P
 
 
 @pytest.fixture
-def bad_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    source = (ROOT / "tests" / "plugin_methods.py.txt").read_text()
+def bad_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (ROOT / "tests" / "kit" / "plugin_methods.py.txt").read_text()
     entries = {name: f"bad_methods:{cls}" for name, cls in BAD.items()}
-    folder = install(tmp_path / "site", "bad-methods", entries, bad_methods=source)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    return folder
-
-
-def recipe(folder: Path, methods: list[str], **changes: object) -> Path:
-    """The tiny recipe with one learning rate and the preference benchmark alone."""
-    tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
-    small = {"benchmarks": {"preference": {"max_new_tokens": 8}}, "tune": {"learning_rates": [1e-3]}}
-    path = folder / "plugins.yaml"
-    path.write_text(yaml.safe_dump(tiny | small | {"name": "plugins", "methods": methods} | changes))
-    return path
+    monkeypatch.syspath_prepend(str(install(tmp_path / "site", "bad-methods", entries, bad_methods=source)))
 
 
 @pytest.mark.slow
-def test_what_plugins_spend_and_break_is_told(bad_plugins: Path, tmp_path: Path, cli: Cli) -> None:
-    """One comparison: a method that tells nothing is in the ledger; one that ignores the budget, raises, returns NaN
+def test_what_plugins_spend_and_break_is_reported(bad_plugins: None, tiny_copy: Path, cli: Cli) -> None:
+    """One comparison: a method that reports nothing is in the ledger; one that ignores the budget, raises, returns NaN
     weights or is killed has a row that says so; the others finish; exit code 1 with a summary."""
     methods = ["hidden", "borrower", "spender", "stealth", "raiser", "nan", "killed", "dpo"]
-    done = cli("compare", recipe(tmp_path, methods), cwd=tmp_path)
+    done = cli("compare", write_tiny(tiny_copy / "plugins.yaml", **SMALL, methods=methods), cwd=tiny_copy)
     assert done.returncode == 1, done.stderr
 
     def result(method: str) -> RunResult:
-        return read_result(tmp_path / f"results/plugins/pairs-16/{method}/seed-0.json")
+        return read_result(tiny_copy / f"results/plugins/pairs-16/{method}/seed-0.json")
 
     hidden = result("hidden")
     assert hidden.status == "ok"
@@ -78,7 +63,7 @@ def test_what_plugins_spend_and_break_is_told(bad_plugins: Path, tmp_path: Path,
     stealth = result("stealth")
     assert stealth.status == "ok"
     assert "train" not in stealth.ledger["phases"]
-    assert stealth.ledger["phases"]["wall"]["seconds"] >= 2
+    assert stealth.ledger["phases"]["wall"]["seconds"] >= 1
     reasons = {
         "spender": "ignored its budget: it trained on after 16 pairs and was stopped at 17",
         "raiser": "RuntimeError: no idea | what to do",
@@ -92,18 +77,19 @@ def test_what_plugins_spend_and_break_is_told(bad_plugins: Path, tmp_path: Path,
         assert f"{method} seed 0" in summary
         assert "Traceback" not in summary
     assert result("dpo").status == "ok"
-    page = (tmp_path / "results/plugins/pairs-16/LEADERBOARD.md").read_text()
+    page = (tiny_copy / "results/plugins/pairs-16/LEADERBOARD.md").read_text()
     assert "| `dpo` |" in page.split("## Failed runs")[0]
     assert all(f"| `{method}` | 0 |" in page.split("## Failed runs")[1] for method in reasons)
     assert "bad-methods 1.2" in page
 
 
 @pytest.mark.slow
-def test_a_run_that_hangs_is_ended(bad_plugins: Path, tmp_path: Path, cli: Cli) -> None:
-    done = cli("compare", recipe(tmp_path, ["hanger"], time_limit=0.4), cwd=tmp_path, timeout=120)
+def test_a_run_that_hangs_is_ended(bad_plugins: None, tiny_copy: Path, cli: Cli) -> None:
+    recipe = write_tiny(tiny_copy / "plugins.yaml", **SMALL, methods=["hanger"], time_limit=0.05)
+    done = cli("compare", recipe, cwd=tiny_copy)
     assert done.returncode == 1
-    assert "hanger seed 0: it worked longer than the recipe's time_limit of 0.4 minutes" in done.stderr
-    assert read_result(tmp_path / "results/plugins/pairs-16/hanger/seed-0.json").status == "failed"
+    assert "hanger seed 0: it worked longer than the recipe's time_limit of 0.05 minutes" in done.stderr
+    assert read_result(tiny_copy / "results/plugins/pairs-16/hanger/seed-0.json").status == "failed"
 
 
 def test_a_broken_plugin_is_listed_and_breaks_nothing(
@@ -111,7 +97,7 @@ def test_a_broken_plugin_is_listed_and_breaks_nothing(
 ) -> None:
     entries = {"sad": "sad_module:Sad", "lost": "no_such_module:Lost", "dpo": "sad_module:Thief"}
     install(tmp_path / "site", "sad-methods", entries, sad_module="raise ValueError('half written')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
     done = cli("methods", cwd=tmp_path)
     assert done.returncode == 0
     lines = done.stdout.split("\n")

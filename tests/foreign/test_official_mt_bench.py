@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kit.mt_bench_files import played, rated, write_rows
+from kit.mt_bench_files import played, rated
+from kit.rows import write_rows
 
 from benchmarks.mt_bench.score_pairwise import score_pairwise_games
 from benchmarks.mt_bench.score_single import score_single_ratings

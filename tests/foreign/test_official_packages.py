@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import yaml
 from conftest import golden
-from test_mt_bench_pairs import judged, write
+from kit.fastchat import pair_judgments
+from kit.rows import write_rows
 
 from benchmarks.alpaca_eval.official import AlpacaEval2, AlpacaEval2Options
 from benchmarks.alpaca_eval.verdict import is_switched, preference_from_logprobs, stored_preference, win_rate
@@ -57,9 +58,9 @@ class TestAlpacaEvalMetrics:
     pytestmark = alpaca
 
     def test_raw_win_rates(self, model: str, metrics: Any) -> None:
-        found = [r for r in rows("alpaca_eval", "annotations", f"{model}.jsonl") if r["preference"] is not None]
-        theirs = metrics.get_winrate([{"preference": r["preference"]} for r in found])
-        ours = win_rate([v for r in found if (v := stored_preference(r["preference"]).value) is not None]).as_json()
+        annotated = [r for r in rows("alpaca_eval", "annotations", f"{model}.jsonl") if r["preference"] is not None]
+        theirs = metrics.get_winrate([{"preference": r["preference"]} for r in annotated])
+        ours = win_rate([v for r in annotated if (v := stored_preference(r["preference"]).value) is not None]).as_json()
         assert {k: float(theirs[k]) for k in ours} == pytest.approx(ours, rel=0, abs=1e-9)
 
     def test_length_controlled_win_rate(
@@ -72,23 +73,23 @@ class TestAlpacaEvalMetrics:
         hard = pd.read_csv(golden("alpaca_eval", "instruction_difficulty_recovered.csv"))
         gamed = pd.read_csv(golden("alpaca_eval", "gamed_baseline_reconstructed.csv"))
         gamed.merge(hard, on="index").sort_values(["model", "index"]).to_csv(tmp_path / "df_gamed.csv", index=False)
-        monkeypatch.setattr(glm_winrate, "hf_hub_download", lambda **told: str(tmp_path / told["filename"]))
-        found = rows("alpaca_eval", "annotations", f"{model}.jsonl")
+        monkeypatch.setattr(glm_winrate, "hf_hub_download", lambda **request: str(tmp_path / request["filename"]))
+        annotated = rows("alpaca_eval", "annotations", f"{model}.jsonl")
         frame = pd.DataFrame(
             {
-                "index": [r["index"] for r in found],
-                "preference": [r["preference"] for r in found],
-                "output_1": ["x" * r["len_1"] for r in found],
-                "output_2": ["x" * r["len_2"] for r in found],
+                "index": [r["index"] for r in annotated],
+                "preference": [r["preference"] for r in annotated],
+                "output_1": ["x" * r["len_1"] for r in annotated],
+                "output_2": ["x" * r["len_2"] for r in annotated],
                 "generator_1": "gpt4_1106_preview",
                 "generator_2": model,
                 "annotator": "weighted_alpaca_eval_gpt4_turbo",
             }
         ).set_index("index")
         theirs = metrics.get_length_controlled_winrate(frame, save_weights_dir=None, is_warn_extreme_changes=False)
-        y = np.array([stored_preference(r["preference"]).value for r in found], dtype=float) - 1
-        delta = np.array([r["len_1"] - r["len_2"] for r in found], dtype=float)
-        gamma = hard["instruction_difficulty"].to_numpy()[[r["index"] for r in found]]
+        y = np.array([stored_preference(r["preference"]).value for r in annotated], dtype=float) - 1
+        delta = np.array([r["len_1"] - r["len_2"] for r in annotated], dtype=float)
+        gamma = hard["instruction_difficulty"].to_numpy()[[r["index"] for r in annotated]]
         merged = gamed.merge(hard, on="index")
         anchors = Anchors(
             np.tanh(merged["std_delta_len"].to_numpy()),
@@ -107,8 +108,8 @@ class TestAlpacaEvalJudge:
         """All completions of the golden files, and some that name one token, the other, or neither."""
         from alpaca_eval.completion_parsers import logprob_parser
 
-        found = [r.get("top_logprobs") for m in MODELS for r in rows("alpaca_eval", "annotations", f"{m}.jsonl")]
-        cases = [top for top in found if top] + [{"m": -0.3}, {"M": -0.1, "The": -3.0}, {"Both": -0.2}]
+        logprobs = [r.get("top_logprobs") for m in MODELS for r in rows("alpaca_eval", "annotations", f"{m}.jsonl")]
+        cases = [top for top in logprobs if top] + [{"m": -0.3}, {"M": -0.1, "The": -3.0}, {"Both": -0.2}]
         assert len(cases) > 800
         for top in cases:
             content = [{"top_logprobs": [{"token": t, "logprob": v} for t, v in top.items()]}]
@@ -130,9 +131,9 @@ class TestAlpacaEvalJudge:
             seed=0,
         )
         frame = pd.DataFrame({"instruction": texts, "output_1": "theirs", "output_2": "ours"})
-        found = switch.preprocess(frame)
-        assert [is_switched(t) for t in texts] == list(found["is_switched_outputs"])
-        assert [is_switched(t) for t in texts] == [o == "ours" for o in found["output_1"]]
+        switched = switch.preprocess(frame)
+        assert [is_switched(t) for t in texts] == list(switched["is_switched_outputs"])
+        assert [is_switched(t) for t in texts] == [o == "ours" for o in switched["output_1"]]
 
     def test_the_judge_is_asked_alike(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Decoding and messages of our calls against the package's configuration, prompt and chat conversion."""
@@ -144,18 +145,18 @@ class TestAlpacaEvalJudge:
         config = yaml.safe_load((folder / "weighted_alpaca_eval_gpt4_turbo/configs.yaml").read_text())
         config = config["weighted_alpaca_eval_gpt4_turbo"]
         monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(golden("alpaca_eval").parent))
-        asked: list[Call] = []
-        context: Any = SimpleNamespace(ask=lambda calls: [asked.append(c) or Reply("m") for c in calls])  # type: ignore[func-returns-value]
+        requests: list[Call] = []
+        context: Any = SimpleNamespace(ask=lambda calls: [requests.append(c) or Reply("m") for c in calls])  # type: ignore[func-returns-value]
         items = rows("alpaca_eval", "eval_set_gpt4_1106_preview.jsonl")[:40]
-        said = [f"Answer {i}: {{x}} of mine.\n" for i in range(40)]
+        answers = [f"Answer {i}: {{x}} of mine.\n" for i in range(40)]
         benchmark = AlpacaEval2(AlpacaEval2Options(limit=40))
-        benchmark.judge([{"index": i, "answer": {"text": t}} for i, t in enumerate(said)], context)
+        benchmark.judge([{"index": i, "answer": {"text": t}} for i, t in enumerate(answers)], context)
         wanted = config["completions_kwargs"]
-        assert {(c.temperature, c.max_tokens, c.top_logprobs) for c in asked} == {
+        assert {(c.temperature, c.max_tokens, c.top_logprobs) for c in requests} == {
             (wanted["temperature"], wanted["max_tokens"], wanted["top_logprobs"])
         }
         assert wanted["logprobs"]
-        for item, text, call in zip(items, said, asked, strict=True):
+        for item, text, call in zip(items, answers, requests, strict=True):
             outputs = [item["baseline_output"], text]
             first, second = reversed(outputs) if is_switched(item["instruction"]) else outputs
             frame = pd.DataFrame([{"instruction": item["instruction"], "output_1": first, "output_2": second}])
@@ -195,8 +196,8 @@ def test_fastchat_templates(tokenizer: Any) -> None:
                 conversation.append_message(conversation.roles[i % 2], text)
             if count % 2:
                 conversation.append_message(conversation.roles[1], None)
-            found = own.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            assert found == conversation.get_prompt(), name
+            rendered = own.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            assert rendered == conversation.get_prompt(), name
     # no text format of its own, numbered rounds, or texts that it changes
     assert refused == {
         "chatgpt", "pplxai", "bard", "gemini", "steerlm", "chatglm", "chatglm2", "rwkv", "falcon", "yuan2"
@@ -210,7 +211,7 @@ def test_fastchat_shows_the_same_win_rates(
 ) -> None:
     from fastchat.llm_judge.show_result import display_result_pairwise
 
-    path = write(tmp_path / "gpt-4_pair.jsonl", judged(pairs, range(81, 121), seed=5))
+    path = write_rows(tmp_path / "gpt-4_pair.jsonl", pair_judgments(pairs, range(81, 121), seed=5))
     baseline = "base" if len(pairs) == 2 else None
     display_result_pairwise(argparse.Namespace(input_file=str(path), baseline_model=baseline, model_list=None))
     lines = [line.split() for line in capsys.readouterr().out.split("\n") if line.split()[:1] in (["a"], ["b"], ["c"])]

@@ -38,7 +38,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Policy, Policy]:
     return plain, VllmPolicy.from_policy(other, OPTIONS)
 
 
-def asked(policy: Policy, temperature: float, count: int = 1) -> list[Request]:
+def requests_of(policy: Policy, temperature: float, count: int = 1) -> list[Request]:
     texts = ["Name three rivers.", "What is 12 plus 30?", "Write a haiku about winter.", "Why is the sky blue?"]
     turns = [policy.render([{"role": "user", "content": t}]) for t in texts]
     return [Request(t, 40, temperature, ("x", i, k)) for k in range(count) for i, t in enumerate(turns)]
@@ -46,10 +46,10 @@ def asked(policy: Policy, temperature: float, count: int = 1) -> list[Request]:
 
 def test_greedy_texts_and_log_probabilities_equal(pair: tuple[Policy, Policy]) -> None:
     plain = pair[0]
-    expected, found = (p.sample(asked(plain, 0.0)) for p in pair)
-    assert [c.ids for c in found] == [c.ids for c in expected]
-    assert [c.stopped for c in found] == [c.stopped for c in expected]
-    for a, b in zip(found, expected, strict=True):
+    expected, answers = (p.sample(requests_of(plain, 0.0)) for p in pair)
+    assert [c.ids for c in answers] == [c.ids for c in expected]
+    assert [c.stopped for c in answers] == [c.stopped for c in expected]
+    for a, b in zip(answers, expected, strict=True):
         np.testing.assert_allclose(a.logps, b.logps, atol=1e-3)
     ledgers = [p.meter.ledger for p in pair]
     assert ledgers[1].get("generate", "generated") == ledgers[0].get("generate", "generated")
@@ -57,36 +57,36 @@ def test_greedy_texts_and_log_probabilities_equal(pair: tuple[Policy, Policy]) -
 
 def test_samples_are_scored_by_the_model_and_repeat(pair: tuple[Policy, Policy]) -> None:
     plain, served = pair
-    requests = asked(plain, 1.0, count=8)
-    found = served.sample(requests)
-    assert len({c.ids for c in found}) > 24
-    logps = plain.token_logps([(r.prompt, c.ids) for r, c in zip(requests, found, strict=True)])
-    for c, expected in zip(found, logps, strict=True):
+    requests = requests_of(plain, 1.0, count=8)
+    sampled = served.sample(requests)
+    assert len({c.ids for c in sampled}) > 24
+    logps = plain.token_logps([(r.prompt, c.ids) for r, c in zip(requests, sampled, strict=True)])
+    for c, expected in zip(sampled, logps, strict=True):
         np.testing.assert_allclose(c.logps, expected, atol=2e-3)
-    surprise = -sum(c.logp for c in found) / sum(len(c.ids) for c in found)
+    surprise = -sum(c.logp for c in sampled) / sum(len(c.ids) for c in sampled)
     base = plain.sample(requests)
     assert surprise == pytest.approx(-sum(c.logp for c in base) / sum(len(c.ids) for c in base), rel=0.25)
     spent = served.meter.ledger.get("generate", "generated")
-    assert served.sample(requests) == found
+    assert served.sample(requests) == sampled
     assert served.meter.ledger.get("generate", "generated") == spent  # kept, not sampled again
 
 
 def test_operations_are_charged_as_transformers_would(pair: tuple[Policy, Policy]) -> None:
     """One request has no padding; transformers' sampler counts the last prompt token as decoded: compare sums."""
-    plain, found = pair[0], []
+    plain, charged = pair[0], []
     for p in pair:
         p.meter.ledger.entries.clear()
-        p.sample([Request(asked(plain, 0.0)[1].prompt, 7, 0.0, ("one",))])
-        found.append((p.meter.ledger.get("generate", "tokens"), p.meter.ledger.flops("generate")))
-    assert found[0][0] == found[1][0]
-    assert found[0][1] == pytest.approx(found[1][1], rel=1e-3)
+        p.sample([Request(requests_of(plain, 0.0)[1].prompt, 7, 0.0, ("one",))])
+        charged.append((p.meter.ledger.get("generate", "tokens"), p.meter.ledger.flops("generate")))
+    assert charged[0][0] == charged[1][0]
+    assert charged[0][1] == pytest.approx(charged[1][1], rel=1e-3)
 
 
 def test_no_more_than_two_engines_live_at_once(pair: tuple[Policy, Policy]) -> None:
     """A policy and its baseline; the third takes the place of the one unused longest, which starts again when asked."""
     first = pair[1]
     assert isinstance(first, VllmPolicy)
-    one = [Request(asked(first, 0.0)[0].prompt, 5, 0.0, ("again", 0))]
+    one = [Request(requests_of(first, 0.0)[0].prompt, 5, 0.0, ("again", 0))]
     plain = [Policy(first.model, first.tokenizer, f"p{i}", meter=Meter(Ledger()), cache=None) for i in range(3)]
     uncached = [VllmPolicy.from_policy(policy, OPTIONS) for policy in plain]
     answers = [policy.sample(one) for policy in uncached]

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
-
-from harness.cli import main
+from kit import score_files
 
 Row = dict[str, Any]
-
-
-def write_rows(path: Path, rows: Sequence[Any]) -> Path:
-    """Rows as JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def stored(*labels: str | None) -> list[Row | None]:
@@ -26,7 +15,7 @@ def stored(*labels: str | None) -> list[Row | None]:
     return [{"score": label} for label in labels]
 
 
-def told(*texts: str | None, label: str | None = None) -> list[Row | None]:
+def with_texts(*texts: str | None, label: str | None = None) -> list[Row | None]:
     """Games that hold the judge's text, and one stored label for all."""
     return [{"judgment": text, "score": label} for text in texts]
 
@@ -44,9 +33,8 @@ def answered(question: Any, model: Any, text: str = "An answer", tokens: int = 3
 
 def score_command(path: Path, *arguments: object, code: int = 0) -> tuple[Row, str]:
     """JSON and messages of ``sail-bench score arena_hard``."""
-    result = CliRunner().invoke(main, ["score", "arena_hard", "--judgments", str(path), *map(str, arguments)])
-    assert result.exit_code == code, result.output
-    return (json.loads(result.stdout) if code == 0 else {}), " ".join(result.stderr.split())
+    report, notes = score_files.score_command("arena_hard", "--judgments", str(path), *map(str, arguments), code=code)
+    return report, " ".join(notes.split())
 
 
 def only(report: Row) -> Row:

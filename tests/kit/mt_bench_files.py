@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
-
-from harness.cli import main
+from kit import score_files
+from kit.rows import write_rows
 
 Row = dict[str, Any]
 
@@ -22,13 +20,6 @@ PROMPTS = {
     "pair-math-v1": "R {ref_answer_1} Q {question} A {answer_a} B {answer_b}",
     "pair-math-v1-multi-turn": "R {ref_answer_1} {ref_answer_2} A {answer_a_1} {answer_a_2} B {answer_b_2}",
 }
-
-
-def write_rows(path: Path, rows: list[Row]) -> Path:
-    """Rows as JSON lines. Half surrogate pairs are escaped, as Python's json module writes them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def rated(question: Any, turn: Any, score: Any, judgment: Any = None, model: Any = "m") -> Row:
@@ -46,9 +37,8 @@ def played(question: Any, turn: Any, winners: tuple[Any, Any], texts: tuple[Any,
 
 def score_command(path: Path, *arguments: object, code: int = 0) -> tuple[dict[str, Any], str]:
     """JSON and messages of ``sail-bench score mt_bench``."""
-    result = CliRunner().invoke(main, ["score", "mt_bench", "--judgments", str(path), *map(str, arguments)])
-    assert result.exit_code == code, result.output
-    return (json.loads(result.stdout) if code == 0 else {}), " ".join(result.stderr.split())
+    report, notes = score_files.score_command("mt_bench", "--judgments", str(path), *map(str, arguments), code=code)
+    return report, " ".join(notes.split())
 
 
 def write_data(folder: Path, **replaced: list[Row]) -> Path:

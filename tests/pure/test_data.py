@@ -62,10 +62,10 @@ def test_scores_the_safer_response_and_long_conversations() -> None:
     for number, better in ((0.0, NO), (1.0, YES)):  # as pandas writes a column that lacks a value somewhere
         assert parse(pku | {"better_response_id": number}).chosen == better
     talk = "\n\nHuman: Hi\n\nAssistant: Hello\nyou: there\n\nHuman: Why?\n\nAssistant:"
-    found = parse({"chosen": f"{talk} {YES}", "rejected": f"{talk} {NO}"})
-    assert [m["role"] for m in found.prompt] == ["user", "assistant", "user"]
-    assert found.prompt[1]["content"] == "Hello\nyou: there"
-    assert (found.chosen, found.user_text()) == (YES, "Hi\nWhy?")
+    pair = parse({"chosen": f"{talk} {YES}", "rejected": f"{talk} {NO}"})
+    assert [m["role"] for m in pair.prompt] == ["user", "assistant", "user"]
+    assert pair.prompt[1]["content"] == "Hello\nyou: there"
+    assert (pair.chosen, pair.user_text()) == (YES, "Hi\nWhy?")
     assert parse_transcript("Human: a\n\nAssistant: ")[1]["content"] == ""
 
 
@@ -198,8 +198,8 @@ def test_cleaning_counts_what_it_leaves_out(tmp_path: Path) -> None:
         row("n", prompt=LONG.replace("word3 ", "another ")),
         row("s", prompt=" ".join(LONG.split()[:14]) + " " + LONG.replace("word", "other")),
     ]
-    found = imported_pairs(spec(lines(tmp_path / "a.jsonl", train), lines(tmp_path / "b.jsonl", test)))
-    assert found.counts["train"] == {
+    cleaned = imported_pairs(spec(lines(tmp_path / "a.jsonl", train), lines(tmp_path / "b.jsonl", test)))
+    assert cleaned.counts["train"] == {
         "format": "trl",
         "rows": 15,
         "left_out": {
@@ -211,19 +211,19 @@ def test_cleaning_counts_what_it_leaves_out(tmp_path: Path) -> None:
         },
         "kept": {"repeat an id and get one of their own": 1, "share 13 words with an evaluation prompt": 1},
     }
-    assert found.counts["test"] == {"format": "trl", "rows": 6, "left_out": {}, "kept": {}}
-    assert len(found.parts["train"]) + len(found.parts["tune"]) == 15 - 5
+    assert cleaned.counts["test"] == {"format": "trl", "rows": 6, "left_out": {}, "kept": {}}
+    assert len(cleaned.parts["train"]) + len(cleaned.parts["tune"]) == 15 - 5
 
 
 def test_parts_share_no_prompt(tmp_path: Path, test_file: Path) -> None:
     train = [row(i // 2, chosen=f"good {i}") for i in range(20)]
-    found = imported_pairs(spec(lines(tmp_path / "a.jsonl", train), test_file, train_prompts=7, tune_prompts=3))
-    said = {part: {r["prompt"] for r in rows} for part, rows in found.parts.items()}
-    assert {part: len(rows) for part, rows in found.parts.items()} == {"train": 7, "tune": 3, "eval": 2, "heldout": 2}
-    assert len(said["tune"]) == 3
-    assert not said["train"] & said["tune"] and not said["eval"] & said["heldout"]
-    assert [r["chosen"] for r in found.parts["train"]] == [f"good {i}" for i in range(7)]
-    assert len({r["id"] for rows in found.parts.values() for r in rows}) == 14
+    pairs = imported_pairs(spec(lines(tmp_path / "a.jsonl", train), test_file, train_prompts=7, tune_prompts=3))
+    prompts = {part: {r["prompt"] for r in rows} for part, rows in pairs.parts.items()}
+    assert {part: len(rows) for part, rows in pairs.parts.items()} == {"train": 7, "tune": 3, "eval": 2, "heldout": 2}
+    assert len(prompts["tune"]) == 3
+    assert not prompts["train"] & prompts["tune"] and not prompts["eval"] & prompts["heldout"]
+    assert [r["chosen"] for r in pairs.parts["train"]] == [f"good {i}" for i in range(7)]
+    assert len({r["id"] for rows in pairs.parts.values() for r in rows}) == 14
 
 
 @pytest.mark.parametrize(
@@ -269,9 +269,9 @@ def test_bad_lines_are_named(name: str, tmp_path: Path, test_file: Path) -> None
 def test_line_separators_and_huge_lines(tmp_path: Path, test_file: Path) -> None:
     """U+2028 stands inside a line; a line of 10 MB is read, counted and left out."""
     train = [row(i, prompt=f"One\u2028two {i}\x85three") for i in range(5)] + [row("big", chosen="x" * 10_000_000)]
-    found = imported_pairs(spec(lines(tmp_path / "a.jsonl", train), test_file))
-    assert found.counts["train"]["left_out"] == {"over a million characters": 1}
-    assert found.parts["train"][0]["prompt"] == "One\u2028two 0\x85three"
+    pairs = imported_pairs(spec(lines(tmp_path / "a.jsonl", train), test_file))
+    assert pairs.counts["train"]["left_out"] == {"over a million characters": 1}
+    assert pairs.parts["train"][0]["prompt"] == "One\u2028two 0\x85three"
 
 
 def test_json_parquet_and_gzip_hold_the_same(tmp_path: Path, test_file: Path) -> None:
@@ -335,7 +335,7 @@ def test_overlap_by_brute_force() -> None:
         source, a, n = draw.choice(base), draw.randint(0, 30), draw.randint(5, 40)
         texts.append(" ".join([*source[a : a + n], *[f"x{draw.randint(0, 99)}" for _ in range(draw.randint(0, 20))]]))
     evaluation = [" ".join(words) for words in base]
-    found = find_overlap(texts, evaluation)
+    overlap = find_overlap(texts, evaluation)
 
     def grams(text: str) -> list[str]:
         words = text.split()
@@ -344,36 +344,36 @@ def test_overlap_by_brute_force() -> None:
     for i, text in enumerate(texts):
         shares = [(len(set(grams(text)) & set(grams(e))), min(len(grams(text)), len(grams(e)))) for e in evaluation]
         near = any(common and 2 * common >= size for common, size in shares)
-        assert (i in found.equal) == (text in evaluation)
-        assert (i in found.near) == (near and text not in evaluation)
-        assert (i in found.shared) == (any(c for c, _ in shares) and not near and text not in evaluation)
-    assert found.near and found.shared
+        assert (i in overlap.equal) == (text in evaluation)
+        assert (i in overlap.near) == (near and text not in evaluation)
+        assert (i in overlap.shared) == (any(c for c, _ in shares) and not near and text not in evaluation)
+    assert overlap.near and overlap.shared
 
 
 def test_text_without_spaces_has_runs_of_characters() -> None:
     """Chinese and Japanese: 13 characters for 13 words; words of other scripts stay whole."""
-    asked = ["".join(chr(0x4E00 + 7 * i + 100 * n) for i in range(40)) for n in range(2)]
-    asked.append("".join(chr(0x3042 + i) for i in range(40)))
+    questions = ["".join(chr(0x4E00 + 7 * i + 100 * n) for i in range(40)) for n in range(2)]
+    questions.append("".join(chr(0x3042 + i) for i in range(40)))
     texts = [
-        asked[0][:20] + "的" + asked[0][21:],  # 15 of 28 runs hold no changed character
-        f"{asked[1][:13]}，{'啊' * 40}",  # one run
-        f"{asked[2]}。",  # equal but for punctuation
-        asked[1][:12],  # too short for a run
+        questions[0][:20] + "的" + questions[0][21:],  # 15 of 28 runs hold no changed character
+        f"{questions[1][:13]}，{'啊' * 40}",  # one run
+        f"{questions[2]}。",  # equal but for punctuation
+        questions[1][:12],  # too short for a run
         "one two three",
     ]
-    found = find_overlap(texts, asked)
-    assert (found.equal, found.near, found.shared) == ([2], [0], [1])
+    overlap = find_overlap(texts, questions)
+    assert (overlap.equal, overlap.near, overlap.shared) == ([2], [0], [1])
 
 
 def test_golden_pairs_are_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
     """12 of the 1000 golden pairs have equal answers (their README says so)."""
     train, test = (golden("preference", f"ultrafeedback_binarized_{n}_prefs_500.jsonl") for n in ("train", "test"))
-    found: ImportedPairs = imported_pairs(spec(train, test, tune_prompts=16, eval_prompts=100, heldout_prompts=100))
-    assert sum(found.counts[name]["left_out"]["equal answers"] for name in ("train", "test")) == 12
-    left = 500 - sum(found.counts["train"]["left_out"].values())
-    assert len(found.parts["train"]) + len(found.parts["tune"]) == left
-    planted = [m["prompt"] for m in found.parts["train"][:3]]
-    report = count_benchmark_overlaps(found.parts["train"], {"planted": planted, "other": ["Nothing of the kind"]})
+    cleaned: ImportedPairs = imported_pairs(spec(train, test, tune_prompts=16, eval_prompts=100, heldout_prompts=100))
+    assert sum(cleaned.counts[name]["left_out"]["equal answers"] for name in ("train", "test")) == 12
+    left = 500 - sum(cleaned.counts["train"]["left_out"].values())
+    assert len(cleaned.parts["train"]) + len(cleaned.parts["tune"]) == left
+    planted = [m["prompt"] for m in cleaned.parts["train"][:3]]
+    report = count_benchmark_overlaps(cleaned.parts["train"], {"planted": planted, "other": ["Nothing of the kind"]})
     assert report["planted"]["equal"] == 3 and report["other"] == {"prompts": 1, "equal": 0, "near": 0, "shared": 0}
 
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.evaluation_cases import cases
-from kit.mt_bench_files import PROMPTS, played, rated, score_command, write_data, write_rows
+from kit.mt_bench_files import PROMPTS, played, rated, score_command, write_data
+from kit.rows import write_rows
 
 from benchmarks.mt_bench.layouts import Answer, JudgePrompt, PairwiseJudgment, Question, SingleJudgment
 from benchmarks.mt_bench.official_pairwise import MTBenchPairwise, PairwiseOptions

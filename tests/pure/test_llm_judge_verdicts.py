@@ -10,8 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from judge_server import completion
 from kit.evaluation_cases import scripted_judge
+from kit.judge_server import completion
 
 from benchmarks.preference import _answer_columns
 from harness.budget.ledger import Ledger

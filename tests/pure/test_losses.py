@@ -138,10 +138,10 @@ def test_reverse_kl_has_its_true_gradient() -> None:
     sides = world.sides()
     weights = world.response_law("pp").detach()
     penalty = (weights * reverse_kl(sides, torch.ones_like(weights), *[torch.full_like(weights, 0.3)] * 2)).sum()
-    found = torch.autograd.grad(penalty, world.theta)[0]
+    gradient = torch.autograd.grad(penalty, world.theta)[0]
     lp = torch.log_softmax(world.theta, -1)
     exact = torch.autograd.grad((lp.exp() * (lp - world.ref)).sum() / PROMPTS, world.theta)[0]
-    torch.testing.assert_close(found, exact, rtol=0, atol=1e-10)
+    torch.testing.assert_close(gradient, exact, rtol=0, atol=1e-10)
 
 
 def test_reverse_kl_of_three_samples_with_its_baselines_is_unbiased() -> None:
@@ -149,7 +149,7 @@ def test_reverse_kl_of_three_samples_with_its_baselines_is_unbiased() -> None:
     theta = torch.randn(4, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
     ref = torch.log_softmax(torch.arange(4, dtype=torch.float64), -1)
     lp = torch.log_softmax(theta, -1)
-    found, pairs, one = torch.zeros(4, dtype=torch.float64), [(0, 1), (0, 2), (1, 2)], torch.ones(1)
+    gradient, pairs, one = torch.zeros(4, dtype=torch.float64), [(0, 1), (0, 2), (1, 2)], torch.ones(1)
     for drawn in itertools.product(range(4), repeat=3):
         ratio = [float((lp - ref).detach()[y]) for y in drawn]
         loss = torch.zeros((), dtype=torch.float64)
@@ -159,9 +159,9 @@ def test_reverse_kl_of_three_samples_with_its_baselines_is_unbiased() -> None:
             sides = Sides(*(v[None] for v in (lp[drawn[i]], lp[drawn[j]], ref[drawn[i]], ref[drawn[j]])), one, one)
             loss = loss + reverse_kl(sides, one, one * b_1, one * b_2).sum() / 3
         probability = float(lp.detach()[list(drawn)].sum().exp())
-        found += probability * torch.autograd.grad(loss, theta, retain_graph=True)[0]
+        gradient += probability * torch.autograd.grad(loss, theta, retain_graph=True)[0]
     exact = torch.autograd.grad((lp.exp() * (lp - ref)).sum(), theta)[0]
-    torch.testing.assert_close(found, exact, rtol=0, atol=1e-6)
+    torch.testing.assert_close(gradient, exact, rtol=0, atol=1e-6)
 
 
 def test_official_form_by_hand() -> None:

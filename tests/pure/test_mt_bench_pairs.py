@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import golden
+from kit.fastchat import pair_judgments
+from kit.rows import write_rows
 
 from benchmarks.mt_bench.judge_prompts import PAIRWISE_PROMPTS, fill_prompt, pairwise_prompt_name
 from benchmarks.mt_bench.verdict_pairwise import game_points, pair_points, read_winner
@@ -35,14 +37,14 @@ def test_official_prompts_are_filled() -> None:
     """All 80 questions in both turns and both orders, against the templates put together from explicit values."""
     prompts = {p["name"]: p["prompt_template"] for p in rows("mt_bench", "judge_prompts.jsonl")}
     references = {r["question_id"]: r["choices"][0]["turns"] for r in rows("mt_bench", "reference_answer_gpt-4.jsonl")}
-    said = {
+    answers = {
         r["question_id"]: r["choices"][0]["turns"] for r in rows("mt_bench", "model_answer", "mamba_0_5_dpo_ep1.jsonl")
     }
     used = set()
     for question in rows("mt_bench", "question.jsonl"):
         number, (q1, q2) = question["question_id"], question["turns"]
         graded = question["category"] in ("math", "reasoning", "coding")
-        (a1, a2), (b1, b2) = said[number], said[81 + (number - 80) % 80]
+        (a1, a2), (b1, b2) = answers[number], answers[81 + (number - 80) % 80]
         reference = references[number] if graded else []
         one = {"question": q1, "answer_a": a1, "answer_b": b1}
         two = {
@@ -67,7 +69,7 @@ def test_official_prompts_are_filled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("Better: [[A]]", "A"),
         ("[[B]]", "B"),
@@ -80,8 +82,8 @@ def test_official_prompts_are_filled() -> None:
         ("", None),
     ],
 )
-def test_verdicts(text: str, found: str | None) -> None:
-    assert read_winner(text).value == found
+def test_verdicts(text: str, expected: str | None) -> None:
+    assert read_winner(text).value == expected
 
 
 def test_two_games_by_cases() -> None:
@@ -96,37 +98,19 @@ def test_two_games_by_cases() -> None:
 def test_pooled_percent_equals_repeated_rows() -> None:
     values = [[1.0, 0.5], [None, 0.0], [1.0, None]]
     weights = draws(3, 10)
-    found = pooled_percent({"id": [0, 1, 2], "x": values}, "x", weights)
-    for w, value in zip(weights, found, strict=True):
+    percents = pooled_percent({"id": [0, 1, 2], "x": values}, "x", weights)
+    for w, value in zip(weights, percents, strict=True):
         flat = [v for row, n in zip(values, w, strict=True) for v in row * int(n) if v is not None]
         assert value == pytest.approx(100 * np.mean(flat))
 
 
 # FastChat's file
 
-SAID = {"model_1": ("[[A]]", "[[B]]"), "model_2": ("[[B]]", "[[A]]"), "tie": ("[[C]]",) * 2, "error": ("?", "?")}
 
-
-def judged(pairs: list[tuple[str, str]], questions: range = range(81, 101), seed: int = 0) -> list[dict[str, Any]]:
-    """Rows as ``gen_judgment.py`` writes them, with random winners (an error in one of twenty games)."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for (one, two), number, turn in itertools.product(pairs, questions, (1, 2)):
-        games = [str(w) for w in rng.choice(list(SAID), 2, p=[0.4, 0.3, 0.25, 0.05])]
-        found.append(
-            {
-                "question_id": number, "model_1": one, "model_2": two, "g1_winner": games[0], "g2_winner": games[1],
-                "judge": ["gpt-4", "pair-v2"], "turn": turn, "g1_user_prompt": "", "g2_user_prompt": "",
-                "g1_judgment": f"Well. {SAID[games[0]][0]}", "g2_judgment": f"Well. {SAID[games[1]][1]}", "tstamp": 1.0,
-            }
-        )  # fmt: skip
-    return found
-
-
-def shown(found: list[dict[str, Any]], baseline: str | None) -> dict[str, dict[str, float]]:
+def shown(judgments: list[dict[str, Any]], baseline: str | None) -> dict[str, dict[str, float]]:
     """What ``show_result.py`` prints, counted row by row (errors left out)."""
     counts: dict[str, dict[str, float]] = {}
-    for row in found:
+    for row in judgments:
         if "error" in (row["g1_winner"], row["g2_winner"]):
             continue
         if baseline not in (None, row["model_1"], row["model_2"]):
@@ -150,24 +134,19 @@ def run(path: Path, *arguments: str, code: int = 0) -> tuple[dict[str, Any], str
     return (json.loads(done.stdout) if code == 0 else {}), done.stderr
 
 
-def write(path: Path, found: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(r) + "\n" for r in found))
-    return path
-
-
 def test_against_a_baseline(tmp_path: Path) -> None:
-    found = judged([("one", "base"), ("two", "base")])
-    report, _ = run(write(tmp_path / "gpt-4_pair.jsonl", found), "--reference", "two")
+    judgments = pair_judgments([("one", "base"), ("two", "base")])
+    report, _ = run(write_rows(tmp_path / "gpt-4_pair.jsonl", judgments), "--reference", "two")
     assert report["protocol"]["baseline"] == "base"
-    known = shown(found, "base")
-    assert [s["model"] for s in report["scores"]] == sorted(known)
+    counted = shown(judgments, "base")
+    assert [s["model"] for s in report["scores"]] == sorted(counted)
     for score in report["scores"]:
-        for name, value in known[score["model"]].items():
+        for name, value in counted[score["model"]].items():
             assert score["metrics"][name]["value"] == pytest.approx(value)
-        assert score["show_result"] == pytest.approx(known[score["model"]]["win_rate_adjusted"])
+        assert score["show_result"] == pytest.approx(counted[score["model"]]["win_rate_adjusted"])
         wins = score["metrics"]["win_rate_adjusted"]
         assert wins["low"] < wins["value"] < wins["high"]
-        mine = [r for r in found if r["model_1"] == score["model"]]
+        mine = [r for r in judgments if r["model_1"] == score["model"]]
         errors = sum("error" in (r["g1_winner"], r["g2_winner"]) for r in mine)
         assert errors > 0
         assert (score["n_valid"], score["n_total"], score["errors"]) == (40 - errors, 40, errors)
@@ -183,58 +162,58 @@ def test_against_a_baseline(tmp_path: Path) -> None:
 
 
 def test_all_pairs_and_a_named_baseline(tmp_path: Path) -> None:
-    found = judged([("one", "two"), ("one", "three"), ("two", "three")], seed=1)
-    path = write(tmp_path / "gpt-4_pair.jsonl", found)
+    judgments = pair_judgments([("one", "two"), ("one", "three"), ("two", "three")], seed=1)
+    path = write_rows(tmp_path / "gpt-4_pair.jsonl", judgments)
     report, _ = run(path)
     assert report["protocol"]["baseline"] == "all other models"
-    known = shown(found, None)
+    counted = shown(judgments, None)
     assert {s["model"] for s in report["scores"]} == {"one", "two", "three"}
     for score in report["scores"]:
-        value = known[score["model"]]["win_rate_adjusted"]
+        value = counted[score["model"]]["win_rate_adjusted"]
         assert score["metrics"]["win_rate_adjusted"]["value"] == pytest.approx(value)
         assert score["n_total"] == 80
     report, _ = run(path, "--baseline", "two")
-    known = shown(found, "two")
+    counted = shown(judgments, "two")
     for score in report["scores"]:
-        value = known[score["model"]]["win_rate_adjusted"]
+        value = counted[score["model"]]["win_rate_adjusted"]
         assert score["metrics"]["win_rate_adjusted"]["value"] == pytest.approx(value)
-    _, told = run(path, "--baseline", "for", code=2)
-    assert "'for'" in told
+    _, notes = run(path, "--baseline", "for", code=2)
+    assert "'for'" in notes
 
 
 def test_categories_with_official_questions(tmp_path: Path) -> None:
     questions = golden("mt_bench", "question.jsonl")
-    found = judged([("one", "base")], range(81, 161))
-    report, _ = run(write(tmp_path / "gpt-4_pair.jsonl", found), "--questions", str(questions))
+    judgments = pair_judgments([("one", "base")], range(81, 161))
+    report, _ = run(write_rows(tmp_path / "gpt-4_pair.jsonl", judgments), "--questions", str(questions))
     category = {q["question_id"]: q["category"] for q in rows("mt_bench", "question.jsonl")}
     for name in set(category.values()):
-        inside = [r for r in found if category[r["question_id"]] == name]
+        inside = [r for r in judgments if category[r["question_id"]] == name]
         value = shown(inside, "base")["one"]["win_rate_adjusted"]
         assert report["scores"][0]["metrics"][name]["value"] == pytest.approx(value)
 
 
 def test_messy_pairs_are_told(tmp_path: Path) -> None:
-    found = judged([("one", "base")])
-    again = [r | {"model_1": "base", "model_2": "one"} for r in found[:3]]  # the same pair, named the other way
-    found[7] |= {"g1_winner": "tie", "g1_judgment": "[[A]]"}
-    report, told = run(write(tmp_path / "a.jsonl", [*found, *again][1:]))
-    assert "2 rows repeat a pair" in told
-    assert "1 rows have a judgment that says another winner than the stored one; the text counts" in told
-    assert "missing" not in told  # the row that was left out stands there the other way round
+    judgments = pair_judgments([("one", "base")])
+    again = [r | {"model_1": "base", "model_2": "one"} for r in judgments[:3]]  # the same pair, named the other way
+    judgments[7] |= {"g1_winner": "tie", "g1_judgment": "[[A]]"}
+    report, notes = run(write_rows(tmp_path / "a.jsonl", [*judgments, *again][1:]))
+    assert "2 rows repeat a pair" in notes
+    assert "1 rows have a judgment that says another winner than the stored one; the text counts" in notes
+    assert "missing" not in notes  # the row that was left out stands there the other way round
     assert report["scores"][0]["duplicates"] == 2
-    _, told = run(write(tmp_path / "b.jsonl", found[2:]))
-    assert "2 of the expected questions and turns are missing" not in told  # question 81 is in no row at all
-    _, told = run(write(tmp_path / "b.jsonl", found[1:]))
-    assert "1 of the expected questions and turns are missing" in told
-    other = [r | {"judge": ["gpt-5", "pair-v2"]} for r in found[:1]]
-    _, told = run(write(tmp_path / "c.jsonl", found + other), code=2)
-    assert "mixes judges" in told
+    _, notes = run(write_rows(tmp_path / "b.jsonl", judgments[2:]))
+    assert "2 of the expected questions and turns are missing" not in notes  # question 81 is in no row at all
+    _, notes = run(write_rows(tmp_path / "b.jsonl", judgments[1:]))
+    assert "1 of the expected questions and turns are missing" in notes
+    other = [r | {"judge": ["gpt-5", "pair-v2"]} for r in judgments[:1]]
+    _, notes = run(write_rows(tmp_path / "c.jsonl", judgments + other), code=2)
+    assert "mixes judges" in notes
     single = {"question_id": 81, "model": "one", "turn": 1, "score": 3}
-    _, told = run(write(tmp_path / "d.jsonl", [*found, single]), code=2)
-    assert "mixes pairwise and single-answer rows" in told
-    _, told = run(write(tmp_path / "e.jsonl", [single]), "--baseline", "one", code=2)
-    assert "no --baseline" in told
-    del found[4]["turn"]
-    _, told = run(write(tmp_path / "f.jsonl", found), code=2)
-    assert "line 5" in told
-    assert "'turn' is missing" in told
+    _, notes = run(write_rows(tmp_path / "d.jsonl", [*judgments, single]), code=2)
+    assert "mixes pairwise and single-answer rows" in notes
+    _, notes = run(write_rows(tmp_path / "e.jsonl", [single]), "--baseline", "one", code=2)
+    assert "no --baseline" in notes
+    del judgments[4]["turn"]
+    _, notes = run(write_rows(tmp_path / "f.jsonl", judgments), code=2)
+    assert "line 5" in notes
+    assert "'turn' is missing" in notes

@@ -31,19 +31,3 @@ def test_the_wheel_holds_three_packages_and_their_data(tmp_path: Path) -> None:
         "sail/py.typed",
     ):
         assert wanted in names
-
-
-def test_sail_does_not_know_the_harness() -> None:
-    for path in (ROOT / "sail").glob("*.py"):
-        text = path.read_text()
-        assert "import harness" not in text, path
-        assert "from harness" not in text, path
-
-
-def test_reports_read_only_the_schema() -> None:
-    for path in (ROOT / "harness" / "report").glob("*.py"):
-        for line in path.read_text().split("\n"):
-            if line.startswith(("from harness.", "from benchmarks", "import harness")):
-                module = line.split()[1]
-                allowed = ("harness.report", "harness.score", "harness.budget.ledger", "harness.store.json_files")
-                assert module.startswith(allowed), f"{path.name}: {line}"

@@ -4,48 +4,20 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from kit.results import PEOPLE, preference_result, run_result
 
+from harness.answer.verdict import NO_LABEL, NO_LOGPROBS
 from harness.errors import UserError
 from harness.report.board import Board
 from harness.report.leaderboard import render_pages, stale_files, write_leaderboard
 from harness.report.svg import ticks
 from harness.report.text import format_number
 from harness.score.metrics import evaluate, metric
-from harness.score.results import BenchmarkResult, RunResult, read_result, read_results, result_path, write_result
+from harness.score.results import RunResult, read_result, read_results, result_path, write_result
 from harness.store.json_files import digest
-
-PEOPLE = 60
-
-
-def preference(rewards: np.ndarray, kls: np.ndarray, protocol: str = "a" * 16) -> BenchmarkResult:
-    items: dict[str, Any] = {"items": {"id": list(range(PEOPLE)), "reward": rewards.tolist(), "kl": kls.tolist()}}
-    metrics = [
-        metric("gold_reward", "gold reward", "share met", 1, "mean", "reward", primary=True),
-        metric("kl", "KL to start", "nats/answer", 0, "mean", "kl"),
-    ]
-    return BenchmarkResult(
-        benchmark="preference", title="Preference", label="mini", protocol={"p": protocol}, protocol_hash=protocol,
-        judge=None, metrics=[evaluate(m, items) for m in metrics], items=items,
-    )  # fmt: skip
-
-
-def run(method: str, benchmarks: list[BenchmarkResult], seed: int = 0, **changes: Any) -> RunResult:
-    phases = {"train": {"pairs": 96, "steps": 12, "tokens": 1000, "seconds": 2.5}}
-    base: dict[str, Any] = {
-        "run_key": "k", "comparison_key": "c",
-        "recipe": "demo", "recipe_hash": "h", "description": "A demo.", "method": method,
-        "method_summary": "s", "method_paper": "", "method_origin": "sail-bench 0", "method_options": {}, "seed": seed,
-        "budget": {"name": "pairs-96", "axis": "pairs", "limit": 96}, "status": "ok",
-        "start": {"model": "tiny", "key": "start-1"}, "data": {"pairs": "pairs-1"}, "benchmarks": benchmarks,
-        "ledger": {"phases": phases, "peak_memory_bytes": 2**30},
-        "tuning_ledger": {"phases": {}, "peak_memory_bytes": 0},
-        "environment": {"sail_bench": "0", "python": "3", "cores": 2, "libraries": {}},
-    }  # fmt: skip
-    return RunResult(**(base | changes))
 
 
 def three(seed: int = 0) -> list[RunResult]:
@@ -55,9 +27,9 @@ def three(seed: int = 0) -> list[RunResult]:
     noise = np.clip(better + rng.choice([-0.5, 0, 0.5], PEOPLE, p=[0.1, 0.8, 0.1]), 0, 1)
     kl = rng.uniform(1, 3, PEOPLE)
     return [
-        run("start", [preference(base, 0 * kl)]),
-        run("dpo", [preference(better, kl)]),
-        run("sail-pr", [preference(noise, kl + 1)]),
+        run_result("start", [preference_result(base, 0 * kl)]),
+        run_result("dpo", [preference_result(better, kl)]),
+        run_result("sail-pr", [preference_result(noise, kl + 1)]),
     ]
 
 
@@ -68,6 +40,16 @@ def test_verdicts_follow_the_paired_data() -> None:
     assert "**no difference shown**" in next(line for line in against_dpo.split("\n") if "`sail-pr`" in line)
     assert page.startswith("# demo: matched on pairs (96 pairs, budget `pairs-96`)")
     assert "60 / 60" in page
+
+
+def test_a_reason_comes_with_what_to_do_about_it() -> None:
+    results = three()
+    for reason, remedied in ((NO_LOGPROBS, True), (NO_LABEL, False)):
+        invalid = {"invalid": {"gold_reward": {reason: 3}}}
+        results[1] = results[1].model_copy(update={"benchmarks": [results[1].benchmarks[0].model_copy(update=invalid)]})
+        page = render_pages(results)["LEADERBOARD.md"]
+        assert f"gold reward of `dpo`: 3 {reason}." in page
+        assert ("set the benchmark's option `verdict: text`" in page) == remedied
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
@@ -99,19 +81,19 @@ def test_difference_equals_the_difference_of_means() -> None:
     results = three()
     board = Board(results)
     column = board.columns(primary=True)[0]
-    found = board.difference("sail-pr", "start", column)
+    difference = board.difference("sail-pr", "start", column)
     rewards = [np.array(r.benchmarks[0].items["items"]["reward"]) for r in results]
-    assert found is not None
-    assert found.value == pytest.approx(rewards[2].mean() - rewards[0].mean())
-    assert found.error == pytest.approx((rewards[2] - rewards[0]).std(ddof=1) / PEOPLE**0.5, rel=0.12)
+    assert difference is not None
+    assert difference.value == pytest.approx(rewards[2].mean() - rewards[0].mean())
+    assert difference.error == pytest.approx((rewards[2] - rewards[0]).std(ddof=1) / PEOPLE**0.5, rel=0.12)
 
 
 def test_wins_count_prompts_and_pair_the_seeds() -> None:
     """Against a loop over prompts; over seeds, the mean of the seeds that both have."""
     one, two = three(), three(1)
     results = [one[0]]
-    for seed, found in enumerate((one, two)):
-        results += [r.model_copy(update={"seed": seed, "learning_rate": 1e-3}) for r in found[1:]]
+    for seed, wins in enumerate((one, two)):
+        results += [r.model_copy(update={"seed": seed, "learning_rate": 1e-3}) for r in wins[1:]]
     board = Board(results)
     column = board.columns(primary=True)[0]
 
@@ -119,10 +101,10 @@ def test_wins_count_prompts_and_pair_the_seeds() -> None:
         x, y = (r.benchmarks[0].items["items"]["reward"] for r in (a, b))
         return 100 * sum(1 if p > q else 0.5 if p == q else 0 for p, q in zip(x, y, strict=True)) / PEOPLE
 
-    found = board.win_rate("sail-pr", "dpo", column)
-    assert found is not None
-    assert found.value == pytest.approx((share(one[2], one[1]) + share(two[2], two[1])) / 2)
-    assert found.low < found.value < found.high
+    wins = board.win_rate("sail-pr", "dpo", column)
+    assert wins is not None
+    assert wins.value == pytest.approx((share(one[2], one[1]) + share(two[2], two[1])) / 2)
+    assert wins.low < wins.value < wins.high
     start, back = board.win_rate("start", "dpo", column), board.win_rate("dpo", "start", column)
     assert start is not None
     assert back is not None
@@ -133,7 +115,7 @@ def test_wins_count_prompts_and_pair_the_seeds() -> None:
 
 
 def test_failures_and_missing_values_are_shown() -> None:
-    results = [*three(), run("orpo", [], status="failed", error="the loss is nan | at step 3")]
+    results = [*three(), run_result("orpo", [], status="failed", error="the loss is nan | at step 3")]
     page = render_pages(results)["LEADERBOARD.md"]
     assert "## Failed runs" in page
     assert "the loss is nan \\| at step 3" in page
@@ -145,13 +127,13 @@ def test_failures_and_missing_values_are_shown() -> None:
 
 def test_a_score_of_the_few_that_could_be_read_says_so() -> None:
     rewards = [1.0, 0.5, *[None] * (PEOPLE - 2)]
-    rest = [*[1.0] * (PEOPLE // 2), *[None] * (PEOPLE // 2)]
+    rest, kls = [*[1.0] * (PEOPLE // 2), *[None] * (PEOPLE // 2)], np.ones(PEOPLE)
     pages = [
-        render_pages([run("start", [preference(np.array(values, dtype=object), np.ones(PEOPLE))])])["LEADERBOARD.md"]
+        render_pages([run_result("start", [preference_result(np.array(values, dtype=object), kls)])])["LEADERBOARD.md"]
         for values in (rewards, rest)
     ]
-    told = f"so the score stands for a rest that chose itself: gold reward (mini) of `start` (2 of {PEOPLE})."
-    assert f"**Fewer than half are valid**, {told}" in pages[0]
+    sentence = f"so the score stands for a rest that chose itself: gold reward (mini) of `start` (2 of {PEOPLE})."
+    assert f"**Fewer than half are valid**, {sentence}" in pages[0]
     assert "Fewer than half" not in pages[1]
 
 
@@ -159,8 +141,8 @@ def test_one_valid_verdict_alone_is_no_score() -> None:
     """There is no interval over prompts then, so no value stands without one."""
     scored = evaluate(metric("m", "m", "u", 1, "mean", "y"), {"items": {"id": [1, 2, 3], "y": [None, 7.0, None]}})
     assert (scored.value, scored.low, scored.high, scored.n_valid, scored.n_total) == (None, None, None, 1, 3)
-    lone = [1.0, *[None] * (PEOPLE - 1)]
-    page = render_pages([run("start", [preference(np.array(lone, dtype=object), np.ones(PEOPLE))])])["LEADERBOARD.md"]
+    lone, kls = [1.0, *[None] * (PEOPLE - 1)], np.ones(PEOPLE)
+    page = render_pages([run_result("start", [preference_result(np.array(lone, dtype=object), kls)])])["LEADERBOARD.md"]
     assert f"| n/a (1/{PEOPLE}) |" in page
 
 
@@ -278,10 +260,10 @@ def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Pat
     except UserError as error:
         pytest.skip(str(error))
     results = ROOT / "results" if recipe == "smollm2" else ROOT / "results" / "studies"
-    found = read_results(results / loaded.name / loaded.budget)
-    assert {r.comparison_key for r in found} == {key}
+    results_of_recipe = read_results(results / loaded.name / loaded.budget)
+    assert {r.comparison_key for r in results_of_recipe} == {key}
     for plan in runs:
-        for benchmark in next(r for r in found if r.method == plan.name).benchmarks:
+        for benchmark in next(r for r in results_of_recipe if r.method == plan.name).benchmarks:
             (now,) = (b for b in plan.benchmarks if b.name == benchmark.benchmark)
             assert benchmark.protocol["version"] <= now.version
             protocol = plan.comparison.facts.protocols[now.name]

@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +19,10 @@ from typing import Any
 import pytest
 from conftest import golden
 
+from benchmarks.mt_bench.official_single import OfficialMTBench
 from benchmarks.shared.official_files import packaged_file
 from benchmarks.shared.published import PUBLISHED
+from harness.store.settings import Settings, using
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXT = b"a small file\n"
@@ -27,10 +30,10 @@ SHA = hashlib.sha256(TEXT).hexdigest()
 
 
 class Site(ThreadingHTTPServer):
-    """``files``: bytes by address; ``asked``: (method, address) of every request."""
+    """``files``: bytes by address; ``requests``: (method, address) of every request."""
 
     files: dict[str, bytes]
-    asked: list[tuple[str, str]]
+    requests: list[tuple[str, str]]
     daemon_threads = True
 
     @property
@@ -42,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Site
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.command, self.path))
+        self.server.requests.append((self.command, self.path))
         content = self.server.files.get(self.path)
         self.send_response(404 if content is None else 200)
         content = content or b""
@@ -65,7 +68,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def site() -> Iterator[Site]:
     server = Site(("127.0.0.1", 0), _Handler)
-    server.files, server.asked = {}, []
+    server.files, server.requests = {}, []
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
     server.shutdown()
@@ -82,104 +85,117 @@ def environment(site: Site, home: Path, **more: str) -> dict[str, str]:
     }
 
 
-FETCH = """
-import json, sys
+DOWNLOAD = """
+import json, sys, time
 from harness.errors import UserError
 from benchmarks.shared.download import PublishedFile, UnavailableError, download
-try:
-    print(json.dumps({"text": download(PublishedFile(*json.loads(sys.argv[1]))).read_text()}))
-except UnavailableError as reason:
-    print(json.dumps({"reason": str(reason)}))
-except UserError as error:
-    print(json.dumps({"error": str(error)}))
+time.sleep = lambda seconds: None  # between the Hub client's attempts
+for line in sys.stdin:
+    try:
+        answer = {"text": download(PublishedFile(*json.loads(line))).read_text()}
+    except UnavailableError as reason:
+        answer = {"reason": str(reason)}
+    except UserError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer), flush=True)
 """
 
 
-def fetch(site: Site, home: Path, source: list[str], **more: str) -> dict[str, str]:
-    """One call in a process of its own: the clients read their environment when they are imported."""
-    done = subprocess.run(
-        [sys.executable, "-c", FETCH, json.dumps(source)],
-        capture_output=True,
+@contextmanager
+def downloads(site: Site, home: Path, **more: str) -> Iterator[Callable[[list[str]], dict[str, str]]]:
+    """Downloads in a process of their own: the clients read their environment when they are imported."""
+    with subprocess.Popen(
+        [sys.executable, "-c", DOWNLOAD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        check=True,
         env=environment(site, home, **more),
-    )
-    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+
+        def download(file: list[str]) -> dict[str, str]:
+            process.stdin.write(json.dumps(file) + "\n")
+            process.stdin.flush()
+            answer: dict[str, str] = json.loads(process.stdout.readline())
+            return answer
+
+        yield download
+        process.stdin.close()
 
 
-HOMES = [
-    pytest.param("dataset", f"/datasets/org/set/resolve/{COMMIT}/a/file.txt", id="dataset"),
-    pytest.param("space", f"/spaces/org/set/resolve/{COMMIT}/a/file.txt", id="space"),
-    pytest.param("github", f"/org/set/{COMMIT}/a/file.txt", id="github"),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("home", "address"), HOMES)
-def test_a_file_is_fetched_once_at_its_commit(home: str, address: str, site: Site, tmp_path: Path) -> None:
-    site.files[address] = TEXT
-    source = [home, "org/set", "a/file.txt", COMMIT, SHA]
-    offline = fetch(site, tmp_path, source, HF_HUB_OFFLINE="1")
-    assert offline == {"reason": "the Hub is switched off and the file is not in its cache"}
-    assert not site.asked
-    assert fetch(site, tmp_path, source) == {"text": TEXT.decode()}
-    assert {path for _, path in site.asked} == {address}  # the commit, and nothing else, is asked for
-    site.asked.clear()
-    assert fetch(site, tmp_path, source) == {"text": TEXT.decode()}
-    assert fetch(site, tmp_path, source, HF_HUB_OFFLINE="1") == {"text": TEXT.decode()}
-    assert not site.asked
+ADDRESSES = {
+    "dataset": f"/datasets/org/set/resolve/{COMMIT}/a/file.txt",
+    "space": f"/spaces/org/set/resolve/{COMMIT}/a/file.txt",
+    "github": f"/org/set/{COMMIT}/a/file.txt",
+}
+FILES = [[home, "org/set", "a/file.txt", COMMIT, SHA] for home in ADDRESSES]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("home", "address"), HOMES)
-def test_other_bytes_are_refused_and_not_kept(home: str, address: str, site: Site, tmp_path: Path) -> None:
-    site.files[address] = b"something else"
-    source = [home, "org/set", "a/file.txt", COMMIT, SHA]
-    error = fetch(site, tmp_path, source)["error"]
-    assert f"a/file.txt of org/set@{COMMIT[:12]}" in error
-    assert hashlib.sha256(b"something else").hexdigest() in error
-    assert SHA in error
-    site.files[address] = TEXT
-    assert fetch(site, tmp_path, source) == {"text": TEXT.decode()}
-    del site.files[address]
-    assert fetch(site, tmp_path / "new", source) == {"reason": "the download failed (status 404)"}
-    site.server_close()
-    assert "the download failed" in fetch(site, tmp_path / "new", source)["reason"]
-
-
-PROTOCOL = """
-import json
-from benchmarks.mt_bench.official_single import OfficialMTBench
-print(json.dumps(OfficialMTBench().protocol()))
-"""
+def test_a_file_is_fetched_once_at_its_commit(site: Site, tmp_path: Path) -> None:
+    """From a data set and a space of the Hub and from GitHub."""
+    site.files |= dict.fromkeys(ADDRESSES.values(), TEXT)
+    with downloads(site, tmp_path, HF_HUB_OFFLINE="1") as download:
+        for file in FILES:
+            assert download(file) == {"reason": "the Hub is switched off and the file is not in its cache"}
+    assert not site.requests
+    with downloads(site, tmp_path) as download:
+        for file, address in zip(FILES, ADDRESSES.values(), strict=True):
+            assert download(file) == {"text": TEXT.decode()}
+            assert {path for _, path in site.requests} == {address}  # the commit, and nothing else, is asked for
+            site.requests.clear()
+            assert download(file) == {"text": TEXT.decode()}
+            assert not site.requests
+    for more in ({}, {"HF_HUB_OFFLINE": "1"}):
+        with downloads(site, tmp_path, **more) as download:
+            assert [download(file) for file in FILES] == [{"text": TEXT.decode()}] * 3
+    assert not site.requests
 
 
 @pytest.mark.slow
-def test_the_protocol_is_the_same_from_a_folder_and_from_the_repository(site: Site, tmp_path: Path) -> None:
+def test_other_bytes_are_refused_and_not_kept(site: Site, tmp_path: Path) -> None:
+    with downloads(site, tmp_path) as download:
+        for file, address in zip(FILES, ADDRESSES.values(), strict=True):
+            site.files[address] = b"something else"
+            error = download(file)["error"]
+            assert f"a/file.txt of org/set@{COMMIT[:12]}" in error
+            assert hashlib.sha256(b"something else").hexdigest() in error
+            assert SHA in error
+            site.files[address] = TEXT
+            assert download(file) == {"text": TEXT.decode()}
+
+
+@pytest.mark.slow
+def test_a_file_that_is_not_there_and_a_site_that_is_away(site: Site, tmp_path: Path) -> None:
+    with downloads(site, tmp_path) as download:
+        assert [download(file) for file in FILES] == [{"reason": "the download failed (status 404)"}] * 3
+        site.shutdown()
+        site.server_close()
+        for file in FILES:
+            assert "the download failed" in download(file)["reason"]
+
+
+@pytest.mark.slow
+def test_the_protocol_is_the_same_from_a_folder_and_from_the_repository(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The published files, whose hashes the table holds; one of them stays in the folder and is not asked for."""
     names = ("question.jsonl", "reference_answer_gpt-4.jsonl", "judge_prompts.jsonl")
     folder = tmp_path / "data/mt_bench"
     folder.mkdir(parents=True)
     for name in names:
-        source = PUBLISHED[f"mt_bench/{name}"]
+        file = PUBLISHED[f"mt_bench/{name}"]
         content = golden("mt_bench", name).read_bytes()
-        site.files[f"/{source.repository}/{source.revision}/{source.path}"] = content
+        site.files[f"/{file.repository}/{file.revision}/{file.path}"] = content
         (folder / name).write_bytes(content)
-    found = []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
+    protocols = []
     for data in (folder.parent, None, folder.parent):
-        given = {} if data is None else {"SAIL_BENCH_DATA_DIR": str(data)}
-        done = subprocess.run(
-            [sys.executable, "-c", PROTOCOL],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment(site, tmp_path / "home", **given),
-        )
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-        assert len(site.asked) == (0 if len(found) == 1 else 3)
+        with using(Settings(data_dir=data and str(data), github=site.address)):
+            protocols.append(OfficialMTBench().protocol())
+        assert len(site.requests) == (0 if len(protocols) == 1 else 3)
         (folder / names[1]).unlink(missing_ok=True)
-    assert found[0] == found[1] == found[2]
+    assert protocols[0] == protocols[1] == protocols[2]
 
 
 def test_hashes_in_the_table_are_those_of_published_files() -> None:
@@ -212,9 +228,8 @@ def test_files_of_a_package_are_found_without_importing_it(tmp_path: Path, monke
 
 
 ALPACA = """
-import hashlib, json, sys
+import hashlib, json, os, sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from benchmarks.shared.published import PUBLISHED
 from benchmarks.alpaca_eval.official import AlpacaEval2
@@ -222,7 +237,10 @@ for key, source in PUBLISHED.items():
     own = Path(sys.argv[1]) / key
     if own.is_file():
         PUBLISHED[key] = replace(source, sha256=hashlib.sha256(own.read_bytes()).hexdigest())
-print(json.dumps(AlpacaEval2().protocol()))
+for data_dir in (sys.argv[1], ""):
+    os.environ["SAIL_BENCH_DATA_DIR"] = data_dir
+    print(json.dumps(AlpacaEval2().protocol()), flush=True)
+    sys.stdin.readline()
 """
 
 
@@ -242,16 +260,20 @@ def test_alpaca_eval_is_the_same_from_a_folder_and_from_the_hub(site: Site, tmp_
         s = PUBLISHED[f"alpaca_eval/{name}"]
         kind = f"/datasets/{s.repository}/resolve" if s.home == "dataset" else f"/{s.repository}"
         site.files[f"{kind}/{s.revision}/{s.path}"] = text.encode()
-    found = []
-    for given in ({"SAIL_BENCH_DATA_DIR": str(folder.parent)}, {}):
-        done = subprocess.run(
-            [sys.executable, "-c", ALPACA, str(folder.parent)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment(site, tmp_path / "home", **given),
-        )
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-        assert bool(site.asked) == (len(found) == 2)
-    assert find_spec("alpaca_eval") is not None or found[0] == found[1]
-    assert found[0]["set"] == found[1]["set"]
+    with subprocess.Popen(
+        [sys.executable, "-c", ALPACA, str(folder.parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(site, tmp_path / "home"),
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        from_folder = json.loads(process.stdout.readline())
+        assert not site.requests
+        process.stdin.write("\n")
+        process.stdin.flush()
+        from_hub = json.loads(process.stdout.readline())
+        assert site.requests
+        process.stdin.close()
+    assert find_spec("alpaca_eval") is not None or from_folder == from_hub
+    assert from_folder["set"] == from_hub["set"]

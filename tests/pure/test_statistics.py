@@ -116,8 +116,8 @@ def test_three_seeds_cover(shift: float) -> None:
         prompts = rng.normal(0, 1, 80)
         y = prompts + rng.normal(0, shift, (3, 1)) + rng.normal(0, 0.3, (3, 80))
         parts = [replicates("mean", {"id": list(range(80)), "y": row.tolist()}, "y") for row in y]
-        found = interval_over_seeds(np.array([v for v, _ in parts]), np.stack([s for _, s in parts]), 80)
-        hits += found.low <= 0 <= found.high
+        estimate = interval_over_seeds(np.array([v for v, _ in parts]), np.stack([s for _, s in parts]), 80)
+        hits += estimate.low <= 0 <= estimate.high
     assert 0.92 <= hits / 600 <= 0.985
 
 
@@ -135,11 +135,11 @@ def test_perplexity_is_token_weighted() -> None:
 def test_bootstrap_error_of_a_mean_is_the_textbook_one() -> None:
     y = RNG.normal(size=60)
     value, samples = replicates("mean", {"id": list(range(60)), "y": y.tolist()}, "y")
-    found = interval(value, samples, 60)
+    estimate = interval(value, samples, 60)
     assert value == pytest.approx(y.mean())
-    assert found.error == pytest.approx(stats.sem(y), rel=0.1)
+    assert estimate.error == pytest.approx(stats.sem(y), rel=0.1)
     quantiles = stats.t.ppf([0.975, 0.8], 59)
-    assert found.mdd == pytest.approx(quantiles.sum() * found.error)
+    assert estimate.mdd == pytest.approx(quantiles.sum() * estimate.error)
 
 
 def test_one_joint_draw_for_all_models() -> None:
@@ -154,8 +154,8 @@ def test_interval_of_a_mean_covers() -> None:
     hits = 0
     for _ in range(800):
         y = rng.binomial(2, 0.3, 60) / 2
-        found = interval(*replicates("mean", {"id": list(range(60)), "y": y.tolist()}, "y"), 60)
-        hits += found.low <= 0.3 <= found.high
+        estimate = interval(*replicates("mean", {"id": list(range(60)), "y": y.tolist()}, "y"), 60)
+        hits += estimate.low <= 0.3 <= estimate.high
     assert 0.93 <= hits / 800 <= 0.97
 
 
@@ -165,10 +165,10 @@ def test_interval_of_a_mean_is_students(n: int) -> None:
     rng, ratios = np.random.default_rng(5), []
     for _ in range(40):
         y = rng.normal(size=n)
-        found = interval(*replicates("mean", {"id": list(range(n)), "y": y.tolist()}, "y"), n)
+        estimate = interval(*replicates("mean", {"id": list(range(n)), "y": y.tolist()}, "y"), n)
         low, high = stats.t.interval(0.95, n - 1, y.mean(), stats.sem(y))
-        ratios.append((found.high - found.low) / (high - low))
-        assert found.p == pytest.approx(stats.ttest_1samp(y, 0).pvalue, abs=0.05)
+        ratios.append((estimate.high - estimate.low) / (high - low))
+        assert estimate.p == pytest.approx(stats.ttest_1samp(y, 0).pvalue, abs=0.05)
     assert np.mean(ratios) == pytest.approx(1, abs=0.03)
 
 
@@ -197,12 +197,14 @@ def test_seeds_add_their_variance() -> None:
         replicates("mean", {"id": list(range(50)), "y": (RNG.normal(size=50) + s).tolist()}, "y") for s in (-2, 0, 2)
     ]
     values, samples = np.array([v for v, _ in parts]), np.stack([s for _, s in parts])
-    found = interval_over_seeds(values, samples, 50)
-    assert found.value == pytest.approx(values.mean())
-    assert found.error == pytest.approx((values.var(ddof=1) / 3 + samples.mean(0).var(ddof=1) * 50 / 49) ** 0.5)
-    assert 2 <= found.df < 2.2
-    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, found.df) * found.error)
-    assert found.mdd == pytest.approx((stats.t.ppf(0.975, found.df) + stats.t.ppf(0.8, found.df)) * found.error)
+    estimate = interval_over_seeds(values, samples, 50)
+    assert estimate.value == pytest.approx(values.mean())
+    assert estimate.error == pytest.approx((values.var(ddof=1) / 3 + samples.mean(0).var(ddof=1) * 50 / 49) ** 0.5)
+    assert 2 <= estimate.df < 2.2
+    assert estimate.high - estimate.value == pytest.approx(stats.t.ppf(0.975, estimate.df) * estimate.error)
+    assert estimate.mdd == pytest.approx(
+        (stats.t.ppf(0.975, estimate.df) + stats.t.ppf(0.8, estimate.df)) * estimate.error
+    )
 
 
 def test_one_seed_is_the_bootstrap_over_prompts() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit.evaluation_cases import cases
-from kit.mt_bench_files import played, rated, score_command, write_data, write_rows
+from kit.mt_bench_files import played, rated, score_command, write_data
+from kit.rows import write_rows
 
 from benchmarks.mt_bench import MTBench
 from benchmarks.mt_bench.official_pairwise import MTBenchPairwise

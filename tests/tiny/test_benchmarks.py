@@ -70,8 +70,8 @@ def test_style_counts_equal_the_published_features() -> None:
     features = [r for r in read_rows(golden("arena_hard", "style_features_v0.1.jsonl")) if r["model"] == "gpt-4-0613"]
     assert len(features) >= 500
     for row in features:
-        found = markdown_counts(answers[row["question_id"]]["answer"])
-        assert found == (row["header_count"], row["list_count"], row["bold_count"])
+        counts = markdown_counts(answers[row["question_id"]]["answer"])
+        assert counts == (row["header_count"], row["list_count"], row["bold_count"])
 
 
 def test_mmlu_prompt_has_the_reference_form() -> None:
@@ -91,7 +91,7 @@ def test_options_are_encoded_with_their_context(tokenizer: Any) -> None:
 @pytest.fixture
 def context(load: Callable[[], Any], tokenizer: Any, tmp_path: Path) -> EvalContext:
     """The tiny policy, moved a little, against the tiny start policy."""
-    from training_kit import perturb
+    from kit.training import perturb
 
     meter = Meter(Ledger())
     policy = Policy(perturb(load(), scale=0.01), tokenizer, "moved", meter=meter, cache=None)
@@ -138,16 +138,16 @@ def test_preference_numbers_by_hand(context: EvalContext) -> None:
     answers = context.policy.sample(requests)
     ours = context.policy.token_logps([(q.prompt, a.ids) for q, a in zip(requests, answers, strict=True)])
     theirs = context.start.token_logps([(q.prompt, a.ids) for q, a in zip(requests, answers, strict=True)])
-    found = benchmark_result(benchmark, rows, benchmark.protocol(), None)
+    result = benchmark_result(benchmark, rows, benchmark.protocol(), None)
     kl = np.mean([sum(a) - sum(b) for a, b in zip(ours, theirs, strict=True)])
-    assert found.metric("kl").value == pytest.approx(kl, abs=1e-3)
+    assert result.metric("kl").value == pytest.approx(kl, abs=1e-3)
     nll = -sum(map(sum, theirs)) / sum(map(len, theirs))
-    assert found.metric("start_perplexity").value == pytest.approx(np.exp(nll), rel=1e-4)
+    assert result.metric("start_perplexity").value == pytest.approx(np.exp(nll), rel=1e-4)
     pair = context.heldout_pairs[0]
     sides = [(pair["prompt_ids"], pair[s]) for s in ("chosen_ids", "rejected_ids")]
     a, b = (sum(v) for v in context.policy.token_logps(sides))
     expected = (a - pair["ref_chosen_logps"]) - (b - pair["ref_rejected_logps"])
-    assert found.metric("margin").value == pytest.approx(expected, abs=1e-3)
+    assert result.metric("margin").value == pytest.approx(expected, abs=1e-3)
 
 
 def test_start_against_itself_is_even(context: EvalContext) -> None:

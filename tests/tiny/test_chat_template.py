@@ -109,8 +109,8 @@ def test_sound_templates_pass(written: Any, tokenizer: Any, tiny_dir: Path) -> N
 
 def test_a_system_turn_counts_if_it_is_written(written: Any) -> None:
     silent = EACH + "{% if m['role'] != 'system' %}" + TURN + "<|end|>{% endif %}{% endfor %}" + OPEN
-    found = [takes_system(written(t)) for t in (SOUND, EACH + NOT_SYSTEM + TURN + "<|end|>{% endfor %}", silent)]
-    assert found == [True, False, False]
+    verdicts = [takes_system(written(t)) for t in (SOUND, EACH + NOT_SYSTEM + TURN + "<|end|>{% endfor %}", silent)]
+    assert verdicts == [True, False, False]
 
 
 def test_ids_that_end_an_answer(tmp_path: Path, tokenizer: Any) -> None:
@@ -123,11 +123,11 @@ def test_ids_that_end_an_answer(tmp_path: Path, tokenizer: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_embedded_model_passes(tmp_path: Path) -> None:
-    folder = build_start("smollm2", Store(tmp_path))
-    found = load_tokenizer(folder)
-    check_template(found, saved_eos_ids(folder, found))
-    assert found.convert_ids_to_tokens(saved_eos_ids(folder, found)) == ["<|im_end|>"]
+def test_the_embedded_model_passes(smollm2_start: Path) -> None:
+    tokenizer = load_tokenizer(smollm2_start)
+    eos_ids = saved_eos_ids(smollm2_start, tokenizer)
+    check_template(tokenizer, eos_ids)
+    assert tokenizer.convert_ids_to_tokens(eos_ids) == ["<|im_end|>"]
 
 
 # a recipe's own template
@@ -145,9 +145,9 @@ def test_a_named_template_is_part_of_the_start_policy(tmp_path: Path, tokenizer:
     assert named.key != plain.key
     folder = build_start("tiny", Store(tmp_path / "store"), str(other))
     assert folder.name == named.key
-    found = load_tokenizer(folder)
-    check_template(found, saved_eos_ids(folder, found))
-    assert found.decode(render(found, TURNS[:1])) == f"user: {TURNS[0]['content']}<|end|>\n<|assistant|>"
+    replaced = load_tokenizer(folder)
+    check_template(replaced, saved_eos_ids(folder, replaced))
+    assert replaced.decode(render(replaced, TURNS[:1])) == f"user: {TURNS[0]['content']}<|end|>\n<|assistant|>"
     moved = tmp_path / "moved.jinja"
     moved.write_text(other.read_text())
     assert start_stage("tiny", str(moved)).key == named.key  # the text counts, not its path
@@ -156,9 +156,11 @@ def test_a_named_template_is_part_of_the_start_policy(tmp_path: Path, tokenizer:
 
 
 def test_recipes_without_a_template_keep_their_hash(tmp_path: Path) -> None:
+    """Neither is ``thinking``, which came later, part of the hash at its default."""
     recipe = with_template(None)
     raw = recipe.model_dump(mode="json", exclude={"name", "description"})
     assert raw.pop("chat_template") is None
+    assert raw.pop("thinking") == "strip"
     assert recipe.hash == digest(raw)
     assert with_template("x.jinja").hash != recipe.hash
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from kit.training import dpo_trainer, longest, perturb, rows, sail_trainer
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-from training_kit import dpo_trainer, longest, perturb, rows, sail_trainer
 
 from harness.answer.policy import Policy
 from harness.budget.flops import shape_of, shape_of_config
@@ -83,11 +83,11 @@ def test_sail_with_rollouts(load: Callable[[], Any], tokenizer: Any, tmp_path: P
 
 def test_sampling_and_scoring(load: Callable[[], Any], tokenizer: Any, meter: Meter) -> None:
     policy = Policy(perturb(load()), tokenizer, "me", meter=meter, cache=None, batch_size=3)
-    asked = [Request(tuple(range(10 + k, 40 + 5 * k)), 7, 1.0, ("flops", k)) for k in range(5)]
+    requests = [Request(tuple(range(10 + k, 40 + 5 * k)), 7, 1.0, ("flops", k)) for k in range(5)]
     with counting() as counter:
-        answers = policy.sample(asked)
-        policy.token_logps([(q.prompt, a.ids) for q, a in zip(asked, answers, strict=True)], 2)
-        policy.next_token_logps([q.prompt for q in asked], [5, 6])
+        answers = policy.sample(requests)
+        policy.token_logps([(q.prompt, a.ids) for q, a in zip(requests, answers, strict=True)], 2)
+        policy.next_token_logps([q.prompt for q in requests], [5, 6])
     agrees(meter.ledger, counter)
 
 

@@ -75,22 +75,22 @@ def test_greedy_past_the_first_room_equals_transformers(load: Callable[[], Any])
 def test_batches_keep_within_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "CACHE_TOKENS", 100)
     lengths = [3, 3, 4, 9, 20, 21, 22, 90, 200]
-    asked = [Request((1,) * n, most, 1.0, (n, most)) for most in (5, 10) for n in lengths]
-    found = list(batches(range(len(asked)), asked, 4))
-    assert [i for rows in found for i in rows] == list(range(len(asked)))
-    for rows in found:
-        width = max(len(asked[i].prompt) + asked[i].max_new_tokens for i in rows)
-        assert len({asked[i].max_new_tokens for i in rows}) == 1
+    requests = [Request((1,) * n, most, 1.0, (n, most)) for most in (5, 10) for n in lengths]
+    split = list(batches(range(len(requests)), requests, 4))
+    assert [i for rows in split for i in rows] == list(range(len(requests)))
+    for rows in split:
+        width = max(len(requests[i].prompt) + requests[i].max_new_tokens for i in rows)
+        assert len({requests[i].max_new_tokens for i in rows}) == 1
         assert len(rows) == 1 or (len(rows) <= 4 and len(rows) * width <= 100)
-    for rows, after in pairwise(found):  # none could have taken one more
-        nxt = asked[after[0]]
-        same = nxt.max_new_tokens == asked[rows[0]].max_new_tokens
-        width = max(len(asked[i].prompt) + asked[i].max_new_tokens for i in [*rows, after[0]])
+    for rows, after in pairwise(split):  # none could have taken one more
+        nxt = requests[after[0]]
+        same = nxt.max_new_tokens == requests[rows[0]].max_new_tokens
+        width = max(len(requests[i].prompt) + requests[i].max_new_tokens for i in [*rows, after[0]])
         assert not same or len(rows) == 4 or (len(rows) + 1) * width > 100
 
 
 def test_small_batches_give_the_same_answers(load: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = [Request(tuple(range(10, 10 + n)), 12, 1.0, ("s", n)) for n in (5, 9, 14, 30)]
-    whole = sample(load(), asked, eos_ids=[3], pad_id=1)
+    requests = [Request(tuple(range(10, 10 + n)), 12, 1.0, ("s", n)) for n in (5, 9, 14, 30)]
+    whole = sample(load(), requests, eos_ids=[3], pad_id=1)
     monkeypatch.setattr(sampling, "CACHE_TOKENS", 30)
-    assert [a.ids for a in sample(load(), asked, eos_ids=[3], pad_id=1)] == [a.ids for a in whole]
+    assert [a.ids for a in sample(load(), requests, eos_ids=[3], pad_id=1)] == [a.ids for a in whole]

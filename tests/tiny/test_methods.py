@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from training_kit import arguments, dpo_trainer, longest, perturb, rows, sail_trainer
+from kit.training import arguments, dpo_trainer, longest, perturb, rows, sail_trainer
 from trl import DPOConfig
 
 from harness.errors import UserError

@@ -1,12 +1,12 @@
 """The real trainer on a policy small enough to enumerate (spec section 4, items 8 and 9).
 
 Three tokens (a, b and the end), at most three a response: 15 responses a prompt. The gradient that the trainer makes of
-about 1e5 sampled pairs is compared with that of the objective, differentiated through everything by brute force.
+many sampled pairs is compared with that of the objective, differentiated through everything by brute force. Every run
+takes 6,000 to 24,000 pairs a setting, at which wrong gradients are detected; nightly, 15,000 to 100,000.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,41 +14,18 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models
-from training_kit import arguments, perturb
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from kit.enumerable import END, LONGEST, PROMPTS, RESPONSES, A, B, log_probabilities, policy, tokenizer
+from kit.training import arguments, perturb
 
 from sail.config import SAILConfig
 from sail.losses import LossKind, PairLoss, Sides, labelled
 from sail.pairs import TokenisedPair
 from sail.trainer import SAILTrainer
 
-A, B, END, LONGEST = 0, 1, 2, 3
-PROMPTS = ((A,), (B, A))
-RESPONSES = [
-    (*body, END) for n in range(LONGEST) for body in itertools.product((A, B), repeat=n)
-] + list(itertools.product((A, B), repeat=LONGEST))  # fmt: skip
-BETA, PAIRS = 0.7, 1000
+BETA = 0.7
 FITTING = {"pp": {"pp_share": 1.0}, "pr": {"pr_share": 1.0}, "dp": {"dp_share": 1.0}}
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:without an offline or PR share")]
-
-
-def policy(seed: int) -> Any:
-    """A random Llama over the three tokens, sharp enough that the responses differ in probability."""
-    config = LlamaConfig(
-        vocab_size=3, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=16, tie_word_embeddings=False, bos_token_id=None,
-        eos_token_id=END, pad_token_id=END, initializer_range=0.5,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
-
-
-def tokenizer() -> Any:
-    inner = Tokenizer(models.WordLevel({"a": A, "b": B, "<end>": END}, unk_token="a"))
-    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
 
 
 def value(response: Sequence[int]) -> float:
@@ -61,35 +38,23 @@ def preference(pairs: Sequence[TokenisedPair]) -> list[float]:
     return [torch.sigmoid(torch.tensor(value(p.first) - value(p.second))).item() for p in pairs]
 
 
-def log_probabilities(model: Any) -> torch.Tensor:
-    """log pi of every response to every prompt, one forward for each sequence: no padding. Shape (2, 15)."""
-    rows = []
-    for prompt in PROMPTS:
-        row = []
-        for response in RESPONSES:
-            logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) - 1 : -1]
-            row.append(torch.log_softmax(logits.double(), -1)[range(len(response)), list(response)].sum())
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
-
-
-def trainer(folder: Path, **changes: Any) -> SAILTrainer:
-    """The trainer at a policy away from its reference; every prompt half of the pairs."""
+def trainer(folder: Path, pairs: int, **changes: Any) -> SAILTrainer:
+    """The trainer at a policy away from its reference, ``pairs`` pairs a step; every prompt half of them."""
     data = [
         {"example_id": i, "prompt_ids": list(PROMPTS[i % 2]), "chosen_ids": [B, END], "rejected_ids": [A, A, B]}
-        for i in range(PAIRS)
+        for i in range(pairs)
     ]
-    settings = {"beta": BETA, "max_new_tokens": LONGEST, "generation_batch_size": 2 * PAIRS, "labels": "sampled"}
-    made = SAILTrainer(
+    settings = {"beta": BETA, "max_new_tokens": LONGEST, "generation_batch_size": 2 * pairs, "labels": "sampled"}
+    trained = SAILTrainer(
         model=perturb(policy(0), 5, 0.1),
         ref_model=policy(0),
-        args=SAILConfig(**arguments(folder, per_device_train_batch_size=PAIRS, **(settings | changes))),
+        args=SAILConfig(**arguments(folder, per_device_train_batch_size=pairs, **(settings | changes))),
         train_dataset=Dataset.from_list(data),
         processing_class=tokenizer(),
         preference=preference,
     )
-    made.current_gradient_accumulation_steps = 1
-    return made
+    trained.current_gradient_accumulation_steps = 1
+    return trained
 
 
 def flat(gradients: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -97,25 +62,25 @@ def flat(gradients: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor])
     return torch.cat([g.double().flatten() for g in parts])
 
 
-def sampled(made: SAILTrainer, steps: int = 20) -> torch.Tensor:
+def sampled(trained: SAILTrainer, steps: int = 20) -> torch.Tensor:
     """Gradient of each of several steps at the same weights, fresh noise in each. Shape (steps, parameters)."""
-    parameters, out = list(made.model.parameters()), []
-    loader = made.get_train_dataloader()
+    parameters, out = list(trained.model.parameters()), []
+    loader = trained.get_train_dataloader()
     for step in range(steps):
-        made.state.global_step = step
-        (batch,), items = made.get_batch_samples(iter(loader), 1, made.args.device)
-        made.model.zero_grad()
-        made.training_step(made.model, batch, items)
+        trained.state.global_step = step
+        (batch,), items = trained.get_batch_samples(iter(loader), 1, trained.args.device)
+        trained.model.zero_grad()
+        trained.training_step(trained.model, batch, items)
         out.append(flat([p.grad for p in parameters], parameters))
     return torch.stack(out)
 
 
-def exact(made: SAILTrainer, route: str, loss: PairLoss) -> torch.Tensor:
+def exact(trained: SAILTrainer, route: str, loss: PairLoss) -> torch.Tensor:
     """Gradient of the objective of a route by brute force over responses and labels, all of theta differentiated."""
-    parameters = list(made.model.parameters())
-    lp = log_probabilities(made.model)
+    parameters = list(trained.model.parameters())
+    lp = log_probabilities(trained.model)
     with torch.no_grad():
-        ref = log_probabilities(made.ref_model)
+        ref = log_probabilities(trained.ref_model)
     length = torch.tensor([float(len(r)) for r in RESPONSES], dtype=torch.float64)
     n = len(RESPONSES)
     first, second = torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)
@@ -151,48 +116,66 @@ def test_the_responses_are_all_there_are() -> None:
     )
 
 
+NIGHTLY = pytest.mark.nightly
+
+
 @pytest.mark.parametrize(
-    ("route", "loss", "steps", "more"),
+    ("route", "loss", "pairs", "steps", "more"),
     [
-        ("pr", "bt", 100, {}),
-        ("pp", "bt", 40, {}),
-        ("dp", "bt", 15, {}),
-        ("pr", "ipo", 25, {}),
-        ("pp", "simpo", 40, {"simpo_gamma": 0.4}),
-        ("pr", "bt", 15, {"num_samples": 3}),
-        ("pp", "bt", 20, {"estimator": "rao-blackwell"}),
+        ("pr", "bt", 800, 16, {}),
+        ("pp", "bt", 800, 30, {}),
+        ("dp", "bt", 400, 15, {}),
+        ("pr", "ipo", 800, 16, {}),
+        ("pp", "simpo", 800, 20, {"simpo_gamma": 0.4}),
+        ("pr", "bt", 400, 15, {"num_samples": 3}),
+        ("pp", "bt", 400, 15, {"estimator": "rao-blackwell"}),
+        pytest.param("pr", "bt", 1000, 100, {}, marks=NIGHTLY),
+        pytest.param("pp", "bt", 1000, 40, {}, marks=NIGHTLY),
+        pytest.param("dp", "bt", 1000, 15, {}, marks=NIGHTLY),
+        pytest.param("pr", "ipo", 1000, 25, {}, marks=NIGHTLY),
+        pytest.param("pp", "simpo", 1000, 40, {"simpo_gamma": 0.4}, marks=NIGHTLY),
+        pytest.param("pr", "bt", 1000, 15, {"num_samples": 3}, marks=NIGHTLY),
+        pytest.param("pp", "bt", 1000, 20, {"estimator": "rao-blackwell"}, marks=NIGHTLY),
     ],
     ids=lambda v: "-".join(map(str, v.values())) or "plain" if isinstance(v, dict) else str(v),
 )
 def test_the_trainers_gradient_is_that_of_the_objective(
-    tmp_path: Path, route: str, loss: LossKind, steps: int, more: dict[str, Any]
+    tmp_path: Path, route: str, loss: LossKind, pairs: int, steps: int, more: dict[str, Any]
 ) -> None:
-    """Up to 1e5 pairs: within 4.5 standard errors along 40 directions, and the truth itself over 10 away from 0."""
-    made = trainer(tmp_path, pair_loss=loss, **FITTING[route], **{f"{route}_coef": 1.0}, **more)
-    truth = exact(made, route, made.pair_loss)
-    off, size = deviations(sampled(made, steps), truth)
+    """Within 4.5 standard errors along 40 directions, and the truth itself over 10 away from 0."""
+    trained = trainer(tmp_path, pairs, pair_loss=loss, **FITTING[route], **{f"{route}_coef": 1.0}, **more)
+    truth = exact(trained, route, trained.pair_loss)
+    off, size = deviations(sampled(trained, steps), truth)
     assert size > 10
     assert off.abs().max() < 4.5
 
 
-def test_a_mixture_is_the_mixture_of_the_objectives(tmp_path: Path) -> None:
-    made = trainer(tmp_path, pr_share=0.3, pr_coef=1.0, pp_share=0.2, pp_coef=1.0, dp_share=0.1, dp_coef=1.0)
+@pytest.mark.parametrize(("pairs", "steps"), [(400, 16), pytest.param(1000, 20, marks=NIGHTLY)])
+def test_a_mixture_is_the_mixture_of_the_objectives(tmp_path: Path, pairs: int, steps: int) -> None:
+    trained = trainer(tmp_path, pairs, pr_share=0.3, pr_coef=1.0, pp_share=0.2, pp_coef=1.0, dp_share=0.1, dp_coef=1.0)
     shares = {"pr": 0.3, "pp": 0.2, "dp": 0.1, "off": 0.4}
-    truth = sum(w * exact(made, route, made.pair_loss) for route, w in shares.items())
+    truth = sum(w * exact(trained, route, trained.pair_loss) for route, w in shares.items())
     assert isinstance(truth, torch.Tensor)
-    off, size = deviations(sampled(made), truth)
+    off, size = deviations(sampled(trained, steps), truth)
     assert size > 10
     assert off.abs().max() < 4.5
 
 
 @pytest.mark.filterwarnings("ignore:temperature")
 @pytest.mark.parametrize(
-    "wrong",
-    [{"temperature": 0.7}, {"estimator": "official"}, {"pr_coef": 0.0}],
-    ids=["tempered sampling", "hook form", "no score term"],
+    ("wrong", "pairs", "steps"),
+    [
+        ({"temperature": 0.7}, 800, 16),
+        ({"estimator": "official"}, 400, 16),
+        ({"pr_coef": 0.0}, 400, 16),
+        pytest.param({"temperature": 0.7}, 1000, 20, marks=NIGHTLY),
+        pytest.param({"estimator": "official"}, 1000, 20, marks=NIGHTLY),
+        pytest.param({"pr_coef": 0.0}, 1000, 20, marks=NIGHTLY),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else str(value),
 )
-def test_negative_controls_fail(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    """The same comparison finds each of these wrong gradients."""
-    made = trainer(tmp_path, pr_share=1.0, **({"pr_coef": 1.0} | wrong))
-    off, _ = deviations(sampled(made), exact(made, "pr", made.pair_loss))
+def test_wrong_gradients_are_found(tmp_path: Path, wrong: dict[str, Any], pairs: int, steps: int) -> None:
+    """Tempered sampling, the hook form and no score term, by the same comparison on as many pairs or fewer."""
+    trained = trainer(tmp_path, pairs, pr_share=1.0, **({"pr_coef": 1.0} | wrong))
+    off, _ = deviations(sampled(trained, steps), exact(trained, "pr", trained.pair_loss))
     assert off.abs().max() > 8

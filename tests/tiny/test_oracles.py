@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import subprocess
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
+from kit.judge_server import Behaviour, Server, more_words_win
 from transformers import AutoModelForSequenceClassification
 
 from harness.budget.ledger import Ledger
@@ -23,14 +20,9 @@ from harness.oracles.base import Oracle
 from harness.oracles.llm_judge import LLMJudge, LLMJudgeOptions
 from harness.oracles.metered import MeteredOracle
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
-from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import OracleSpec
 from harness.run.configure import make_oracle
-from harness.score.results import read_result
-from harness.store.json_files import read_rows
 from harness.store.row_cache import RowCache
-
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 class Length(Oracle):
@@ -107,8 +99,8 @@ def test_reward_model_is_metered(reward_dir: Path) -> None:
     meter = Meter(Ledger())
     oracle = RewardModel(RewardModelOptions(model=str(reward_dir), batch_size=2))
     oracle.attach = meter.attach
-    asked = MeteredOracle(oracle, meter.ledger, meter)
-    asked.score([{"prompt": "Question?"}] * 3, ["no", "yes", "an answer"])
+    metered = MeteredOracle(oracle, meter.ledger, meter)
+    metered.score([{"prompt": "Question?"}] * 3, ["no", "yes", "an answer"])
     spent = meter.ledger.entries["oracle"]
     assert spent["calls"] == 3
     assert spent["forward_flops"] > 2 * spent["tokens"] * 1e5  # a million weights, most of them in the blocks
@@ -137,59 +129,25 @@ def test_what_is_no_reward_model(tiny_dir: Path, tmp_path: Path, tokenizer: Any)
         RewardModel(RewardModelOptions(model=str(tmp_path / "none"))).identity()
 
 
-class Endpoint(ThreadingHTTPServer):
-    """An OpenAI-compatible endpoint: says A if the first answer has more words, B if fewer, tie if as many; always A
-    for the request "biased"; an error for the request "broken"."""
-
-    asked: list[dict[str, Any]]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(body)
-        text = body["messages"][0]["content"]
-        first = text.split("Answer A:\n")[1].split("\n\nAnswer B:")[0].split()
-        second = text.split("Answer B:\n")[1].split("\n\nReply")[0].split()
-        said = "[[A]]" if len(first) > len(second) else "B" if len(first) < len(second) else "It is a tie"
-        said = "A" if "biased" in text else said
-        answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge-1", "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}]}  # fmt: skip
-        status, payload = (400, {"error": {"message": "no such model"}}) if "broken" in text else (200, answer)
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(payload).encode())
-
-    def log_message(self, *args: Any) -> None:
-        return
-
-
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    server = Endpoint(("127.0.0.1", 0), _Handler)
-    server.asked = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+def endpoint(serve: Callable[[Behaviour], Server]) -> Server:
+    return serve(more_words_win)
 
 
-def judge(endpoint: Endpoint, **options: Any) -> LLMJudge:
+def judge(endpoint: Server, **options: Any) -> LLMJudge:
     return LLMJudge(LLMJudgeOptions(model="judge-1", base_url=f"http://127.0.0.1:{endpoint.server_port}/v1", **options))
 
 
-def test_llm_judge_asks_both_orders_over_http(endpoint: Endpoint) -> None:
+def test_llm_judge_asks_both_orders_over_http(endpoint: Server) -> None:
     rows = [{"prompt": "one"}, {"prompt": "two"}, {"prompt": "three"}, {"prompt": "biased"}]
-    found = judge(endpoint).prefer(rows, ["a b c", "a", "a b", "a b"], ["a", "a b", "c d", "a"])
-    assert found == [1.0, 0.0, 0.5, 0.5]
+    verdicts = judge(endpoint).prefer(rows, ["a b c", "a", "a b", "a b"], ["a", "a b", "c d", "a"])
+    assert verdicts == [1.0, 0.0, 0.5, 0.5]
     assert len(endpoint.asked) == 8
-    assert endpoint.asked[0]["temperature"] == 0
-    assert {b["model"] for b in endpoint.asked} == {"judge-1"}
+    assert endpoint.bodies[0]["temperature"] == 0
+    assert {b["model"] for b in endpoint.bodies} == {"judge-1"}
 
 
-def test_llm_judge_pays_once(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_llm_judge_pays_once(endpoint: Server, tmp_path: Path) -> None:
     for _ in range(2):
         oracle = judge(endpoint)
         oracle.cache = RowCache(tmp_path / "rows.sqlite")
@@ -201,7 +159,7 @@ def test_llm_judge_pays_once(endpoint: Endpoint, tmp_path: Path) -> None:
     assert len(endpoint.asked) == 4
 
 
-def test_llm_judge_errors_are_sentences(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_llm_judge_errors_are_sentences(endpoint: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"'judge-1' refuses \(.*no such model.*\): check model, base_url"):
         judge(endpoint, retries=0).prefer([{"prompt": "broken"}], ["a"], ["b"])
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -236,67 +194,3 @@ def test_judge_identity_leaves_out_where_the_key_lies() -> None:
     elsewhere = LLMJudge(LLMJudgeOptions(model="m", base_url="http://inside.example/v1")).identity()
     assert elsewhere != first
     assert "inside.example" not in json.dumps(elsewhere)
-
-
-@pytest.mark.slow
-def test_another_oracle_evaluates_and_the_report_says_so(tmp_path: Path, cli: Cli, endpoint: Endpoint) -> None:
-    """train-reward makes a reward model; a comparison trains on its labels and is evaluated by a judge over HTTP."""
-    done = cli("train-reward", "tiny", "--out", "rm", "--learning-rate", "1e-3", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    facts = json.loads((tmp_path / "rm" / "reward.json").read_text())
-    assert f"accuracy {facts['heldout_accuracy']:.3f} on {facts['heldout_pairs']} held-out pairs" in done.stdout
-    again = cli("train-reward", "tiny", "--out", "rm", cwd=tmp_path)
-    assert again.returncode == 2
-    assert "is not empty" in again.stderr
-    tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
-    options = {"model": "judge-1", "base_url": f"http://127.0.0.1:{endpoint.server_port}/v1"}
-    recipe = tiny | {
-        "name": "judged",
-        "oracle": {"name": "reward_model", "options": {"model": str(tmp_path / "rm")}},
-        "eval_oracle": {"name": "llm_judge", "options": options},
-        "benchmarks": {"preference": {"max_new_tokens": 8}},
-        "tune": {"learning_rates": [1e-3]},
-    }
-    (tmp_path / "judged.yaml").write_text(yaml.safe_dump(recipe))
-    assert load_recipe("tiny").oracle == OracleSpec(name="constraints")
-    done = cli("compare", "judged.yaml", "--methods", "start,sail-pr,dpo", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    page = (tmp_path / "results/judged/pairs-16/LEADERBOARD.md").read_text()
-    assert "**Oracles**: `reward_model`" in page
-    assert "labels the training pairs; `llm_judge`" in page
-    assert "reward (mini), win share" in page
-    result = read_result(tmp_path / "results/judged/pairs-16/sail-pr/seed-0.json")
-    assert result.oracles["training"]["oracle"] == "reward_model"
-    assert result.oracles["evaluation"]["oracle"] == "llm_judge"
-    # both orders of sail-pr's answers against dpo's, by the judge's own rule; start's cell is dpo's, mirrored
-    texts = {}
-    for folder in (tmp_path / ".sail-bench/stages").glob("answers-*"):
-        policy = json.loads((folder / "manifest.json").read_text())["inputs"]["policy"]
-        texts[policy] = {r["id"]: r["text"] for r in read_rows(folder / "rows.jsonl") if "text" in r}
-    trained = {}
-    for folder in (tmp_path / ".sail-bench/stages").glob("train-*"):
-        method = json.loads((folder / "manifest.json").read_text())["inputs"]["method"][0]
-        trained[method] = texts[folder.name]
-    ours, theirs = (trained[m] for m in ("sail-pr", "dpo"))
-    lengths = [(len(ours[i].split()), len(theirs[i].split())) for i in ours]
-    expected = 100 * sum(0.5 + 0.5 * ((a > b) - (a < b)) for a, b in lengths) / len(lengths)
-    found = result.benchmark("preference")
-    assert found is not None
-    assert found.metric("win_reference").value == pytest.approx(expected)
-    assert found.metric("win_reference").title == "win vs `dpo`"
-    part = page.split("## Distance from the start policy")[1].split("\n\n")[1].split("\n")
-    titles = [t.strip() for t in part[0].strip("|").split("|")]
-    cells = {r.split("|")[1].strip(): [c.strip() for c in r.strip("|").split("|")] for r in part[2:]}
-    place = titles.index("win vs `dpo`, win %")
-    assert cells["`sail-pr`"][place].startswith(f"{expected:.1f}")
-    assert cells["`dpo`"][place] == ""
-    won = read_result(tmp_path / "results/judged/pairs-16/dpo/seed-0.json").benchmark("preference")
-    assert won is not None
-    assert cells["`start`"][place].startswith(f"{100 - won.metric('win_rate').value:.1f}")
-    asked = len(endpoint.asked)
-    assert asked
-    again = cli("compare", "judged.yaml", "--methods", "start,sail-pr,dpo", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert len(endpoint.asked) == asked
-    assert "FAILED" not in again.stderr
-    assert (tmp_path / "results/judged/pairs-16/LEADERBOARD.md").read_text() == page

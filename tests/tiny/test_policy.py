@@ -24,18 +24,18 @@ def policy(model: Any, tokenizer: Any, cache: RowCache | None = None, identity: 
     return Policy(model, tokenizer, identity, meter=Meter(Ledger()), cache=cache, batch_size=3)
 
 
-def asked(count: int = 5) -> list[Request]:
+def some_requests(count: int = 5) -> list[Request]:
     return [Request(tuple(range(20, 30 + i)), 6, 1.0, ("x", i)) for i in range(count)]
 
 
 def test_token_logps_equal_plain_forwards(load: Callable[[], Any], tokenizer: Any) -> None:
     model = load()
     rows = [([1, 2, 3], [4, 5]), ([9] * 12, [7]), ([3, 3], [8, 9, 10, 11])]
-    for (prompt, answer), found in zip(rows, policy(model, tokenizer).token_logps(rows, batch_size=2), strict=True):
+    for (prompt, answer), scored in zip(rows, policy(model, tokenizer).token_logps(rows, batch_size=2), strict=True):
         with torch.no_grad():
             logps = torch.log_softmax(model(torch.tensor([prompt + answer])).logits[0], -1)
         expected = [logps[len(prompt) - 1 + t, token].item() for t, token in enumerate(answer)]
-        np.testing.assert_allclose(found, expected, atol=2e-4)
+        np.testing.assert_allclose(scored, expected, atol=2e-4)
 
 
 def test_next_token_logps_equal_plain_forwards(load: Callable[[], Any], tokenizer: Any) -> None:
@@ -44,8 +44,8 @@ def test_next_token_logps_equal_plain_forwards(load: Callable[[], Any], tokenize
     shared = list(range(40, 60))
     contexts = [[*shared, 1, 2], [*shared, 3], [*shared, 1, 2], [5, 6, 7]]
     for group in (contexts[:3], contexts):
-        found = policy(model, tokenizer).next_token_logps(group, [10, 20, 30], batch_size=8)
-        for context, values in zip(group, found, strict=True):
+        scored = policy(model, tokenizer).next_token_logps(group, [10, 20, 30], batch_size=8)
+        for context, values in zip(group, scored, strict=True):
             with torch.no_grad():
                 expected = torch.log_softmax(model(torch.tensor([context])).logits[0, -1], -1)[[10, 20, 30]]
             np.testing.assert_allclose(values, expected.numpy(), atol=2e-4)
@@ -54,16 +54,16 @@ def test_next_token_logps_equal_plain_forwards(load: Callable[[], Any], tokenize
 def test_cached_answers_cost_nothing(load: Callable[[], Any], tokenizer: Any, tmp_path: Path) -> None:
     cache = RowCache(tmp_path / "rows.sqlite")
     first = policy(load(), tokenizer, cache)
-    answers = first.sample(asked(3))
+    answers = first.sample(some_requests(3))
     assert first.meter.ledger.get("generate", "generated") == sum(len(a.ids) for a in answers)
     second = policy(load(), tokenizer, cache)
     progress: list[int] = []
-    both = second.sample(asked(5), progress.append)
+    both = second.sample(some_requests(5), progress.append)
     assert both[:3] == answers
     assert second.meter.ledger.get("generate", "generated") == sum(len(a.ids) for a in both[3:])
     assert sum(progress) == 5
     other = policy(load(), tokenizer, cache, identity="q")
-    other.sample(asked(1))
+    other.sample(some_requests(1))
     assert other.meter.ledger.get("generate", "generated") > 0
 
 
@@ -76,7 +76,7 @@ def test_a_price_does_not_depend_on_what_the_cache_held(
         for count in parts:
             each = policy(load(), tokenizer, RowCache(tmp_path / folder))
             with each.meter.phase("data"):
-                each.sample(asked(count), priced=True)
+                each.sample(some_requests(count), priced=True)
         return each.meter.ledger.entries["data"]
 
     once, again, joined = spent("a", 6), spent("a", 6), spent("b", 4, 6)
@@ -111,8 +111,8 @@ def test_meter_counts_tokens_by_kind_of_forward(load: Callable[[], Any], tokeniz
 
 
 def test_a_saved_adapter_is_merged(load: Callable[[], Any], tiny_dir: Path, tmp_path: Path) -> None:
+    from kit.training import perturb
     from peft import get_peft_model
-    from training_kit import perturb
 
     model = get_peft_model(load(), lora_config(LoraSpec(r=4, layers=2), load()))
     names = {n for n, p in model.named_parameters() if p.requires_grad}

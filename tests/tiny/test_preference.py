@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +54,7 @@ class Letters(Oracle):
 @pytest.fixture
 def context(load: Callable[[], Any], tokenizer: Any) -> EvalContext:
     """The tiny policy, moved a little, against the tiny start policy; eight held-out pairs."""
-    from training_kit import perturb
+    from kit.training import perturb
 
     meter = Meter(Ledger())
     policy = Policy(perturb(load(), scale=0.01), tokenizer, "moved", meter=meter, cache=None)
@@ -89,27 +88,27 @@ def plain_logp(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> floa
 
 def test_both_directions_of_the_kl(context: EvalContext) -> None:
     """The reverse one scores start's own answers under the policy, by plain forwards."""
-    _, found = scored(context)
-    asked = BENCHMARK.requests(context)
+    _, result = scored(context)
+    requests = BENCHMARK.requests(context)
     for name, sampler, other in (
         ("kl", context.policy, context.start),
         ("reverse_kl", context.start, context.policy),
     ):
-        answers = sampler.sample(asked)
+        answers = sampler.sample(requests)
         gaps = [
             plain_logp(sampler.model, q.prompt, a.ids) - plain_logp(other.model, q.prompt, a.ids)
-            for q, a in zip(asked, answers, strict=True)
+            for q, a in zip(requests, answers, strict=True)
         ]
-        assert found.metric(name).value == pytest.approx(np.mean(gaps), abs=1e-3)
-        assert found.items["items"][name] == pytest.approx(gaps, abs=1e-3)
-    assert found.metric("kl").value != found.metric("reverse_kl").value
+        assert result.metric(name).value == pytest.approx(np.mean(gaps), abs=1e-3)
+        assert result.items["items"][name] == pytest.approx(gaps, abs=1e-3)
+    assert result.metric("kl").value != result.metric("reverse_kl").value
 
 
 def test_the_estimates_are_those_of_the_enumerated_divergences() -> None:
     """Two small policies whose answers are all enumerated: the mean over many sampled answers of what a row holds goes
     to KL(policy || start) and KL(start || policy), both positive, each in its own direction."""
-    from test_monte_carlo import PROMPTS, RESPONSES, log_probabilities, policy
-    from training_kit import perturb
+    from kit.enumerable import PROMPTS, RESPONSES, log_probabilities, policy
+    from kit.training import perturb
 
     start, moved = policy(0), perturb(policy(0), 5, 0.1)
     with torch.no_grad():
@@ -145,7 +144,7 @@ def test_the_estimates_are_those_of_the_enumerated_divergences() -> None:
 
 
 def test_margin_and_accuracy_on_held_out_pairs(context: EvalContext) -> None:
-    rows, found = scored(context)
+    rows, result = scored(context)
     expected = []
     for pair in context.heldout_pairs:
         ratios = [
@@ -156,62 +155,62 @@ def test_margin_and_accuracy_on_held_out_pairs(context: EvalContext) -> None:
         expected.append(ratios[0] - ratios[1])
     assert [r["margin"] for r in rows if "margin" in r] == pytest.approx(expected, abs=1e-3)
     assert {m > 0 for m in expected} == {True, False}
-    assert found.metric("accuracy").value == pytest.approx(100 * np.mean([m > 0 for m in expected]), abs=1e-4)
+    assert result.metric("accuracy").value == pytest.approx(100 * np.mean([m > 0 for m in expected]), abs=1e-4)
     even = [{"id": i, "margin": m} for i, m in enumerate((0.0, 2.0, -1.0, 0.0))]
     assert BENCHMARK.score(even)[0]["pairs"]["accurate"] == [0.5, 1, 0, 0.5]
 
 
 def test_start_is_even_by_construction(context: EvalContext) -> None:
     context.policy = context.start
-    _, found = scored(context)
-    values = {m.name: m.value for m in found.metrics}
+    _, result = scored(context)
+    values = {m.name: m.value for m in result.metrics}
     even = {"win_rate": 50, "kl": 0, "reverse_kl": 0, "margin": 0, "accuracy": 50}
     assert {name: values[name] for name in even} == even
 
 
 def test_both_oracles_are_shown(context: EvalContext) -> None:
     context.training_oracle = MeteredOracle(Letters(), Ledger())
-    rows, found = scored(context)
+    rows, result = scored(context)
     texts = [r["text"] for r in rows if "text" in r]
-    assert found.metric("gold_reward").primary
-    assert [m.name for m in found.metrics if m.primary] == ["gold_reward"]
-    told = found.metric("training_reward")
-    assert (told.unit, told.better) == ("letters", 0)
-    assert told.value == pytest.approx(np.mean(Letters().score([], texts)))
-    assert found.metric("gold_reward").value == pytest.approx(
+    assert result.metric("gold_reward").primary
+    assert [m.name for m in result.metrics if m.primary] == ["gold_reward"]
+    training = result.metric("training_reward")
+    assert (training.unit, training.better) == ("letters", 0)
+    assert training.value == pytest.approx(np.mean(Letters().score([], texts)))
+    assert result.metric("gold_reward").value == pytest.approx(
         np.mean(ConstraintOracle().score(list(context.prompts), texts)), abs=1e-5
     )
 
 
 def test_verdicts_of_a_pairwise_oracle_are_no_rewards(context: EvalContext) -> None:
     """Nothing is compared with another method's answers by those on start's; asked about them, it says who wins."""
-    from test_report import run
+    from kit.results import run_result as run
 
     context.oracle = MeteredOracle(Longer(), Ledger())
-    rows, found = scored(context)
-    assert set(found.items["items"]["preferred"]) <= {0.2, 0.5, 0.8}
-    assert "reward" not in found.items["items"]
-    wins = [0.5 + np.sign(v - 0.5) / 2 for v in found.items["items"]["preferred"]]
-    assert found.items["items"]["win"] == wins
-    page = pages([run("start", [found]), run("dpo", [found]), run("sail-pr", [found])])["LEADERBOARD.md"]
+    rows, result = scored(context)
+    assert set(result.items["items"]["preferred"]) <= {0.2, 0.5, 0.8}
+    assert "reward" not in result.items["items"]
+    wins = [0.5 + np.sign(v - 0.5) / 2 for v in result.items["items"]["preferred"]]
+    assert result.items["items"]["win"] == wins
+    page = pages([run("start", [result]), run("dpo", [result]), run("sail-pr", [result])])["LEADERBOARD.md"]
     assert "win vs start" in page
     assert "win vs `dpo`" not in page
-    said = [0.8, 0.5, None, 0.2, 0.2, 0.9, None, 0.1]
-    told = [r | {"reference": "dpo", "reference_won": w} for r, w in zip(rows, said, strict=False) if "text" in r]
-    asked = benchmark_result(BENCHMARK, told, BENCHMARK.protocol(), None)
-    assert asked.items["items"]["win_reference"] == [1, 0.5, None, 0, 0, 1, None, 0]
-    won = asked.metric("win_reference")
+    shares = [0.8, 0.5, None, 0.2, 0.2, 0.9, None, 0.1]
+    compared = [r | {"reference": "dpo", "reference_won": w} for r, w in zip(rows, shares, strict=False) if "text" in r]
+    against = benchmark_result(BENCHMARK, compared, BENCHMARK.protocol(), None)
+    assert against.items["items"]["win_reference"] == [1, 0.5, None, 0, 0, 1, None, 0]
+    won = against.metric("win_reference")
     assert (won.value, won.n_valid, won.n_total) == (pytest.approx(100 * 2.5 / 6), 6, 8)
-    page = pages([run("start", [found]), run("dpo", [found]), run("sail-pr", [asked])])["LEADERBOARD.md"]
+    page = pages([run("start", [result]), run("dpo", [result]), run("sail-pr", [against])])["LEADERBOARD.md"]
     part = page.split("## Distance from the start policy")[1]
     assert "| win vs `dpo`, win % |" in part
 
 
 def test_the_page_shows_them_and_says_why_none_is_ranked(context: EvalContext) -> None:
-    from test_report import run
+    from kit.results import run_result as run
 
-    _, found = scored(context)
-    page = pages([run("start", [found]), run("dpo", [found]), run("sail-pr", [found])])["LEADERBOARD.md"]
+    _, result = scored(context)
+    page = pages([run("start", [result]), run("dpo", [result]), run("sail-pr", [result])])["LEADERBOARD.md"]
     part = page.split("## Distance from the start policy")[1].split("##")[0]
     header, _, *body = [line for line in part.split("\n") if line.startswith("|")]
     titles = [t.strip() for t in header.strip("|").split("|")]
@@ -239,10 +238,10 @@ TEXTS = ["The cat sat. The cat!", "A dog sat", "", "the CAT sat", "one", "a dog 
 
 def brute(texts: Sequence[str], n: int) -> float:
     """Percent, by a set of all n-grams."""
-    found = [
+    grams = [
         tuple(w[i : i + n]) for t in texts for w in [re.findall(r"\w+", t.casefold())] for i in range(len(w) - n + 1)
     ]
-    return 100 * len(set(found)) / len(found)
+    return 100 * len(set(grams)) / len(grams)
 
 
 def columns(texts: Sequence[str], n: int) -> dict[str, Any]:
@@ -282,10 +281,10 @@ def test_the_interval_of_distinct_n_covers_what_such_a_set_has() -> None:
     for k in range(150):
         texts = corpus(rng)
         value, samples = replicates("distinct", columns(texts, 2), "d")
-        found = interval(value, samples, 60)
+        bounds = interval(value, samples, 60)
         assert value == pytest.approx(brute(texts, 2))
         assert samples.mean() == pytest.approx(value, abs=4 * samples.std() / RESAMPLES**0.5)
-        hit += found.low <= truth <= found.high
+        hit += bounds.low <= truth <= bounds.high
         if k < 15:
             again = [
                 brute([t for t, c in zip(texts, w, strict=True) for _ in range(int(c))], 2) for w in draws(60)[:100]
@@ -297,52 +296,18 @@ def test_the_interval_of_distinct_n_covers_what_such_a_set_has() -> None:
 
 def test_sections_average_weighted_means() -> None:
     rng = np.random.default_rng(0)
-    made: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "id": list(range(30)),
         "section": ["a"] * 20 + ["b"] * 10,
         "section_weight": rng.uniform(0.5, 2, 30).tolist(),
         "y": [None, *rng.integers(0, 2, 29).tolist()],
     }
     weights = np.vstack([np.ones(30), draws(30)[:3]])
-    found = sections(made, "y", weights)
-    for row, value in zip(weights, found, strict=True):
+    values = sections(columns, "y", weights)
+    for row, value in zip(weights, values, strict=True):
         parts = []
         for name in ("a", "b"):
-            inside = [i for i in range(30) if made["section"][i] == name and made["y"][i] is not None]
-            total = sum(row[i] * made["section_weight"][i] for i in inside)
-            parts.append(sum(row[i] * made["section_weight"][i] * made["y"][i] for i in inside) / total)
+            inside = [i for i in range(30) if columns["section"][i] == name and columns["y"][i] is not None]
+            total = sum(row[i] * columns["section_weight"][i] for i in inside)
+            parts.append(sum(row[i] * columns["section_weight"][i] * columns["y"][i] for i in inside) / total)
         assert value == pytest.approx(100 * sum(parts) / 2)
-
-
-@pytest.mark.slow
-def test_two_oracles_in_a_comparison(tmp_path: Path, cli: Any) -> None:
-    """A reward model labels, the constraints evaluate: the page has both rewards, and the same command again asks for
-    nothing."""
-    import yaml
-
-    from harness.recipe.load import builtin_recipes
-    from harness.score.results import read_result
-
-    assert cli("train-reward", "tiny", "--out", "rm", "--learning-rate", "1e-3", cwd=tmp_path).returncode == 0
-    tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
-    recipe = tiny | {
-        "name": "two",
-        "oracle": {"name": "reward_model", "options": {"model": str(tmp_path / "rm")}},
-        "eval_oracle": "constraints",
-        "benchmarks": {"preference": {"max_new_tokens": 8}},
-        "tune": {"learning_rates": [1e-3]},
-    }
-    (tmp_path / "two.yaml").write_text(yaml.safe_dump(recipe))
-    done = cli("compare", "two.yaml", "--methods", "start,dpo,sail-pr", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    folder = tmp_path / "results/two/pairs-16"
-    page = (folder / "LEADERBOARD.md").read_text()
-    assert "training oracle's reward, reward" in page
-    assert "over-optimisation" in page
-    found = read_result(folder / "dpo/seed-0.json").benchmarks[0]
-    assert found.metric("gold_reward").unit == "share met"
-    assert found.metric("training_reward").n_valid == 16
-    assert found.protocol["version"] == 2
-    again = cli("compare", "two.yaml", "--methods", "start,dpo,sail-pr", cwd=tmp_path)
-    assert again.returncode == 0
-    assert again.stderr.count("already done") == 3

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from kit.training import EOS, longest, perturb, rows, sail_trainer
 from peft import LoraConfig
-from training_kit import EOS, longest, perturb, rows, sail_trainer
 
 from sail.baselines import kl_baselines, route_baselines, within_prompt
 from sail.config import SAILConfig, cpu_arguments
@@ -27,8 +27,8 @@ LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 def first_step(trainer: Any, batches: int = 1) -> list[dict[str, torch.Tensor]]:
     """The collated micro-batches of the first optimiser step."""
     trainer.current_gradient_accumulation_steps = batches
-    found, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), batches, trainer.args.device)
-    return found
+    micro_batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), batches, trainer.args.device)
+    return micro_batches
 
 
 def test_labels_hard_sampled_soft() -> None:
@@ -48,8 +48,8 @@ def test_baselines_by_route_against_loops() -> None:
 
 def test_within_prompt_baselines_leave_the_response_out() -> None:
     phi = {(0, 1): 1.0, (0, 2): 2.0, (0, 3): 4.0, (1, 2): 8.0, (1, 3): 16.0, (2, 3): 32.0}
-    found = dict(zip(phi, within_prompt(list(phi.values()), 4), strict=True))
-    for (i, j), pair in found.items():
+    baselines_of = dict(zip(phi, within_prompt(list(phi.values()), 4), strict=True))
+    for (i, j), pair in baselines_of.items():
         for k, value in zip((i, j), pair, strict=True):
             assert value == pytest.approx(np.mean([v for p, v in phi.items() if k not in p]))
 
@@ -112,21 +112,21 @@ def test_soft_labels_keep_the_oracles_probability(tmp_path: Path, load: Load, to
 
 def test_more_samples_a_prompt(tmp_path: Path, load: Load, tokenizer: Any) -> None:
     """K = 3: three pairs a prompt that weigh one together; phi is averaged over them."""
-    asked: list[TokenisedPair] = []
+    labelled: list[TokenisedPair] = []
 
     def prefer(pairs: Sequence[TokenisedPair]) -> list[float]:
-        asked.extend(pairs)
+        labelled.extend(pairs)
         return longest(pairs)
 
     trainer = sail_trainer(
         tmp_path, load, tokenizer, rows(), pr_share=1.0, num_samples=3, max_new_tokens=4, preference=prefer
     )
     batch = first_step(trainer)[0]
-    assert len(asked) == 12
+    assert len(labelled) == 12
     assert batch["weight"].tolist() == pytest.approx([1 / 12] * 12)
     assert batch["example_id"].tolist() == [e for e in batch["example_id"].tolist()[::3] for _ in range(3)]
     by_example: dict[int, set[tuple[int, ...]]] = {}
-    for pair in asked:
+    for pair in labelled:
         by_example.setdefault(pair.example, set()).update([pair.first, pair.second])
     assert all(len(responses) <= 3 for responses in by_example.values())
     trainer.train()
@@ -211,8 +211,8 @@ def test_kl_baselines_leave_the_response_out() -> None:
     """K = 3 at one prompt and 2 at another: each response once, its own log-ratio left out."""
     ratios = {("a", 0): 1.0, ("a", 1): 2.0, ("a", 2): 4.0, ("b", 0): 8.0, ("b", 1): 16.0}
     pairs = [("a", (0, 1)), ("a", (0, 2)), ("a", (1, 2)), ("b", (0, 1))]
-    found = kl_baselines([(g, p, (ratios[g, p[0]], ratios[g, p[1]])) for g, p in pairs])
-    for (group, pair), both in zip(pairs, found, strict=True):
+    baselines_of = kl_baselines([(g, p, (ratios[g, p[0]], ratios[g, p[1]])) for g, p in pairs])
+    for (group, pair), both in zip(pairs, baselines_of, strict=True):
         for k, b in zip(pair, both, strict=True):
             assert b == pytest.approx(np.mean([r for key, r in ratios.items() if key != (group, k)]))
 

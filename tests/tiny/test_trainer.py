@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from kit.training import EOS, dpo_trainer, longest, perturb, record_ids, rows, sail_trainer
 from peft import LoraConfig, get_peft_model
-from training_kit import EOS, dpo_trainer, longest, perturb, record_ids, rows, sail_trainer
 
 from sail.config import SAILConfig
 from sail.losses import PairLoss
@@ -98,10 +98,10 @@ def test_truncated_answers_get_no_eos(tmp_path: Path, load: Load, tokenizer: Any
 @pytest.mark.parametrize("route", ["pp", "pr", "dp"])
 def test_generated_ids_are_the_scored_ids(tmp_path: Path, load: Load, tokenizer: Any, route: str) -> None:
     """What the rollout sampled is what the loss sees; log-probabilities agree with the sampler's."""
-    asked: list[TokenisedPair] = []
+    labelled: list[TokenisedPair] = []
 
     def prefer(pairs: Sequence[TokenisedPair]) -> list[float]:
-        asked.extend(pairs)
+        labelled.extend(pairs)
         return longest(pairs)
 
     shares = {f"{route}_share": 1.0}
@@ -126,7 +126,7 @@ def test_generated_ids_are_the_scored_ids(tmp_path: Path, load: Load, tokenizer:
             assert completions[i] != tuple(row["chosen_ids"])
             assert len(completions[i]) == 7 or completions[i][-1] == EOS
     if route == "pr":
-        assert [(p.first, p.second) for p in asked] == list(zip(completions[:4], completions[4:], strict=True))
+        assert [(p.first, p.second) for p in labelled] == list(zip(completions[:4], completions[4:], strict=True))
 
 
 def test_surrogate_of_a_step_by_hand(tmp_path: Path, load: Load, tokenizer: Any) -> None:
@@ -213,14 +213,14 @@ def test_the_frozen_copy_of_the_adapter_stays(tmp_path: Path, load: Load, tokeni
     settings = {"pr_share": 0.5, "pp_share": 0.4, "preference": longest, "max_new_tokens": 5, "ref_model": None}
     trainer = sail_trainer(tmp_path, lambda: continued(load), tokenizer, rows(), start_generator=0.5, **settings)
     before = {n: p.clone() for n, p in trainer.model.named_parameters()}
-    asked = continued(load).eval()
+    frozen = continued(load).eval()
     batches, _ = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, trainer.args.device)
     with torch.no_grad():
-        logits = asked(input_ids=batches[0]["input_ids"], attention_mask=batches[0]["attention_mask"]).logits
+        logits = frozen(input_ids=batches[0]["input_ids"], attention_mask=batches[0]["attention_mask"]).logits
     token = torch.log_softmax(logits[:, :-1], -1).gather(-1, batches[0]["input_ids"][:, 1:, None])[..., 0]
     expected = (token * batches[0]["completion_mask"][:, 1:]).sum(1)
-    found = torch.cat([batches[0]["ref_chosen_logps"], batches[0]["ref_rejected_logps"]])
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    references = torch.cat([batches[0]["ref_chosen_logps"], batches[0]["ref_rejected_logps"]])
+    torch.testing.assert_close(references, expected, rtol=0, atol=1e-3)
     trainer.train()
     moved = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, before[n])}
     assert moved
@@ -297,10 +297,10 @@ def test_every_online_pair_answers_its_own_prompt(tmp_path: Path, load: Load, to
     that prompt again with the pair's noise gives its responses, and the online prompts are as many as the share says.
     (The released code trains on some 13, most with the responses of other prompts.)"""
     data: list[dict[str, Any]] = rows(60)
-    asked: list[tuple[int, TokenisedPair]] = []
+    labelled: list[tuple[int, TokenisedPair]] = []
 
     def prefer(pairs: Sequence[TokenisedPair]) -> list[float]:
-        asked.extend((trainer.state.global_step, p) for p in pairs)
+        labelled.extend((trainer.state.global_step, p) for p in pairs)
         return longest(pairs)
 
     trainer = sail_trainer(
@@ -310,15 +310,15 @@ def test_every_online_pair_answers_its_own_prompt(tmp_path: Path, load: Load, to
     trainer.train()
     requests = [
         Request(p.prompt, 4, 1.0, (trainer.args.noise_seed, p.example, step, "token", k))
-        for step, p in asked
+        for step, p in labelled
         for k in (0, 1)
     ]
     again = sample(load(), requests, eos_ids=[EOS], pad_id=tokenizer.pad_token_id)
-    for place, (_, pair) in enumerate(asked):
+    for place, (_, pair) in enumerate(labelled):
         assert pair.prompt == tuple(data[pair.example]["prompt_ids"])
         assert (pair.first, pair.second) == (again[2 * place].ids, again[2 * place + 1].ids)
     for first, last in ((0, 15), (15, 30)):
-        online = [p.example for step, p in asked if first <= step < last]
+        online = [p.example for step, p in labelled if first <= step < last]
         assert len(online) == len(set(online)) == pytest.approx(30, abs=3 * 15**0.5)
 
 
@@ -358,6 +358,6 @@ def test_the_overhead_measurement_runs() -> None:
     """The committed figure is measured on SmolLM2 alone; here only that it is measured at all, on the tiny model."""
     from tests.speed.overhead import measure
 
-    found = measure("tiny", 4)
-    assert [f["comparison"] for f in found] == ["dp", "score", "generation"]
-    assert all(f["rounds"] == 3 and 0.2 < f["ratio"] < 5 for f in found)
+    measured = measure("tiny", 4)
+    assert [f["comparison"] for f in measured] == ["dp", "score", "generation"]
+    assert all(f["rounds"] == 3 and 0.2 < f["ratio"] < 5 for f in measured)

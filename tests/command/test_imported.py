@@ -14,10 +14,11 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT, golden
+from kit.command import Cli, tiny_recipe
 
 from harness.answer.chat import messages_of
+from harness.answer.load import load_tokenizer
 from harness.answer.policy import Policy
-from harness.answer.smollm2 import smollm2_folder
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.errors import UserError
@@ -34,7 +35,7 @@ from harness.pairs.tokenised import (
     reference_logps,
     tokenised_pairs,
 )
-from harness.recipe.load import builtin_recipes, load_recipe
+from harness.recipe.load import load_recipe
 from harness.recipe.recipe import Recipe
 from harness.report.imported_pairs import data_paragraph
 from harness.run.plan import RunPlan, make_run, make_runs
@@ -61,14 +62,14 @@ def by_trl(rows: list[dict[str, Any]], tokenizer: Any) -> list[dict[str, Any]]:
 def canonical(number: int, *, name: str = "train") -> list[dict[str, Any]]:
     from harness.pairs.layouts import Unusable, read_trl
 
-    found = []
+    rows = []
     for raw in files.read_user_rows(golden("preference", f"ultrafeedback_binarized_{name}_prefs_500.jsonl"))[:number]:
         try:
             pair = read_trl(raw, "better")
         except Unusable:
             continue
-        found.append({"id": str(len(found)), "messages": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected})
-    return found
+        rows.append({"id": str(len(rows)), "messages": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected})
+    return rows
 
 
 def as_trl(row: dict[str, Any]) -> dict[str, Any]:
@@ -83,15 +84,9 @@ def test_ids_are_those_of_trl_on_golden_rows(tokenizer: Any) -> None:
         assert theirs["chosen_ids"][-1] == tokenizer.eos_token_id
 
 
-def test_ids_are_those_of_trl_under_the_template_of_smollm2() -> None:
+def test_ids_are_those_of_trl_under_the_template_of_smollm2(smollm2_start: Path) -> None:
     """TRL keeps the line break that the template writes after the end of the answer; a sampled answer has none."""
-    from transformers import AutoTokenizer
-
-    try:
-        folder = smollm2_folder()
-    except UserError:
-        pytest.skip("the embedded model is not installed")
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf")
+    tokenizer = load_tokenizer(smollm2_start)
     rows = [*canonical(30), {"messages": TALK, "chosen": "Four.", "rejected": "Five, \u2028 I think."}]
     for row, theirs in zip(rows, by_trl([as_trl(r) for r in rows], tokenizer), strict=True):
         prompt, *answers = pair_ids(tokenizer, row)
@@ -177,8 +172,8 @@ def test_a_price_does_not_depend_on_what_is_cached(policy: Policy) -> None:
     def priced() -> tuple[list[float], dict[str, float]]:
         policy.meter.ledger = Ledger()
         with policy.meter.phase("data"):
-            found = reference_logps(policy, rows, 3)
-        return found, policy.meter.ledger.entries["data"]
+            logps = reference_logps(policy, rows, 3)
+        return logps, policy.meter.ledger.entries["data"]
 
     (first, paid), (again, charged) = priced(), priced()
     assert first == again
@@ -187,13 +182,13 @@ def test_a_price_does_not_depend_on_what_is_cached(policy: Policy) -> None:
 
 
 def pairs(folder: Path, name: str, number: int) -> None:
-    asked = [[{"role": "user", "content": f"{name} question {i}?"}] for i in range(number)]
+    prompts = [[{"role": "user", "content": f"{name} question {i}?"}] for i in range(number)]
     rows = [
         {
             s: [*turn, {"role": "assistant", "content": f"{word} {i}"}]
             for s, word in (("chosen", "yes"), ("rejected", "no"))
         }
-        for i, turn in enumerate(asked)
+        for i, turn in enumerate(prompts)
     ]
     rows[-1]["chosen"][0] = rows[-1]["rejected"][0] = {"role": "user", "content": "long " * 120}
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -204,7 +199,7 @@ def recipe(folder: Path, **more: Any) -> Recipe:
     folder.mkdir(exist_ok=True)
     pairs(folder, "train", 20)
     pairs(folder, "test", 14)
-    tiny = yaml.safe_load(builtin_recipes()["tiny"].read_text())
+    tiny = tiny_recipe()
     data = {"task": "preferences", "train": "train.jsonl", "test": "test.jsonl"}
     data |= {"tune_prompts": 4, "eval_prompts": 6, "heldout_prompts": 0, "max_new_tokens": 6}
     changes = {"data": data, "tune": {"learning_rates": [1e-3]}, "methods": METHODS, "name": "mine"}
@@ -214,8 +209,8 @@ def recipe(folder: Path, **more: Any) -> Recipe:
     return load_recipe(str(folder / "mine.yaml"))
 
 
-def planned(made: Recipe, store: Path, methods: list[str] = METHODS) -> list[RunPlan]:
-    return make_runs(made, made.budget, methods, 1, list(made.benchmarks), Store(store))
+def planned(loaded: Recipe, store: Path, methods: list[str] = METHODS) -> list[RunPlan]:
+    return make_runs(loaded, loaded.budget, methods, 1, list(loaded.benchmarks), Store(store))
 
 
 REWARD: dict[str, Any] = {"name": "reward_model", "options": {"model": "org/name"}}
@@ -243,18 +238,18 @@ def test_an_oracle_is_needed_where_something_is_scored(
 
 
 def test_the_projects_own_task_needs_its_oracle(tmp_path: Path) -> None:
-    made = load_recipe("tiny").model_copy(update={"oracle": recipe(tmp_path / "r").oracle})
+    loaded = load_recipe("tiny").model_copy(update={"oracle": recipe(tmp_path / "r").oracle})
     with pytest.raises(UserError, match="samples pairs that an oracle must label"):
-        planned(made, tmp_path)
+        planned(loaded, tmp_path)
 
 
 def test_stage_keys_of_earlier_recipes_stay(tmp_path: Path) -> None:
     """The committed results of the default recipe were made under exactly these keys."""
     compared = 0
     for path in sorted((ROOT / "results" / "smollm2").glob("*/*/seed-0.json")):
-        made, result = load_recipe("smollm2"), read_result(path)
+        loaded, result = load_recipe("smollm2"), read_result(path)
         try:
-            plan = make_run(made, result.budget["name"], result.method, 0, [], Store(tmp_path))
+            plan = make_run(loaded, result.budget["name"], result.method, 0, [], Store(tmp_path))
         except UserError as error:
             pytest.skip(str(error))
         assert (plan.comparison.facts.pairs.key, plan.comparison.key) == (result.data["pairs"], result.comparison_key)
@@ -276,20 +271,20 @@ def test_prompts_of_other_benchmarks_are_looked_for(tmp_path: Path, monkeypatch:
     """Of the mini sets, and of what --data-dir has; each holds one training prompt, written otherwise."""
     from benchmarks.shared.mini_set import read_mini_set
 
-    asked = {name: read_mini_set(name, "test")[0]["question"] for name in ("mmlu", "arc_challenge")}
+    questions = {name: read_mini_set(name, "test")[0]["question"] for name in ("mmlu", "arc_challenge")}
     folder = tmp_path / "data" / "rewardbench"
     folder.mkdir(parents=True)
     pair = {"prompt": "TRAIN question 3", "chosen": "a", "rejected": "b", "subset": "s"}
     (folder / "filtered.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (pair, pair | {"prompt": "other"})))
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(tmp_path / "data"))
-    made = recipe(tmp_path / "r", benchmarks={"mmlu": {}, "arc_challenge": {}, "rewardbench": {}})
+    imported = recipe(tmp_path / "r", benchmarks={"mmlu": {}, "arc_challenge": {}, "rewardbench": {}})
     rows = [json.loads(line) for line in (tmp_path / "r" / "train.jsonl").read_text().split("\n") if line]
-    for row, text in zip(rows, asked.values(), strict=False):
+    for row, text in zip(rows, questions.values(), strict=False):
         for side in ("chosen", "rejected"):
             row[side][0]["content"] = text.upper()
     (tmp_path / "r" / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    found = planned(made, tmp_path, ["dpo"])[0].comparison.overlap
-    assert {name: (o["prompts"], o["equal"]) for name, o in found.items()} == {
+    overlap = planned(imported, tmp_path, ["dpo"])[0].comparison.overlap
+    assert {name: (o["prompts"], o["equal"]) for name, o in overlap.items()} == {
         "mmlu": (57, 1),
         "arc_challenge": (60, 1),
         "rewardbench": (2, 1),
@@ -298,7 +293,7 @@ def test_prompts_of_other_benchmarks_are_looked_for(tmp_path: Path, monkeypatch:
 
 def test_keys_name_contents_not_places(tmp_path: Path) -> None:
     first, moved = recipe(tmp_path / "a"), recipe(tmp_path / "b")
-    one, two = (planned(made, tmp_path, ["dpo"])[0].comparison for made in (first, moved))
+    one, two = (planned(loaded, tmp_path, ["dpo"])[0].comparison for loaded in (first, moved))
     assert one.facts.pairs == two.facts.pairs and one.key == two.key and first.hash == moved.hash
     assert str(tmp_path) not in json.dumps(one.facts.dump())
     with (tmp_path / "b" / "test.jsonl").open("a") as handle:
@@ -337,7 +332,7 @@ def test_pairs_are_stored_counted_and_paid_at_first_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_comparison_from_files_to_page(tmp_path: Path, cli: Callable[..., Any]) -> None:
+def test_a_comparison_from_files_to_page(tmp_path: Path, cli: Cli) -> None:
     """Without an oracle; then a reward model is made from the same recipe, and ranks what it trained."""
     folder = tmp_path / "r"
     recipe(folder)
@@ -353,8 +348,8 @@ def test_a_comparison_from_files_to_page(tmp_path: Path, cli: Callable[..., Any]
     reward = {"name": "reward_model", "options": {"model": str(tmp_path / "reward")}}
     recipe(folder, oracle=reward, benchmarks={"preference": {"max_new_tokens": 6}}, name="rewarded", tune=TWO)
     (tmp_path / "test.jsonl").unlink()
-    made = cli("train-reward", folder / "mine.yaml", "--out", tmp_path / "reward", *more)
-    assert made.returncode == 0, made.stderr
+    trained = cli("train-reward", folder / "mine.yaml", "--out", tmp_path / "reward", *more)
+    assert trained.returncode == 0, trained.stderr
     again = cli("compare", folder / "mine.yaml", *more, "--results", tmp_path / "results", "--methods", "start,sail-pr")
     assert again.returncode == 0, again.stderr
     result = read_result(tmp_path / "results" / "rewarded" / "pairs-16" / "sail-pr" / "seed-0.json")
@@ -362,8 +357,8 @@ def test_a_comparison_from_files_to_page(tmp_path: Path, cli: Callable[..., Any]
     assert scored is not None and scored.label == "own data" and scored.metric("gold_reward").n_valid == 6
     assert result.learning_rate in TWO["learning_rates"]
     # no oracle in training, one in evaluation: the honest setting for offline methods
-    asked = {"benchmarks": {"preference": {"max_new_tokens": 6}}, "eval_oracle": reward, "name": "judged"}
-    recipe(folder, **asked)
+    changes = {"benchmarks": {"preference": {"max_new_tokens": 6}}, "eval_oracle": reward, "name": "judged"}
+    recipe(folder, **changes)
     done = cli("compare", folder / "mine.yaml", *more, "--results", tmp_path / "results", "--methods", "start,dpo")
     assert done.returncode == 0, done.stderr
     result = read_result(tmp_path / "results" / "judged" / "pairs-16" / "dpo" / "seed-0.json")
@@ -376,7 +371,7 @@ def test_the_page_says_nothing_of_sampled_pairs() -> None:
     assert data_paragraph({"pairs": "x", "train": {"pairs": 3, "ties": 1}}) == ""
 
 
-def test_bad_data_are_told_before_any_model(tmp_path: Path, cli: Callable[..., Any]) -> None:
+def test_bad_data_are_reported_before_any_model(tmp_path: Path, cli: Cli) -> None:
     folder = tmp_path / "r"
     recipe(folder)
     with (folder / "train.jsonl").open("a") as handle:

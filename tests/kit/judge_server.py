@@ -8,6 +8,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from harness.answer.reply import Call
+from harness.recipe.endpoint import Endpoint
+
 Behaviour = Callable[["Handler", dict[str, Any], int], None]
 
 
@@ -77,3 +80,28 @@ def completion(text: str | None, top: dict[str, float] | None = None) -> dict[st
         ],
         "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
     }
+
+
+def more_words_win(handler: Handler, request: dict[str, Any], n: int) -> None:
+    """A pairwise judge: A if the first answer has more words, B if fewer, a tie if as many; always A where the text has
+    "biased"; an error where it has "broken"."""
+    text = request["messages"][0]["content"]
+    first = text.split("Answer A:\n")[1].split("\n\nAnswer B:")[0].split()
+    second = text.split("Answer B:\n")[1].split("\n\nReply")[0].split()
+    verdict = "[[A]]" if len(first) > len(second) else "B" if len(first) < len(second) else "It is a tie"
+    if "broken" in text:
+        handler.send({"error": {"message": "no such model"}}, 400)
+    else:
+        handler.send(completion("A" if "biased" in text else verdict))
+
+
+def echo(handler: Handler, request: dict[str, Any], n: int) -> None:
+    handler.send(completion(f"[[{request['messages'][-1]['content']}]]"))
+
+
+def endpoint(server: Server, **changes: Any) -> Endpoint:
+    return Endpoint(model="judge", base_url=f"http://127.0.0.1:{server.server_port}/v1", **changes)
+
+
+def calls(count: int, **changes: Any) -> list[Call]:
+    return [Call((("user", str(i)),), **changes) for i in range(count)]

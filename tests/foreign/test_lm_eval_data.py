@@ -7,15 +7,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import GOLDEN, golden
-from test_lm_eval import SUBJECTS, any_task, context, policy, write_data, write_splits
+from kit.questions import SUBJECTS, any_task, context, policy, write_data, write_splits
 
-from benchmarks.lmeval import ARC0, ARC25, MMLU5, LMEval
+from benchmarks.lmeval import ARC0, ARC25, MMLU5, AnyTask, LMEval, tasks
 from benchmarks.shared.subset import draw_subset
 from harness.errors import UserError
 from harness.score.bootstrap import interval, replicates
@@ -96,15 +97,15 @@ def test_all_forms_of_a_question_are_one(data: Path) -> None:
 
 def test_the_official_items_pass_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Golden data row by row; the official MMLU holds some questions twice, which is told and not refused."""
-    asked, shown = golden("mmlu", "test_first18_per_subject.jsonl"), golden("mmlu", "dev.jsonl")
+    questions, examples = golden("mmlu", "test_first18_per_subject.jsonl"), golden("mmlu", "dev.jsonl")
     arc = golden("arc_challenge", "test.jsonl")
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(GOLDEN))
-    raw = [json.loads(line) for line in asked.read_text(encoding="utf-8").split("\n") if line]
-    found = MMLU5.source.local()
-    assert sum(len(splits["test"]) for splits in found.values()) == len(raw) == 1026
+    raw = [json.loads(line) for line in questions.read_text(encoding="utf-8").split("\n") if line]
+    subjects = MMLU5.source.local()
+    assert sum(len(splits["test"]) for splits in subjects.values()) == len(raw) == 1026
     for row in raw:
-        assert {k: row[k] for k in ("question", "subject", "choices", "answer")} in found[row["subject"]]["test"]
-    assert MMLU5().protocol()["data"] == hashlib.sha256(asked.read_bytes() + shown.read_bytes()).hexdigest()[:16]
+        assert {k: row[k] for k in ("question", "subject", "choices", "answer")} in subjects[row["subject"]]["test"]
+    assert MMLU5().protocol()["data"] == hashlib.sha256(questions.read_bytes() + examples.read_bytes()).hexdigest()[:16]
     assert MMLU5().notes() == ["2 of 1,026 questions repeat an earlier one and count again"]
     raw = [json.loads(line) for line in arc.read_text(encoding="utf-8").split("\n") if line]
     for row, ours in zip(raw, ARC25.source.local()["default"]["test"], strict=True):
@@ -226,10 +227,93 @@ def test_the_interval_of_a_drawn_subset_covers_the_whole_set() -> None:
         columns = {"id": [f"{n}{i}" for i, (_, _, n) in enumerate(rows)], "y": [r[0] for r in rows]}
         columns["weight"] = [r[1] for r in rows]
         value, samples = replicates("weighted_percent", columns, "y")
-        found = interval(value, samples, len(rows))
-        hits += found.low <= truth <= found.high
-        widths.append(found.high - found.low)
+        estimate = interval(value, samples, len(rows))
+        hits += estimate.low <= truth <= estimate.high
+        widths.append(estimate.high - estimate.low)
         values.append(value)
     assert hits / 400 >= 0.93
     assert np.mean(values) == pytest.approx(truth, abs=1)
     assert np.mean(widths) > 3.92 * np.std(values)
+
+
+def test_subsets_are_proportional_nested_and_unbiased() -> None:
+    sizes = {"a": 100, "b": 33, "c": 5, "d": 1}
+    for limit in (4, 10, 50, 138, 139, 200):
+        drawn_places = draw_subset(sizes, limit)
+        assert sum(map(len, drawn_places.values())) == min(limit, 139)
+        for name, places in drawn_places.items():
+            assert places == sorted(set(places))
+            assert set(places) <= set(range(sizes[name]))
+            assert len(places) >= 1
+            assert abs(len(places) - 1 - (limit - 4) * (sizes[name] - 1) / 135) < 1 or limit > 139
+    assert set(draw_subset(sizes, 10)["a"]) <= set(draw_subset(sizes, 50)["a"])
+    assert draw_subset(sizes, 50, 1)["a"] != draw_subset(sizes, 50)["a"]
+    drawn = [i for seed in range(400) for i in draw_subset({"a": 20}, 5, seed)["a"]]
+    assert np.bincount(drawn, minlength=20).min() > 60  # 100 expected, sd about 9
+    with pytest.raises(UserError, match="4 subjects"):
+        draw_subset(sizes, 3)
+
+
+def test_local_files_that_do_not_fit_a_task_are_told(data: Path) -> None:
+    write_splits(data, "truthfulqa_mc2", {"validation": [{"question": "x"}]})
+    with pytest.raises(UserError, match="do not fit lm-eval's task truthfulqa_mc2"):
+        any_task("truthfulqa_mc2").tasks()
+    write_splits(data, "arc_easy", {"train": [{"question": "x"}]})
+    with pytest.raises(UserError, match="do not fit lm-eval's task arc_easy"):
+        any_task("arc_easy").tasks()
+    write_splits(data, "arc_easy", {"train": [{"question": 2**70}]})
+    with pytest.raises(UserError, match=r"do not fit lm-eval's task arc_easy \(OverflowError"):
+        any_task("arc_easy").tasks()
+    with pytest.raises(UserError, match="limit is 2, but there are 3 subjects"):
+        MMLU5(MMLU5.Options.model_validate({"limit": 2})).protocol()
+
+
+def test_lm_eval_that_is_not_installed_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(tasks, "version", none)
+    for make in (lambda: MMLU5().protocol(), lambda: any_task("ifeval", revision="a" * 40).protocol()):
+        with pytest.raises(UserError, match=r"python -m pip install 'sail-bench\[lm-eval\]'"):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: AnyTask().protocol(), "write lm_eval:TASK"),
+        (lambda: any_task("truthfulqa_mc3").protocol(), "did you mean 'truthfulqa_mc2'"),
+        (lambda: any_task("/etc/[x").protocol(), "Unknown task of lm-eval"),
+        (lambda: any_task("mmlu").protocol(), "is a group of tasks"),
+        (lambda: any_task("wikitext", revision="a" * 40).tasks(), "data of lm-eval's task wikitext cannot be read"),
+        (lambda: any_task("ifeval").protocol(), "needs data: set its revision"),
+        (lambda: MMLU5.member("x"), "is no family"),
+        (lambda: MMLU5().protocol(), "give --data-dir with mmlu/test.jsonl"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    make: Callable[[], Any], sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SAIL_BENCH_DATA_DIR", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=sentence):
+        make()
+
+
+def test_data_that_do_not_fit_are_told(data: Path) -> None:
+    (data / "mmlu/dev.jsonl").unlink()
+    with pytest.raises(UserError, match="lacks dev.jsonl"):
+        MMLU5().protocol()
+
+
+def test_definitions_hash_what_they_include(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("include: b.yaml\ntask: a\nprocess_docs: !function utils.f\n")
+    (tmp_path / "b.yaml").write_text("task: b\n")
+    (tmp_path / "utils.py").write_text("f = 1\n")
+    seen = {tasks.definitions_hash([tmp_path / "a.yaml"])}
+    for name in ("a.yaml", "b.yaml", "utils.py"):
+        with (tmp_path / name).open("a") as file:
+            file.write("# changed\n")
+        seen.add(tasks.definitions_hash([tmp_path / "a.yaml"]))
+    assert len(seen) == 4

@@ -1,0 +1,28 @@
+"""What a comparison left, for tests that do part of it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TINY_METHODS = ("start", "dpo", "sail-pr", "sail-pp", "sail-dp")
+
+
+def timeless_results(folder: Path, methods: Sequence[str] = TINY_METHODS) -> dict[str, dict[str, Any]]:
+    """Result files by method, without what a clock or the operating system decides: seconds, peak memory, and the hash
+    over them."""
+    results = {}
+    for method in methods:
+        value = json.loads((folder / f"results/tiny/pairs-16/{method}/seed-0.json").read_text())
+        value.pop("run_key")
+        for name in ("ledger", "tuning_ledger"):
+            value[name].pop("peak_memory_bytes")
+            for phase in value[name]["phases"].values():
+                phase.pop("seconds", None)
+        for row in value["train_log"]:
+            for name in [n for n in row if n.startswith("seconds/") or n == "num_tokens"]:
+                row.pop(name)  # TRL counts tokens from the resume on; the ledger does not
+        results[method] = value
+    return results
