@@ -196,7 +196,8 @@ def test_calls_without_an_answer_are_counted_and_asked_again(
         return result, (folder / "LEADERBOARD.md").read_text(), done.stderr, server.asked[before:]
 
     told = (
-        "**Calls without an answer of the judge**: 2 of `start` seed 0 in MT-Bench. The same command asks them again."
+        "**Calls without an answer of the judge**: 2 of `start` seed 0 in MT-Bench (status 503). The same "
+        "command asks them again."
     )
     result, page, said, asked = compared()
     first = len(asked)
@@ -205,7 +206,7 @@ def test_calls_without_an_answer_are_counted_and_asked_again(
     won = result.benchmark("alpaca_eval_2").metric("lc")  # type: ignore[union-attr]
     assert (won.n_valid, won.n_total) == (5, 6)
     assert told in page
-    assert "2 of mt_bench_official (the same command asks them again)" in " ".join(said.split())
+    assert "2 of mt_bench_official (status 503); the same command asks them again" in " ".join(said.split())
     assert result.ledger["phases"]["judge"]["calls"] == first - 2
     again, page, _, asked = compared()
     assert len(asked) == 2
