@@ -24,4 +24,5 @@ class AlpacaEval(PairwiseAgainstStart):
                 metric("win_rate", "AlpacaEval raw", "win %", 1, "percent", "preference"),
                 *self.judge_metrics(),
             ],
+            self.ranges,
         )

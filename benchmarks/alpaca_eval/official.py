@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from benchmarks.alpaca_eval.evaluation_set import SET_FILES, EvaluationSet, read_evaluation_set
-from benchmarks.alpaca_eval.verdict import DRAW, is_switched, preference_from_logprobs
+from benchmarks.alpaca_eval.evaluation_set import (
+    OFFICIAL_COUNT,
+    SET_FILES,
+    EvaluationSet,
+    is_official,
+    read_evaluation_set,
+    read_set_rows,
+)
+from benchmarks.alpaca_eval.verdict import (
+    BASELINE_WINS,
+    DRAW,
+    NEITHER,
+    VerdictSource,
+    is_switched,
+    read_preference,
+)
 from benchmarks.shared.asking import fill_template, sample_answers
 from benchmarks.shared.official_files import files_hash, local_file, official_file, packaged_file
 from harness.answer.reply import Call, Reply
+from harness.answer.verdict import CUT, EMPTY_REPLY, NO_LOGPROBS
 from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.errors import UserError
 from harness.score.metrics import metric
 from harness.score.results import Columns
+from harness.score.validity import NO_VALUE, Invalid
 from harness.store import user_files
 from sail.types import Request
 
@@ -24,7 +40,12 @@ NAME, FOLDER = "alpaca_eval_2", "alpaca_eval"
 PACKAGED_PROMPT = "evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
 PROMPT_FILES = ("judge_prompt_alpaca_eval_clf.txt", "alpaca_eval_clf.txt")
 
-VerdictSource = Literal["logprobs", "text"]
+LACKS_LOGPROBS = (NO_LOGPROBS, NEITHER, EMPTY_REPLY, CUT)
+"""Reasons that a judge without log-probabilities gives to all its verdicts."""
+
+TEXT_HINT = f" (a judge that gives none takes {NAME}: {{verdict: text}})"
+
+TEXT_TOKENS = 2048
 
 
 class Message(NamedTuple):
@@ -37,12 +58,14 @@ class Message(NamedTuple):
 class AlpacaEval2Options(BenchmarkOptions):
     """``limit``: first instructions only (0: all 805). ``max_new_tokens``, ``temperature``: of an answer (the official
     set leaves both to each model). ``verdict``: from the judge's first-token log-probabilities, or from its text for
-    an endpoint that gives none (another protocol)."""
+    an endpoint that gives none (another protocol). ``judge_max_tokens``: of a judge's reply, its thinking included (0:
+    one with log-probabilities, else 2,048)."""
 
     max_new_tokens: int = Field(default=2048, gt=0)
     temperature: float = Field(default=0.7, ge=0)
     limit: int = Field(default=0, ge=0)
     verdict: VerdictSource = "logprobs"
+    judge_max_tokens: int = Field(default=0, ge=0)
 
 
 class AlpacaEval2(Benchmark):
@@ -52,15 +75,11 @@ class AlpacaEval2(Benchmark):
     title = "AlpacaEval 2"
     summary = "the official instructions, baseline and prompt, judged by the recipe's judge behind an endpoint"
     label = "official set"
+    version = 2
     judged_by = "endpoint"
     needs = TEXTS_ALONE
     Options = AlpacaEval2Options
     options: AlpacaEval2Options
-
-    def __init__(self, options: BenchmarkOptions | None = None) -> None:
-        super().__init__(options)
-        if self.options.limit:
-            self.label = f"first {self.options.limit} instructions"
 
     def _set_file(self) -> Path:
         return official_file(NAME, FOLDER, *SET_FILES)
@@ -81,21 +100,46 @@ class AlpacaEval2(Benchmark):
         """Adds the set (with difficulty and anchors, if they are there), the judge's prompt and its decoding."""
         return {
             **super().protocol(),
+            "label": self._label(),
             "set": self._evaluation_set().sha256,
             "prompt": files_hash(self._prompt_file()),
             "baseline": "gpt4_1106_preview",
             "judge_temperature": 1,
+            "judge_max_tokens": self._judge_tokens(),
             "orders": "one, by instruction",
             "fit": "exact",
         }
 
     def prompt_texts(self) -> list[str]:
         """The instructions."""
-        return [item["instruction"] for item in self._items()]
+        return [item.instruction for item in self._items()]
 
-    def _items(self) -> list[Row]:
-        rows = user_files.read_user_rows(self._set_file(), ["instruction"])
-        return rows[: self.options.limit] if self.options.limit else rows
+    def _label(self) -> str:
+        """``official set`` for all official instructions and no others."""
+        path = self._set_file()
+        rows = read_set_rows(path)
+        limit = self.options.limit or len(rows)
+        if not is_official(path, rows):
+            return f"{min(limit, len(rows)):,} instructions of another set"
+        return self.label if limit >= OFFICIAL_COUNT else f"first {limit} instructions"
+
+    def _items(self) -> list[_Item]:
+        """The instructions that are asked, with the baseline's answers.
+
+        Raises:
+            UserError: one has no answer of the baseline.
+        """
+        path = self._set_file()
+        rows = read_set_rows(path)
+        items = []
+        for place, row in rows[: self.options.limit or len(rows)]:
+            if row.answer is None:
+                raise UserError(f"{path}, {place}: the baseline's answer is missing: give it as 'output'")
+            items.append(_Item(row.instruction, row.answer))
+        return items
+
+    def _judge_tokens(self) -> int:
+        return self.options.judge_max_tokens or (1 if self.options.verdict == "logprobs" else TEXT_TOKENS)
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer and one judgment an instruction."""
@@ -106,7 +150,7 @@ class AlpacaEval2(Benchmark):
         """One answer an instruction."""
         return [
             Request(
-                context.policy.render([{"role": "user", "content": item["instruction"]}]),
+                context.policy.render([{"role": "user", "content": item.instruction}]),
                 self.options.max_new_tokens,
                 self.options.temperature,
                 (NAME, i),
@@ -125,7 +169,7 @@ class AlpacaEval2(Benchmark):
         calls: dict[int, Call] = {}
         for i, row in enumerate(rows):
             item, text = items[row["index"]], row["answer"]["text"]
-            if text != _baseline_text(item):
+            if text != item.baseline:
                 calls[i] = self._call(item, text, template)
         replies = dict(zip(calls, context.ask(list(calls.values())), strict=True))
         facts = self._facts()
@@ -133,24 +177,24 @@ class AlpacaEval2(Benchmark):
         for i, row in enumerate(rows):
             verdict: Row = {"preference": DRAW}
             if i in replies:
-                switched = is_switched(items[row["index"]]["instruction"])
+                switched = is_switched(items[row["index"]].instruction)
                 verdict = _verdict(replies[i], switched, self.options.verdict)
             judged.append({**row, **facts[row["index"]], "verdict": verdict})
         return judged
 
-    def _call(self, item: Row, answer: str, template: list[Message]) -> Call:
+    def _call(self, item: _Item, answer: str, template: list[Message]) -> Call:
         """The judge's call for an answer to an item of the set."""
-        outputs = [_baseline_text(item), answer]
-        first, second = reversed(outputs) if is_switched(item["instruction"]) else outputs
-        values = {"instruction": item["instruction"], "output_1": first, "output_2": second}
+        outputs = [item.baseline, answer]
+        first, second = reversed(outputs) if is_switched(item.instruction) else outputs
+        values = {"instruction": item.instruction, "output_1": first, "output_2": second}
         messages = tuple((role, fill_template(content, values)) for role, content in template)
         top_logprobs = 5 if self.options.verdict == "logprobs" else 0
-        return Call(messages, temperature=1.0, max_tokens=1, top_logprobs=top_logprobs)
+        return Call(messages, temperature=1.0, max_tokens=self._judge_tokens(), top_logprobs=top_logprobs)
 
     def _facts(self) -> list[Row]:
         """What scoring needs of each instruction, so that it needs no file but the judged rows."""
         evaluation_set = self._evaluation_set()
-        facts: list[Row] = [{"baseline_length": len(_baseline_text(item))} for item in self._items()]
+        facts: list[Row] = [{"baseline_length": len(item.baseline)} for item in self._items()]
         if evaluation_set.difficulty is not None:
             for fact, difficulty in zip(facts, evaluation_set.difficulty, strict=False):
                 fact |= {"difficulty": float(difficulty), "anchors": []}
@@ -165,7 +209,7 @@ class AlpacaEval2(Benchmark):
         controlled = all("difficulty" in r for r in rows)
         columns: Columns = {
             "id": [r["index"] for r in rows],
-            "preference": [None if (p := r["verdict"]["preference"]) is None else round(p - 1, 6) for r in rows],
+            "preference": _preferences([r["verdict"] for r in rows], self.options.verdict),
             "length": [len(r["answer"]["text"]) for r in rows],
             "baseline_length": [r["baseline_length"] for r in rows],
             "truncated": [float(r["answer"]["truncated"]) for r in rows],
@@ -179,26 +223,43 @@ class AlpacaEval2(Benchmark):
             columns |= {key: [r[key] for r in rows] for key in ("difficulty", "anchors")}
             lc = metric("lc", "AlpacaEval 2 LC", "win %", 1, "length_controlled_2", "preference", primary=True)
             metrics.insert(0, lc)
-        return Scored({"items": columns}, metrics)
+        return Scored({"items": columns}, metrics, {"preference": (0, 1)})
 
 
-def _baseline_text(item: Row) -> str:
-    return str(item.get("baseline_output", item.get("output", "")))
+class _Item(NamedTuple):
+    """An instruction, and the baseline's answer to it."""
+
+    instruction: str
+    baseline: str
 
 
 def _verdict(reply: Reply, switched: bool, source: VerdictSource) -> Row:
     """The judge's verdict as it is stored."""
-    if source == "text":
-        token = (reply.text or "").strip()
-        preference = preference_from_logprobs({token: 0.0}, switched) if token in ("m", "M") else None
-    elif reply.top_logprobs is None:
-        preference = None
-    else:
-        preference = preference_from_logprobs(reply.top_logprobs, switched)
+    preference, reason = read_preference(reply, switched, source)
     verdict: Row = {"preference": preference, "switched": switched, "said": reply.text, "judge": reply.model}
+    if reason:
+        verdict["reason"] = reason
     if reply.top_logprobs:
         verdict["top_logprobs"] = reply.top_logprobs
     return verdict | ({"error": reply.error} if reply.error else {})
+
+
+def _preferences(verdicts: list[Row], source: VerdictSource) -> list[float | Invalid]:
+    """Preferences in [0, 1], or why there is none. If not one log-probability could be read, the reason names the way
+    out.
+
+    Args:
+        verdicts: as they are stored; a draw of equal answers was not asked for.
+        source: what the verdicts were read from.
+    """
+    reasons = [v.get("reason", NO_VALUE) if v["preference"] is None else "" for v in verdicts]
+    unreadable = source == "logprobs" and all(reasons[i] for i, v in enumerate(verdicts) if "switched" in v)
+    return [
+        Invalid(reason + TEXT_HINT if unreadable and reason in LACKS_LOGPROBS else reason)
+        if reason
+        else round(v["preference"] - BASELINE_WINS, 6)
+        for v, reason in zip(verdicts, reasons, strict=True)
+    ]
 
 
 def prompt_messages(text: str, source: Path) -> list[Message]:

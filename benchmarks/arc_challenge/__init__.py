@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
-from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, option_logps
+from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, is_right, option_logps
 from harness.benchmark import Benchmark, EvalContext, Row, Scored
 from harness.score.metrics import metric
 from harness.score.results import Columns
@@ -44,8 +44,8 @@ class ARCChallenge(Benchmark):
         """Accuracies in percent."""
         columns: Columns = {
             "id": [r["id"] for r in rows],
-            "correct_norm": [int(r["picked_norm"] == r["answer"]) for r in rows],
-            "correct": [int(r["picked"] == r["answer"]) for r in rows],
+            "correct_norm": [is_right(r["picked_norm"], r["answer"], r["logps"]) for r in rows],
+            "correct": [is_right(r["picked"], r["answer"], r["logps"]) for r in rows],
         }
         return Scored(
             {"items": columns},

@@ -33,4 +33,5 @@ class ArenaHard(PairwiseAgainstStart):
                 metric("win_rate", "Arena-Hard raw", "win %", 1, "percent", "preference"),
                 *self.judge_metrics(),
             ],
+            self.ranges,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from benchmarks.arena_hard.layouts import AnswerRow
 from benchmarks.arena_hard.style import markdown_counts
+from benchmarks.shared.judgment_files import read_typed_rows
 from harness.errors import UserError
-from harness.store import user_files
 
 
 class AnswerKey(NamedTuple):
@@ -19,10 +20,12 @@ class AnswerKey(NamedTuple):
 
 
 class ModelAnswer(NamedTuple):
-    """An answer's text, and its length in the official tokenizer's tokens; None where the file has none."""
+    """An answer's text, its length in the official tokenizer's tokens (None where the file has none), and its place:
+    file and line."""
 
     text: str
     tokens: float | None
+    place: str
 
 
 StyleFeatures = dict[AnswerKey, list[float]]
@@ -43,56 +46,69 @@ def jsonl_files(path: Path) -> list[Path]:
     return files
 
 
-def question_id(row: Mapping[str, Any], source: Path) -> str:
-    """A row's question, by either of the official names.
+def answers_by_question(file: Path) -> dict[str, dict[str, ModelAnswer]]:
+    """Answers of a file by model and question. Models are named in the rows, else by the file. Of several answers to
+    one question the last that has a text counts, as upstream takes the last.
 
     Raises:
-        UserError: it has neither; ``source`` is named.
+        UserError: a row breaks the layout, or a question has no answer with a text.
     """
-    for key in ("question_id", "uid"):
-        if key in row:
-            return str(row[key])
-    raise UserError(f"{source}: a row has neither question_id nor uid")
-
-
-def read_answers(path: Path) -> dict[AnswerKey, ModelAnswer]:
-    """Answers of a file or a folder of files.
-
-    Raises:
-        UserError: an answer without a text.
-    """
-    answers: dict[AnswerKey, ModelAnswer] = {}
-    for file in jsonl_files(path):
-        for row in user_files.read_user_rows(file):
-            model = str(row.get("model_id") or row.get("model") or file.stem)
-            answers[AnswerKey(model, question_id(row, file))] = _answer(row, file)
+    answers: dict[str, dict[str, ModelAnswer]] = {}
+    empty: dict[AnswerKey, str] = {}
+    for line, row in read_typed_rows(file, AnswerRow):
+        place = f"{file}, {line}"
+        key = AnswerKey(row.model_id or row.model or file.stem, row.question(place))
+        if row.text is None:
+            empty.setdefault(key, place)
+        else:
+            answers.setdefault(key.model, {})[key.question] = ModelAnswer(row.text, row.tokens, place)
+    for key, place in empty.items():
+        if key.question not in answers.get(key.model, {}):
+            raise UserError(f"{place}: the answer of {key.model} to {key.question} has no text")
     return answers
 
 
-def _answer(row: Mapping[str, Any], file: Path) -> ModelAnswer:
-    metadata = row.get("metadata") or row.get("conv_metadata") or {}
-    tokens, text = row.get("token_len", metadata.get("token_len")), row.get("answer")
-    if text is None and row.get("choices"):
-        turn = row["choices"][0]["turns"][0]
-        text, tokens = turn.get("content"), tokens if tokens is not None else turn.get("token_len")
-    if text is None and row.get("messages"):
-        content = row["messages"][-1].get("content")
-        text = content.get("answer") if isinstance(content, dict) else content
-    if text is None:
-        raise UserError(f"{file}: the answer to {question_id(row, file)} has no text")
-    return ModelAnswer(str(text), None if tokens is None else float(tokens))
+def read_answers(path: Path, models: Collection[str] | None = None) -> dict[AnswerKey, ModelAnswer]:
+    """Answers of a file or a folder of files. A model has the answers whose rows name it, else the file that has its
+    name.
 
-
-def read_style_features(path: Path) -> StyleFeatures:
-    """Style of each answer of a file or a folder. Token lengths are those in the files: they belong to the official
-    tokenizer of the version.
+    Args:
+        path: a file, or a folder of files.
+        models: that are needed; None for all that rows name.
 
     Raises:
-        UserError: an answer without a text or a token length.
+        UserError: a row breaks the layout, an answer has no text, or two files hold answers of a model and neither has
+            its name.
+    """
+    by_name: dict[str, list[tuple[Path, dict[str, ModelAnswer]]]] = {}
+    by_file: dict[str, dict[str, ModelAnswer]] = {}
+    for file in jsonl_files(path):
+        models_of_file = answers_by_question(file)
+        for model, answers in models_of_file.items():
+            by_name.setdefault(model, []).append((file, answers))
+            if len(models_of_file) == 1:
+                by_file[file.stem] = answers
+    chosen = {}
+    for model in by_name if models is None else models:
+        own = by_name.get(model, [])
+        if len(own) > 1:
+            own = [(file, answers) for file, answers in own if file.stem == model] or own
+        if len(own) > 1:
+            first, second = own[0][0], own[1][0]
+            raise UserError(f"{first} and {second} both hold answers of {model}: name it in one of them alone")
+        chosen[model] = own[0][1] if own else by_file.get(model, {})
+    return {AnswerKey(model, question): answer for model, own in chosen.items() for question, answer in own.items()}
+
+
+def style_features(answers: Mapping[AnswerKey, ModelAnswer]) -> StyleFeatures:
+    """Style of each answer. Token lengths are those in the files: they belong to the official tokenizer of the version.
+
+    Raises:
+        UserError: an answer without a token length.
     """
     features: StyleFeatures = {}
-    for key, answer in read_answers(path).items():
+    for key, answer in answers.items():
         if answer.tokens is None:
-            raise UserError(f"{path}: the answer of {key.model} to {key.question} has no token_len")
+            raise UserError(f"{answer.place}: the answer of {key.model} to {key.question} has no token_len")
         features[key] = [answer.tokens, *map(float, markdown_counts(answer.text))]
     return features

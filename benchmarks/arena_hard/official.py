@@ -11,19 +11,22 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.arena_hard.frozen_style import StyleRecord, read_style_record, style_of_record
-from benchmarks.arena_hard.model_answers import question_id, read_answers
+from benchmarks.arena_hard.layouts import QuestionRow
+from benchmarks.arena_hard.model_answers import read_answers
 from benchmarks.arena_hard.prompts import JudgePrompts, holds_instructions, read_judge_prompts
-from benchmarks.arena_hard.score_columns import columns_of_games, metrics_of_category
+from benchmarks.arena_hard.question_set import set_label
+from benchmarks.arena_hard.score_columns import RANGES, columns_of_games, metrics_of_category
 from benchmarks.arena_hard.style import markdown_counts
-from benchmarks.arena_hard.verdict import has_no_label, read_label, read_label_v2
+from benchmarks.arena_hard.verdict import RULES, is_asked_again, read_label
 from benchmarks.shared.asking import greedy_requests, sample_answers
+from benchmarks.shared.judgment_files import read_typed_rows
 from benchmarks.shared.official_files import files_hash, official_file
 from harness.answer.reply import Call, Reply
+from harness.answer.verdict import without_thinking
 from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.errors import UserError
 from harness.score.bradley_terry import Version, style_differences, style_offset
 from harness.score.results import Columns, Metric
-from harness.store import user_files
 from sail.types import Request
 
 FOLDER = "arena_hard"
@@ -58,6 +61,7 @@ class OfficialArenaHard(Benchmark):
     """
 
     summary = "the official prompts against the official baseline, style-controlled and raw, judged behind an endpoint"
+    version = 2
     judged_by = "endpoint"
     needs = TEXTS_ALONE
     Options = ArenaOptions
@@ -69,7 +73,7 @@ class OfficialArenaHard(Benchmark):
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
         super().__init__(options)
-        self.label = f"first {self.options.limit} prompts" if self.options.limit else "official set"
+        self.label = f"first {self.options.limit} prompts" if self.options.limit else "all prompts"
 
     def _official_file(self, *names: str) -> Path:
         return official_file(self.name, FOLDER, *names)
@@ -104,13 +108,15 @@ class OfficialArenaHard(Benchmark):
         return self.options.length
 
     def protocol(self) -> dict[str, Any]:
-        """Adds the files, the decoding, the games, and where the style coefficients come from."""
+        """Adds the files, the decoding, the games, how verdicts are read, and where the style coefficients come from.
+        The label says whether the questions are exactly the official ones."""
         pool = self._frozen_style()
         if pool:
             style_of_record(pool, self.release)
         self._prompts()
         return {
             **super().protocol(),
+            "label": self._set_label(),
             "set": files_hash(self._question_file(), *self._answer_files()),
             "prompt": files_hash(*self._prompt_files()),
             "baseline": ", ".join(self.baselines[category] for category in self._categories()),
@@ -118,6 +124,7 @@ class OfficialArenaHard(Benchmark):
             "judge_temperature": self._judge_temperature(),
             "orders": "both",
             "attempts": self.attempts,
+            "verdict": f"{'all labels agree' if RULES[self.release] == 'only' else 'the last label'}, thinking dropped",
             "strong_verdict": 3,
             "length": self._length_unit(),
             "pool": pool or "this model against the baseline, read at equal style",
@@ -127,21 +134,36 @@ class OfficialArenaHard(Benchmark):
     def _judge_temperature(self) -> float:
         return 0
 
+    def _set_label(self) -> str:
+        asked, everything = self._items(), self._all_items()
+        if len(asked) < len(everything):
+            return self.label
+        return set_label((item["id"] for item in everything), self.release, self._category())
+
+    def _category(self) -> str | None:
+        """The one category that is asked; None for all."""
+        return None
+
     def _items(self) -> list[Row]:
         """The questions asked: ``id``, ``category`` (of the baseline) and ``prompt``."""
+        items = self._all_items()
+        return items[: self.options.limit] if self.options.limit else items
+
+    def _all_items(self) -> list[Row]:
+        """The questions of the file, in the categories that are asked."""
         source, categories = self._question_file(), self._categories()
         items = []
-        for row in user_files.read_user_rows(source):
-            category = categories[0] if len(self.baselines) == 1 else str(row.get("category"))
+        for line, row in read_typed_rows(source, QuestionRow):
+            place = f"{source}, {line}"
+            category = categories[0] if len(self.baselines) == 1 else str(row.category)
             if category not in self.baselines:
-                names = ", ".join(categories)
-                raise UserError(f"{source} has a question of the category {category!r}: known are {names}")
-            prompt = row["prompt"] if "prompt" in row else (row.get("turns") or [{}])[0].get("content")
-            if not isinstance(prompt, str):
-                raise UserError(f"{source}: the question {question_id(row, source)} has no prompt")
+                names = ", ".join(self.baselines)
+                raise UserError(f"{place}: the question has the category {category!r}: known are {names}")
+            if row.text is None:
+                raise UserError(f"{place}: the question {row.question(place)} has no prompt")
             if category in categories:
-                items.append({"id": question_id(row, source), "category": category, "prompt": prompt})
-        return items[: self.options.limit] if self.options.limit else items
+                items.append({"id": row.question(place), "category": category, "prompt": row.text})
+        return items
 
     def prompt_texts(self) -> list[str]:
         """The prompts."""
@@ -185,7 +207,7 @@ class OfficialArenaHard(Benchmark):
     def _ask_twice(self, calls: list[Call], context: EvalContext) -> list[list[Reply]]:
         """Replies to each call; two where the first one names no label and the release allows a second attempt."""
         replies = [[reply] for reply in context.ask(calls)]
-        undecided = [i for i, (r,) in enumerate(replies) if self.attempts > 1 and r.text and has_no_label(r.text)]
+        undecided = [i for i, (reply,) in enumerate(replies) if self.attempts > 1 and is_asked_again(reply)]
         again = [_second_attempt(calls[i], replies[i][0].text or "") for i in undecided]
         for i, reply in zip(undecided, context.ask(again) if again else [], strict=True):
             replies[i].append(reply)
@@ -220,10 +242,12 @@ class OfficialArenaHard(Benchmark):
         return [by_category[row["category"]][row["id"]] for row in rows]
 
     def _game(self, replies: list[Reply]) -> Row:
-        """The verdict on all that the judge wrote in a game, as it is stored."""
+        """A game as it is stored: the verdict of the last reply, since those before it name no label, or why there is
+        none; and all that the judge wrote."""
+        label, reason = read_label(replies[-1], self.release)
         text = "\n".join(r.text for r in replies if r.text)
-        label = read_label(text) if self.release == "v0.1" else read_label_v2(text)
         game: Row = {"label": label, "judgment": text, "judge": replies[0].model}
+        game |= {"reason": reason} if reason else {}
         return game | ({"error": replies[-1].error} if replies[-1].error else {})
 
     def score(self, rows: list[Row]) -> Scored:
@@ -237,7 +261,7 @@ class OfficialArenaHard(Benchmark):
                 prefix = "" if category == next(iter(self.baselines)) else f"{category.split('_')[0]}_"
                 frozen = "offset" in inside[0]
                 metrics += metrics_of_category(category, prefix, self.title, self.release, frozen)
-        return Scored(groups, metrics)
+        return Scored(groups, metrics, RANGES)
 
 
 class ArenaHard01(OfficialArenaHard):
@@ -268,6 +292,9 @@ class ArenaHard20(OfficialArenaHard):
     def _categories(self) -> list[str]:
         return [self.options.category] if self.options.category else list(self.baselines)
 
+    def _category(self) -> str | None:
+        return self.options.category
+
     def _judge_temperature(self) -> float:
         return self.options.judge_temperature
 
@@ -289,8 +316,12 @@ class ArenaHard20(OfficialArenaHard):
 
 
 def _second_attempt(call: Call, text: str) -> Call:
-    """The same conversation, with the judge's answer ``text`` and the request for a label."""
-    return Call((*call.messages, ("assistant", text), ("user", AGAIN)), call.temperature, call.max_tokens)
+    """The same conversation, with the judge's answer ``text`` (its thinking dropped) and the request for a label."""
+    return Call(
+        (*call.messages, ("assistant", without_thinking(text) or text), ("user", AGAIN)),
+        call.temperature,
+        call.max_tokens,
+    )
 
 
 @lru_cache(maxsize=2)

@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.arena_hard.verdict import GameScore, first_slot_score, game_scores
+from benchmarks.arena_hard.judgments import OTHER_GAME
+from benchmarks.arena_hard.verdict import UNKNOWN_LABEL, GameScore, first_slot_score, game_score
+from harness.answer.verdict import NO_LABEL
 from harness.benchmark import Row
 from harness.score.bradley_terry import STYLE_FEATURES, Version
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
+from harness.score.validity import Invalid, Range
+
+RANGES: dict[str, Range] = {"score": (0, 1), "first": (0, 1), "agree": (0, 1), "truncated": (0, 1)}
+"""Least and greatest values of the columns."""
 
 
 def columns_of_games(rows: Sequence[Row], release: Version) -> Columns:
-    """Columns of judged rows. ``score``, ``weight``: of both games (None without a verdict; in v2.0 a prompt with such
-    a game is left out whole). ``first``: 1 where the slot shown first won. ``agree``: whether both games have the same
-    winner. ``tokens`` is the length as a feature of style, in the protocol's unit."""
-    labels = [[game["label"] for game in row["games"]] for row in rows]
-    games = [game_scores(pair) for pair in labels]
-    if release == "v2.0":
-        games = [[None, None] if None in pair else pair for pair in games]
+    """Columns of judged rows. ``score``, ``weight``: of both games (without a verdict a reason, and no weight; in v2.0
+    a prompt with such a game is left out whole). ``first``: 1 where the slot shown first won. ``agree``: whether both
+    games have the same winner. ``tokens`` is the length as a feature of style, in the protocol's unit."""
+    games = [_game_scores(row["games"], release) for row in rows]
     columns: Columns = {
         "id": [r["id"] for r in rows],
-        "score": [[game and game.score for game in pair] for pair in games],
-        "weight": [[game and game.weight for game in pair] for pair in games],
-        "first": [[first_slot_score(label) for label in pair] for pair in labels],
+        "score": [[game if isinstance(game, Invalid) else game.score for game in pair] for pair in games],
+        "weight": [[None if isinstance(game, Invalid) else game.weight for game in pair] for pair in games],
+        "first": [[_first_slot(game) for game in r["games"]] for r in rows],
         "agree": [_agree(pair) for pair in games],
         "length": [len(r["answer"]["text"]) for r in rows],
         "baseline_length": [r["baseline_length"] for r in rows],
@@ -37,9 +40,28 @@ def columns_of_games(rows: Sequence[Row], release: Version) -> Columns:
     return columns
 
 
-def _agree(games: Sequence[GameScore | None]) -> float | None:
-    scores = [game.score for game in games if game is not None]
-    return None if len(scores) < 2 else float(scores[0] == scores[1])
+def _reason(game: Row) -> Invalid:
+    """Why a stored game has no verdict."""
+    return Invalid(game.get("reason") or (UNKNOWN_LABEL if game["label"] else NO_LABEL))
+
+
+def _game_scores(games: Sequence[Row], release: Version) -> list[GameScore | Invalid]:
+    """The model's score and the weight of each game of a prompt, game 1 first, or why there is none."""
+    scores = [game_score(game["label"], number) or _reason(game) for number, game in enumerate(games, 1)]
+    if release == "v2.0" and any(isinstance(score, Invalid) for score in scores):
+        return [score if isinstance(score, Invalid) else Invalid(OTHER_GAME) for score in scores]
+    return scores
+
+
+def _first_slot(game: Row) -> float | Invalid:
+    score = first_slot_score(game["label"])
+    return _reason(game) if score is None else score
+
+
+def _agree(games: Sequence[GameScore | Invalid]) -> float | Invalid:
+    """Whether all games have the same winner."""
+    scores = [game.score for game in games if not isinstance(game, Invalid)]
+    return Invalid("a game has no verdict") if len(scores) < len(games) else float(scores[0] == scores[1])
 
 
 def metrics_of_category(group: str, prefix: str, title: str, release: Version, frozen: bool) -> list[Metric]:

@@ -6,6 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from harness.answer.reply import Reply
+from harness.answer.verdict import CUT, NO_LABEL, Rule, Verdict, read_labels
+from harness.score.bradley_terry import Version
+
+UNKNOWN_LABEL = "unknown label"
+
+RULES: dict[Version, Rule] = {"v0.1": "only", "v2.0": "last"}
+"""Which of several labels counts: in v0.1 all must agree, in v2.0 it is the last."""
+
 
 class GameScore(NamedTuple):
     """The model's score of a game (0, 0.5 or 1) and its weight: a strong verdict counts three times."""
@@ -31,29 +40,45 @@ _SCORES_AS_B = {
     "B>>A": GameScore(1.0, 3),
 }
 
-
-def read_label(judgment: str) -> str | None:
-    """v0.1: the label in double brackets as it stands, if all of them agree (else, or without one, None)."""
-    labels = _labels(judgment)
-    return labels[0] if len(set(labels)) == 1 else None
+# Labels that v2.0's show_result.py takes for one of these
+_MIRRORED = {"B<<A": "A>>B", "B<A": "A>B", "B=A": "A=B", "A<B": "B>A", "A<<B": "B>>A"}
 
 
-def has_no_label(judgment: str) -> bool:
-    """v0.1: no label at all, so that the judge is asked once more (labels that disagree are final)."""
-    return not _labels(judgment)
+def known_label(label: str, version: Version) -> str | None:
+    """The label that a text or a file means; None for one that the version does not know."""
+    label = _MIRRORED.get(label, label) if version == "v2.0" else label
+    return label if label in _SCORES_AS_B else None
 
 
-def _labels(judgment: str) -> list[str]:
-    return re.findall(r"\[\[([AB<>=]+)\]\]", judgment)
+def read_label(reply: Reply | str, version: Version) -> Verdict[str]:
+    """The judge's label, or why there is none.
+
+    v0.1: in double brackets as it stands, if all of them agree. v2.0: the last in double brackets, else the last in
+    single ones, in capital letters.
+
+    Args:
+        reply: of the judge, or the text that a file holds. Thinking is dropped.
+        version: of Arena-Hard.
+    """
+    label, reason = read_labels(reply, _labels if version == "v0.1" else _labels_v2, RULES[version])
+    if label is None:
+        return Verdict(None, reason)
+    known = known_label(label, version)
+    return Verdict(None, UNKNOWN_LABEL) if known is None else Verdict(known)
 
 
-def read_label_v2(judgment: str) -> str | None:
-    """v2.0: the last label in double brackets, else the last in single ones, in capital letters."""
-    text = judgment.upper()
-    for pattern in (r"\[\[([AB<>=]+)\]\]", r"\[([AB<>=]+)\]"):
-        if labels := [label for label in re.findall(pattern, text) if label]:
-            return str(labels[-1])
-    return None
+def is_asked_again(reply: Reply) -> bool:
+    """v0.1: whether the judge wrote something without a label, so that it is asked once more. Labels that disagree are
+    final, and so is thinking that never ends."""
+    return bool(reply.text) and read_label(reply, "v0.1").reason in (NO_LABEL, CUT)
+
+
+def _labels(text: str) -> list[str]:
+    return re.findall(r"\[\[([AB<>=]+)\]\]", text)
+
+
+def _labels_v2(text: str) -> list[str]:
+    return re.findall(r"\[\[([AB<>=]+)\]\]", text.upper()) or re.findall(r"\[([AB<>=]+)\]", text.upper())
 
 
 def first_slot_score(label: str | None) -> float | None:

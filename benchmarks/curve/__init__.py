@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from benchmarks.shared.asking import task_requests
-from benchmarks.shared.numbers import none_if_nan, rounded
+from benchmarks.shared.numbers import none_if_nan
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
 from harness.score.results import Columns
+from harness.score.validity import Invalid, value_or_reason
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
+
+NOT_KEPT = "the run ended before this share"
+NO_REWARD = "no reward"
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class _AnswerScore(NamedTuple):
-    """Gold reward of an answer, and log pi - log pi_start (nats); None where no policy was kept."""
+    """Gold reward of an answer (None where the oracle gives none, or the answer has no finite log-probability), and
+    log pi - log pi_start (nats); both None where no policy was kept."""
 
     reward: float | None
     kl: float | None
@@ -92,7 +98,7 @@ class Curve(Benchmark):
         texts, start_texts = [policy.text(a) for a in answers], [context.start.text(a) for a in start_answers]
         rewards, _ = context.oracle.versus(prompts, texts, start_texts)
         return [
-            _AnswerScore(none_if_nan(reward), answer.logp - start_logp)
+            _AnswerScore(none_if_nan(reward) if math.isfinite(answer.logp) else None, answer.logp - start_logp)
             for reward, answer, start_logp in zip(rewards, answers, start_logps, strict=True)
         ]
 
@@ -101,7 +107,7 @@ class Curve(Benchmark):
         unit = rows[0]["unit"] if rows else "reward"
         title = "gold reward" if unit == "share met" else "reward"
         names = [f"{f:g}" for f in self.fractions()]
-        columns: Columns = {"id": [r["id"] for r in rows], "area": [rounded(_area(r, names)) for r in rows]}
+        columns: Columns = {"id": [r["id"] for r in rows], "area": [_area(r, names) for r in rows]}
         metrics = [metric("area", f"area under {title}", unit, 1, "mean", "area", primary=True)]
         shown: tuple[tuple[str, str, str, Literal[0, 1]], ...] = (
             ("reward", title, unit, 1),
@@ -109,16 +115,27 @@ class Curve(Benchmark):
         )
         for kind, what, measured, better in shown:
             for name in names:
-                columns[f"{kind}_{name}"] = [rounded(r[kind][name]) for r in rows]
+                columns[f"{kind}_{name}"] = [_value(r, kind, name) for r in rows]
                 label = f"{what} at {float(name):.0%}"
                 metrics.append(metric(f"{kind}_{name}", label, measured, better, "mean", f"{kind}_{name}"))
         return Scored({"items": columns}, metrics)
 
 
-def _area(row: Row, names: list[str]) -> float | None:
-    """Mean reward over the budget up to the last fraction, by trapezoids."""
-    x, y = [0.0, *map(float, names)], [row["start_reward"], *[row["reward"][n] for n in names]]
-    if any(value is None for value in y):
-        return None
-    total = sum((b - a) * (v + w) / 2 for a, b, v, w in zip(x, x[1:], y, y[1:], strict=False))
-    return float(total / x[-1])
+def _value(row: Row, kind: str, fraction: str) -> float | Invalid:
+    """Reward or KL at a share of the budget, to six decimals, or why there is none."""
+    value = row[kind][fraction]
+    if value is not None:
+        return value_or_reason(round(value, 6))
+    return Invalid(NOT_KEPT if row["kl"][fraction] is None else NO_REWARD)
+
+
+def _area(row: Row, names: list[str]) -> float | Invalid:
+    """Mean reward over the budget up to the last fraction, by trapezoids, to six decimals, or why there is none."""
+    start = Invalid(NO_REWARD) if row["start_reward"] is None else value_or_reason(row["start_reward"])
+    x, y = [0.0, *map(float, names)], [start, *[_value(row, "reward", name) for name in names]]
+    values = [row["start_reward"], *[row["reward"][name] for name in names]]
+    invalid = next((value for value in y if isinstance(value, Invalid)), None)
+    if invalid is not None:
+        return invalid
+    total = sum((b - a) * (v + w) / 2 for a, b, v, w in zip(x, x[1:], values, values[1:], strict=False))
+    return round(float(total / x[-1]), 6)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from benchmarks.lmeval.run import evaluate_tasks, quiet, sample_rows, seeded
-from benchmarks.lmeval.sample_metrics import SampleValues, add_metric
+from benchmarks.lmeval.sample_metrics import UNIT_SHARES, SampleValues, add_metric, has_finite_responses
 from benchmarks.lmeval.tasks import definitions_hash, lm_eval_version
+from benchmarks.shared.numbers import SHARE
 from benchmarks.shared.subset import draw_subset
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, Scored
 from harness.errors import UserError
@@ -115,9 +116,10 @@ class LMEval(Benchmark):
             filtered = [r for r in rows if r["filter"] == name]
             group = name if len(filters) > 1 else "items"
             groups[group] = self._columns(filtered)
+            finite = [has_finite_responses(r["resps"]) for r in filtered]
             for key in dict.fromkeys(key for r in filtered for key in r["metrics"]):
                 values = [r["metrics"].get(key) for r in filtered]
-                samples = SampleValues(key, values, filtered[0]["higher"].get(key))
+                samples = SampleValues(key, values, filtered[0]["higher"].get(key), finite)
                 full_name = f"{key},{name}" if len(filters) > 1 else key
                 metric = add_metric(samples, full_name, self._title(full_name), groups, group)
                 metrics += [metric] if metric else []
@@ -125,7 +127,8 @@ class LMEval(Benchmark):
             raise UserError(f"The benchmark {self.name} has no metric that is a mean over items: name another task")
         next((m for m in metrics if m.name == self.main), metrics[0]).primary = True
         metrics.sort(key=lambda m: not m.primary)
-        return Scored(groups, metrics)
+        ranges = {m.estimator.column: SHARE for m in metrics if UNIT_SHARES.match(m.name)}
+        return Scored(groups, metrics, ranges)
 
     def _title(self, name: str) -> str:
         return self.title if name == self.main else f"{self.title} {name}"

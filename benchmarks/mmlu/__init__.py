@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
-from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, option_logps
+from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, is_right, option_logps
 from harness.benchmark import Benchmark, EvalContext, Row, Scored
 from harness.score.metrics import metric
 from harness.score.results import Columns
@@ -55,6 +55,6 @@ class MMLU(Benchmark):
 
     def score(self, rows: list[Row]) -> Scored:
         """Accuracy in percent."""
-        correct = [int(r["picked"] == r["answer"]) for r in rows]
+        correct = [is_right(r["picked"], r["answer"], r["logps"]) for r in rows]
         columns: Columns = {"id": [r["id"] for r in rows], "correct": correct}
         return Scored({"items": columns}, [metric("acc", "MMLU", "acc %", 1, "percent", "correct", primary=True)])

@@ -8,9 +8,12 @@ from benchmarks.mt_bench.judge_prompts import REFERENCED
 from benchmarks.shared.asking import ChatOptions, greedy_requests, sample_answers, second_turn
 from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
 from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row, Scored
+from harness.judge.prompts import SCALE
 from harness.score.metrics import metric
 from harness.score.results import Columns
 from sail.types import Request
+
+_RANGE = (SCALE[0], SCALE[-1])
 
 
 class MTBench(Benchmark):
@@ -89,6 +92,7 @@ class MTBench(Benchmark):
                 metric("turn_2", "MT-Bench turn 2", "rating 1-9", 1, "mean", "turn_2"),
                 metric("judge_mass", "judge answers with a rating", "probability", 0, "mean", "mass"),
             ],
+            {"rating": _RANGE, "turn_1": _RANGE, "turn_2": _RANGE},
         )
 
 

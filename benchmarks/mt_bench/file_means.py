@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.shared.judgment_files import nonempty_rows, refuse_mixture
+from benchmarks.mt_bench.layouts import CategorisedQuestion, Judgment, QuestionId, category_name, read_numbered_rows
+from benchmarks.shared.judgment_files import refuse_mixture
 from benchmarks.shared.score_report import ScoredMetric, is_enough
-from harness.benchmark import Row
+from harness.errors import UserError
 from harness.score.columns import Array
 
+OFFICIAL_FACTS = {"show_result": "show_result\n(official)", "differ": "rows that\ndiffer"}
+"""Facts in the table: the official value, and how many rows FastChat counts otherwise."""
 
-def judge_of_rows(rows: Sequence[Row], source: Path) -> str:
+
+def judge_of_rows(rows: Sequence[Judgment], source: Path) -> str:
     """Name of the judge of all rows.
 
     Raises:
         UserError: there are several; ``source`` is named.
     """
-    names = {str(r["judge"][0] if isinstance(r.get("judge"), list) else r.get("judge", "not named")) for r in rows}
+    names = {row.judge for row in rows}
     refuse_mixture(f"{source} mixes", "judges", names)
     return names.pop() if names else "not named"
 
@@ -28,19 +32,32 @@ def judge_of_rows(rows: Sequence[Row], source: Path) -> str:
 class Questions(NamedTuple):
     """Ids in order, and the category of each; no categories where they are not known."""
 
-    order: list[int]
-    category: dict[int, str]
+    order: list[QuestionId]
+    category: dict[QuestionId, str]
 
 
-def questions_of_rows(rows: Sequence[Row], questions: Path | None) -> Questions:
+def questions_of_rows(rows: Sequence[Judgment], questions: Path | None) -> Questions:
     """The questions of ``question.jsonl``, else those that stand in the rows.
 
     Raises:
-        UserError: the file is missing or broken.
+        UserError: the file is missing or broken, or has texts as ids where the rows have numbers, or the reverse.
     """
-    question_rows = nonempty_rows(questions, ["question_id", "category"]) if questions else []
-    category = {int(q["question_id"]): str(q["category"]) for q in question_rows}
-    return Questions(sorted(category or {int(r["question_id"]) for r in rows}), category)
+    ids = {row.question_id for row in rows}
+    category: dict[QuestionId, str] = {}
+    if questions:
+        category = {row.question_id: row.category for _, row in read_numbered_rows(questions, CategorisedQuestion)}
+        if {type(number) for number in category} != {type(number) for number in ids}:
+            raise UserError(
+                f"{questions} has question_id {next(iter(category))!r} where the judgments have {next(iter(ids))!r}: "
+                f"name the questions that were judged"
+            )
+    return Questions(_in_order(category or ids), category)
+
+
+def _in_order(ids: Iterable[QuestionId]) -> list[QuestionId]:
+    """Numbers by size, then texts."""
+    ids = list(ids)
+    return [*sorted(i for i in ids if isinstance(i, int)), *sorted(i for i in ids if isinstance(i, str))]
 
 
 def mean_metric(name: str, unit: str, sums: Array, counts: Array, draw: Array, *, detail: bool = False) -> ScoredMetric:
@@ -85,5 +102,7 @@ def means_by_turn_and_category(
     category = questions.category
     for kind in dict.fromkeys(category[q] for q in questions.order) if category else ():
         chosen = np.array([category[q] == kind for q in questions.order])
-        metrics.append(mean_metric(kind, unit, sums[:, chosen], counts[:, chosen], draw[:, chosen], detail=True))
+        metrics.append(
+            mean_metric(category_name(kind), unit, sums[:, chosen], counts[:, chosen], draw[:, chosen], detail=True)
+        )
     return metrics

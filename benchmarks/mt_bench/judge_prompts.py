@@ -42,3 +42,18 @@ def fill_prompt(
         if reference:
             values[f"ref_answer_{i + 1}"] = reference[i]
     return template.format(**values)
+
+
+def template_fields(answers: Sequence[str], turn: int, *, referenced: bool) -> set[str]:
+    """Names that :func:`fill_prompt` gives texts to.
+
+    Args:
+        answers: names of the answers.
+        turn: 1 or 2.
+        referenced: whether there is a reference answer.
+    """
+    names = {"question", *answers} if turn == 1 else set()
+    for i in range(1, turn + 1):
+        names |= {f"question_{i}", *(f"{name}_{i}" for name in answers)}
+        names |= {f"ref_answer_{i}"} if referenced else set()
+    return names

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from benchmarks.mt_bench.judge_prompts import fill_prompt, pairwise_prompt_name
+from benchmarks.mt_bench.layouts import read_two_turn_answers
 from benchmarks.mt_bench.official_questions import (
     FOLDER,
     MTBenchOptions,
@@ -16,14 +17,13 @@ from benchmarks.mt_bench.official_questions import (
     groups_by_category,
     reply_facts,
 )
-from benchmarks.mt_bench.verdict_pairwise import FIRST_SLOT_POINTS, game_points, pair_points, read_winner
+from benchmarks.mt_bench.verdict_pairwise import FIRST_SLOT_POINTS, WINNER_RULE, game_points, pair_points, read_winner
 from benchmarks.shared.official_files import files_hash, official_file
 from harness.answer.reply import Call, Reply
 from harness.benchmark import TEXTS_ALONE, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
-from harness.errors import UserError
 from harness.score.metrics import metric
 from harness.score.results import Columns
-from harness.store import user_files
+from harness.score.validity import NO_VALUE, Invalid
 
 START = "start"
 
@@ -36,11 +36,11 @@ class PairwiseOptions(MTBenchOptions):
 
 
 class TurnPoints(NamedTuple):
-    """One turn: our points (None without a verdict), whether both games agree, the first slot's points in each game."""
+    """One turn: our points, whether both games agree, the first slot's points in each game."""
 
-    points: float | None
-    agree: float | None
-    first_slot: list[float | None]
+    points: float | Invalid
+    agree: float | Invalid
+    first_slot: list[float | Invalid]
 
 
 class MTBenchPairwise(OfficialQuestions):
@@ -60,6 +60,8 @@ class MTBenchPairwise(OfficialQuestions):
         if self._against_start:
             self.needs = TEXTS_ALONE | {"start"}
 
+    answer_slots = ("answer_a", "answer_b")
+
     def prompt_name(self, category: str, turn: int) -> str:
         """Of the pairwise prompts."""
         return pairwise_prompt_name(category, turn)
@@ -69,8 +71,8 @@ class MTBenchPairwise(OfficialQuestions):
         return self.options.baseline == START
 
     def protocol(self) -> dict[str, Any]:
-        """Adds the games, and the file of the baseline's answers."""
-        protocol = {**super().protocol(), "games": "two, a win if both agree"}
+        """Adds the games, how a verdict is read, and the file of the baseline's answers."""
+        protocol = {**super().protocol(), "games": "two, a win if both agree", "verdict": WINNER_RULE}
         if not self._against_start:
             self._baseline_answers()  # a missing answer is an error before any work
             protocol["baseline_answers"] = files_hash(self._baseline_file())
@@ -83,16 +85,11 @@ class MTBenchPairwise(OfficialQuestions):
         """The baseline's answers from its file: both turns of each question.
 
         Raises:
-            UserError: an answer is missing.
+            UserError: an answer or a turn of one is missing, or the file breaks its layout.
         """
-        path = self._baseline_file()
-        rows = user_files.read_user_rows(path, ["question_id", "choices"])
-        answers = {r["question_id"]: [{"text": text} for text in r["choices"][0]["turns"]] for r in rows}
-        ids = [question["question_id"] for question in self.questions()]
-        for number in ids:
-            if len(answers.get(number, [])) < 2:
-                raise UserError(f"{path} lacks an answer to question {number}, which has two turns")
-        return [answers[number][:2] for number in ids]
+        ids = [question.question_id for question in self.questions()]
+        answers = read_two_turn_answers(self._baseline_file(), ids, "an answer")
+        return [[{"text": text} for text in answers[number]] for number in ids]
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """Two answers a question, each compared twice unless it is the baseline itself."""
@@ -112,14 +109,14 @@ class MTBenchPairwise(OfficialQuestions):
         judged_turns: list[tuple[int, int]] = []
         for i, row in enumerate(rows):
             answer, baseline = ([turn["text"] for turn in row[side]] for side in ("turns", "baseline"))
-            question, reference = questions[row["question_id"]]["turns"], references[row["question_id"]]
+            question, reference = questions[row["question_id"]].turns, references[row["question_id"]]
             for turn in (1, 2):
                 if answer[:turn] == baseline[:turn]:
                     continue
                 prompt = prompts[self.prompt_name(row["category"], turn)]
                 for a, b in ((answer, baseline), (baseline, answer)):
                     shown = {"answer_a": a, "answer_b": b}
-                    user = fill_prompt(prompt["prompt_template"], question, shown, reference, turn)
+                    user = fill_prompt(prompt.prompt_template, question, shown, reference, turn)
                     calls.append(self.judge_call(prompt, user))
                 judged_turns.append((i, turn))
         replies = context.ask(calls)
@@ -137,7 +134,7 @@ class MTBenchPairwise(OfficialQuestions):
             "turn_1": [row[0].points for row in turns],
             "turn_2": [row[1].points for row in turns],
             **{
-                name: [[None if t.points is None else float(t.points == points) for t in row] for row in turns]
+                name: [[_outcome(t.points, points) for t in row] for row in turns]
                 for name, points in (("win", 1), ("tie", 0.5), ("loss", 0))
             },
             "agree": [[t.agree for t in row] for row in turns],
@@ -161,19 +158,35 @@ class MTBenchPairwise(OfficialQuestions):
                 metric("length", f"{title} length", "characters", 0, "mean", "length"),
                 *category_metrics(groups, title, "win %", "pooled_percent", "preference"),
             ],
+            dict.fromkeys(("preference", "turn_1", "turn_2", "win", "tie", "loss", "agree", "first_slot"), (0.0, 1.0)),
         )
+
+
+EQUAL_ANSWERS = Invalid("equal answers: not asked")
+"""Of a turn's games where both answers are the same."""
 
 
 def _game(reply: Reply) -> Row:
     """A game as it is stored."""
-    return {"verdict": read_winner(reply.text) if reply.text else None, "judgment": reply.text} | reply_facts(reply)
+    winner, reason = read_winner(reply)
+    return {"verdict": winner, "reason": reason, "judgment": reply.text} | reply_facts(reply)
 
 
 def _turn_points(games: list[Row] | None) -> TurnPoints:
     """Points of a turn's two games; without games the answers were equal."""
     if games is None:
-        return TurnPoints(0.5, None, [None, None])
+        return TurnPoints(0.5, EQUAL_ANSWERS, [EQUAL_ANSWERS, EQUAL_ANSWERS])
     winners = [game["verdict"] for game in games]
+    reasons = [Invalid(game.get("reason") or NO_VALUE) for game in games]
+    slots = [FIRST_SLOT_POINTS.get(w, reason) for w, reason in zip(winners, reasons, strict=True)]
     first, second = game_points(winners[0], "A"), game_points(winners[1], "B")
-    agree = None if first is None or second is None else float(first == second)
-    return TurnPoints(pair_points(first, second), agree, [FIRST_SLOT_POINTS.get(winner) for winner in winners])
+    points = pair_points(first, second)
+    if points is None:
+        missing = reasons[0 if first is None else 1]
+        return TurnPoints(missing, missing, slots)
+    return TurnPoints(points, float(first == second), slots)
+
+
+def _outcome(points: float | Invalid, wanted: float) -> float | Invalid:
+    """1 if a turn ended so, else 0."""
+    return points if isinstance(points, Invalid) else float(points == wanted)

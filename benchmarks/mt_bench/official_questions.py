@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
-from benchmarks.mt_bench.judge_prompts import REFERENCED
+from benchmarks.mt_bench.judge_prompts import REFERENCED, template_fields
+from benchmarks.mt_bench.layouts import (
+    JudgePrompt,
+    Question,
+    QuestionId,
+    category_name,
+    check_template,
+    read_judge_prompts,
+    read_questions,
+    read_two_turn_answers,
+)
 from benchmarks.shared.asking import sample_answers, second_turn
 from benchmarks.shared.official_files import files_hash, official_file
 from harness.answer.chat import Messages
@@ -17,7 +27,6 @@ from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalCont
 from harness.errors import UserError
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
-from harness.store import user_files
 from sail.types import Request
 
 if TYPE_CHECKING:
@@ -25,6 +34,9 @@ if TYPE_CHECKING:
 
 
 FOLDER = "mt_bench"
+
+OFFICIAL_IDS = frozenset(range(81, 161))
+"""Ids of the 80 official questions."""
 
 ANSWER_KEY = "mt_bench_official"
 """Names the noise of answers; the same in all modes, so that a second mode finds the answers of the first."""
@@ -52,24 +64,23 @@ class OfficialFiles(NamedTuple):
 class JudgingMaterial(NamedTuple):
     """Questions by id; both turns of their references (empty where none is used) by id; the judge's prompts by name."""
 
-    questions: dict[Any, Row]
-    references: dict[Any, list[str]]
-    prompts: dict[str, Row]
+    questions: dict[QuestionId, Question]
+    references: dict[QuestionId, list[str]]
+    prompts: dict[str, JudgePrompt]
 
 
 class OfficialQuestions(Benchmark):
     """The official questions, answered in both turns by the official decoding. A mode adds what the judge is asked."""
 
-    label = "official set"
+    label = "official questions"
+    version = 2
     judged_by = "endpoint"
     needs = TEXTS_ALONE
     Options = MTBenchOptions
     options: MTBenchOptions
 
-    def __init__(self, options: BenchmarkOptions | None = None) -> None:
-        super().__init__(options)
-        if self.options.limit:
-            self.label = f"first {self.options.limit} questions"
+    answer_slots: tuple[str, ...] = ()
+    """Names of the answers in the templates of the judge's prompts."""
 
     def prompt_name(self, category: str, turn: int) -> str:
         """Name of the judge's prompt for a category and a turn (1 or 2)."""
@@ -88,19 +99,31 @@ class OfficialQuestions(Benchmark):
         self.judging_material()  # what the files lack is an error before any work
         return {
             **super().protocol(),
+            "label": self._set_label(),
             "set": files_hash(*self._files()),
             "references": "gpt-4",
             "decoding": "temperature by category",
             "judge_temperature": 0,
         }
 
+    def _set_label(self) -> str:
+        """What the questions asked are. The official set is named so only if all 80 are asked, by their ids."""
+        whole, limit = self._all_questions(), self.options.limit
+        official = len(whole) == len(OFFICIAL_IDS) and {q.question_id for q in whole} == OFFICIAL_IDS
+        if not limit or limit >= len(whole):
+            return "official set" if official else f"{len(whole)} questions of your own"
+        return f"first {limit} questions" if official else f"first {limit} of {len(whole)} questions of your own"
+
     def prompt_texts(self) -> list[str]:
         """First turns."""
-        return [q["turns"][0] for q in self.questions()]
+        return [q.turns[0] for q in self.questions()]
 
-    def questions(self) -> list[Row]:
-        """The questions asked: ``question_id``, ``category`` and both ``turns``."""
-        rows = user_files.read_user_rows(self._files().questions, ["question_id", "category", "turns"])
+    def _all_questions(self) -> list[Question]:
+        return read_questions(self._files().questions)
+
+    def questions(self) -> list[Question]:
+        """The questions asked."""
+        rows = self._all_questions()
         return rows[: self.options.limit] if self.options.limit else rows
 
     def _requests_to(self, policy: Policy, dialogues: Sequence[Messages], turn: int) -> list[Request]:
@@ -108,8 +131,8 @@ class OfficialQuestions(Benchmark):
             Request(
                 policy.render(messages),
                 self.options.max_new_tokens,
-                TEMPERATURES.get(q["category"], 0.0),
-                (ANSWER_KEY, q["question_id"], turn),
+                TEMPERATURES.get(q.category, 0.0),
+                (ANSWER_KEY, q.question_id, turn),
             )
             for q, messages in zip(self.questions(), dialogues, strict=True)
         ]
@@ -125,14 +148,14 @@ class OfficialQuestions(Benchmark):
         """Both answers of a policy to each question; the second turn sees its own first answer."""
         questions = self.questions()
         first = sample_answers(context, self._first_requests_to(policy), policy)
-        dialogues = [second_turn(q["turns"], a["text"]) for q, a in zip(questions, first, strict=True)]
+        dialogues = [second_turn(q.turns, a["text"]) for q, a in zip(questions, first, strict=True)]
         second = sample_answers(context, self._requests_to(policy, dialogues, 2), policy)
         return [list(turns) for turns in zip(first, second, strict=True)]
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Both turns of each question."""
         return [
-            {"question_id": q["question_id"], "category": q["category"], "turns": turns}
+            {"question_id": q.question_id, "category": q.category, "turns": turns}
             for q, turns in zip(self.questions(), self.answers_of(context, context.policy), strict=True)
         ]
 
@@ -140,28 +163,27 @@ class OfficialQuestions(Benchmark):
         """Questions, references and prompts.
 
         Raises:
-            UserError: a reference or a prompt that is needed is not there.
+            UserError: a file breaks its layout, or a reference, a turn of one or a prompt that is needed is not there.
         """
         files = self._files()
-        questions = {q["question_id"]: q for q in self.questions()}
-        reference_rows = user_files.read_user_rows(files.references, ["question_id"])
-        references = {r["question_id"]: r["choices"][0]["turns"] for r in reference_rows}
-        prompt_rows = user_files.read_user_rows(files.prompts, ["name", "system_prompt", "prompt_template"])
-        prompts = {p["name"]: p for p in prompt_rows}
-        for number, question in questions.items():
-            if question["category"] in REFERENCED and number not in references:
-                raise UserError(f"{files.references} holds no reference answer to question {number}: add it")
-            for name in (self.prompt_name(question["category"], turn) for turn in (1, 2)):
+        questions = {q.question_id: q for q in self.questions()}
+        referenced = [number for number, q in questions.items() if q.category in REFERENCED]
+        references = read_two_turn_answers(files.references, referenced, "a reference answer")
+        prompts = read_judge_prompts(files.prompts)
+        for category in {q.category for q in questions.values()}:
+            for turn in (1, 2):
+                name = self.prompt_name(category, turn)
                 if name not in prompts:
                     raise UserError(
                         f"{files.prompts} holds no prompt {name!r}: take FastChat's own judge_prompts.jsonl"
                     )
-        used = {i: references[i] if q["category"] in REFERENCED else [] for i, q in questions.items()}
-        return JudgingMaterial(questions, used, prompts)
+                fields = template_fields(self.answer_slots, turn, referenced=category in REFERENCED)
+                check_template(files.prompts, prompts[name], fields)
+        return JudgingMaterial(questions, {number: references.get(number, []) for number in questions}, prompts)
 
-    def judge_call(self, prompt: Row, user: str) -> Call:
+    def judge_call(self, prompt: JudgePrompt, user: str) -> Call:
         """The judge's conversation: the prompt's instruction, and the filled text of the user's turn."""
-        return Call((("system", prompt["system_prompt"]), ("user", user)), max_tokens=self.options.judge_tokens)
+        return Call((("system", prompt.system_prompt), ("user", user)), max_tokens=self.options.judge_tokens)
 
 
 def reply_facts(reply: Reply) -> Row:
@@ -174,7 +196,7 @@ def groups_by_category(columns: Columns, name: str) -> dict[str, Columns]:
     groups = {"items": columns}
     for category in dict.fromkeys(columns["category"]):
         inside = [i for i, c in enumerate(columns["category"]) if c == category]
-        groups[category] = {key: [columns[key][i] for i in inside] for key in ("id", name)}
+        groups[category_name(category)] = {key: [columns[key][i] for i in inside] for key in ("id", name)}
     return groups
 
 

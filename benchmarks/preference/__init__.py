@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from benchmarks.preference.diversity import ngram_counts
 from benchmarks.shared.asking import task_requests
-from benchmarks.shared.numbers import none_if_nan, rounded, win_points
+from benchmarks.shared.numbers import SHARE, none_if_nan, win_points
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.oracles.base import NoVerdict
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
-from harness.score.validity import NO_VALUE, Invalid
+from harness.score.validity import Invalid, Range, value_or_reason
 from sail.types import Completion, Request
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
+
+
+NO_ANSWER = "answer without a finite log-probability"
+NO_REWARD = "no reward"
+NO_VERDICT = "no verdict"
+
+_RANGES: dict[str, Range] = {
+    **dict.fromkeys(("preferred", "win", "win_reference", "truncated", "accurate"), SHARE),
+    "tokens": (0, math.inf),
+}
 
 
 class PreferenceOptions(BenchmarkOptions):
@@ -121,36 +133,55 @@ class Preference(Benchmark):
                 metric("margin", "held-out margin", "beta-free nats", 0, "mean", "margin", group="pairs"),
                 metric("accuracy", "held-out accuracy", "%", 0, "percent", "accurate", group="pairs"),
             ],
+            _RANGES,
         )
 
 
 def _answer_columns(rows: list[Row]) -> Columns:
-    """Columns of answers; ``training_reward`` and ``win_reference`` where the rows have them."""
-    reward = "preferred" if rows and rows[0]["pairwise"] else "reward"
+    """Columns of answers; ``training_reward`` and ``win_reference`` where the rows have them.
+
+    What a policy whose probabilities are no numbers gives is no answer of it: none of its values is valid.
+    """
+    pairwise = bool(rows) and rows[0]["pairwise"]
+
+    def missing(row: Row) -> Invalid:
+        return Invalid(row.get("no_verdict", NO_VERDICT if pairwise else NO_REWARD))
+
+    def of_answers(value: Callable[[Row], Any]) -> list[Any]:
+        return [value(r) if math.isfinite(r["logp"]) else Invalid(NO_ANSWER) for r in rows]
+
+    def reward_of(row: Row, key: str) -> float | Invalid:
+        return missing(row) if row[key] is None else value_or_reason(round(row[key], 6))
+
+    def win(row: Row) -> float | Invalid:
+        if row["reward"] is None or row["start_reward"] is None:
+            return missing(row)
+        if not math.isfinite(row["start_answer_logp"]):
+            return Invalid(NO_ANSWER)
+        return win_points(row["reward"], row["start_reward"])
+
     columns: Columns = {
         "id": [r["id"] for r in rows],
-        reward: [_missing(r) if r["reward"] is None else rounded(r["reward"]) for r in rows],
-        "win": [_missing(r) if r["reward"] is None else win_points(r["reward"], r["start_reward"]) for r in rows],
+        "preferred" if pairwise else "reward": of_answers(lambda r: reward_of(r, "reward")),
+        "win": of_answers(win),
         "kl": [round(r["logp"] - r["start_logp"], 5) for r in rows],
         "reverse_kl": [round(r["start_answer_logp"] - r["start_answer_policy_logp"], 5) for r in rows],
         "start_nll": [round(-r["start_logp"], 5) for r in rows],
-        "tokens": [r["tokens"] for r in rows],
-        "truncated": [int(r["truncated"]) for r in rows],
+        "tokens": of_answers(lambda r: r["tokens"]),
+        "truncated": of_answers(lambda r: int(r["truncated"])),
     }
     if rows and "training_reward" in rows[0]:
-        columns["training_reward"] = [rounded(r["training_reward"]) for r in rows]
+        columns["training_reward"] = of_answers(lambda r: reward_of(r, "training_reward"))
     if any("reference_won" in r for r in rows):
-        won = [r.get("reference_won") for r in rows]
-        columns["win_reference"] = [None if share is None else win_points(share, 0.5) for share in won]
+        columns["win_reference"] = of_answers(lambda r: _reference_points(r.get("reference_won")))
     for n in (1, 2):
         name, counts = f"distinct_{n}", ngram_counts([r["text"] for r in rows], n)
         columns |= {name: counts.new, f"{name}_only": counts.only, f"{name}_total": counts.total}
     return columns
 
 
-def _missing(row: Row) -> Invalid:
-    """Stands for a reward that is missing, with the reason that the oracle gave."""
-    return Invalid(row.get("no_verdict", NO_VALUE))
+def _reference_points(share: float | None) -> float | Invalid:
+    return Invalid(NO_VERDICT) if share is None else win_points(share, 0.5)
 
 
 def _reward_metrics(rows: list[Row], columns: Columns) -> list[Metric]:

@@ -12,10 +12,13 @@ from benchmarks.rewardbench.pairs import draw_pairs, find_pairs_file, pairs_iden
 from benchmarks.rewardbench.sections import set_label
 from benchmarks.shared.numbers import win_points
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, Scored
+from harness.score.validity import Invalid
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
 
+
+NO_PAIR = "one answer twice, or no room for the answers"
 
 TITLES = {
     "accuracy": "",
@@ -105,13 +108,13 @@ class RewardBench(Benchmark):
     def score(self, rows: list[Row]) -> Scored:
         """The implicit reward first; sections, if they are the official ones; then without a reference."""
         verdicts = [_verdicts(r) for r in rows]
-        return score_pairs(rows, {name: [v.get(name) for v in verdicts] for name in TITLES}, TITLES, self.title)
+        return score_pairs(rows, {name: [v[name] for v in verdicts] for name in TITLES}, TITLES, self.title)
 
 
-def _verdicts(row: Row) -> dict[str, float]:
-    """1, 0 or one half by implicit reward, by log pi, and by log pi per token; nothing for a pair that is not valid."""
+def _verdicts(row: Row) -> dict[str, float | Invalid]:
+    """1, 0 or one half by implicit reward, by log pi, and by log pi per token, or why there is none."""
     if row["policy"] is None or row["start"] is None:
-        return {}
+        return dict.fromkeys(TITLES, Invalid(NO_PAIR))
     chosen, rejected = row["policy"]["logps"]
     chosen_tokens, rejected_tokens = row["policy"]["tokens"]
     start_chosen, start_rejected = row["start"]["logps"]

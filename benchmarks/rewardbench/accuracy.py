@@ -6,20 +6,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from benchmarks.rewardbench.sections import SECTION_OF, SECTIONS, WEIGHTS, is_official
+from benchmarks.shared.numbers import SHARE
 from harness.benchmark import Row, Scored
 from harness.score.metrics import metric
 from harness.score.results import Columns
+from harness.score.validity import Invalid, Range
 
 
 def score_pairs(
-    pairs: Sequence[Row], verdicts: Mapping[str, list[float | None]], titles: Mapping[str, str], title: str
+    pairs: Sequence[Row], verdicts: Mapping[str, list[float | Invalid]], titles: Mapping[str, str], title: str
 ) -> Scored:
     """Columns and metrics of verdicts on pairs; the first kind of verdict is primary, and has sections.
 
     Args:
         pairs: rows with ``id``, ``subset``, ``weight`` and ``of``.
         verdicts: by name of the metric, for each pair: 1 if the chosen answer is ranked higher, 0 if the rejected one
-            is, one half for a tie, None for a pair that is not valid.
+            is, one half for a tie, a reason for a pair that is not valid.
         titles: of the metrics, by name; the primary one has ``title``.
         title: of the benchmark.
     """
@@ -41,4 +43,5 @@ def score_pairs(
             groups[section] = {name: [columns[name][i] for i in inside] for name in names}
             metrics.append(metric(section, section, "acc %", 1, kind, main, group=section))
     metrics += [metric(name, titles[name], "acc %", 1, kind, name) for name in others]
-    return Scored(groups, metrics)
+    ranges: dict[str, Range] = dict.fromkeys(verdicts, SHARE)
+    return Scored(groups, metrics, ranges)

@@ -19,6 +19,7 @@ from harness.benchmark import Row
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.report.rich_table import rich_table
 from harness.score.bootstrap import interval, replicates
+from harness.score.validity import Invalid, checked_columns
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 
 CHUNK = 256
+
+EQUAL, EQUAL_CUT = "the same answer twice", "the same beginning twice, or no room, after the cut"
 
 
 @dataclass
@@ -107,9 +110,12 @@ def _score_model(
     cut_pairs = {i for i, (a, b) in enumerate(sides) if max(a.tokens, b.tokens) > max_length}
     equal_after_cut = _equal_after_cut(model, pairs, cut_pairs - equal)
     verdicts = [
-        None if i in equal | equal_after_cut else win_points(a.reward, b.reward) for i, (a, b) in enumerate(sides)
+        Invalid(EQUAL) if i in equal else Invalid(EQUAL_CUT) if i in equal_after_cut else win_points(a.reward, b.reward)
+        for i, (a, b) in enumerate(sides)
     ]
-    groups, metrics, _ = score_pairs(pairs, {"accuracy": verdicts}, {}, "RewardBench")
+    scored = score_pairs(pairs, {"accuracy": verdicts}, {}, "RewardBench")
+    metrics, (groups, invalid) = scored.metrics, checked_columns(*scored)
+    reasons = invalid.get(metrics[0].name, {})
     estimates = {}
     for metric in metrics:
         estimator = metric.estimator
@@ -124,13 +130,16 @@ def _score_model(
             f"{len(equal_after_cut):,} pairs have the same beginning twice, or no room for an answer, after the cut: "
             "they are not valid"
         )
+    if without_value := sum(count for reason, count in reasons.items() if reason not in (EQUAL, EQUAL_CUT)):
+        warnings.append(f"{without_value:,} pairs have a reward that is no finite number: they are not valid")
     facts = {
+        "invalid": reasons,
         "cut": cut,
         "equal_after_cut": len(equal_after_cut),
         "identity": model.identity(),
         "subsets": _subset_accuracies(groups["items"]),
     }
-    return _ModelScores(estimates, Count(sum(v is not None for v in verdicts), len(verdicts)), facts, warnings)
+    return _ModelScores(estimates, Count(len(verdicts) - sum(reasons.values()), len(verdicts)), facts, warnings)
 
 
 def _equal_answers(pairs: Sequence[Row]) -> set[int]:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from benchmarks.shared.asking import ChatOptions, greedy_requests, sample_answers
 from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
+from benchmarks.shared.numbers import SHARE, probability
 from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
+from harness.score.validity import Range
 from harness.store.json_files import digest
 from sail.types import Request
 
@@ -19,13 +21,15 @@ if TYPE_CHECKING:
 class PairwiseAgainstStart(Benchmark):
     """Win rate against a baseline that is the start policy's own greedy answer. Equal answers are a draw.
 
-    ``file``: name of the mini set's file. ``prompt_key``: the key of its rows that holds the prompt.
+    ``file``: name of the mini set's file. ``prompt_key``: the key of its rows that holds the prompt. ``ranges``: of the
+    columns that all have.
     """
 
     judged_by = "local"
     needs = TEXTS_ALONE
     Options = ChatOptions
     options: ChatOptions
+    ranges: ClassVar[dict[str, Range]] = {"preference": SHARE, "shown_first": SHARE, "mass": SHARE}
     file: ClassVar[str]
     prompt_key: ClassVar[str]
 
@@ -71,9 +75,9 @@ class PairwiseAgainstStart(Benchmark):
         """Columns that all pairwise benchmarks have. Lengths in characters."""
         return {
             "id": [r["id"] for r in rows],
-            "preference": [round(r["verdict"]["first"], 6) if r["verdict"] else 0.5 for r in rows],
-            "shown_first": [round(r["verdict"]["shown_first"], 6) if r["verdict"] else None for r in rows],
-            "mass": [round(r["verdict"]["mass"], 6) if r["verdict"] else None for r in rows],
+            "preference": [probability(r["verdict"]["first"]) if r["verdict"] else 0.5 for r in rows],
+            "shown_first": [probability(r["verdict"]["shown_first"]) if r["verdict"] else None for r in rows],
+            "mass": [probability(r["verdict"]["mass"]) if r["verdict"] else None for r in rows],
             "length": [len(r["answer"]["text"]) for r in rows],
             "baseline_length": [len(r["baseline"]["text"]) for r in rows],
             "tokens": [r["answer"]["tokens"] for r in rows],

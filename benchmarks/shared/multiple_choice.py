@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from harness.benchmark import BenchmarkOptions, EvalContext
+from harness.score.validity import Invalid, value_or_reason
 
 
 class ChoiceOptions(BenchmarkOptions):
@@ -62,6 +63,19 @@ def option_logps(context: EvalContext, questions: Sequence[ChoiceQuestion]) -> l
         flat = [option for options in encoded for option in options]
         values = iter([sum(logps) for logps in policy.token_logps(flat, context.scoring_batch_size)])
     return [[next(values) for _ in options] for options in encoded]
+
+
+def is_right(picked: int, answer: int, logps: Sequence[float]) -> int | Invalid:
+    """Whether the option picked is the answer, 1 or 0; a reason where an option has no finite log-likelihood, so that
+    nothing was picked.
+
+    Args:
+        picked: index of an option.
+        answer: index of the right one.
+        logps: log-likelihood (nats) of each option.
+    """
+    invalid = next((v for v in map(value_or_reason, logps) if isinstance(v, Invalid)), None)
+    return int(picked == answer) if invalid is None else invalid
 
 
 def argmax(values: Sequence[float]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 
 from harness.errors import unknown
 from harness.report.rich_table import rich_table
@@ -99,6 +100,8 @@ class ScoreReport:
         metrics: the first one sorts the table.
         facts: further JSON values by model.
         warnings: sentences on what is not as it should be.
+        shown_facts: headings of the facts that stand in the table too (the official tool's value), by their keys.
+        caption: what else is said below the table (the alignment, the baseline).
     """
 
     benchmark: str
@@ -109,6 +112,8 @@ class ScoreReport:
     metrics: list[ScoredMetric]
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    shown_facts: dict[str, str] = field(default_factory=dict)
+    caption: str = ""
 
     def as_json(self, reference: str | None = None) -> dict[str, Any]:
         """Everything as one JSON object, with the differences of all other models from ``reference`` if it is named.
@@ -123,6 +128,8 @@ class ScoreReport:
             "judge": self.judge,
             "protocol": self.protocol,
             "scores": [self._score(place) for place in range(len(self.models))],
+            "shown_facts": self.shown_facts,
+            "caption": self.caption,
         }
         if reference is not None:
             report |= {"reference": reference, "differences": self._differences(reference)}
@@ -169,22 +176,28 @@ def score_tables(report: Mapping[str, Any]) -> list[Table]:
     scores = report["scores"]
     first = scores[0]["metrics"] if scores else {}
     names = [name for name, values in first.items() if not values["detail"]]
+    facts: Mapping[str, str] = report.get("shown_facts", {})
     rows = [
-        [row["model"], *(_cell(row["metrics"][n]) for n in names), f"{row['n_valid']} / {row['n_total']}"]
+        [
+            escape(row["model"]),
+            *(_cell(row["metrics"][n]) for n in names),
+            *(_fact(row.get(key)) for key in facts),
+            f"{row['n_valid']} / {row['n_total']}",
+        ]
         for row in sorted(scores, key=lambda row: -(row["metrics"][names[0]]["value"] or 0))
     ]
     tables = [
         rich_table(
-            f"{report['benchmark']}, judge {report['judge']}",
-            ["model", *(f"{name}\n{first[name]['unit']}" for name in names), "n valid / total"],
+            escape(f"{report['benchmark']}, judge {report['judge']}"),
+            ["model", *(f"{name}\n{first[name]['unit']}" for name in names), *facts.values(), "n valid / total"],
             rows,
-            caption="95% intervals over prompts",
+            caption="; ".join(filter(None, ["95% intervals over prompts", escape(report.get("caption", ""))])),
         )
     ]
     if report.get("differences"):
         tables.append(
             rich_table(
-                f"difference from {report['reference']}",
+                escape(f"difference from {report['reference']}"),
                 ["model", "metric", "difference", "p", "verdict", "smallest that 80% power would show"],
                 [_difference_cells(difference) for difference in report["differences"]],
                 caption="paired by prompt; p after Holm",
@@ -197,13 +210,21 @@ def score_tables(report: Mapping[str, Any]) -> list[Table]:
 def _difference_cells(difference: Mapping[str, Any]) -> list[str]:
     smallest, p = difference["minimum_detectable"], difference["p_holm"]
     return [
-        difference["model"],
+        escape(difference["model"]),
         difference["metric"],
         _cell(difference),
-        "n/a" if p is None else f"{p:.3f}",
+        "n/a" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
         difference["verdict"],
         "n/a" if smallest is None else f"{smallest:.2f}",
     ]
+
+
+def _fact(value: Any) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
+    return escape(str(value))
 
 
 def _cell(values: Mapping[str, Any]) -> str:

@@ -56,31 +56,45 @@ REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences
 
 
 @score.command("alpaca_eval")
-@click.option("--annotations", type=FILE, multiple=True, required=True, help="annotations.json; may be repeated.")
+@click.argument("more_annotations", nargs=-1, type=FILE, metavar="[ANNOTATIONS]...")
+@click.option(
+    "--annotations",
+    type=FILE,
+    multiple=True,
+    required=True,
+    help="annotations.json, or a folder of them; further ones may follow it, or it may be repeated.",
+)
 @click.option("--model-outputs", type=FILE, help="The model's outputs, if the annotations hold no texts.")
 @click.option("--eval-set", type=FILE, help="The evaluation set, in order; difficulty and anchors may lie beside it.")
 @click.option("--data-dir", type=FILE, help="Folder with alpaca_eval/: evaluation set, difficulty, anchors.")
 @click.option("--fit", type=click.Choice(["exact", "official"]), default="exact", show_default=True)
+@click.option("--c", type=float, help="C of --fit official (inverse penalty); by default cross-validation chooses it.")
 @click.option("--row-numbers", is_flag=True, help="Reproduce the published misalignment after a missing row.")
 @REFERENCE
 def alpaca_eval(
+    more_annotations: tuple[Path, ...],
     annotations: tuple[Path, ...],
     model_outputs: Path | None,
     eval_set: Path | None,
     data_dir: Path | None,
     fit: Any,
+    c: float | None,
     row_numbers: bool,
     reference: str | None,
 ) -> None:
     """AlpacaEval 2: length-controlled and raw win rate."""
     from benchmarks.alpaca_eval.score_files import score_annotation_files
 
-    scores = score_annotation_files(annotations, eval_set, data_dir, model_outputs, fit, row_numbers)
+    paths = [*annotations, *more_annotations]
+    scores = score_annotation_files(paths, eval_set, data_dir, model_outputs, fit, row_numbers, c)
     _print(scores, reference)
 
 
 @score.command("arena_hard")
-@click.option("--judgments", type=FILE, required=True, help="A .jsonl file, or a folder of them.")
+@click.option(
+    "--judgments", type=FILE, required=True, help="A .jsonl file, or a folder of them; or arena_hard_battles.jsonl."
+)
+@click.option("--baseline", metavar="MODEL", help="Of rows that name none; by default the official one is assumed.")
 @click.option("--answers", type=FILE, help="Answers of all models and of the baseline, for style control.")
 @click.option("--protocol", type=click.Choice(["v0.1", "v2.0"]), default="v0.1", show_default=True)
 @click.option(
@@ -93,6 +107,7 @@ def alpaca_eval(
 @REFERENCE
 def arena_hard(
     judgments: Path,
+    baseline: str | None,
     answers: Path | None,
     protocol: Any,
     category: str | None,
@@ -107,7 +122,7 @@ def arena_hard(
     from harness.store.json_files import write_json
 
     frozen = read_style_record(pool) if pool else None
-    scores, style = score_judgment_files(judgments, answers, protocol, frozen, category)
+    scores, style = score_judgment_files(judgments, answers, protocol, frozen, category, baseline)
     if save_pool is not None:
         if style is None:
             raise UserError("--save-pool needs --answers with every answer: there is no style to save")

@@ -59,7 +59,8 @@ class LocalJudge:
         answers = []
         for row in logps:
             mass = [math.exp(v) for v in row]
-            answers.append(_Answer([m / sum(mass) for m in mass], sum(mass)))
+            total = sum(mass)
+            answers.append(_Answer([m / total if total else math.nan for m in mass], total))
         return answers
 
     def tokens(self, row: tuple[str, str, str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -68,12 +69,13 @@ class Oracle:
         self.attach: Callable[[Any], Any] = lambda model: model
 
     def score(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
-        """Reward of each text as an answer to the prompt of its row (``prompt`` and what the task adds)."""
+        """Reward of each text as an answer to the prompt of its row (``prompt`` and what the task adds); finite, or NaN
+        where there is none."""
         raise NotImplementedError
 
     def prefer(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
         """Probability that the first answer is better, for each pair. The default compares scores: 1, 0, or 0.5 if
-        they are equal.
+        they are equal; NaN where one of them is not finite.
 
         Args:
             rows: the prompt of each pair.
@@ -84,7 +86,7 @@ class Oracle:
             Probabilities in [0, 1]; NaN where there is no verdict, as :class:`NoVerdict` where the reason is known.
         """
         scores = self.score([*rows, *rows], [*firsts, *seconds])
-        return [0.5 + 0.5 * ((a > b) - (a < b)) for a, b in zip(scores[: len(rows)], scores[len(rows) :], strict=True)]
+        return [_preference(a, b) for a, b in zip(scores[: len(rows)], scores[len(rows) :], strict=True)]
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides its answers, as JSON. It is part of every key that depends on them, and must be
@@ -93,3 +95,10 @@ class Oracle:
 
     def ready(self) -> None:
         """Raise an error now if it could not answer later. Called before anything is trained."""
+
+
+def _preference(first: float, second: float) -> float:
+    """1, 0 or one half by two rewards; NaN where one of them is no finite number."""
+    if not (math.isfinite(first) and math.isfinite(second)):
+        return math.nan
+    return 0.5 + 0.5 * ((first > second) - (first < second))

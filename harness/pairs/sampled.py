@@ -6,6 +6,7 @@ the reference log-probabilities, since the start policy is the reference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -25,9 +26,13 @@ class BestAndWorst(NamedTuple):
 
 
 def best_and_worst(scores: Sequence[float]) -> BestAndWorst | None:
-    """Indices of the highest and the lowest score, the first of equals; None if all are equal."""
-    best = max(range(len(scores)), key=lambda i: (scores[i], -i))
-    worst = min(range(len(scores)), key=lambda i: (scores[i], i))
+    """Indices of the highest and the lowest score, the first of equals; None if all are equal. A score that is not
+    finite is none."""
+    valid = [i for i, score in enumerate(scores) if math.isfinite(score)]
+    if not valid:
+        return None
+    best = max(valid, key=lambda i: (scores[i], -i))
+    worst = min(valid, key=lambda i: (scores[i], i))
     return None if scores[best] == scores[worst] else BestAndWorst(best, worst)
 
 

@@ -59,7 +59,10 @@ def train_reward(
     on_step = _progress(shown, f"training on {len(pairs.train)} pairs, steps")
     train_reward_model(model, tokenizer, pairs.training_rows(tokenizer), settings, out, on_step)
     shown.stage(f"held-out pairs ({len(pairs.heldout)})", None)
-    won = pairs.heldout_wins(tokenizer, RewardModel(RewardModelOptions(model=str(out))))
+    verdicts = pairs.heldout_wins(tokenizer, RewardModel(RewardModelOptions(model=str(out))))
+    won = [v for v in verdicts if v == v]  # without pairs of which a reward is not finite
+    if not won:
+        raise UserError(f"The reward model in {out} gives no finite reward: train it with a smaller --learning-rate")
     shared = plan.comparison.facts
     facts = {
         **{"base": shared.start.key, "pairs": shared.pairs.key, "labels": shared.oracle},
@@ -105,7 +108,8 @@ class _Pairs:
         ]
 
     def heldout_wins(self, tokenizer: Any, oracle: RewardModel) -> list[float]:
-        """For each held-out pair 1 where the chosen answer has the higher reward, 0 where it has not."""
+        """For each held-out pair 1 where the chosen answer has the higher reward, 0 where it has not; NaN where one
+        of them is not finite."""
         chosen, rejected = ([_text(tokenizer, row, side) for row in self.heldout] for side in ("chosen", "rejected"))
         return oracle.prefer([self.prompts[row["id"]] for row in self.heldout], chosen, rejected)
 

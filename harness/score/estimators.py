@@ -48,8 +48,12 @@ def weighted_percent(columns: PromptColumns, name: str, weights: Array) -> Array
 
 
 def perplexity(columns: PromptColumns, name: str, weights: Array) -> Array:
-    """exp of the token-weighted mean negative log-likelihood: columns ``name`` (nats, summed) and ``tokens``."""
-    return np.asarray(np.exp((weights @ float_column(columns, name)) / (weights @ float_column(columns, "tokens"))))
+    """exp of the token-weighted mean negative log-likelihood of the valid rows: columns ``name`` (nats, summed) and
+    ``tokens``."""
+    nll, tokens = float_column(columns, name), float_column(columns, "tokens")
+    valid = ~(np.isnan(nll) | np.isnan(tokens))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.exp((weights[:, valid] @ nll[valid]) / (weights[:, valid] @ tokens[valid])))
 
 
 def distinct(columns: PromptColumns, name: str, weights: Array) -> Array:
@@ -86,7 +90,7 @@ def sections(columns: PromptColumns, name: str, weights: Array) -> Array:
 
 def pooled_mean(columns: PromptColumns, name: str, weights: Array) -> Array:
     """Mean over all valid values of a column of lists (a question's turns, say): prompts are drawn, values pooled."""
-    rows = columns[name]
+    rows = [row or [] for row in columns[name]]
     sums = np.array([sum(v for v in row if v is not None) for row in rows], dtype=np.float64)
     counts = np.array([sum(v is not None for v in row) for row in rows], dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):

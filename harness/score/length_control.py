@@ -9,7 +9,7 @@ is the mean of sigmoid(w2 * gamma + w3): no intercept, the length term set to 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from harness.score.columns import Array
 from harness.score.logistic import Derivatives, newton, sigmoid
 
 ANCHOR_WEIGHT = 0.1  # lambda / 2 with lambda = 0.2: two anchor rows an instruction
+
+C_GRID = np.logspace(-4, 4, 10)
+SEED = 123
 
 CHUNK = 50
 
@@ -132,12 +135,13 @@ def official_fit(y: Array, delta: Array, difficulty: Array, anchors: Anchors, c:
         ModuleNotFoundError: scikit-learn is not installed.
     """
     x = np.stack([np.tanh(delta / weighted_sd(delta, np.ones((1, len(y))))[0]), difficulty, np.ones_like(y)], 1)
-    rows = np.concatenate([x, np.stack([anchors.length, anchors.difficulty, np.zeros_like(anchors.y)], 1)])
-    target = np.concatenate([y, anchors.y])
-    weight = np.concatenate([np.ones_like(y), np.full_like(anchors.y, ANCHOR_WEIGHT)])
+    # anchors first, as in alpaca_eval: folds go by place
+    rows = np.concatenate([np.stack([anchors.length, anchors.difficulty, np.zeros_like(anchors.y)], 1), x])
+    target = np.concatenate([anchors.y, y])
+    weight = np.concatenate([np.full_like(anchors.y, ANCHOR_WEIGHT), np.ones_like(y)])
     if c is None:
         c = _cross_validated(rows, target, weight)
-    return OfficialFit(np.asarray(_liblinear(rows, target, weight, c).coef_[0]), c)
+    return OfficialFit(_liblinear(rows, target, weight, c, SEED), c)
 
 
 def _doubled(x: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
@@ -145,27 +149,28 @@ def _doubled(x: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
     return np.concatenate([x, x]), np.repeat([1, 0], len(y)), np.concatenate([weight * y, weight * (1 - y)])
 
 
-def _liblinear(x: Array, y: Array, weight: Array, c: float) -> Any:
+def _liblinear(x: Array, y: Array, weight: Array, c: float, random_state: int | np.random.RandomState) -> Array:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(
-        C=c, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=123, tol=1e-4, max_iter=100
+        C=c, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=random_state, tol=1e-4, max_iter=100
     )
     rows, labels, weights = _doubled(x, y, weight)
-    return model.fit(rows, labels, sample_weight=weights)
+    return np.asarray(model.fit(rows, labels, sample_weight=weights).coef_[0])
 
 
 def _cross_validated(x: Array, y: Array, weight: Array) -> float:
-    """C of logspace(-4, 4, 10) with the least held-out log loss; both copies of a row lie in the same fold."""
+    """C of logspace(-4, 4, 10) with the least held-out log loss, chosen as scikit-learn's LogisticRegressionCV does:
+    both copies of a row lie in the same fold, each fold has one random stream for all its fits from the least C on, and
+    the mean loss of each fold counts alike. liblinear stops early, so its random order moves the loss: where the losses
+    hardly differ, another stream chooses another C."""
     from sklearn.model_selection import GroupKFold
 
-    grid = np.logspace(-4, 4, 10)
-    folds = list(GroupKFold(5).split(x, groups=np.arange(len(x))))
-    losses = np.zeros(len(grid))
-    for train, held in folds:
-        for i, c in enumerate(grid):
-            model = _liblinear(x[train], y[train], weight[train], c)
-            p = np.clip(sigmoid(x[held] @ model.coef_[0]), 1e-15, 1 - 1e-15)
-            nll = -(y[held] * np.log(p) + (1 - y[held]) * np.log(1 - p))
-            losses[i] += np.average(nll, weights=weight[held])
-    return float(grid[int(np.argmin(losses))])
+    losses = np.zeros(len(C_GRID))
+    for train, held in GroupKFold(5).split(x, groups=np.arange(len(x))):
+        stream = np.random.RandomState(SEED)
+        for i, c in enumerate(C_GRID):
+            coefficients = _liblinear(x[train], y[train], weight[train], c, stream)
+            p = np.clip(sigmoid(x[held] @ coefficients), 1e-15, 1 - 1e-15)
+            losses[i] -= np.mean(weight[held] * (y[held] * np.log(p) + (1 - y[held]) * np.log(1 - p)))
+    return float(C_GRID[int(np.argmin(losses))])

@@ -6,6 +6,8 @@ characters of an answer and of the baseline's.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,24 @@ from harness.score.length_control import Anchors, fit_length_control, length_con
 from harness.score.logistic import fit_logistic
 
 
+class _ValidRows(NamedTuple):
+    """Places of the rows with a value, the values, their weights, and of each resample whether it drew any (one that
+    did not has weights of 1, so that a fit exists that is then left out)."""
+
+    places: NDArray[np.intp]
+    values: Array
+    weights: Array
+    drawn: NDArray[np.bool_]
+
+
+def _valid_rows(columns: PromptColumns, name: str, weights: Array) -> _ValidRows:
+    values = float_column(columns, name)
+    places = np.flatnonzero(~np.isnan(values))
+    inside = weights[:, places]
+    drawn = inside.sum(1) > 0
+    return _ValidRows(places, values[places], np.where(drawn[:, None], inside, 1.0), drawn)
+
+
 def length_controlled(columns: PromptColumns, name: str, weights: Array) -> Array:
     """Win rate (percent) at equal length: logit p = w1 * tanh(delta / sd(delta)) + w3, with w1 set to 0.
 
@@ -22,14 +42,15 @@ def length_controlled(columns: PromptColumns, name: str, weights: Array) -> Arra
     for the official 805 instructions only. Columns: ``name`` (preference in [0, 1]), ``length`` and
     ``baseline_length``. The sd is taken anew in each resample.
     """
-    y = float_column(columns, name)
-    delta = float_column(columns, "baseline_length") - float_column(columns, "length")
+    valid, y, weights, drawn = _valid_rows(columns, name, weights)
+    delta = (float_column(columns, "baseline_length") - float_column(columns, "length"))[valid]
     total = weights.sum(1, keepdims=True)
     centre = weights @ delta / total[:, 0]
     spread = np.sqrt((weights * (delta - centre[:, None]) ** 2).sum(1) / np.maximum(total[:, 0] - 1, 1))
     x1 = np.tanh(delta / np.where(spread > 0, spread, 1)[:, None])
     features = np.stack([x1, np.ones_like(x1)], -1)
-    return np.asarray(100 / (1 + np.exp(-fit_logistic(features, y, weights, ridge=1e-6)[:, 1])))
+    rate = 100 / (1 + np.exp(-fit_logistic(features, y, weights, ridge=1e-6)[:, 1]))
+    return np.where(drawn, rate, np.nan)
 
 
 def length_controlled_2(columns: PromptColumns, name: str, weights: Array) -> Array:
@@ -78,10 +99,10 @@ def style_controlled(columns: PromptColumns, name: str, weights: Array) -> Array
     own mean would control nothing.
     Columns: ``name`` (win in [0, 1]), and ``<feature>`` / ``baseline_<feature>``.
     """
-    y = float_column(columns, name)
+    valid, y, weights, drawn = _valid_rows(columns, name, weights)
     raw = []
     for feature in STYLE_FEATURES:
-        ours, theirs = float_column(columns, feature), float_column(columns, f"baseline_{feature}")
+        ours, theirs = (float_column(columns, side + feature)[valid] for side in ("", "baseline_"))
         raw.append((ours - theirs) / (ours + theirs + 1))
     d = np.stack(raw, -1)
     share = weights / weights.sum(1, keepdims=True)
@@ -90,7 +111,7 @@ def style_controlled(columns: PromptColumns, name: str, weights: Array) -> Array
     scaled = d / np.where(spread > 1e-9, spread, 1)[:, None]
     strength = np.full((*scaled.shape[:2], 1), np.log(10))
     beta = fit_logistic(np.concatenate([strength, scaled], -1), y, 2 * weights, ridge=1.0)
-    return np.asarray(100 / (1 + np.exp(-np.log(10) * beta[:, 0])))
+    return np.where(drawn, 100 / (1 + np.exp(-np.log(10) * beta[:, 0])), np.nan)
 
 
 def _wins_and_games(columns: PromptColumns, name: str) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 
 from benchmarks.arena_hard.official import AGAIN, ArenaHard01, ArenaHard20
 from benchmarks.arena_hard.prompts import read_judge_prompts
-from benchmarks.arena_hard.score_columns import columns_of_games
+from benchmarks.arena_hard.score_columns import RANGES, columns_of_games
 from harness.errors import UserError
 from harness.recipe.load import builtin_recipes
 from harness.score.bootstrap import draws
@@ -28,6 +28,7 @@ from harness.score.bradley_terry import (
     win_rates_with_style,
 )
 from harness.score.results import read_result
+from harness.score.validity import checked_columns
 from harness.score.win_rate_estimators import equal_style, equal_style_v2, frozen_style, game_percent
 from harness.store.json_files import digest
 
@@ -158,9 +159,9 @@ def test_published_judgments_give_the_stored_scores() -> None:
             if found["score"] in strong:
                 score, weight = strong[found["score"]]
                 wins, total = wins + weight * (score if number == 0 else 1 - score), total + weight
-    columns = columns_of_games(given, "v0.1")
+    columns = checked_columns({"items": columns_of_games(given, "v0.1")}, [], RANGES).columns["items"]
     assert game_percent(columns, "score", np.ones((1, len(given))))[0] == pytest.approx(100 * wins / total)
-    whole = columns_of_games(given, "v2.0")
+    whole = checked_columns({"items": columns_of_games(given, "v2.0")}, [], RANGES).columns["items"]
     assert all((None in pair) == (pair == [None, None]) for pair in whole["score"])
     assert sum(s is not None for p in whole["score"] for s in p) < sum(
         s is not None for p in columns["score"] for s in p

@@ -133,7 +133,7 @@ def test_official_sets_end_to_end(data: Path, judge: Server, tmp_path: Path, cli
     assert found["mt_bench_official"].metric("turn_1").n_valid == 2
     assert found["mt_bench_official"].judge["model"] == "judge-1"
     assert found["mt_bench"].judge["kind"] == "local log-probability"
-    assert found["alpaca_eval_2"].label == "official set"
+    assert found["alpaca_eval_2"].label == "6 instructions of another set"
     graded = [b for b in judge.bodies if not b.get("logprobs")]
     assert {b["temperature"] for b in graded} == {0}
     math = next(b for b in graded if b["messages"][0]["content"] == "system of single-math-v1-multi-turn")
@@ -157,7 +157,7 @@ def test_official_sets_end_to_end(data: Path, judge: Server, tmp_path: Path, cli
     assert "`judge-1` behind an endpoint" in page
     assert "answered by `judge-2024-01-01`." in page
     assert found["mt_bench_official"].snapshots == ["judge-2024-01-01"]
-    assert "MT-Bench (official set)" in page
+    assert "MT-Bench (3 questions of your own)" in page
     asked = len(judge.bodies)
     again = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
     assert again.returncode == 0, again.stderr

@@ -59,7 +59,7 @@ class TestAlpacaEvalMetrics:
     def test_raw_win_rates(self, model: str, metrics: Any) -> None:
         found = [r for r in rows("alpaca_eval", "annotations", f"{model}.jsonl") if r["preference"] is not None]
         theirs = metrics.get_winrate([{"preference": r["preference"]} for r in found])
-        ours = win_rate([v for r in found if (v := stored_preference(r["preference"])) is not None]).as_json()
+        ours = win_rate([v for r in found if (v := stored_preference(r["preference"]).value) is not None]).as_json()
         assert {k: float(theirs[k]) for k in ours} == pytest.approx(ours, rel=0, abs=1e-9)
 
     def test_length_controlled_win_rate(
@@ -86,7 +86,7 @@ class TestAlpacaEvalMetrics:
             }
         ).set_index("index")
         theirs = metrics.get_length_controlled_winrate(frame, save_weights_dir=None, is_warn_extreme_changes=False)
-        y = np.array([stored_preference(r["preference"]) for r in found], dtype=float) - 1
+        y = np.array([stored_preference(r["preference"]).value for r in found], dtype=float) - 1
         delta = np.array([r["len_1"] - r["len_2"] for r in found], dtype=float)
         gamma = hard["instruction_difficulty"].to_numpy()[[r["index"] for r in found]]
         merged = gamed.merge(hard, on="index")

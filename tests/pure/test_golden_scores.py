@@ -14,8 +14,9 @@ from conftest import ROOT
 from benchmarks.alpaca_eval.score_files import score_annotation_files
 from benchmarks.alpaca_eval.verdict import is_switched, preference_from_logprobs, stored_preference, win_rate
 from benchmarks.arena_hard.style import markdown_counts
-from benchmarks.arena_hard.verdict import game_score, game_totals, read_label, read_label_v2
+from benchmarks.arena_hard.verdict import game_score, game_totals, known_label, read_label
 from benchmarks.mt_bench.judge_prompts import fill_prompt, single_prompt_name
+from benchmarks.mt_bench.layouts import SingleJudgment
 from benchmarks.mt_bench.verdict_single import fastchat_mean, grades_by_model, read_rating
 from harness.score.bootstrap import draws
 from harness.score.bradley_terry import Pool, fit_style, win_rates, win_rates_with_style
@@ -84,7 +85,7 @@ def anchors(difficulty: np.ndarray) -> Anchors:
 def alpaca(model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices, preferences in [0, 1] and length differences of the valid rows."""
     found = [
-        (r["index"], stored_preference(r["preference"]), r["len_1"] - r["len_2"])
+        (r["index"], stored_preference(r["preference"]).value, r["len_1"] - r["len_2"])
         for r in rows("alpaca_eval", "annotations", f"{model}.jsonl")
     ]
     valid = [(i, p - 1, d) for i, p, d in found if p is not None]
@@ -303,12 +304,13 @@ def test_arena_verdicts() -> None:
     count = 0
     for row in rows("arena_hard", "judgments_raw_gpt-4-1106-preview.jsonl"):
         for found in row["games"]:
-            assert read_label(found["judgment"]) == found["score"]
+            known = found["score"] and known_label(found["score"], "v0.1")
+            assert read_label(found["judgment"], "v0.1").value == known
             count += 1
     assert count == 644
     assert game_score("A>>A", 1) is None
     for row in rows("arena_hard", "judgments_raw_v2.0_gemini-2.5-flash.jsonl"):
-        assert [read_label_v2(g["judgment"]) for g in row["games"]] == [g["score"] for g in row["games"]]
+        assert [read_label(g["judgment"], "v2.0").value for g in row["games"]] == [g["score"] for g in row["games"]]
     assert game_totals(["A>>B", "A>>B"]) == (3.0, 6.0, 2)
     assert game_totals([None, "A>B"]) == (1.0, 1.0, 1)
     assert game_totals([None, "A>B"], both=True) == (0.0, 0.0, 0)
@@ -328,9 +330,10 @@ def test_style_counts(model: str) -> None:
 
 def test_mt_bench_ratings_and_means() -> None:
     judged = rows("mt_bench", "judgments_gpt-4_single_jxiw.jsonl")
-    assert [read_rating(r["judgment"]) for r in judged] == [r["score"] for r in judged]
+    assert [read_rating(r["judgment"]).value for r in judged] == [r["score"] for r in judged]
     assert len(judged) == 640
-    found = grades_by_model(judged, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
+    typed = [SingleJudgment.model_validate(r) for r in judged]
+    found = grades_by_model(typed, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
     for model, grades in found.items():
         assert grades.problems == []
         values = [v for v in grades.scores.values() if v is not None]
@@ -361,10 +364,12 @@ def test_mt_bench_prompts() -> None:
 
 def test_messy_judgments_are_reported() -> None:
     judged = rows("mt_bench", "judgments_messy_orpo.jsonl")
-    found = grades_by_model(judged, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
+    typed = [SingleJudgment.model_validate(r) for r in judged]
+    found = grades_by_model(typed, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
     assert found["mistral-orpo"].duplicates == expected("mt_bench")["mistral-orpo"]["duplicates"] == 160
     assert found["mistral-orpo"].unparsed == 1
+    assert found["mistral-orpo"].replaced == 1  # the re-run has a rating
     assert len(found["mistral-orpo"].problems) == 2
     assert found["mistral-orpo-trl"].problems == []
     for model in found:
-        assert fastchat_mean(judged, model) == pytest.approx(expected("mt_bench")[model]["average_official"], abs=1e-6)
+        assert fastchat_mean(typed, model) == pytest.approx(expected("mt_bench")[model]["average_official"], abs=1e-6)

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.preference import Preference, PreferenceOptions
 from benchmarks.preference.diversity import ngram_counts
-from harness.answer.chat import render_pages
+from harness.answer.chat import render
 from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, Row, benchmark_result
 from harness.budget.ledger import Ledger
@@ -61,7 +61,7 @@ def context(load: Callable[[], Any], tokenizer: Any) -> EvalContext:
     policy = Policy(perturb(load(), scale=0.01), tokenizer, "moved", meter=meter, cache=None)
     start = Policy(load(), tokenizer, "start", meter=meter, cache=None)
     prompts = load_prompts("eval")[:8]
-    ids = [render_pages(tokenizer, [{"role": "user", "content": p["prompt"]}]) for p in prompts]
+    ids = [render(tokenizer, [{"role": "user", "content": p["prompt"]}]) for p in prompts]
     pairs = []
     for i, prompt in enumerate(ids):
         sides = [5 + i, 6, 7], [8, 9 + i]
@@ -135,7 +135,7 @@ def test_the_estimates_are_those_of_the_enumerated_divergences() -> None:
                 "start_answer_logp": float(ref[at, b]), "start_answer_policy_logp": float(own[at, b]),
             }
         )  # fmt: skip
-    items, _ = BENCHMARK.score(rows)
+    items = BENCHMARK.score(rows).columns
     for name, value in exact.items():
         sampled = np.array(items["items"][name])
         error = sampled.std() / len(sampled) ** 0.5

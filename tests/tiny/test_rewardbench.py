@@ -197,7 +197,7 @@ def official_rows(each: int, seed: int = 0) -> tuple[list[Row], list[float]]:
 def test_the_official_score_by_hand() -> None:
     """Accuracy by subset first, then sections weighted by the published counts, then their mean."""
     rows, values = official_rows(5)
-    groups, metrics = score_pairs(rows, {"accuracy": list(values)}, {"accuracy": ""}, "RewardBench")
+    groups, metrics, _ = score_pairs(rows, {"accuracy": list(values)}, {"accuracy": ""}, "RewardBench")
     found = {m.name: evaluate(m, groups) for m in metrics}
     by = {s: np.mean([v for r, v in zip(rows, values, strict=True) if r["subset"] == s]) for s in SIZES}
     sections = {}
@@ -213,7 +213,7 @@ def test_the_official_score_by_hand() -> None:
 def test_a_missing_subset_leaves_the_plain_mean() -> None:
     rows, values = official_rows(3)
     some = [(r, v) for r, v in zip(rows, values, strict=True) if r["subset"] != "math-prm"]
-    groups, metrics = score_pairs(
+    groups, metrics, _ = score_pairs(
         [r for r, _ in some], {"accuracy": [v for _, v in some]}, {"accuracy": ""}, "RewardBench"
     )
     assert [m.title for m in metrics] == ["RewardBench-format pairs, mean"]
@@ -232,7 +232,7 @@ def test_a_drawn_part_estimates_the_whole(folder: Path) -> None:
     drawn = draw_pairs(benchmark.path, 200, 0)
     assert len(drawn) == 200
     assert {r["subset"] for r in drawn} == set(SIZES)
-    groups, metrics = score_pairs(drawn, {"accuracy": [1.0] * 200}, {"accuracy": ""}, "RewardBench")
+    groups, metrics, _ = score_pairs(drawn, {"accuracy": [1.0] * 200}, {"accuracy": ""}, "RewardBench")
     assert evaluate(metrics[0], groups).value == 100
     mass = {
         s: sum(
