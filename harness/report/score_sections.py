@@ -9,11 +9,6 @@ from harness.report.board import Board, Column
 from harness.report.text import format_interval, format_number, markdown_table
 from harness.score.verdicts import verdict_on
 
-REMEDIES = {
-    "no log-probabilities": "For a judge that gives no log-probabilities, set the benchmark's option `verdict: text`."
-}
-"""What to do about a reason for values that are not valid, by the reason as result files hold it."""
-
 
 def scores_section(board: Board) -> str:
     """The primary scores with intervals and counts, and warnings where few answers could be used."""
@@ -64,8 +59,7 @@ def _few_valid(board: Board, columns: Sequence[Column]) -> str:
 
 def invalid_text(board: Board) -> str:
     """Which values of the primary metrics are not valid, counted by reason over seeds; "" if all are."""
-    cases: list[str] = []
-    reasons_given: set[str] = set()
+    cases = []
     for method in board.methods:
         counts: dict[str, Counter[str]] = {}
         for run in board.runs_of(method):
@@ -77,11 +71,7 @@ def invalid_text(board: Board) -> str:
             f"{title} of `{method}`: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
             for title, reasons in counts.items()
         ]
-        reasons_given.update(*counts.values())
-    if not cases:
-        return ""
-    remedies = [remedy for reason, remedy in REMEDIES.items() if reason in reasons_given]
-    return " ".join([f"**Not valid**, and in no mean: {'; '.join(cases)}.", *remedies])
+    return f"**Not valid**, and in no mean: {'; '.join(cases)}." if cases else ""
 
 
 def _unanswered(board: Board) -> str:

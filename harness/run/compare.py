@@ -104,7 +104,7 @@ def _run(plan: RunPlan, results: Path, display: Display) -> str | None:
 def _open_calls(plan: RunPlan) -> str:
     """What the judge left open, if anything."""
     counts = ", ".join(f"{count} of {name}{_fault(plan, name)}" for name, count in plan.unanswered.items())
-    return f"; calls without an answer of the judge: {counts} (the same command asks them again)" if counts else ""
+    return f"; calls without an answer of the judge: {counts}; the same command asks them again" if counts else ""
 
 
 def _fault(plan: RunPlan, benchmark: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from harness.errors import UserError, unknown
 from harness.store.json_files import read_json, write_json
@@ -56,6 +56,10 @@ class Metric(Record):
     n_total: int = 0
 
 
+FINDINGS = ("fault", "invalid", "stripped", "replaced")
+"""Fields of a :class:`BenchmarkResult` that its file lacks where there is nothing to report."""
+
+
 class BenchmarkResult(Record):
     """Scores of one benchmark under one protocol.
 
@@ -79,6 +83,12 @@ class BenchmarkResult(Record):
     fault: str = ""
     stripped: int = 0
     replaced: int = 0
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files of results without such findings stay as they were before these were recorded."""
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if value or name not in FINDINGS}
 
     def metric(self, name: str) -> Metric:
         """A metric by name."""

@@ -51,7 +51,7 @@ def test_calls_without_an_answer_are_counted_and_asked_again(
     won = result.benchmark("alpaca_eval_2").metric("lc")  # type: ignore[union-attr]
     assert (won.n_valid, won.n_total) == (5, 6)
     assert note in page
-    assert "2 of mt_bench_official (status 503) (the same command asks them again)" in " ".join(stderr.split())
+    assert "2 of mt_bench_official (status 503); the same command asks them again" in " ".join(stderr.split())
     assert result.ledger["phases"]["judge"]["calls"] == first - 2
     again, page, _, questions = compared()
     assert len(questions) == 2
