@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -209,7 +209,20 @@ def benchmark_result(
         items=items,
         invalid=invalid,
         snapshots=sorted(_answering_models(rows)),
+        stripped=sum(1 for answer in _sampled_answers(rows) if answer.get("thoughts")),
+        replaced=sum(answer.get("replaced", 0) for answer in _sampled_answers(rows)),
     )
+
+
+def _sampled_answers(node: Any) -> Iterator[Row]:
+    """The policy's answers in rows of any depth: they say whether they were cut. Those of a baseline are not its."""
+    if isinstance(node, list):
+        for part in node:
+            yield from _sampled_answers(part)
+    elif isinstance(node, dict):
+        if "truncated" in node and "text" in node:
+            yield node
+        yield from _sampled_answers([part for key, part in node.items() if key != "baseline"])
 
 
 def _answering_models(node: Any) -> set[str]:

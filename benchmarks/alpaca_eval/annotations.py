@@ -207,7 +207,7 @@ class _Alignment:
 
 
 def _lengths(candidates: Sequence[Sequence[str | None]]) -> Array:
-    """Characters of the first text of each row that is not blank: 0 if those that are there are, NaN if there is none."""
+    """Characters of each row's first text that is not blank: 0 if those that are there are, NaN if there is none."""
     texts = [[text for text in row if text is not None] for row in candidates]
     lengths = [next((len(text) for text in row if text), 0) if row else float("nan") for row in texts]
     return np.array(lengths, dtype=np.float64)

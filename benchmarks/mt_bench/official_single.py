@@ -16,7 +16,7 @@ from harness.answer.reply import Reply
 from harness.benchmark import EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
 from harness.score.results import Columns
-from harness.score.validity import NO_VALUE, Invalid
+from harness.score.validity import NO_VALUE, Invalid, value_or_reason
 
 
 class OfficialMTBench(OfficialQuestions):
@@ -76,7 +76,6 @@ class OfficialMTBench(OfficialQuestions):
                 metric("length", "MT-Bench length", "characters", 0, "mean", "length"),
                 *category_metrics(groups, "MT-Bench", "rating 1-10", "pooled_mean", "rating"),
             ],
-            {"rating": SCALE, "turn_1": SCALE, "turn_2": SCALE},
         )
 
 
@@ -87,5 +86,6 @@ def _rating(reply: Reply) -> Row:
 
 
 def _valid_rating(judgment: Row) -> float | Invalid:
-    rating = judgment["rating"]
-    return Invalid(judgment.get("reason") or NO_VALUE) if rating is None else rating
+    if judgment["rating"] is None:
+        return Invalid(judgment.get("reason") or NO_VALUE)
+    return value_or_reason(judgment["rating"], SCALE)

@@ -12,6 +12,7 @@ from benchmarks.preference.diversity import ngram_counts
 from benchmarks.shared.asking import task_requests
 from benchmarks.shared.numbers import SHARE, none_if_nan, win_points
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
+from harness.oracles.base import NoVerdict
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
 from harness.score.validity import Invalid, Range, value_or_reason
@@ -95,6 +96,9 @@ class Preference(Benchmark):
                 prompts, texts, answers, rewards, start_rewards, strict=True
             )
         ]
+        for row, verdict in zip(rows, rewards, strict=True):
+            if isinstance(verdict, NoVerdict):
+                row["no_verdict"] = verdict.reason
         for row, start_logp, start_answer, logp in zip(rows, under_start, start_answers, under_policy, strict=True):
             row |= {"start_logp": start_logp}
             row |= {"start_answer_logp": start_answer.logp, "start_answer_policy_logp": logp}
@@ -139,17 +143,19 @@ def _answer_columns(rows: list[Row]) -> Columns:
     What a policy whose probabilities are no numbers gives is no answer of it: none of its values is valid.
     """
     pairwise = bool(rows) and rows[0]["pairwise"]
-    missing = Invalid(NO_VERDICT if pairwise else NO_REWARD)
+
+    def missing(row: Row) -> Invalid:
+        return Invalid(row.get("no_verdict", NO_VERDICT if pairwise else NO_REWARD))
 
     def of_answers(value: Callable[[Row], Any]) -> list[Any]:
         return [value(r) if math.isfinite(r["logp"]) else Invalid(NO_ANSWER) for r in rows]
 
     def reward_of(row: Row, key: str) -> float | Invalid:
-        return missing if row[key] is None else value_or_reason(round(row[key], 6))
+        return missing(row) if row[key] is None else value_or_reason(round(row[key], 6))
 
     def win(row: Row) -> float | Invalid:
         if row["reward"] is None or row["start_reward"] is None:
-            return missing
+            return missing(row)
         if not math.isfinite(row["start_answer_logp"]):
             return Invalid(NO_ANSWER)
         return win_points(row["reward"], row["start_reward"])

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from harness.answer.chat import Messages, messages_of
 from harness.benchmark import BenchmarkOptions, EvalContext, Row
-from sail.types import Request
+from sail.types import Completion, Request
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
@@ -49,6 +49,9 @@ def task_requests(policy: Policy, prompts: Sequence[Row], max_new_tokens: int) -
 def sample_answers(context: EvalContext, requests: Sequence[Request], policy: Policy | None = None) -> list[Row]:
     """Answers to requests as rows of a file: ``text``, ``tokens`` (their number) and ``truncated``.
 
+    Thoughts are left out unless the policy keeps them; ``thoughts`` then says how many characters they had, and
+    ``replaced`` how many characters of the text stand for some that no store takes. Most answers have neither key.
+
     Args:
         context: its progress counts the answers.
         requests: one for each answer.
@@ -58,7 +61,17 @@ def sample_answers(context: EvalContext, requests: Sequence[Request], policy: Po
     context.expect(len(requests))
     with policy.meter.phase("eval"):
         completions = policy.sample(requests, context.progress)
-    return [{"text": policy.text(c), "tokens": len(c.ids), "truncated": not c.stopped} for c in completions]
+    return [_answer_row(policy, c, request) for c, request in zip(completions, requests, strict=True)]
+
+
+def _answer_row(policy: Policy, completion: Completion, request: Request) -> Row:
+    final, tokens = policy.final(completion, request), len(completion.ids)
+    row: Row = {"text": final.text, "tokens": tokens, "truncated": final.truncated}
+    if final.thoughts:
+        tokens = len(policy.tokenizer(final.text, add_special_tokens=False)["input_ids"]) if final.text else 0
+        row |= {"tokens": tokens, "thoughts": final.thoughts}
+    replaced = getattr(completion, "replaced", 0)
+    return row | {"replaced": replaced} if replaced else row
 
 
 def second_turn(question: Sequence[str], answer: str) -> Messages:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.answer.endpoint_spending import CapReachedError, SpendingCaps, Tally
-from harness.answer.reply import REFUSED, Call, Reply, UnreadableReplyError, parse_reply, retry_after_seconds
+from harness.answer.provider_error import PASSING, REFUSING_ALL, ProviderError, advice, error_in_body, status_error
+from harness.answer.reply import (
+    REFUSED,
+    Call,
+    Reply,
+    UnreadableReplyError,
+    fault_kind,
+    parse_reply,
+    retry_after_seconds,
+)
 from harness.errors import UserError
 from harness.recipe.endpoint import Endpoint
 from harness.store.json_files import digest
@@ -67,6 +76,7 @@ class Client:
         self._caps = SpendingCaps(endpoint, self.tally, cache)
         self._on_reply, self._empty_is_answer = on_reply, empty_is_answer
         self._has_answered = False
+        self._sentences: dict[str, str] = {}  # for the user, by the refusal that they are about
 
     def cost(self, reply: Reply) -> float:
         """What an answer costs, in the currency of the endpoint's prices."""
@@ -96,7 +106,27 @@ class Client:
         if open_calls:
             progress(len(replies))
             asyncio.run(self._ask_all(open_calls, replies, progress))
+        self._report(calls, [replies[k] for k in keys])
         return [replies[k] for k in keys]
+
+    def _report(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
+        """Write to the log what the user may want to know about the replies."""
+        notes, name = [], self.endpoint.model
+        if replaced := [reply.replaced for reply in replies if reply.replaced]:
+            notes.append(
+                f"{len(replaced)} replies of {name!r} held {sum(replaced)} characters that cannot be stored: U+FFFD "
+                "stands for them"
+            )
+        answered = [r for c, r in zip(calls, replies, strict=True) if c.top_logprobs and r.answered]
+        if answered and not any(reply.top_logprobs for reply in answered):
+            notes.append(
+                f"{name!r} gives no log-probabilities: set the benchmark's option verdict: text (judge-card: --verdict "
+                "text)"
+            )
+        if faults := [reply.error for reply in replies if reply.unanswered]:
+            notes.append(f"{len(faults)} calls of {name!r} are unanswered (the last: {faults[-1]})")
+        for note in notes:
+            print(note, file=sys.stderr, flush=True)
 
     async def _ask_all(
         self, open_calls: dict[str, Call], replies: dict[str, Reply], progress: Callable[[int], None]
@@ -135,7 +165,7 @@ class Client:
         async with client:
             await asyncio.gather(*(work() for _ in range(min(self.endpoint.concurrency, len(open_calls)))))
         if faults and faults[-1].startswith(REFUSED) and not self._has_answered:
-            stop_reasons.append(self._refusal_sentence(faults[-1]))
+            stop_reasons.append(self._sentences[faults[-1]])
         if stop_reasons:
             done = sum(k in replies and replies[k].answered for k in open_calls)
             raise UserError(f"{stop_reasons[0]} ({done} of {len(open_calls)} open requests were answered and are kept)")
@@ -149,11 +179,12 @@ class Client:
         """
         length = max(OUTAGE_LENGTH, self.endpoint.concurrency)
         recent = faults[-length:]
-        is_away = len(recent) >= length and (not self._has_answered or all(f in OUTAGE_FAULTS for f in recent))
+        of_endpoint = all(fault_kind(fault) in OUTAGE_FAULTS for fault in recent)
+        is_away = len(recent) >= length and (not self._has_answered or of_endpoint)
         if not is_away and len(faults) < ANY_FAULT_FACTOR * length:
             return ""
         if faults[-1].startswith(REFUSED):
-            return self._refusal_sentence(faults[-1])
+            return self._sentences[faults[-1]]
         return (
             f"The model {self.endpoint.model!r} does not answer ({faults[-1]}): look after its server and run the same "
             "command again"
@@ -186,7 +217,7 @@ class Client:
             self._caps.record()
             if not reply.error or reply.error.startswith(REFUSED):
                 break
-            self.tally.faults[reply.error] += 1
+            self.tally.faults[fault_kind(reply.error)] += 1
             if attempt < self.endpoint.retries:
                 factor = 4 if reply.error == "connection" and self._has_answered else 1  # a server that starts again
                 backoff = min(LONGEST_WAIT, factor * 0.5 * 2**attempt) * random.uniform(0.5, 1)
@@ -198,31 +229,37 @@ class Client:
         import openai
 
         try:
-            seed = {} if self.endpoint.seed is None else {"seed": self.endpoint.seed}
-            request = {"model": self.endpoint.model, **seed, **call.request()}
             # untyped: parsing into openai's typed models costs more time than all the rest
-            body = await client.post("/chat/completions", cast_to=object, body=request)
+            body = await client.post("/chat/completions", cast_to=object, body=self.endpoint.request(call.request()))
+            problem = error_in_body(body)
+            if problem:
+                return self._failed(problem, call)
             return _Attempt(parse_reply(body, empty_is_answer=self._empty_is_answer))
         except openai.APITimeoutError:
             return _Attempt(Reply(None, error="timeout"))
         except openai.APIStatusError as error:
-            if error.status_code in (408, 409, 425, 429) or error.status_code >= 500:
+            if error.status_code in PASSING or error.status_code >= 500:
                 wait = retry_after_seconds(error.response.headers)
                 return _Attempt(Reply(None, error=f"status {error.status_code}"), wait)
-            refusal = self._refusal(error)
-            if error.status_code in (401, 402, 404) or (error.status_code == 403 and not self._has_answered):
-                raise _EndpointRefusesError(self._refusal_sentence(refusal)) from None
-            return _Attempt(Reply(None, error=refusal))
+            return self._failed(status_error(error.status_code, error.body), call)
         except openai.APIConnectionError:
             return _Attempt(Reply(None, error="connection"))
-        except (openai.APIError, json.JSONDecodeError, UnreadableReplyError):
+        except (openai.APIError, ValueError, RecursionError, UnreadableReplyError):  # not JSON, or not ours
             return _Attempt(Reply(None, error="malformed answer"))
 
-    def _refusal(self, error: Any) -> str:
-        """Error of a reply to a request that the endpoint would refuse again, without the key."""
-        reason, key = " ".join(str(error).split()), os.environ.get(self.endpoint.api_key_env)
-        return REFUSED + (reason.replace(key, "***") if key else reason)[:200]
+    def _failed(self, problem: ProviderError, call: Call) -> _Attempt:
+        """The reply that stands for an error of the provider.
 
-    def _refusal_sentence(self, refusal: str) -> str:
-        advice = f"check model, base_url and {self.endpoint.api_key_env}"
-        return f"The model {self.endpoint.model!r} refuses ({refusal.removeprefix(REFUSED)}): {advice}"
+        Raises:
+            _EndpointRefusesError: the endpoint would refuse every request.
+        """
+        key = os.environ.get(self.endpoint.api_key_env)
+        if key:
+            problem = problem._replace(words=problem.words.replace(key, "***"))
+        reply = Reply(None, error=problem.error)
+        if not problem.passing:
+            sentence = f"The model {self.endpoint.model!r} refuses ({problem.text}): "
+            self._sentences[reply.error] = sentence + advice(problem, self.endpoint, call)
+            if problem.status in REFUSING_ALL or (problem.status == 403 and not self._has_answered):
+                raise _EndpointRefusesError(self._sentences[reply.error])
+        return _Attempt(reply)

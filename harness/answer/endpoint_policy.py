@@ -9,10 +9,11 @@ from typing import Any
 
 from harness.answer.chat import Messages, render
 from harness.answer.client import Client
+from harness.answer.final_answer import FinalAnswer, final_answer
 from harness.answer.reply import Call, Reply
 from harness.budget.meter import Meter
 from harness.errors import UserError
-from harness.recipe.endpoint import Endpoint
+from harness.recipe.endpoint import Endpoint, Thinking
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
 from sail.types import Completion, Request
@@ -23,6 +24,8 @@ class TextCompletion(Completion):
     """An answer of which only the ``text`` is known: ``ids`` are the start policy's tokens for it, ``logps`` empty."""
 
     text: str = ""
+    replaced: int = 0
+    """Characters of the text that stand for those that no store takes."""
 
 
 class EndpointPolicy:
@@ -37,10 +40,20 @@ class EndpointPolicy:
         tokenizer: tokenizer of the start policy.
         meter: is charged with the tokens that the endpoint reports.
         cache: keeps each answer as it comes; None keeps nothing.
+        thinking: whether answers are judged without their thoughts; the endpoint is asked the same either way.
     """
 
-    def __init__(self, endpoint: Endpoint, tokenizer: Any, *, meter: Meter, cache: RowCache | None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tokenizer: Any,
+        *,
+        meter: Meter,
+        cache: RowCache | None,
+        thinking: Thinking = "strip",
+    ) -> None:
         self.endpoint, self.tokenizer, self.meter, self._cache = endpoint, tokenizer, meter, cache
+        self.thinking = thinking
         self.identity = f"endpoint-{digest(endpoint.identity())}"
         self._messages_of_prompt: dict[tuple[int, ...], Messages] = {}
         self._progress: Callable[[int], None] = lambda done: None
@@ -55,6 +68,10 @@ class EndpointPolicy:
         """The answer as the endpoint gave it."""
         assert isinstance(completion, TextCompletion)
         return completion.text.strip()
+
+    def final(self, completion: Completion, request: Request) -> FinalAnswer:
+        """What benchmarks judge of an answer. Which block the endpoint's template opens is not known."""
+        return final_answer(self.text(completion), completion.stopped, self.thinking)
 
     def sample(
         self, requests: Sequence[Request], progress: Callable[[int], None] | None = None, *, priced: bool = False
@@ -100,4 +117,4 @@ class EndpointPolicy:
     def _completion(self, reply: Reply) -> TextCompletion:
         text = reply.text or ""
         ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
-        return TextCompletion(ids, (), reply.finish != "length", text)
+        return TextCompletion(ids, (), reply.finish != "length", text, reply.replaced)

@@ -8,8 +8,10 @@ from typing import Any
 
 from harness.answer.chat import Messages, eos_ids, render
 from harness.answer.continuations import PromptAndAnswer, ScoredContinuation, score_continuations
+from harness.answer.final_answer import FinalAnswer, final_answer, opens_thoughts
 from harness.answer.row_costs import RowCosts, charge_stored_costs
 from harness.budget.meter import Meter
+from harness.recipe.endpoint import Thinking
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
 from sail.prefill import left_pad, positions, prefill
@@ -18,6 +20,10 @@ from sail.types import SAMPLER_VERSION, Completion, Request
 
 Progress = Callable[[int], None]
 """Called with the number of newly finished rows."""
+
+
+OPENING_TOKENS = 16
+"""Tokens at the end of a prompt that hold the tag of a thinking block, if its template opens one."""
 
 
 class Policy:
@@ -30,10 +36,19 @@ class Policy:
         meter: is attached to the model and charged with all that it computes.
         cache: keeps answers and log-probabilities; None keeps nothing.
         batch_size: answers sampled at once.
+        thinking: whether benchmarks judge answers without their thoughts.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, identity: str, *, meter: Meter, cache: RowCache | None, batch_size: int = 64
+        self,
+        model: Any,
+        tokenizer: Any,
+        identity: str,
+        *,
+        meter: Meter,
+        cache: RowCache | None,
+        batch_size: int = 64,
+        thinking: Thinking = "strip",
     ) -> None:
         self.model = meter.attach(model)
         self.tokenizer = tokenizer
@@ -42,6 +57,7 @@ class Policy:
         self.meter = meter
         self._cache = cache
         self._batch_size = batch_size
+        self.thinking = thinking
 
     def with_instruction(self, instruction: str) -> Policy:
         """The same model in memory, with an instruction added to the end of each user turn."""
@@ -82,6 +98,11 @@ class Policy:
         """Decoded answer, without special tokens."""
         decoded: str = self.tokenizer.decode(list(completion.ids), skip_special_tokens=True)
         return decoded.strip()
+
+    def final(self, completion: Completion, request: Request) -> FinalAnswer:
+        """What benchmarks judge of an answer. Labels for training see all of it (:meth:`text`)."""
+        opened = opens_thoughts(self.tokenizer.decode(list(request.prompt[-OPENING_TOKENS:])))
+        return final_answer(self.text(completion), completion.stopped, self.thinking, opened=opened)
 
     def sample(
         self, requests: Sequence[Request], progress: Progress | None = None, *, priced: bool = False

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+from harness.store.json_files import storable
 
 EMPTY = "empty answer"
 """Error of a reply without text."""
 
 REFUSED = "refused: "
 """Beginning of the error of a question that the endpoint would refuse again."""
+
+LARGEST_LOGP = 0.01
+"""A log-probability above it is none (0, with room for rounding)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Call:
     def request(self) -> dict[str, Any]:
         """Parameters of the chat completion, as JSON."""
         parameters: dict[str, Any] = {
-            "messages": [{"role": r, "content": c} for r, c in self.messages],
+            "messages": [{"role": r, "content": storable(c).text} for r, c in self.messages],
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
@@ -52,8 +59,9 @@ class Reply:
         tokens_in: tokens of the prompt.
         tokens_out: tokens of the answer.
         error: "" or :data:`EMPTY`, a refusal (it begins with :data:`REFUSED`), or a fault that left the question
-            unanswered.
+            unanswered: its kind (:func:`fault_kind`), and the provider's words if there are any.
         finish: why the answer ended (``finish_reason``).
+        replaced: characters of the text that no store takes (NUL, half of a surrogate pair); U+FFFD stands for them.
     """
 
     text: str | None
@@ -64,6 +72,7 @@ class Reply:
     tokens_out: int = 0
     error: str = ""
     finish: str = ""
+    replaced: int = 0
 
     @property
     def answered(self) -> bool:
@@ -76,12 +85,25 @@ class Reply:
         return not self.answered and not self.error.startswith(REFUSED)
 
 
+def fault_kind(error: str) -> str:
+    """The kind of a fault, without the provider's words: ``status 503`` of ``status 503: overloaded``."""
+    return error.partition(":")[0]
+
+
 class UnreadableReplyError(Exception):
-    """A response that lacks a part that every chat completion has."""
+    """A response that lacks a part that every chat completion has, such as the body of an error."""
+
+
+LARGEST_COUNT = 10**12
+"""Tokens that a reply can report; more is a mistake of the endpoint."""
 
 
 def parse_reply(body: Any, *, empty_is_answer: bool) -> Reply:
-    """The parts of a chat completion that are kept.
+    """The parts of a chat completion that are kept, made storable.
+
+    The text is read from a string or from a list of parts, of which those of type ``text`` count: thoughts that the
+    endpoint keeps apart (``reasoning_content``, parts of type ``thinking``) are no part of the answer. Counts and
+    log-probabilities that cannot be read are missing; the answer is there all the same.
 
     Args:
         body: JSON of the response.
@@ -93,25 +115,62 @@ def parse_reply(body: Any, *, empty_is_answer: bool) -> Reply:
     """
     try:
         choice = body["choices"][0]
-        text = choice["message"].get("content") or ""
-        content = (choice.get("logprobs") or {}).get("content")
-        top = {t["token"]: float(t["logprob"]) for t in content[0]["top_logprobs"]} if content else None
-        usage = body.get("usage") or {}
-        tokens_in, tokens_out = (int(usage.get(key) or 0) for key in ("prompt_tokens", "completion_tokens"))
-    except (TypeError, KeyError, IndexError, AttributeError, ValueError):
+        content = _content_text(choice["message"].get("content"))
+    except (TypeError, KeyError, IndexError, AttributeError):
         raise UnreadableReplyError from None
-    if not isinstance(text, str):
-        raise UnreadableReplyError
+    text, replaced = storable(content)
+    top = _top_logprobs(choice)
+    usage = body.get("usage")
+    tokens = usage if isinstance(usage, Mapping) else {}
     return Reply(
         text=text,
         top_logprobs=top or None,
-        model=str(body.get("model") or ""),
-        fingerprint=str(body.get("system_fingerprint") or ""),
-        tokens_in=tokens_in,
-        tokens_out=tokens_out,
+        model=_name(body.get("model")),
+        fingerprint=_name(body.get("system_fingerprint")),
+        tokens_in=_count(tokens.get("prompt_tokens")),
+        tokens_out=_count(tokens.get("completion_tokens")),
         error="" if text or top or empty_is_answer else EMPTY,
-        finish=str(choice.get("finish_reason") or ""),
+        finish=_name(choice.get("finish_reason")),
+        replaced=replaced,
     )
+
+
+def _content_text(content: Any) -> str:
+    """The text of a message's ``content``: a string, a list of parts, or nothing."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = content if isinstance(content, list) else [content]
+    texts = []
+    for part in parts:
+        text = part
+        if isinstance(part, Mapping):
+            text = part.get("text") if part.get("type", "text") in ("text", "output_text") else ""
+        if not isinstance(text, str):
+            raise UnreadableReplyError
+        texts.append(text)
+    return "".join(texts)
+
+
+def _top_logprobs(choice: Mapping[str, Any]) -> dict[str, float]:
+    """Log-probabilities of the first token's alternatives; those that are none are left out."""
+    try:
+        alternatives = choice["logprobs"]["content"][0]["top_logprobs"]
+        pairs = [(storable(t["token"]).text, float(t["logprob"])) for t in alternatives]
+    except (TypeError, KeyError, IndexError, AttributeError, ValueError, OverflowError):
+        return {}
+    return {token: logp for token, logp in pairs if math.isfinite(logp) and logp <= LARGEST_LOGP}
+
+
+def _count(value: Any) -> int:
+    """A number of tokens; 0 if it is none."""
+    try:
+        return min(max(int(value or 0), 0), LARGEST_COUNT)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _name(value: Any) -> str:
+    return storable(value).text if isinstance(value, str) else ""
 
 
 def retry_after_seconds(headers: Any) -> float | None:

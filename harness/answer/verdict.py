@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+from harness.answer.choice_labels import choice_labels, marks_label
 from harness.answer.reply import EMPTY, REFUSED, Reply
 
 T = TypeVar("T")
@@ -29,15 +30,25 @@ NO_LOGPROBS = "no log-probabilities"
 CHOICES = {"A": 1.0, "B": 0.0, "C": 0.5}
 """Value of each label of a comparison: 1 where the answer in slot A is better, 0.5 for a tie."""
 
-_OPENING = re.compile(r"\s*(?:<(think|thinking|thought|reasoning|reflection)>|\[THINK\])", re.IGNORECASE)
-_CLOSING = re.compile(r"</(?:think|thinking|thought|reasoning|reflection)>|\[/THINK\]", re.IGNORECASE)
-_MARKED = re.compile(r"\[\[\s*([^\[\]]{1,12}?)\s*\]\]")
+ASK_FOR_CHOICE = (
+    "Reply with your verdict alone: [[A]] if answer A is better, [[B]] if answer B is better, [[C]] for a tie."
+)
+"""The sentence of a prompt that asks for what :func:`read_choice` reads."""
+
+TOKENS_FOR_CHOICE = 1024
+"""Longest reply to such a prompt. A judge that answers at once stops after its label, so that the limit costs nothing;
+one that thinks first has room for some hundred words."""
+
+_TAG = re.compile(
+    r"(?P<opening><(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)(?:\s[^<>]{0,60})?>|\[THINK\]"
+    r"|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis<\|message\|>)"
+    r"|</(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\s*>|\[/THINK\]"
+    r"|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>",
+    re.IGNORECASE,
+)
+_BEFORE_A_BLOCK = re.compile(r"(?:^|[\n.!?:。！？])[\s*_#\ufeff\u200b]*$")
 _RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
 _SINGLE_RATING = re.compile(r"\[(\d+\.?\d*)\]")
-_BARE = re.compile(
-    r"(?:(?:my |the |final )*(?:answer|verdict|choice|judg(?:e)?ment|winner|option)(?: is)? ?[:=]? ?)?(a|b|c|tie|draw)"
-)
-_BARE_LABELS = {"a": "A", "b": "B", "c": "C", "tie": "C", "draw": "C"}
 
 
 class Verdict(NamedTuple, Generic[T]):
@@ -47,13 +58,31 @@ class Verdict(NamedTuple, Generic[T]):
     reason: str = ""
 
 
-def without_thinking(text: str) -> str | None:
-    """A reply without its thinking block; None if the block never ends.
+def without_thinking(text: str, *, cut: bool = False) -> str | None:
+    """A reply without its thinking blocks; None if one never ends.
 
-    A block opens at the beginning of a reply. A template may have opened it before, so a closing tag alone ends one.
+    A template may have opened the first block before the reply, so a closing tag alone ends one. An opening tag within
+    a sentence is a word about such tags, unless it is closed or the reply was cut.
+
+    Args:
+        text: the reply.
+        cut: whether its length was limited.
     """
-    rest = _CLOSING.split(text)[-1]
-    return None if _OPENING.match(rest) else rest.strip()
+    kept: list[str] = []
+    start, opened, is_block = 0, -1, False
+    for tag in _TAG.finditer(text):
+        if tag["opening"]:
+            if opened < 0:
+                kept.append(text[start : tag.start()])
+                opened = tag.start()
+            is_block |= cut or bool(_BEFORE_A_BLOCK.search(text, max(0, tag.start() - 40), tag.start()))
+        else:
+            if opened < 0:
+                kept.clear()
+            start, opened, is_block = tag.end(), -1, False
+    if is_block:
+        return None
+    return "".join([*kept, text[start if opened < 0 else opened :]]).strip()
 
 
 def final_text(reply: Reply | str) -> Verdict[str]:
@@ -69,17 +98,24 @@ def final_text(reply: Reply | str) -> Verdict[str]:
             return Verdict(None, UNANSWERED)
     whole = reply if isinstance(reply, str) else reply.text or ""
     if not whole.strip():
-        return Verdict(None, CUT if _was_cut(reply) else EMPTY_REPLY)
-    text = without_thinking(whole)
+        return Verdict(None, _reason(reply, EMPTY_REPLY))
+    text = without_thinking(whole, cut=_was_cut(reply))
     if text is None:
         return Verdict(None, UNFINISHED_THINKING)
     if not text:
-        return Verdict(None, CUT if _was_cut(reply) else NO_LABEL)
+        return Verdict(None, _reason(reply, NO_LABEL))
     return Verdict(text)
 
 
 def _was_cut(reply: Reply | str) -> bool:
     return isinstance(reply, Reply) and reply.finish == "length"
+
+
+def _reason(reply: Reply | str, otherwise: str) -> str:
+    """Why a reply that holds no label holds none: the endpoint ended it, or ``otherwise``."""
+    if isinstance(reply, Reply) and reply.finish in ("content_filter", "refusal"):
+        return REFUSED_REPLY
+    return CUT if _was_cut(reply) else otherwise
 
 
 def read_labels(reply: Reply | str, find: Callable[[str], Sequence[T]], rule: Rule = "only") -> Verdict[T]:
@@ -95,7 +131,7 @@ def read_labels(reply: Reply | str, find: Callable[[str], Sequence[T]], rule: Ru
         return Verdict(None, reason)
     labels = list(find(text))
     if not labels:
-        return Verdict(None, CUT if _was_cut(reply) else NO_LABEL)
+        return Verdict(None, _reason(reply, NO_LABEL))
     if rule == "only" and any(label != labels[0] for label in labels):
         return Verdict(None, CONTRADICTORY)
     return Verdict(labels[-1])
@@ -105,21 +141,14 @@ def read_choice(reply: Reply | str) -> Verdict[float]:
     """Who won a comparison: 1 for slot A, 0 for slot B, 0.5 for a tie.
 
     A marked label (``[[A]]``, ``[[B]]``, ``[[C]]``) counts, or a reply that is nothing but a label. A letter somewhere
-    in a sentence is no verdict.
+    in a sentence is no verdict, and neither is a bare one after which the reply was cut: it may begin a sentence.
     """
     label, reason = read_labels(reply, choice_labels)
-    return Verdict(None, reason) if label is None else Verdict(CHOICES[label])
-
-
-def choice_labels(text: str) -> list[str]:
-    """The marked labels ``A``, ``B`` and ``C`` of a text (``[[tie]]`` is ``C``); else the one that the text consists
-    of."""
-    marked = [_BARE_LABELS.get(label.lower().removeprefix("answer ")) for label in _MARKED.findall(text)]
-    labels = [label for label in marked if label]
-    if labels:
-        return labels
-    bare = _BARE.fullmatch(" ".join(re.sub(r"[\s*_`\"'().,:;!\[\]{}]+", " ", text).split()).lower())
-    return [_BARE_LABELS[bare[1]]] if bare else []
+    if label is None:
+        return Verdict(None, reason)
+    if _was_cut(reply) and not marks_label(final_text(reply).value or ""):
+        return Verdict(None, CUT)
+    return Verdict(CHOICES[label])
 
 
 def read_rating(reply: Reply | str, low: float, high: float) -> Verdict[float]:

@@ -34,8 +34,9 @@ class Ledger:
     Attributes:
         entries: amounts by phase and quantity. Quantities: ``tokens`` (positions through the model, padding left out),
             ``generated`` (tokens sampled), ``calls`` (of the oracle or the judge), ``undecided`` (labels without a
-            verdict, taken as ties), ``pairs``, ``steps``, ``seconds``, and floating-point operations as
-            ``forward_flops``, ``backward_flops``, ``prefill_flops``, ``decode_flops``.
+            verdict, taken as ties; those of one reason once more as ``undecided: REASON``), ``pairs``, ``steps``,
+            ``seconds``, and floating-point operations as ``forward_flops``, ``backward_flops``, ``prefill_flops``,
+            ``decode_flops``.
         peak_memory_bytes: peak resident memory of the process.
         bought: the stored pairs that the run used, by number.
         progress: the trainer's own notes, for resuming.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 FOLDER = click.Path(path_type=Path)
 
 ENDPOINT = ("base_url", "api_key_env", "concurrency", "retries", "timeout", "max_requests", "max_cost")
+
+REQUEST = ("token_limit", "send_temperature", "fold_system", "reasoning_effort", "extra_body")
+
+FLAGS = {"send_temperature": "no-temperature", "fold_system": "fold-system"}
+"""Names on the command line of options without a value."""
 
 PRICES = ("price_in", "price_out")
 
@@ -44,10 +51,23 @@ ASKING = ("temperature", "max_tokens", "verdict")
 @click.option("--price-in", type=click.FloatRange(min=0), help="For a million tokens in.")
 @click.option("--price-out", type=click.FloatRange(min=0), help="For a million tokens out.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="Of the endpoint's answers (0).")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Of an answer (16); more for a judge that thinks first.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Of an answer (1024); more if it thinks long.")
 @click.option(
     "--verdict", type=click.Choice(["logprobs", "text"]), help="`text` for endpoints that refuse log-probabilities."
 )
+@click.option(
+    "--token-limit",
+    type=click.Choice(["max_tokens", "max_completion_tokens"]),
+    help="How the endpoint calls the limit on an answer's tokens (max_tokens).",
+)
+@click.option(
+    "--no-temperature", "send_temperature", flag_value=False, default=None, help="For models that refuse a temperature."
+)
+@click.option(
+    "--fold-system", flag_value=True, default=None, help="For models without a system turn: it opens the user's."
+)
+@click.option("--reasoning-effort", metavar="LEVEL", help="For models that reason.")
+@click.option("--extra-body", metavar="JSON", help="Further parameters of each request, as a JSON object.")
 @click.option("--results", type=FOLDER, default=Path("results"), show_default=True)
 @click.option("--store", type=FOLDER, default=Path(".sail-bench"), show_default=True, help="Where answers are kept.")
 def judge_card(judge: str, **options: Any) -> None:
@@ -100,11 +120,12 @@ def judge_card(judge: str, **options: Any) -> None:
 
 def _check(judge: str, options: dict[str, Any]) -> None:
     """Options that do nothing for this judge are mistakes."""
-    foreign = (*ENDPOINT, *PRICES, *ASKING) if judge == "local" else ("model",)
+    foreign = (*ENDPOINT, *REQUEST, *PRICES, *ASKING) if judge == "local" else ("model",)
     given = next((name for name in foreign if options[name] is not None), None)
     if given:
         kind = "an endpoint" if judge == "local" else "the local judge (sail-bench judge-card local)"
-        raise UserError(f"--{given.replace('_', '-')} is for {kind}: leave it out, or name the judge that it is for")
+        flag = FLAGS.get(given, given.replace("_", "-"))
+        raise UserError(f"--{flag} is for {kind}: leave it out, or name the judge that it is for")
 
 
 def _pairs(file: Path | None, folder: Path | None) -> Path:
@@ -146,6 +167,8 @@ def _local(options: dict[str, Any]) -> _Setup:
 
 
 def _endpoint(name: str, options: dict[str, Any]) -> _Setup:
+    from pydantic import ValidationError
+
     from harness.answer.client import Client
     from harness.judge.card_endpoint import AskSettings, ask_endpoint
     from harness.recipe.endpoint import Endpoint
@@ -154,17 +177,23 @@ def _endpoint(name: str, options: dict[str, Any]) -> _Setup:
     def given(*names: str) -> dict[str, Any]:
         return {n: options[n] for n in names if options[n] is not None}
 
-    endpoint, settings = Endpoint(model=name, **given(*ENDPOINT, *PRICES)), AskSettings(**given(*ASKING))
+    settings = AskSettings(**given(*ASKING))
+    wanted = given(*ENDPOINT, *REQUEST, *PRICES)
+    try:
+        if "extra_body" in wanted:
+            wanted["extra_body"] = json.loads(wanted["extra_body"])
+        endpoint = Endpoint(model=name, **wanted)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--extra-body is not JSON ({error.msg}): write an object, as '{{\"top_k\": 1}}'") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]) if first["loc"] else "max_cost"
+        raise UserError(f"--{option.replace('_', '-')}: {first['msg'].removeprefix('Value error, ')}") from None
 
     def ask(pairs: Sequence[LabelledPair]) -> CardAnswers:
         client = Client(endpoint, RowCache(options["store"] / "rows.sqlite"))
         with _progress_shown(name, 3 * len(pairs)) as progress:
-            try:
-                return ask_endpoint(client, pairs, settings, progress)
-            except UserError as error:
-                if settings.verdict == "logprobs" and "logprob" in str(error).lower():
-                    raise UserError(f"{error}; without log-probabilities: --verdict text") from None
-                raise
+            return ask_endpoint(client, pairs, settings, progress)
 
     return _Setup({"kind": "endpoint", **endpoint.identity()}, settings.protocol(), ask)
 
@@ -187,4 +216,7 @@ def _command(judge: str, path: Path, options: dict[str, Any]) -> str:
     if options["model"] and options["model"] != "smollm2":
         words.append(f"--model {'DIR' if '/' in options['model'] else options['model']}")
     words += [f"--{n.replace('_', '-')} {options[n]}" for n in ASKING if options[n] is not None]
+    words += [f"--{FLAGS[n]}" for n in FLAGS if options[n] is not None]
+    plain = [n for n in REQUEST if n not in FLAGS and options[n] is not None]
+    words += [f"--{n.replace('_', '-')} {shlex.quote(options[n])}" for n in plain]
     return " ".join([*words, f"--pairs {path.name}", f"--limit {options['limit']}"])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
+from harness.answer.choice_labels import bare_label
 from harness.answer.client import Client
 from harness.answer.reply import Call, Reply
+from harness.answer.verdict import TOKENS_FOR_CHOICE, read_choice
 from harness.errors import UserError
 from harness.judge.card_answers import CardAnswers, answer_columns
 from harness.judge.card_figures import repeated_order
@@ -18,18 +20,19 @@ from harness.judge.card_pairs import LabelledPair
 from harness.judge.prompts import COMPARE_IN_LETTERS, SYSTEM
 from harness.store.json_files import digest
 
-VERSION = 1
+VERSION = 2
 
-ARTICLE = re.compile(r"(^|[.!?]\s+)A (?=[a-z])(?!(?:is|and|or)\b)")
+SLOTS = {"A": 1.0, "B": 0.0}
+"""Reading of a reply that names a slot."""
 
 
 @dataclass(frozen=True)
 class AskSettings:
-    """How a judge behind an endpoint is asked. ``verdict``: from the first token's log-probabilities where the endpoint
-    gives them, or from the text alone (``text``: they are not asked for)."""
+    """How a judge behind an endpoint is asked. ``verdict``: with the first token's log-probabilities where the endpoint
+    gives them and that token is the label, or by the text alone (``text``: they are not asked for)."""
 
     temperature: float = 0.0
-    max_tokens: int = 16
+    max_tokens: int = TOKENS_FOR_CHOICE
     verdict: Literal["logprobs", "text"] = "logprobs"
 
     def protocol(self) -> dict[str, Any]:
@@ -38,11 +41,17 @@ class AskSettings:
 
 
 class SlotReading(NamedTuple):
-    """``first``: probability of slot A; None where a reply names none. ``mass``: probability of answering A or B at
-    all, if it was read from log-probabilities."""
+    """What a reply says.
+
+    Attributes:
+        first: probability of slot A; None where there is no verdict.
+        mass: probability of answering A or B at all, if it was read from log-probabilities.
+        reason: why there is no verdict.
+    """
 
     first: float | None
-    mass: float | None
+    mass: float | None = None
+    reason: str = ""
 
 
 def ask_endpoint(
@@ -79,11 +88,14 @@ def ask_endpoint(
         [sum(m) / 2 if len(m) == 2 else None for m in masses],
     )
     answered = [r for r in replies if r.answered]
+    unanswered = sum(r.unanswered for r in replies)
+    no_verdict = Counter(r.reason for r in readings if r.first is None)
     priced = client.endpoint.price_in or client.endpoint.price_out
     usage = {
         "calls": len(calls),
-        "unanswered": len(replies) - len(answered),
-        "unreadable": sum(r.first is None for r in readings) - (len(replies) - len(answered)),
+        "unanswered": unanswered,
+        "unreadable": no_verdict.total() - unanswered,
+        "no_verdict": dict(sorted(no_verdict.items())),
         "from_logprobs": sum(r.mass is not None for r in readings),
         "answered_by": sorted({r.model for r in answered if r.model}),
         "tokens_in": sum(r.tokens_in for r in answered),
@@ -97,15 +109,16 @@ def ask_endpoint(
 
 
 def _check_readable(client: Client, replies: Sequence[Reply], readings: Sequence[SlotReading]) -> None:
-    """Raise where no call was answered, or no answer names a slot."""
+    """Raise where no call was answered, or no answer holds a verdict."""
     answered = [r for r in replies if r.answered]
     if not answered:
         raise UserError(f"The judge {client.endpoint.model!r} does not answer ({replies[0].error}): try again later")
     if all(r.first is None for r in readings):
         first = " ".join((answered[0].text or "").split())[:80]
+        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r.reason for r in readings).most_common())
         raise UserError(
-            f"No answer of {client.endpoint.model!r} names A or B (the first: {first!r}): raise --max-tokens if "
-            "they are cut"
+            f"No answer of {client.endpoint.model!r} holds a verdict such as [[A]] ({reasons}; the first: {first!r}): "
+            "raise --max-tokens if they are cut"
         )
 
 
@@ -120,22 +133,16 @@ def _calls(i: int, pair: LabelledPair, settings: AskSettings) -> list[Call]:
 
 
 def read_reply(reply: Reply) -> SlotReading:
-    """The verdict of a reply: from its log-probabilities where A and B together are likelier than everything else, else
-    from its text."""
-    if reply.top_logprobs:
-        a, b = (sum(math.exp(v) for t, v in reply.top_logprobs.items() if t.strip(" *[(\"'") == x) for x in "AB")
+    """The verdict of a reply, which is that of its text (:func:`harness.answer.verdict.read_choice`).
+
+    Where the text is nothing but the label A or B and the first token is that label, its log-probabilities say how sure
+    the judge is, if A and B together are likelier than everything else.
+    """
+    value, reason = read_choice(reply)
+    if value is None:
+        return SlotReading(None, None, reason)
+    if reply.top_logprobs and bare_label(reply.text or "") in SLOTS:
+        a, b = (sum(math.exp(v) for t, v in reply.top_logprobs.items() if t.strip(" *[(\"'") == x) for x in SLOTS)
         if a + b > 0.5:
             return SlotReading(round(a / (a + b), 6), round(min(1.0, a + b), 6))
-    return SlotReading(slot_in_text(reply.text or ""), None)
-
-
-def slot_in_text(text: str) -> float | None:
-    """1 for A, 0 for B, 0.5 for a tie; None unless a reply names exactly one of them. The article that opens a sentence
-    is no A."""
-    stripped = text.strip(" \n.*[]()\"'").lower()
-    if stripped in ("a", "b"):
-        return float(stripped == "a")
-    letters = set(re.findall(r"(?<![\w'])[AB](?![\w'])", ARTICLE.sub(r"\1", text.strip())))
-    if len(letters) == 1:
-        return float(letters == {"A"})
-    return 0.5 if not letters and re.search(r"\btie\b", text, re.IGNORECASE) else None
+    return SlotReading(value)

@@ -22,6 +22,7 @@ from harness.store.row_cache import RowCache
 from harness.store.stages import Store
 
 CHUNK = 4  # pairs a call
+TOO_LONG = "longer than the context"
 
 
 def ask_local(
@@ -63,10 +64,12 @@ def ask_local(
         [None] * len(pairs),
         [round(v["mass"], 6) if v else None for v in by_pair],
     )
+    too_long = 2 * (len(pairs) - len(order))
     usage = {
         "calls": 2 * len(pairs),
         "unanswered": 0,
-        "unreadable": 2 * (len(pairs) - len(order)),
+        "unreadable": too_long,
+        "no_verdict": {TOO_LONG: too_long} if too_long else {},
         "from_logprobs": 2 * len(order),
         "answered_by": [],
         "tokens_in": 2 * sum(sizes[i] for i in order),

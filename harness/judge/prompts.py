@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.answer.verdict import ASK_FOR_CHOICE
 from harness.store.json_files import digest
 
 COMPARE = (
@@ -15,7 +16,7 @@ RATE = (
     "You are given a request and an answer. Rate the answer from 1 (useless) to 9 (excellent).\n\n"
     "Request:\n{question}\n\n{reference}Answer:\n{answer}\n\nHow good is the answer, from 1 to 9?"
 )
-COMPARE_IN_LETTERS = COMPARE + "\n\nReply with one letter, A or B, and nothing else."
+COMPARE_IN_LETTERS = f"{COMPARE}\n\n{ASK_FOR_CHOICE}"
 REFERENCE = "A correct answer:\n{reference}\n\n"
 SYSTEM = "You are a fair and careful judge."
 COMPARE_OPENING, RATE_OPENING = "Answer", "Rating: "

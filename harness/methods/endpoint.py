@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.methods.base import Method, MethodConfig, TrainContext
-from harness.recipe.endpoint import Endpoint
+from harness.recipe.endpoint import PolicyEndpoint
 
 
-class EndpointConfig(Endpoint, MethodConfig):
-    """The fields of :class:`harness.recipe.endpoint.Endpoint`."""
+class EndpointConfig(PolicyEndpoint, MethodConfig):
+    """The fields of :class:`harness.recipe.endpoint.PolicyEndpoint`."""
 
 
 class Remote(Method):
@@ -24,7 +24,8 @@ class Remote(Method):
 
     def shown(self) -> dict[str, Any]:
         """The model and a hash of where it is: host names are not published."""
-        return self.config.identity()
+        thinking = self.config.thinking
+        return self.config.identity() | ({} if thinking is None else {"thinking": thinking})
 
     def train(self, context: TrainContext) -> Path | None:
         """Nothing to do: the policy is elsewhere."""

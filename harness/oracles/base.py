@@ -20,6 +20,18 @@ class OracleOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class NoVerdict(float):
+    """NaN with the reason why an oracle has no verdict."""
+
+    reason: str
+
+    def __new__(cls, reason: str) -> NoVerdict:
+        """Make one; ``reason`` is a few words, such as *empty reply*."""
+        value = super().__new__(cls, "nan")
+        value.reason = reason
+        return value
+
+
 class Oracle:
     """Base class of oracles.
 
@@ -71,7 +83,7 @@ class Oracle:
             seconds: another answer to each prompt.
 
         Returns:
-            Probabilities in [0, 1]; NaN where there is no verdict.
+            Probabilities in [0, 1]; NaN where there is no verdict, as :class:`NoVerdict` where the reason is known.
         """
         scores = self.score([*rows, *rows], [*firsts, *seconds])
         return [_preference(a, b) for a, b in zip(scores[: len(rows)], scores[len(rows) :], strict=True)]

@@ -11,64 +11,68 @@ from pydantic import Field
 from harness.answer.chat import Prompt
 from harness.answer.client import Client
 from harness.answer.reply import Call
+from harness.answer.verdict import ASK_FOR_CHOICE, TOKENS_FOR_CHOICE, Verdict, read_choice
 from harness.errors import UserError
-from harness.oracles.base import Oracle, OracleOptions
+from harness.oracles.base import NoVerdict, Oracle, OracleOptions
 from harness.recipe.endpoint import Endpoint
 from harness.store.json_files import digest
 
-PROMPT = """You will see a request and two answers to it. Which answer serves the person who asked better?
+PROMPT = f"""You will see a request and two answers to it. Which answer serves the person who asked better?
 
 Request:
-{prompt}
+{{prompt}}
 
 Answer A:
-{first}
+{{first}}
 
 Answer B:
-{second}
+{{second}}
 
-Reply with one letter, A or B, or with the word tie."""
-
-VERDICTS = {"a": 1.0, "b": 0.0, "tie": 0.5}
+{ASK_FOR_CHOICE}"""
 
 
-class LLMJudgeOptions(OracleOptions):
-    """``model``: name of the judge (a dated snapshot, if there is one). ``base_url``: another endpoint than OpenAI's.
-    ``api_key_env``: variable with the key. ``concurrency``: requests at once. ``retries``: of a failed request."""
+class LLMJudgeOptions(OracleOptions, Endpoint):
+    """The judge's endpoint, and how it is asked.
 
-    model: str
-    base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    Attributes:
+        temperature: of its replies.
+        max_tokens: of a reply. A judge that is cut before its verdict gives none.
+    """
+
     temperature: float = Field(default=0.0, ge=0)
-    max_tokens: int = Field(default=16, gt=0)
-    concurrency: int = Field(default=8, gt=0)
-    retries: int = Field(default=4, ge=0)
+    max_tokens: int = Field(default=TOKENS_FOR_CHOICE, gt=0)
 
 
 class LLMJudge(Oracle):
     """The probability that the first answer is better is the mean over both orders of 1, 0 or 0.5 (a tie).
 
-    There is no verdict if one order has none: an unreadable reply, an empty one, or a refusal.
+    There is no verdict if one order has none (:func:`harness.answer.verdict.read_choice`); its reason is that of the
+    first order without one.
     """
 
     name = "llm_judge"
     summary = "an LLM judge: pairwise, both orders, behind any OpenAI-compatible endpoint"
     unit = "win share"
     pairwise = True
-    version = 2
+    version = 3
     Options: ClassVar[type[OracleOptions]] = LLMJudgeOptions
     options: LLMJudgeOptions
 
     def identity(self) -> dict[str, Any]:
-        """What can change a verdict; not where the key is or how many requests run at once. The endpoint is named by a
-        hash, since results are published and host names are not."""
-        full = super().identity() | {"prompt": digest(PROMPT), "endpoint": digest(self.options.base_url)}
-        return {k: v for k, v in full.items() if k not in ("api_key_env", "concurrency", "retries", "base_url")}
+        """What can change a verdict; not where the key is, what a request may cost or how many run at once."""
+        options = self.options
+        return {
+            "oracle": self.name,
+            "version": self.version,
+            **options.identity(),
+            "temperature": options.temperature,
+            "max_tokens": options.max_tokens,
+            "prompt": digest(PROMPT),
+        }
 
     @cached_property
     def _client(self) -> Client:
-        names = ("model", "base_url", "api_key_env", "concurrency", "retries")
-        return Client(Endpoint(**{name: getattr(self.options, name) for name in names}), self.cache)
+        return Client(self.options, self.cache)
 
     def prefer(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
         """Ask about both orders of each pair (see :meth:`harness.oracles.base.Oracle.prefer`). Verdicts that were paid
@@ -83,9 +87,9 @@ class LLMJudge(Oracle):
             for a, b in ((first, second), (second, first))
         ]
         verdicts = self._verdicts(questions)
-        return [(verdicts[2 * i] + 1 - verdicts[2 * i + 1]) / 2 for i in range(len(rows))]
+        return [_both_orders(*verdicts[i : i + 2]) for i in range(0, len(verdicts), 2)]
 
-    def _verdicts(self, questions: list[str]) -> list[float]:
+    def _verdicts(self, questions: list[str]) -> list[Verdict[float]]:
         options = self.options
         calls = [Call((("user", text),), options.temperature, options.max_tokens) for text in questions]
         replies = self._client.ask(calls)
@@ -94,10 +98,11 @@ class LLMJudge(Oracle):
             raise UserError(
                 f"The judge {options.model!r} does not answer ({failed}): the same command asks again what is open"
             )
-        return [parse_verdict(reply.text or "") for reply in replies]
+        return [read_choice(reply) for reply in replies]
 
 
-def parse_verdict(text: str) -> float:
-    """1 for A, 0 for B, 0.5 for a tie, NaN for anything else. The first word of the reply decides, else the last."""
-    words = [w for w in (part.strip(".,:;!*\"'()[]").lower() for part in text.split()) if w]
-    return next((VERDICTS[w] for w in (*words[:1], *words[-1:]) if w in VERDICTS), float("nan"))
+def _both_orders(forward: Verdict[float], backward: Verdict[float]) -> float:
+    """The share of the first answer, which is in slot A in the first order and in slot B in the second."""
+    if forward.value is None or backward.value is None:
+        return NoVerdict(forward.reason or backward.reason)
+    return (forward.value + 1 - backward.value) / 2

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from harness.answer.chat import Prompt
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
-from harness.oracles.base import Oracle
+from harness.oracles.base import NoVerdict, Oracle
 
 
 class VersusBaseline(NamedTuple):
@@ -26,7 +26,7 @@ class MeteredOracle:
 
     Args:
         oracle: answers the calls.
-        ledger: is charged with ``calls`` and ``undecided``.
+        ledger: is charged with ``calls`` and ``undecided``, and with ``undecided: REASON`` where a reason is known.
         meter: if given, time and forward passes are charged as well.
         phase: phase of the ledger, unless the meter charges another one by name at the time.
     """
@@ -59,7 +59,7 @@ class MeteredOracle:
     def prefer(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
         """Labels for training: the probability that the first answer is better, for each pair.
 
-        A pair without a verdict is a tie (0.5), and the ledger counts it as ``undecided``.
+        A pair without a verdict is a tie (0.5), and the ledger counts it as ``undecided``, once more by its reason.
 
         Args:
             rows: the prompt of each pair.
@@ -67,10 +67,11 @@ class MeteredOracle:
             seconds: another answer to each prompt.
         """
         probabilities = self._compare(rows, firsts, seconds)
-        undecided = sum(map(math.isnan, probabilities))
-        if undecided:
-            named = self._meter.current if self._meter else None
-            self._ledger.add(named or self._phase, "undecided", undecided)
+        phase = (self._meter.current if self._meter else None) or self._phase
+        for undecided in filter(math.isnan, probabilities):
+            self._ledger.add(phase, "undecided", 1)
+            if isinstance(undecided, NoVerdict):
+                self._ledger.add(phase, f"undecided: {undecided.reason}", 1)
         return [0.5 if math.isnan(p) else p for p in probabilities]
 
     def _compare(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from harness.budget.spec import BudgetSpec, Strict, named_budgets
-from harness.recipe.endpoint import Endpoint
+from harness.recipe.endpoint import Endpoint, PolicyEndpoint, Thinking
 from harness.store.json_files import digest
 
 TASKS = ("constraints", "preferences")
@@ -239,6 +239,10 @@ class Recipe(Strict):
         benchmarks: options by benchmark.
         judge: grades the official sets: a model behind an OpenAI-compatible endpoint. The mini sets have the local one.
         engine: samples the answers of evaluation.
+        thinking: ``strip``: benchmarks judge and measure what follows the thoughts in an answer, and ask their second
+            turn with it; thoughts that never end are an empty, truncated answer. ``keep``: the whole answer. Labels of
+            training, the search, ``preference`` and ``curve`` always see the whole, as they measure what training
+            aims at. A row of ``endpoints`` may have a ``thinking`` of its own.
         time_limit: minutes after which a run's process is ended; the run fails, the others go on.
         prices: for the money column.
         generation_batch_size: most answers sampled at once.
@@ -260,12 +264,13 @@ class Recipe(Strict):
     methods: list[str] = Field(min_length=1)
     method_options: dict[str, dict[str, Any]] = {}
     variants: dict[Annotated[str, Field(pattern=NAME)], VariantSpec] = {}
-    endpoints: dict[Annotated[str, Field(pattern=NAME)], Endpoint] = {}
+    endpoints: dict[Annotated[str, Field(pattern=NAME)], PolicyEndpoint] = {}
     reference: str = "dpo"
     seeds: int = Field(default=1, gt=0)
     benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)
     judge: JudgeSpec = "local"
     engine: EngineSpec = EngineSpec()
+    thinking: Thinking = "strip"
     time_limit: float | None = Field(default=None, gt=0)
     prices: PriceSpec | None = None
     generation_batch_size: int = Field(default=64, gt=0)
@@ -293,6 +298,8 @@ class Recipe(Strict):
 
     @property
     def hash(self) -> str:
-        """Hash of everything in the recipe but its name and description; ``chat_template`` is left out if not used."""
-        unused = {"chat_template"} if self.chat_template is None else set()
+        """Hash of everything in the recipe but its name and description; ``chat_template`` and ``thinking`` are left
+        out where they have their default."""
+        defaults = {"chat_template": None, "thinking": "strip"}
+        unused = {name for name, default in defaults.items() if getattr(self, name) == default}
         return digest(self.model_dump(mode="json", exclude={"name", "description"} | unused))

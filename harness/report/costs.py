@@ -65,6 +65,9 @@ def _money(run: RunResult) -> float:
     return total
 
 
+UNDECIDED = "labels without a verdict"
+
+
 class Detail(NamedTuple):
     """A row of the detailed table: its title, how to read it from a run, and the format of the number."""
 
@@ -96,7 +99,7 @@ DETAILS = (
     Detail("search: oracle calls", _sum(["calls"], "oracle", search=True), ",.0f"),
     Detail("search: seconds", _sum(["seconds"], "train", "reference", "generate", "eval", search=True), ",.0f"),
     Detail("evaluation seconds", _sum(["seconds"], "eval"), ",.0f"),
-    Detail("labels without a verdict", _sum(["undecided"], "data", "oracle"), ",.0f"),
+    Detail(UNDECIDED, _sum(["undecided"], "data", "oracle"), ",.0f"),
     Detail("judge calls", _sum(["calls"], "judge"), ",.0f"),
     Detail("judge seconds", _sum(["seconds"], "judge"), ",.0f"),
     Detail("peak memory GiB", lambda run: float(run.ledger["peak_memory_bytes"]) / 2**30, ".1f"),
@@ -151,11 +154,20 @@ def _ended_by(runs: Sequence[RunResult], axis: str) -> str:
     return ", ".join(words.get(reason, f"**cap on {reason}**") for reason in reasons)
 
 
+def _undecided_by_reason(board: Board) -> list[Detail]:
+    """Rows of the labels without a verdict for each reason that an oracle gave."""
+    phases = [run.ledger["phases"].get(phase, {}) for run in board.finished for phase in ("data", "oracle")]
+    quantities = sorted({q for spent in phases for q in spent if q.startswith("undecided: ")})
+    return [Detail(f"{UNDECIDED}: {q.split(': ', 1)[1]}", _sum([q], "data", "oracle"), ",.0f") for q in quantities]
+
+
 def _details(board: Board) -> str:
     shown = [d for d in DETAILS if any(d.read(r) for r in board.finished)]
     priced = next((r.prices for r in board.finished if r.prices), None)
     if priced:
         shown.append(Detail(f"money, {priced['currency']}", _money, ",.4f"))
+    at = next((i for i, d in enumerate(shown, start=1) if d.title == UNDECIDED), 0)
+    shown[at:at] = _undecided_by_reason(board)
     rows = []
     for title, read, form in shown:
         values = [[read(r) for r in board.runs_of(method)] for method in board.methods]

@@ -100,7 +100,9 @@ def _section(section: CardSection) -> str:
 def _how_asked(protocol: dict[str, Any]) -> str:
     if "temperature" not in protocol:
         return "Both orders of each pair, answers A and B compared by log-probability."
-    how = "first-token log-probabilities, else its text" if protocol["verdict"] == "logprobs" else "its text"
+    how = "its text"
+    if protocol["verdict"] == "logprobs":
+        how += ", or from log-probabilities where the first token is the whole label"
     return (
         f"Both orders of each pair and one of them again, temperature {protocol['temperature']:g}, at most "
         f"{protocol['max_tokens']} tokens; the verdict from {how}."
@@ -111,7 +113,9 @@ def usage_text(section: CardSection) -> str:
     """Calls, tokens, cost and speed in words."""
     used = section.usage
     verdicts = used["calls"] - used["unreadable"] - used["unanswered"]
+    reasons = ", ".join(f"{n} {reason}" for reason, n in used.get("no_verdict", {}).items())
     calls = [f"**Calls** {used['calls']}: {used['unreadable']} unreadable, {used['unanswered']} unanswered"]
+    calls[0] += f" ({reasons})" if reasons else ""
     if used["answered_by"]:
         calls.append("answered by " + ", ".join(f"`{m}`" for m in used["answered_by"]))
     calls.append(f"{used['from_logprobs']} verdicts read from log-probabilities")

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from harness.answer.verdict import NO_LOGPROBS
 from harness.report.board import Board, Column
 from harness.report.text import format_interval, format_number, markdown_table
 from harness.score.verdicts import verdict_on
+
+REMEDIES = {NO_LOGPROBS: "For a judge that gives no log-probabilities, set the benchmark's option `verdict: text`."}
+"""What to do about a reason for values that are not valid."""
 
 
 def scores_section(board: Board) -> str:
@@ -29,7 +33,14 @@ def scores_section(board: Board) -> str:
         cells = [c for m in board.methods if (c := board.cell(m, column))]
         counts.append(" ".join(sorted({f"{c.n_valid} / {c.n_total}" for c in cells})))
     rows.append(counts)
-    warnings = [text for text in (_few_valid(board, columns), invalid_text(board), _unanswered(board)) if text]
+    notes = (
+        _few_valid(board, columns),
+        invalid_text(board),
+        _unanswered(board),
+        stripped_text(board),
+        replaced_text(board),
+    )
+    warnings = [text for text in notes if text]
     return "\n\n".join(["## Scores", markdown_table(["method", *map(_heading, columns)], rows), *warnings])
 
 
@@ -52,7 +63,8 @@ def _few_valid(board: Board, columns: Sequence[Column]) -> str:
 
 def invalid_text(board: Board) -> str:
     """Which values of the primary metrics are not valid, counted by reason over seeds; "" if all are."""
-    cases = []
+    cases: list[str] = []
+    reasons_given: set[str] = set()
     for method in board.methods:
         counts: dict[str, Counter[str]] = {}
         for run in board.runs_of(method):
@@ -64,20 +76,51 @@ def invalid_text(board: Board) -> str:
             f"{title} of `{method}`: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
             for title, reasons in counts.items()
         ]
-    return f"**Not valid**, and in no mean: {'; '.join(cases)}." if cases else ""
+        reasons_given.update(*counts.values())
+    if not cases:
+        return ""
+    remedies = [remedy for reason, remedy in REMEDIES.items() if reason in reasons_given]
+    return " ".join([f"**Not valid**, and in no mean: {'; '.join(cases)}.", *remedies])
 
 
 def _unanswered(board: Board) -> str:
     """A warning where a judge left calls unanswered: they count as not valid until an answer comes."""
-    cases = [
-        f"{b.unanswered} of `{r.method}` seed {r.seed} in {b.title}"
-        for r in board.finished
-        for b in r.benchmarks
-        if b.unanswered
-    ]
+    cases = _counted(board, "unanswered")
+    faults = sorted({b.fault for r in board.finished for b in r.benchmarks if b.fault})
     if not cases:
         return ""
-    return f"**Calls without an answer of the judge**: {'; '.join(cases)}. The same command asks them again."
+    why = f" ({'; '.join(faults)})" if faults else ""
+    return f"**Calls without an answer of the judge**: {'; '.join(cases)}{why}. The same command asks them again."
+
+
+def stripped_text(board: Board) -> str:
+    """How many answers had thoughts, which were left out; "" if none had."""
+    cases = _counted(board, "stripped")
+    if not cases:
+        return ""
+    return (
+        f"**Answers with thoughts**, which were left out before the rest was judged and measured (`thinking: strip`): "
+        f"{'; '.join(cases)}."
+    )
+
+
+def replaced_text(board: Board) -> str:
+    """How many characters of answers and of replies could not be stored; "" if all could."""
+    cases = _counted(board, "replaced")
+    if not cases:
+        return ""
+    where = "in answers or in the judge's replies"
+    return f"**Characters that no file can hold**, replaced by U+FFFD {where}: {'; '.join(cases)}."
+
+
+def _counted(board: Board, name: str) -> list[str]:
+    """A field of the results that counts something, where it is not 0."""
+    return [
+        f"{count} of `{r.method}` seed {r.seed} in {b.title}"
+        for r in board.finished
+        for b in r.benchmarks
+        if (count := getattr(b, name))
+    ]
 
 
 def differences_section(board: Board, other: str) -> str:

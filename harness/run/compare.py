@@ -103,5 +103,11 @@ def _run(plan: RunPlan, results: Path, display: Display) -> str | None:
 
 def _open_calls(plan: RunPlan) -> str:
     """What the judge left open, if anything."""
-    counts = ", ".join(f"{count} of {name}" for name, count in plan.unanswered.items())
+    counts = ", ".join(f"{count} of {name}{_fault(plan, name)}" for name, count in plan.unanswered.items())
     return f"; calls without an answer of the judge: {counts} (the same command asks them again)" if counts else ""
+
+
+def _fault(plan: RunPlan, benchmark: str) -> str:
+    """Why the last of a benchmark's open calls got no answer, in brackets."""
+    manifest = plan.comparison.store.manifest(plan.evaluations[benchmark].judgments.stage)
+    return f" ({manifest['fault']})" if manifest.get("fault") else ""

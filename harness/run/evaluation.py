@@ -14,6 +14,7 @@ from harness.oracles.none import NONE
 from harness.run.nodes import EvaluationNodes, Node
 from harness.run.plan import RunPlan
 from harness.run.resources import Resources
+from harness.run.thoughts import thinking_of
 from harness.store.json_files import read_rows, write_rows
 
 Evaluated = Sequence[tuple[Benchmark, EvaluationNodes]]
@@ -45,7 +46,13 @@ def _policy(resources: Resources, plan: RunPlan, node: Node) -> Any:
     if isinstance(method, Remote):
         from harness.answer.endpoint_policy import EndpointPolicy
 
-        policy: Any = EndpointPolicy(method.config, resources.tokenizer, meter=resources.meter, cache=resources.cache)
+        policy: Any = EndpointPolicy(
+            method.config,
+            resources.tokenizer,
+            meter=resources.meter,
+            cache=resources.cache,
+            thinking=thinking_of(resources.recipe, method),
+        )
     elif method.trains:
         folder = resources.store.path(node.stage) / "policy"
         policy = resources.served(resources.trained(folder, node.key))
@@ -106,16 +113,17 @@ def _answer_and_judge(resources: Resources, benchmark: Benchmark, nodes: Evaluat
         resources.show(f"{benchmark.name}: answers")
         resources.open_ledger(work)
         write_rows(work / "rows.jsonl", benchmark.answer(context))
-        return resources.spent()
+        return resources.spent() | {"thinking": context.policy.thinking}
 
     answers = store.get(nodes.answers.stage, answer)
 
     def judge(work: Path) -> dict[str, Any]:
         resources.show(f"{benchmark.name}: {'rows' if benchmark.judged_by == 'none' else 'judging'}")
         resources.open_ledger(work, judgments)
-        resources.unanswered = 0
+        resources.unanswered, resources.replaced, resources.fault = 0, 0, ""
         write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))
-        return resources.spent() | ({"unanswered": resources.unanswered} if resources.unanswered else {})
+        names = ("unanswered", "fault", "replaced")
+        return resources.spent() | {name: value for name in names if (value := getattr(resources, name))}
 
     store.get(judgments, judge)
 

@@ -94,7 +94,13 @@ def assemble(plan: RunPlan) -> RunResult:
         rows = _with_verdicts(plan, nodes, read_rows(store.path(nodes.judgments.stage) / "rows.jsonl"))
         facts = comparison.facts
         result = benchmark_result(benchmark, rows, facts.protocols[benchmark.name], facts.judges[benchmark.name])
-        scored.append(result.model_copy(update={"unanswered": store.unanswered(nodes.judgments.stage)}))
+        manifest = store.manifest(nodes.judgments.stage)
+        judged_facts = {
+            "unanswered": int(manifest.get("unanswered", 0)),
+            "fault": str(manifest.get("fault", "")),
+            "replaced": result.replaced + int(manifest.get("replaced", 0)),
+        }
+        scored.append(result.model_copy(update=judged_facts))
     point = plan.winner.point
     spent, log, overshoot, ended = Ledger(), [], 0.0, ""
     if point is not None and plan.policy is not None:

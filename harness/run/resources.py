@@ -50,6 +50,8 @@ class Resources:
         self.ledger = Ledger()
         self.meter = Meter(self.ledger)
         self.unanswered = 0  # calls of the judge in the stage under way
+        self.replaced = 0  # characters of its replies that could not be stored
+        self.fault = ""  # of the last call without an answer
         self._start = start
         self._ledger_file: Path | None = None
         self._shown = ""
@@ -88,8 +90,11 @@ class Resources:
         """A model as a metered, cached policy; ``identity`` names its weights."""
         from harness.answer.policy import Policy
 
-        size = self.recipe.generation_batch_size
-        return Policy(model, self.tokenizer, identity, meter=self.meter, cache=self.cache, batch_size=size)
+        recipe = self.recipe
+        size, thinking = recipe.generation_batch_size, recipe.thinking
+        return Policy(
+            model, self.tokenizer, identity, meter=self.meter, cache=self.cache, batch_size=size, thinking=thinking
+        )
 
     def trained(self, folder: Path, identity: str) -> Any:
         """The policy saved in a folder (weights, or an adapter of the start policy)."""
@@ -141,7 +146,10 @@ class Resources:
         """Replies of the recipe's judge."""
         self.expect(len(calls))
         replies = self.judge.ask(calls, lambda done: self.emit("at", done))
-        self.unanswered += sum(reply.unanswered for reply in replies)
+        faults = [reply.error for reply in replies if reply.unanswered]
+        self.unanswered += len(faults)
+        self.fault = faults[-1] if faults else self.fault
+        self.replaced += sum(reply.replaced for reply in replies)
         return replies
 
     def open_ledger(self, work: Path | None, before: Stage | None = None) -> Ledger:

@@ -151,7 +151,7 @@ def protocol_of(
 
     Args:
         benchmark: gives its own part.
-        recipe: gives engine, judge and evaluation prompts.
+        recipe: gives engine, judge, evaluation prompts, and what becomes of thoughts.
         start: the start policy (baseline, reference of the KL, local judge).
         pairs: the preference pairs, whose held-out part a benchmark may score.
         eval_oracle: identity of the oracle that evaluates.
@@ -159,6 +159,8 @@ def protocol_of(
     protocol = benchmark.protocol()
     if recipe.engine.name != "transformers":
         protocol |= {"engine": recipe.engine.model_dump(mode="json")}
+    if recipe.thinking != "strip":
+        protocol |= {"thinking": recipe.thinking}
     if benchmark.judged_by != "none":
         protocol |= {"judge": judge_of(benchmark, recipe, start)}
     if "start" in benchmark.needs or benchmark.judged_by == "local":
@@ -175,7 +177,7 @@ def protocol_of(
 
 
 def answers_stage(recipe: Recipe, method: Method, policy: Stage, protocol: Mapping[str, Any]) -> Stage:
-    """Answers of a policy to a benchmark.
+    """Answers of a policy to a benchmark. (What becomes of thoughts in them: :mod:`harness.run.thoughts`.)
 
     Args:
         recipe: gives the dtype.
@@ -189,6 +191,8 @@ def answers_stage(recipe: Recipe, method: Method, policy: Stage, protocol: Mappi
         inputs["instruction"] = method.instruction
     if isinstance(method, Remote):
         inputs["endpoint"] = method.config.identity()
+        if method.config.thinking not in (None, recipe.thinking):
+            inputs["thinking"] = method.config.thinking
     return Stage("answers", inputs)
 
 

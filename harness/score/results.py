@@ -60,7 +60,9 @@ class BenchmarkResult(Record):
     """Scores of one benchmark under one protocol.
 
     ``snapshots``: the models that the judge's endpoint reported as having answered. ``unanswered``: calls that it did
-    not answer; the same command repeats them. ``invalid``: by metric, how many values are not valid, by reason.
+    not answer; the same command repeats them. ``fault``: why the last of them got none. ``invalid``: by metric, how
+    many values are not valid, by reason. ``stripped``: the policy's answers whose thoughts were left out. ``replaced``:
+    characters of its answers and of the judge's replies that no store takes; U+FFFD stands for them.
     """
 
     benchmark: str
@@ -74,6 +76,9 @@ class BenchmarkResult(Record):
     snapshots: list[str] = []
     unanswered: int = 0
     invalid: dict[str, dict[str, int]] = {}
+    fault: str = ""
+    stripped: int = 0
+    replaced: int = 0
 
     def metric(self, name: str) -> Metric:
         """A metric by name."""

@@ -5,11 +5,43 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Row = dict[str, Any]
 """One JSON object of a file of rows."""
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+class Storable(NamedTuple):
+    """A text that every store takes, and how many characters had to be replaced for that."""
+
+    text: str
+    replaced: int
+
+
+def storable(text: str) -> Storable:
+    """The text with U+FFFD in place of NUL and of each half of a surrogate pair, which UTF-8 cannot write."""
+    return Storable(*_UNSTORABLE.subn(REPLACEMENT, text))
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """JSON that UTF-8 can write. Text stays readable, unless a string in it holds half of a surrogate pair: then all
+    that is not ASCII is escaped.
+
+    Args:
+        value: what to write.
+        options: keywords of :func:`json.dumps`.
+    """
+    text = json.dumps(value, ensure_ascii=False, **options)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, ensure_ascii=True, **options)
+    return text
 
 
 def digest(value: Any) -> str:
@@ -26,7 +58,7 @@ def file_digest(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: a reader sees the old file or the new one, never half of one."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value, indent=1, sort_keys=True) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -44,7 +76,7 @@ def read_json(path: Path) -> Any:
 
 def write_rows(path: Path, rows: list[Row]) -> None:
     """Write JSON lines atomically."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(json_text(row) + "\n" for row in rows))
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.store.json_files import json_text
+
 
 class RowCache:
     """Maps the hash of a request to its JSON result. Safe for several processes; each ``put`` is durable.
@@ -37,7 +39,7 @@ class RowCache:
 
     def put(self, rows: Iterable[tuple[str, Any]], *, replace: bool = False) -> None:
         """Store results in one transaction; an existing key keeps its first value unless ``replace``."""
-        values = [(key, json.dumps(value, ensure_ascii=False)) for key, value in rows]
+        values = [(key, json_text(value)) for key, value in rows]
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO rows VALUES (?, ?)", values)

@@ -19,7 +19,7 @@ from harness.answer.reply import Reply
 from harness.answer.start_policy import start_stage
 from harness.errors import UserError
 from harness.judge import card_figures as cards
-from harness.judge.card_endpoint import read_reply, slot_in_text
+from harness.judge.card_endpoint import read_reply
 from harness.judge.card_pairs import LabelledPair, pairs_file, read_pairs
 from harness.judge.local import LocalJudge
 from harness.judge.prompts import identity
@@ -172,26 +172,21 @@ def test_length_coefficient_is_scikit_learns() -> None:
         assert value == pytest.approx(model.fit(rows, labels, sample_weight=soft).coef_[0, 1], abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("A", 1.0), ("b.", 0.0), ("**B**", 0.0), ("[[A]]", 1.0), ("Answer A", 1.0), ("A is better.", 1.0),
-        ("The better answer is B, since it is right.", 0.0), ("Tie", 0.5), ("It is a tie.", 0.5),
-        ("A and B are alike", None), ("Between A and B, I say B", None), ("A good answer is short.", None),
-        ("A good answer is short. So B.", 0.0), ("I cannot say", None), ("", None),
-    ],
-)  # fmt: skip
-def test_letters_are_read(text: str, value: float | None) -> None:
-    assert slot_in_text(text) == value
-
-
-def test_log_probabilities_count_where_they_mean_an_answer() -> None:
+def test_log_probabilities_count_where_the_text_is_the_label() -> None:
+    """They say how sure a judge is; which answer it names is what its text says."""
     top = {"A": math.log(0.5), " A": math.log(0.1), "B": math.log(0.2), "The": math.log(0.1)}
-    p, mass = read_reply(Reply("A", top))
-    assert p == pytest.approx(0.6 / 0.8)
-    assert mass == pytest.approx(0.8)
-    assert read_reply(Reply("The answer is B", {"The": -0.01, "A": -5.0})) == (0.0, None)
-    assert read_reply(Reply(None, error="status 500")) == (None, None)
+    first, mass, reason = read_reply(Reply("A", top))
+    assert (first, mass, reason) == (pytest.approx(0.6 / 0.8), pytest.approx(0.8), "")
+    marked = {"[[A": math.log(0.7), "[[B": math.log(0.2)}
+    assert read_reply(Reply("[[A]]", marked)).first == pytest.approx(0.7 / 0.9)
+    assert read_reply(Reply("[[A]]", {"[[": -0.01, "A": -5.0})) == (1.0, None, "")
+    assert read_reply(Reply("A tie", top)) == (0.5, None, "")
+    assert read_reply(Reply("C", {"C": -0.1, "A": -3.0})) == (0.5, None, "")
+    assert read_reply(Reply("A good answer is short, so [[B]]", top)) == (0.0, None, "")
+    assert read_reply(Reply("Answer A is better than answer B.", top)) == (None, None, "no label")
+    assert read_reply(Reply("A", top, finish="length")) == (None, None, "cut by length")
+    assert read_reply(Reply("", top)) == (None, None, "empty reply")
+    assert read_reply(Reply(None, error="status 500")) == (None, None, "no reply")
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -309,6 +304,8 @@ def test_an_endpoint_judge(logprobs: bool, serve: Any, pairs: Path, tmp_path: Pa
     assert found["same_again"].n_valid == 8
     used = section.usage
     assert (used["calls"], used["unreadable"], used["unanswered"], used["timed"]) == (27, 3, 0, 27)
+    assert used["no_verdict"] == {"no label": 3}
+    assert "27: 3 unreadable, 0 unanswered (3 no label)" in path.with_suffix(".md").read_text()
     assert used["from_logprobs"] == (23 if logprobs else 0)
     assert used["answered_by"] == ["judge-2024-01-01"]
     assert used["cost"] == pytest.approx(27 * (100 * 10 + 10 * 30) / 1e6)
@@ -349,7 +346,7 @@ def test_a_judge_that_names_no_answer_is_no_judge(serve: Any, pairs: Path, tmp_p
     url = f"http://127.0.0.1:{server.server_port}/v1"
     done = cli("judge-card", "j", "--base-url", url, "--pairs", pairs, cwd=tmp_path)
     assert done.returncode == 2
-    assert "(the first: '<think> Let me'): raise --max-tokens" in done.stderr
+    assert "(27 thinking never ends; the first: '<think> Let me'): raise --max-tokens" in done.stderr
     assert not (tmp_path / "results").exists()
 
 
@@ -364,7 +361,7 @@ def test_an_endpoint_without_log_probabilities(serve: Any, pairs: Path, tmp_path
     command = ["judge-card", "j", "--base-url", url, "--pairs", pairs]
     done = cli(*command, cwd=tmp_path)
     assert done.returncode == 2
-    assert "without log-probabilities: --verdict text" in done.stderr
+    assert "(judge-card: --verdict text)" in done.stderr
     assert cli(*command, "--verdict", "text", cwd=tmp_path).returncode == 0
 
 

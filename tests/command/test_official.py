@@ -157,7 +157,7 @@ def test_official_sets_end_to_end(data: Path, judge: Server, tmp_path: Path, cli
     assert "`judge-1` behind an endpoint" in page
     assert "answered by `judge-2024-01-01`." in page
     assert found["mt_bench_official"].snapshots == ["judge-2024-01-01"]
-    assert "MT-Bench (official set)" in page
+    assert "MT-Bench (3 questions of your own)" in page
     asked = len(judge.bodies)
     again = cli("compare", "official.yaml", "--data-dir", data, cwd=tmp_path)
     assert again.returncode == 0, again.stderr

@@ -16,6 +16,7 @@ from benchmarks.alpaca_eval.verdict import is_switched, preference_from_logprobs
 from benchmarks.arena_hard.style import markdown_counts
 from benchmarks.arena_hard.verdict import game_score, game_totals, known_label, read_label
 from benchmarks.mt_bench.judge_prompts import fill_prompt, single_prompt_name
+from benchmarks.mt_bench.layouts import SingleJudgment
 from benchmarks.mt_bench.verdict_single import fastchat_mean, grades_by_model, read_rating
 from harness.score.bootstrap import draws
 from harness.score.bradley_terry import Pool, fit_style, win_rates, win_rates_with_style
@@ -329,9 +330,10 @@ def test_style_counts(model: str) -> None:
 
 def test_mt_bench_ratings_and_means() -> None:
     judged = rows("mt_bench", "judgments_gpt-4_single_jxiw.jsonl")
-    assert [read_rating(r["judgment"]) for r in judged] == [r["score"] for r in judged]
+    assert [read_rating(r["judgment"]).value for r in judged] == [r["score"] for r in judged]
     assert len(judged) == 640
-    found = grades_by_model(judged, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
+    typed = [SingleJudgment.model_validate(r) for r in judged]
+    found = grades_by_model(typed, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
     for model, grades in found.items():
         assert grades.problems == []
         values = [v for v in grades.scores.values() if v is not None]
@@ -362,10 +364,12 @@ def test_mt_bench_prompts() -> None:
 
 def test_messy_judgments_are_reported() -> None:
     judged = rows("mt_bench", "judgments_messy_orpo.jsonl")
-    found = grades_by_model(judged, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
+    typed = [SingleJudgment.model_validate(r) for r in judged]
+    found = grades_by_model(typed, [q["question_id"] for q in rows("mt_bench", "question.jsonl")])
     assert found["mistral-orpo"].duplicates == expected("mt_bench")["mistral-orpo"]["duplicates"] == 160
     assert found["mistral-orpo"].unparsed == 1
+    assert found["mistral-orpo"].replaced == 1  # the re-run has a rating
     assert len(found["mistral-orpo"].problems) == 2
     assert found["mistral-orpo-trl"].problems == []
     for model in found:
-        assert fastchat_mean(judged, model) == pytest.approx(expected("mt_bench")[model]["average_official"], abs=1e-6)
+        assert fastchat_mean(typed, model) == pytest.approx(expected("mt_bench")[model]["average_official"], abs=1e-6)

@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification
 from harness.budget.ledger import Ledger
 from harness.errors import UserError
 from harness.oracles.base import Oracle
-from harness.oracles.llm_judge import LLMJudge, LLMJudgeOptions, parse_verdict
+from harness.oracles.llm_judge import LLMJudge, LLMJudgeOptions
 from harness.oracles.metered import MeteredOracle
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.recipe.load import builtin_recipes, load_recipe
@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = body["messages"][0]["content"]
         first = text.split("Answer A:\n")[1].split("\n\nAnswer B:")[0].split()
         second = text.split("Answer B:\n")[1].split("\n\nReply")[0].split()
-        said = "A." if len(first) > len(second) else "B" if len(first) < len(second) else "It is a tie"
+        said = "[[A]]" if len(first) > len(second) else "B" if len(first) < len(second) else "It is a tie"
         said = "A" if "biased" in text else said
         answer = {"id": "1", "object": "chat.completion", "created": 0, "model": "judge-1", "choices": [
             {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}]}  # fmt: skip
@@ -207,15 +207,6 @@ def test_llm_judge_errors_are_sentences(endpoint: Endpoint, monkeypatch: pytest.
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UserError, match="set the variable OPENAI_API_KEY"):
         LLMJudge(LLMJudgeOptions(model="gpt-x")).prefer([{"prompt": "x"}], ["a"], ["b"])
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("A", 1), ("b.", 0), ("**A**", 1), ("Tie", 0.5), ("The better one is B", 0), ("Both are fine", None), ("", None)],
-)
-def test_verdicts_are_read(text: str, value: float | None) -> None:
-    found = parse_verdict(text)
-    assert math.isnan(found) if value is None else found == value
 
 
 def test_a_pair_without_a_verdict_is_not_valid_and_a_counted_tie_in_training() -> None:
