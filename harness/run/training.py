@@ -155,7 +155,7 @@ def trial_scores(resources: Resources, policy: Any, prompts: list[Prompt]) -> di
         return scores
     texts, start_texts = [policy.text(c) for c in answers], [policy.text(c) for c in start_answers]
     rewards, _ = resources.oracle.versus(prompts, texts, start_texts)
-    valid = [r for r in rewards if not math.isnan(r)]
+    valid = [r for r in rewards if math.isfinite(r)]
     if not valid:
         raise UserError("The oracle gave no verdict on any tuning prompt: take another model, or raise max_tokens")
     return {"gold_reward": round(sum(valid) / len(valid), 6), **scores}
