@@ -103,7 +103,7 @@ def score_annotation_files(
         {"official_win_rate": "alpaca_eval's\nwin_rate"} | ({"c": "C of\nthe fit"} if chosen_c else {}),
         caption="; ".join(
             [
-                f"{'official set' if evaluation_set.official else 'not the official set'} of {total} instructions",
+                f"{'official set' if evaluation_set.official else 'another set'} of {total} instructions",
                 "difficulty by row number (--row-numbers)" if row_numbers else "aligned by instruction",
                 *(["length control by the " + fit_method + " fit"] if len(metrics) > 1 else []),
             ]
