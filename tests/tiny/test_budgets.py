@@ -91,11 +91,14 @@ def test_the_other_methods_take_a_step(store: Store) -> None:
 
 @pytest.mark.slow
 def test_seconds_end_within_a_step(store: Store) -> None:
+    """It ends at the first step boundary that reaches the limit. (The clock runs on while the policy is saved, so the
+    final sum says nothing on a busy machine.)"""
     recipe = budgeted("seconds", 1.5)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"free": True})})
     ledger, increments, budget = train(recipe, "dpo", store)
     assert len(increments) > 1
-    assert 0 <= budget.spent(ledger) - budget.limit < max(increments)
+    assert budget.spent(ledger) >= budget.limit
+    assert sum(increments[:-1]) < budget.limit
 
 
 @pytest.mark.slow
