@@ -188,8 +188,8 @@ def test_bad_preferences_are_counted_by_reason_and_in_no_mean(
     assert (score["n_valid"], score["n_total"]) == (6, len(rows))
     assert score["invalid"] == (reason if isinstance(reason, dict) else {reason: len(bad)})
     assert score["official_win_rate"] == (official if official is None else pytest.approx(official))
-    told = [w for w in score["warnings"] if "alpaca_eval's own win rate" in w]
-    assert bool(told) == (official == 70)
+    hints = [w for w in score["warnings"] if "alpaca_eval's own win rate" in w]
+    assert bool(hints) == (official == 70)
 
 
 def test_0_is_a_draw_of_the_old_format(tmp_path: Path) -> None:
