@@ -160,8 +160,8 @@ class _Alignment:
     ) -> None:
         self.source, self.baseline, self.outputs = source, baseline, outputs
         self.places = {instruction: i for i, instruction in enumerate(evaluation_set.instructions)}
-        known = evaluation_set.generator in ("", baseline)
-        self.baseline_answers = evaluation_set.answers if known else [None] * len(evaluation_set.answers)
+        is_baseline = evaluation_set.generator in ("", baseline)
+        self.baseline_answers = evaluation_set.answers if is_baseline else [None] * len(evaluation_set.answers)
 
     def of_model(self, model: str, rows: Sequence[AnnotationRow]) -> ModelAnnotations:
         """The rows of a model in the order of the evaluation set."""

@@ -135,8 +135,8 @@ class OfficialArenaHard(Benchmark):
         return 0
 
     def _set_label(self) -> str:
-        asked, everything = self._items(), self._all_items()
-        if len(asked) < len(everything):
+        chosen, everything = self._items(), self._all_items()
+        if len(chosen) < len(everything):
             return self.label
         return set_label((item["id"] for item in everything), self.release, self._category())
 

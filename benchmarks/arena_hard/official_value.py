@@ -44,10 +44,10 @@ def official_value(rows: Iterable[PlacedJudgment], version: Version) -> Official
             return OfficialValue(None, f"the official tool cannot read {place}, where a game is null")
         if version == "v2.0" and None in labels:
             continue
-        known = [known_label(label, version) if label is not None else None for label in labels]
-        if version == "v2.0" and None in known:
+        valid = [known_label(label, version) if label is not None else None for label in labels]
+        if version == "v2.0" and None in valid:
             return OfficialValue(None, f"the official tool stops at {place}, whose label it does not know")
-        totals = game_totals(known)
+        totals = game_totals(valid)
         wins, weight = wins + totals.wins, weight + totals.weight
     return OfficialValue(100 * wins / weight) if weight else OfficialValue(None, "no row has a stored label")
 

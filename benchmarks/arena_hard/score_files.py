@@ -66,38 +66,18 @@ def score_judgment_files(
     features = _features(answers_path, judgments) if answers_path else {}
     order = sorted({p.question for p in prompts})
     pool = pool_of_games(prompts, features, order)
-    draw = joint_draw(len(order))
-    metrics = [ScoredMetric("win_rate", "win %", win_rates(pool, pool.one())[0], win_rates(pool, draw).T, len(order))]
-    style: StyleRecord | None = None
     obstacle = _no_style_control(pool, judgments, features if answers_path else None)
     if obstacle:
         warnings.append(f"no style-controlled score: {obstacle}")
-    else:
-        values, samples, style = _style_controlled(pool, draw, version, frozen)
-        samples[np.isnan(metrics[0].samples)] = np.nan  # no game of the model in that resample
-        metrics.insert(0, ScoredMetric("style_controlled", "win %", values, samples, len(order)))
-    played = np.bincount(pool.model, minlength=len(pool.models))
-    too_few = ~is_enough(played, len(order))
-    for metric in metrics:
-        metric.values[too_few], metric.samples[too_few], metric.valued = np.nan, np.nan, played
+    metrics, style = _metrics(pool, len(order), None if obstacle else version, frozen)
     judged = Counter(p.model for p in prompts)
     warnings += [
         f"{model}: {judged[model]} of {len(order)} questions were judged"
         for model in pool.models
         if judged[model] < len(order)
     ]
-    label = set_label(order, version, judgments.category)
-    opponent, chosen = judgments.baseline, judgments.category
-    protocol = {
-        "benchmark": f"arena_hard_{version}",
-        "baseline": opponent.name,
-        "baseline_source": opponent.source,
-        **({"category": chosen} if chosen else {}),
-        "questions": digest(order),
-        "set": label,
-        "verdicts": judgments.verdicts,
-        "pool": None if style is None else {k: style[k] for k in ("models", "hash")},
-    }
+    label, opponent = set_label(order, version, judgments.category), judgments.baseline
+    protocol = _protocol(judgments, version, order, style)
     report = ScoreReport(
         f"Arena-Hard {version}",
         prompts[0].judge or NOT_NAMED,
@@ -111,6 +91,41 @@ def score_judgment_files(
         f"against {opponent.name} ({opponent.source}); {label}",
     )
     return ArenaScores(report, style)
+
+
+def _metrics(
+    pool: Pool, questions: int, version: Version | None, frozen: Mapping[str, Any] | None
+) -> tuple[list[ScoredMetric], StyleRecord | None]:
+    """Win rates with one joint draw of resamples; style-controlled too if a ``version`` says how."""
+    draw, style = joint_draw(questions), None
+    raw = ScoredMetric("win_rate", "win %", win_rates(pool, pool.one())[0], win_rates(pool, draw).T, questions)
+    metrics = [raw]
+    if version is not None:
+        values, samples, style = _style_controlled(pool, draw, version, frozen)
+        samples[np.isnan(raw.samples)] = np.nan  # no game of the model in that resample
+        metrics.insert(0, ScoredMetric("style_controlled", "win %", values, samples, questions))
+    played = np.bincount(pool.model, minlength=len(pool.models))
+    too_few = ~is_enough(played, questions)
+    for metric in metrics:
+        metric.values[too_few], metric.samples[too_few], metric.valued = np.nan, np.nan, played
+    return metrics, style
+
+
+def _protocol(
+    judgments: Judgments, version: Version, questions: Sequence[str], style: StyleRecord | None
+) -> dict[str, Any]:
+    """Everything that can change the score but the models, as JSON."""
+    category = judgments.category
+    return {
+        "benchmark": f"arena_hard_{version}",
+        "baseline": judgments.baseline.name,
+        "baseline_source": judgments.baseline.source,
+        **({"category": category} if category else {}),
+        "questions": digest(questions),
+        "set": set_label(questions, version, category),
+        "verdicts": judgments.verdicts,
+        "pool": None if style is None else {k: style[k] for k in ("models", "hash")},
+    }
 
 
 def _has_labels(judgments: Judgments) -> bool:

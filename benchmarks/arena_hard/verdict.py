@@ -63,8 +63,8 @@ def read_label(reply: Reply | str, version: Version) -> Verdict[str]:
     label, reason = read_labels(reply, _labels if version == "v0.1" else _labels_v2, RULES[version])
     if label is None:
         return Verdict(None, reason)
-    known = known_label(label, version)
-    return Verdict(None, UNKNOWN_LABEL) if known is None else Verdict(known)
+    valid = known_label(label, version)
+    return Verdict(None, UNKNOWN_LABEL) if valid is None else Verdict(valid)
 
 
 def is_asked_again(reply: Reply) -> bool:

@@ -43,7 +43,7 @@ _DENIED = re.compile(rf"(?:\b(?:not|never|nicht|kein\w*)|n['’]t|不是)(?:\s+[
 _ASKED = re.compile(rf"{_MARKUP}[?？]")
 
 
-class _Found(NamedTuple):
+class _Label(NamedTuple):
     label: str
     start: int
     end: int
@@ -57,12 +57,12 @@ def choice_labels(text: str) -> list[str]:
     if label := bare_label(text):
         return [label]
     text = _own_words(_normalised(text))
-    found = [_Found(label, m.start(), m.end()) for m in _MARKED.finditer(text) if (label := _bare(m[1]))]
-    if not found:
+    labels = [_Label(label, m.start(), m.end()) for m in _MARKED.finditer(text) if (label := _bare(m[1]))]
+    if not labels:
         return []
-    listed = _listed(text, found)
-    own = [f.label for i, f in enumerate(found) if i not in listed and not _is_unmeant(text, f)]
-    return own or [f.label for i, f in enumerate(found) if i in listed]
+    listed = _listed(text, labels)
+    own = [f.label for i, f in enumerate(labels) if i not in listed and not _is_unmeant(text, f)]
+    return own or [f.label for i, f in enumerate(labels) if i in listed]
 
 
 def bare_label(text: str) -> str | None:
@@ -99,11 +99,11 @@ def _own_words(text: str) -> str:
     return _QUOTATION.sub(lambda m: m[0] if _ONE_LABEL.fullmatch(m[0]) else " quotation ", text)
 
 
-def _listed(text: str, found: list[_Found]) -> set[int]:
-    """Places in ``found`` of the labels that a list of different labels holds."""
+def _listed(text: str, labels: list[_Label]) -> set[int]:
+    """Places in ``labels`` of those that a list of different labels holds."""
     runs: list[list[int]] = [[0]]
-    for i, (before, after) in enumerate(pairwise(found), start=1):
-        is_new = all(found[j].label != after.label for j in runs[-1])
+    for i, (before, after) in enumerate(pairwise(labels), start=1):
+        is_new = all(labels[j].label != after.label for j in runs[-1])
         if is_new and _LIST_GAP.fullmatch(text, before.end, after.start):
             runs[-1].append(i)
         else:
@@ -111,7 +111,7 @@ def _listed(text: str, found: list[_Found]) -> set[int]:
     return {i for run in runs if len(run) > 1 for i in run}
 
 
-def _is_unmeant(text: str, found: _Found) -> bool:
+def _is_unmeant(text: str, label: _Label) -> bool:
     """Whether a label is denied or asked about."""
-    before = text[max(0, found.start - 40) : found.start]
-    return bool(_DENIED.search(before) or _ASKED.match(text, found.end))
+    before = text[max(0, label.start - 40) : label.start]
+    return bool(_DENIED.search(before) or _ASKED.match(text, label.end))

@@ -120,8 +120,8 @@ class Endpoint(BaseModel):
         identity: dict[str, Any] = {"model": self.model, "endpoint": digest(self.base_url)}
         if self.seed is not None:
             identity["seed"] = self.seed
-        asked = {name: getattr(self, name) for name in ASKED_BY_DEFAULT}
-        return identity | {name: value for name, value in asked.items() if value != ASKED_BY_DEFAULT[name]}
+        request = {name: getattr(self, name) for name in ASKED_BY_DEFAULT}
+        return identity | {name: value for name, value in request.items() if value != ASKED_BY_DEFAULT[name]}
 
     def request(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """The body of a request as this endpoint wants it.
