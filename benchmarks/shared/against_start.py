@@ -10,12 +10,15 @@ from benchmarks.shared.numbers import SHARE, probability
 from harness.benchmark import TEXTS_ALONE, Benchmark, EvalContext, EvalCost, Row
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
-from harness.score.validity import Range
+from harness.score.validity import Invalid, Range
 from harness.store.json_files import digest
 from sail.types import Request
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
+
+
+NOT_ASKED = Invalid("equal answers, not asked")
 
 
 class PairwiseAgainstStart(Benchmark):
@@ -76,8 +79,8 @@ class PairwiseAgainstStart(Benchmark):
         return {
             "id": [r["id"] for r in rows],
             "preference": [probability(r["verdict"]["first"]) if r["verdict"] else 0.5 for r in rows],
-            "shown_first": [probability(r["verdict"]["shown_first"]) if r["verdict"] else None for r in rows],
-            "mass": [probability(r["verdict"]["mass"]) if r["verdict"] else None for r in rows],
+            "shown_first": [probability(r["verdict"]["shown_first"]) if r["verdict"] else NOT_ASKED for r in rows],
+            "mass": [probability(r["verdict"]["mass"]) if r["verdict"] else NOT_ASKED for r in rows],
             "length": [len(r["answer"]["text"]) for r in rows],
             "baseline_length": [len(r["baseline"]["text"]) for r in rows],
             "tokens": [r["answer"]["tokens"] for r in rows],
