@@ -42,14 +42,13 @@ def test_verdicts_follow_the_paired_data() -> None:
     assert "60 / 60" in page
 
 
-def test_a_reason_comes_with_what_to_do_about_it() -> None:
+def test_values_that_are_not_valid_are_counted_by_reason() -> None:
     results = three()
-    for reason, remedied in ((NO_LOGPROBS, True), (NO_LABEL, False)):
-        invalid = {"invalid": {"gold_reward": {reason: 3}}}
-        results[1] = results[1].model_copy(update={"benchmarks": [results[1].benchmarks[0].model_copy(update=invalid)]})
-        page = render_pages(results)["LEADERBOARD.md"]
-        assert f"gold reward of `dpo`: 3 {reason}." in page
-        assert ("set the benchmark's option `verdict: text`" in page) == remedied
+    invalid = {"invalid": {"gold_reward": {NO_LOGPROBS: 3, NO_LABEL: 1}}}
+    results[1] = results[1].model_copy(update={"benchmarks": [results[1].benchmarks[0].model_copy(update=invalid)]})
+    page = render_pages(results)["LEADERBOARD.md"]
+    assert f"gold reward of `dpo`: 1 {NO_LABEL}, 3 {NO_LOGPROBS}." in page
+    assert "**Not valid**" not in render_pages(three())["LEADERBOARD.md"]
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
