@@ -253,13 +253,14 @@ class Client:
         Raises:
             _EndpointRefusesError: the endpoint would refuse every request.
         """
+        fix = "" if problem.passing else advice(problem, self.endpoint, call)  # from the words before a key is hidden
         key = os.environ.get(self.endpoint.api_key_env)
         if key:
             problem = problem._replace(words=problem.words.replace(key, "***"))
         reply = Reply(None, error=problem.error)
         if not problem.passing:
             sentence = f"The model {self.endpoint.model!r} refuses ({problem.text}): "
-            self._sentences[reply.error] = sentence + advice(problem, self.endpoint, call)
+            self._sentences[reply.error] = sentence + fix
             if problem.status in REFUSING_ALL or (problem.status == 403 and not self._has_answered):
                 raise _EndpointRefusesError(self._sentences[reply.error])
         return _Attempt(reply)
