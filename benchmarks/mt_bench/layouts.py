@@ -205,7 +205,7 @@ _METRICS = {
 
 
 def category_name(category: str) -> str:
-    """Name of a category's metric; one that is called like another metric is told apart."""
+    """Name of a category's metric; one with the name of another metric gets a prefix."""
     return f"category {category}" if category in _METRICS else category
 
 

@@ -71,7 +71,7 @@ HUB = {"text": ["a", "b"], "label": ["1", "2"]}
         (ARC0, {"id": "\ud800"}, "'id' holds half"),
     ],
 )
-def test_rows_that_are_no_question_are_told_with_their_line(
+def test_rows_that_are_no_question_are_reported_with_their_line(
     kind: type[LMEval], change: dict[str, Any], sentence: str, data: Path
 ) -> None:
     good, folder = (QUESTION, "mmlu") if kind is MMLU5 else (OPTIONS, "arc_challenge")
@@ -96,7 +96,7 @@ def test_all_forms_of_a_question_are_one(data: Path) -> None:
 
 
 def test_the_official_items_pass_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Golden data row by row; the official MMLU holds some questions twice, which is told and not refused."""
+    """Golden data row by row; the official MMLU holds some questions twice, which is reported and not refused."""
     questions, examples = golden("mmlu", "test_first18_per_subject.jsonl"), golden("mmlu", "dev.jsonl")
     arc = golden("arc_challenge", "test.jsonl")
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(GOLDEN))
@@ -189,7 +189,7 @@ def test_the_label_of_any_task_says_of_how_many(data: Path) -> None:
     assert any_task("ifeval", limit=7, revision="a" * 40).protocol()["label"] == "7 drawn"
 
 
-def test_questions_of_a_folder_are_told_for_the_check_of_training_data(
+def test_questions_of_a_folder_are_given_for_the_check_of_training_data(
     data: Path, load: Callable[[], Any], tokenizer: Any
 ) -> None:
     raw = [json.loads(line) for line in (data / "mmlu/test.jsonl").read_text().split("\n") if line]
@@ -254,7 +254,7 @@ def test_subsets_are_proportional_nested_and_unbiased() -> None:
         draw_subset(sizes, 3)
 
 
-def test_local_files_that_do_not_fit_a_task_are_told(data: Path) -> None:
+def test_local_files_that_do_not_fit_a_task_are_reported(data: Path) -> None:
     write_splits(data, "truthfulqa_mc2", {"validation": [{"question": "x"}]})
     with pytest.raises(UserError, match="do not fit lm-eval's task truthfulqa_mc2"):
         any_task("truthfulqa_mc2").tasks()
@@ -268,7 +268,7 @@ def test_local_files_that_do_not_fit_a_task_are_told(data: Path) -> None:
         MMLU5(MMLU5.Options.model_validate({"limit": 2})).protocol()
 
 
-def test_lm_eval_that_is_not_installed_is_told(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lm_eval_that_is_not_installed_is_reported(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(name: str) -> str:
         raise PackageNotFoundError(name)
 
@@ -291,7 +291,7 @@ def test_lm_eval_that_is_not_installed_is_told(data: Path, monkeypatch: pytest.M
         (lambda: MMLU5().protocol(), "give --data-dir with mmlu/test.jsonl"),
     ],
 )
-def test_what_is_wrong_is_told(
+def test_what_is_wrong_is_reported(
     make: Callable[[], Any], sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("SAIL_BENCH_DATA_DIR", raising=False)
@@ -301,7 +301,7 @@ def test_what_is_wrong_is_told(
         make()
 
 
-def test_data_that_do_not_fit_are_told(data: Path) -> None:
+def test_data_that_do_not_fit_are_reported(data: Path) -> None:
     (data / "mmlu/dev.jsonl").unlink()
     with pytest.raises(UserError, match="lacks dev.jsonl"):
         MMLU5().protocol()

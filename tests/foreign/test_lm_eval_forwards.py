@@ -135,7 +135,7 @@ def test_answers_are_given_room_and_what_is_cut_is_counted(short: Any, tokenizer
     assert set(lm.cut) == {("t", 1), ("t", 2)}
 
 
-def test_an_option_longer_than_the_window_is_told(short: Any, tokenizer: Any) -> None:
+def test_an_option_longer_than_the_window_is_reported(short: Any, tokenizer: Any) -> None:
     lm = PolicyLM(policy(short, tokenizer), 2)
     lm.loglikelihood(instances("loglikelihood", [("a", "b" * 512)]), disable_tqdm=True)
     with pytest.raises(UserError, match="has 513 tokens, but the model takes 1 to 512: leave its question out"):

@@ -192,7 +192,7 @@ def test_categories_with_official_questions(tmp_path: Path) -> None:
         assert report["scores"][0]["metrics"][name]["value"] == pytest.approx(value)
 
 
-def test_messy_pairs_are_told(tmp_path: Path) -> None:
+def test_messy_pairs_are_reported(tmp_path: Path) -> None:
     judgments = pair_judgments([("one", "base")])
     again = [r | {"model_1": "base", "model_2": "one"} for r in judgments[:3]]  # the same pair, named the other way
     judgments[7] |= {"g1_winner": "tie", "g1_judgment": "[[A]]"}

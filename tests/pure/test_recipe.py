@@ -1,4 +1,4 @@
-"""Recipes: the built-in ones load, and each mistake is one sentence that names the key and the mend."""
+"""Recipes: the built-in ones load, and each mistake is one sentence that names the key and the fix."""
 
 from __future__ import annotations
 

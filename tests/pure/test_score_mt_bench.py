@@ -24,7 +24,7 @@ def test_mt_bench_files() -> None:
         assert not row["messy"]
 
 
-def test_messy_ratings_are_told() -> None:
+def test_messy_ratings_are_reported() -> None:
     report, notes = score_command("mt_bench", "--judgments", str(golden("mt_bench", "judgments_messy_orpo.jsonl")))
     row = next(r for r in report["scores"] if r["model"] == "mistral-orpo")
     assert row["messy"]

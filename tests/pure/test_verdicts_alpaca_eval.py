@@ -312,7 +312,7 @@ def test_reasons_of_a_comparison() -> None:
 
 
 @pytest.mark.parametrize("first", [Reply("M"), Reply("", error="empty answer"), Reply("<", {"<think>": -0.1})])
-def test_a_judge_without_log_probabilities_is_told_of_the_way_out(first: Reply) -> None:
+def test_a_judge_without_log_probabilities_is_shown_the_way_out(first: Reply) -> None:
     result = judged(first, Reply("M"), None, Reply(None, error="refused: x"))
     reasons = result.invalid["win_rate"]
     assert {r for r in reasons if r.endswith(TEXT_HINT)} == set(reasons) - {REFUSED_REPLY}
