@@ -128,10 +128,10 @@ class _Standardisation(NamedTuple):
 
 
 def _standardisation(d: Array, games: Array, version: Version) -> _Standardisation:
-    total = games.sum(1, keepdims=True)
-    mean = games @ d / total
-    ddof = 0 if version == "v0.1" else 1
-    variance = np.maximum(games @ d**2 / total - mean**2, 0) * total / np.maximum(total - ddof, 1)
+    total, ddof = games.sum(1, keepdims=True), 0 if version == "v0.1" else 1
+    with np.errstate(invalid="ignore"):  # a resample without a valid game has no mean; its score is left out
+        mean = games @ d / total
+        variance = np.maximum(games @ d**2 / total - mean**2, 0) * total / np.maximum(total - ddof, 1)
     return _Standardisation(mean, np.where(variance > 1e-18, np.sqrt(variance), 1.0))
 
 
