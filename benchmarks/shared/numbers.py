@@ -1,4 +1,4 @@
-"""Small numbers of scores: who has the higher number, missing values, rounding, probabilities."""
+"""Small numbers of scores: who has the higher number, missing values, probabilities."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ def win_points(first: float | None, second: float | None) -> float | Invalid:
 def none_if_nan(value: float) -> float | None:
     """The number, or None for NaN."""
     return None if value != value else value
-
-
-def rounded(value: float | None) -> float | None:
-    """To six decimals, if there is a value."""
-    return None if value is None else round(value, 6)
 
 
 def probability(value: float) -> float:

@@ -111,10 +111,11 @@ class Comparison:
 
 
 def facts_of(recipe: Recipe, benchmarks: Sequence[Benchmark]) -> Facts:
-    """Resolve the first stages, the oracles and the protocols of a recipe.
+    """Resolve the first stages, the oracles and the protocols of a recipe. Oracles and benchmarks report here what they
+    miss, before any work.
 
     Raises:
-        UserError: the model, a file of the data or an oracle is not there.
+        UserError: the model, a file of the data, an oracle or the data of a benchmark is not there.
     """
     oracle = make_oracle(recipe.oracle).identity()
     eval_oracle = make_oracle(recipe.eval_oracle or recipe.oracle).identity()
@@ -150,9 +151,6 @@ def resolve(
     if budget_name not in offered:
         raise unknown("budget", budget_name, offered)
     budget = Budget.of(budget_name, offered[budget_name], free_data=recipe.data.free)
-    for spec in (recipe.oracle, recipe.eval_oracle):
-        if spec is not None:
-            make_oracle(spec).identity()
     splits(recipe.data)
     benchmarks = tuple(make_benchmark(recipe, name) for name in dict.fromkeys([*recipe.benchmarks, *wanted]))
     if facts is None:
@@ -174,7 +172,6 @@ def _check_benchmarks(recipe: Recipe, benchmarks: Sequence[Benchmark]) -> None:
             raise UserError(
                 f"The benchmark {benchmark.name} needs a judge behind an endpoint: set judge: {{model: NAME}}"
             )
-        benchmark.protocol()  # a benchmark reports missing data here, before any work
 
 
 def _check_row_names(recipe: Recipe) -> None:
