@@ -17,6 +17,7 @@ from filelock import FileLock
 from kit.command import Cli, run_here, run_process
 from kit.judge_server import Behaviour, Server
 from kit.official_data import scripted, write_official_data
+from kit.training_cases import build_models
 
 API_KEY = os.environ["OPENAI_API_KEY"]
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,12 @@ def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def case_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the models that the recipes of ``shared/cases/training`` name."""
+    return build_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")
