@@ -14,6 +14,7 @@ from harness.budget.meter import Meter
 from harness.recipe.endpoint import Thinking
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
+from harness.store.versions import LOGPS_VERSION
 from sail.prefill import left_pad, positions, prefill
 from sail.sampling import sample
 from sail.types import SAMPLER_VERSION, Completion, Request
@@ -166,7 +167,7 @@ class Policy:
         """
         import torch
 
-        keys = [digest(["logps", 1, self.identity, list(prompt), list(answer)]) for prompt, answer in rows]
+        keys = [digest(["logps", LOGPS_VERSION, self.identity, list(prompt), list(answer)]) for prompt, answer in rows]
         results: dict[str, list[float]] = self.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in results]
         missing.sort(key=lambda i: len(rows[i][0]) + len(rows[i][1]))
@@ -232,9 +233,8 @@ class Policy:
         for prompt, _ in rows:
             if tuple(prompt) not in prompt_digests:
                 prompt_digests[tuple(prompt)] = digest(list(prompt))
-        return [
-            digest([kind, 1, self.identity, prompt_digests[tuple(prompt)], list(answer)]) for prompt, answer in rows
-        ]
+        begin = [kind, LOGPS_VERSION, self.identity]
+        return [digest([*begin, prompt_digests[tuple(prompt)], list(answer)]) for prompt, answer in rows]
 
     def next_token_logps(
         self, contexts: Sequence[Sequence[int]], candidates: Sequence[int], batch_size: int = 16
@@ -251,7 +251,7 @@ class Policy:
         """
         import torch
 
-        keys = [digest(["next", 1, self.identity, list(c), list(candidates)]) for c in contexts]
+        keys = [digest(["next", LOGPS_VERSION, self.identity, list(c), list(candidates)]) for c in contexts]
         results = self.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in results]
         missing.sort(key=lambda i: len(contexts[i]))

@@ -15,6 +15,7 @@ from harness.answer.load import ModelAndTokenizer
 from harness.errors import UserError
 from harness.store.json_files import digest, file_digest
 from harness.store.stages import Stage, Store
+from harness.store.versions import START_VERSION
 
 
 def start_stage(model: str, template: str | None = None) -> Stage:
@@ -28,7 +29,7 @@ def start_stage(model: str, template: str | None = None) -> Stage:
         UserError: the model or the template does not exist.
     """
     chat_template = {} if template is None else {"chat_template": digest(template_text(template))}
-    return Stage("start", {"version": 1, **_weights_identity(model), **chat_template})
+    return Stage("start", {"version": START_VERSION, **_weights_identity(model), **chat_template})
 
 
 def _weights_identity(model: str) -> dict[str, str]:

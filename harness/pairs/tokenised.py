@@ -12,6 +12,7 @@ from harness.answer.continuations import PromptAndAnswer
 from harness.answer.policy import Policy
 from harness.answer.row_costs import RowCosts, charge_stored_costs
 from harness.store.json_files import Row, digest
+from harness.store.versions import LOGPS_VERSION
 
 Ids = list[int]
 
@@ -176,7 +177,8 @@ def reference_logps(
         batch_size: rows of a forward pass.
         progress: called with the number of finished rows.
     """
-    keys = [digest(["reference", 1, policy.identity, list(prompt), list(answer)]) for prompt, answer in rows]
+    begin = ["reference", LOGPS_VERSION, policy.identity]
+    keys = [digest([*begin, list(prompt), list(answer)]) for prompt, answer in rows]
     results = {key: (value[0], value[1]) for key, value in policy.read_cache(keys).items()}
     charge_stored_costs(policy.meter, (cost for _, cost in results.values()))
     if progress is not None and results:

@@ -9,6 +9,7 @@ from harness.report.board import Board
 from harness.report.costs import amount, budget_line
 from harness.report.imported_pairs import data_paragraph
 from harness.report.judge_citation import missing_card_sentence
+from harness.report.older_rows import older_rows_paragraph
 from harness.report.pictures import BUDGET_CURVE, REWARD_KL, SEEDS
 from harness.report.subjects import FILE as SUBJECTS
 from harness.store.json_files import digest
@@ -33,6 +34,7 @@ def introduction(board: Board, cards: Mapping[str, str], files: Collection[str])
     imported = data_paragraph(run.data)
     paragraphs = [
         f"# {run.recipe}: matched on {axis} ({amount(axis, run.budget['limit'])}, budget `{run.budget['name']}`)",
+        older_rows_paragraph(board),
         run.description,
         budget_line(run.budget),
         _common_ground(board),

@@ -11,7 +11,7 @@ from harness.recipe.recipe import Recipe
 from harness.run.plan import RunPlan, make_runs, resolved
 from harness.run.process import run_in_process
 from harness.run.progress import Display
-from harness.run.publish import check_folder, publish, publish_failure
+from harness.run.publish import check_folder, publish, publish_failure, set_aside
 from harness.store.stages import Store
 
 
@@ -68,12 +68,15 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     plans = options.runs()
     check_writable(options.results, "--results")
     check_writable(options.store, "--store")
+    aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     folder = options.results / options.recipe.name / plans[0].comparison.budget.name
     # compared with the reference method's answers once these are there
     compared = [plan for plan in plans if plan.rival]
     failures: dict[tuple[str, int], str] = {}
     with display or Display(len(plans) + len(compared)) as shown:
+        if aside is not None:
+            shown.say(f"The results in {folder} are of an earlier version of SAIL-bench: they are now in {aside}")
         for place, planned in enumerate([*plans, *compared]):
             plan = resolved(planned)
             row = (plan.name, plan.seed)

@@ -13,10 +13,10 @@ from harness.errors import UserError
 from harness.run.nodes import EvaluationNodes, Node
 from harness.run.plan import RunPlan, configured
 from harness.run.plugins import plugins
-from harness.run.stages import SCORE_VERSION
 from harness.score.results import RunResult, read_result, result_path, write_result
 from harness.store.environment import environment
 from harness.store.json_files import digest, read_json, read_rows
+from harness.store.versions import SCORE_VERSION, raised_since, versions_of
 
 
 def _ledger(plan: RunPlan, *nodes: Node | None) -> Ledger:
@@ -58,8 +58,16 @@ def _base(plan: RunPlan) -> dict[str, Any]:
         "oracles": {"training": facts.oracle, "evaluation": facts.eval_oracle},
         "data": {"pairs": facts.pairs.key, **counts, **({"overlap": overlap} if overlap else {})},
         "environment": _environment(plan),
+        "versions": _versions(plan),
         "prices": recipe.prices.model_dump() if recipe.prices else {},
     }
+
+
+def _versions(plan: RunPlan) -> dict[str, int]:
+    """Versions of the kinds of stages that the result is made of."""
+    pairs = "imported pairs" if plan.comparison.recipe.data.imported else "pairs"
+    training = ("training", "search") if plan.method.trains else ()
+    return versions_of("start", "sampler", pairs, *training, "scores")
 
 
 def _environment(plan: RunPlan) -> dict[str, Any]:
@@ -178,6 +186,29 @@ def publish_failure(plan: RunPlan, results: Path, reason: str) -> None:
     write_result(path, failed_result(plan, reason))
 
 
+def set_aside(plans: Sequence[RunPlan], results: Path) -> Path | None:
+    """Make room where all results of a comparison are of an earlier version of the code and cannot share a table with
+    new ones: their folder gets another name.
+
+    Returns:
+        the folder where they are now; None if nothing had to go.
+    """
+    folder = path_of(plans[0], results).parent.parent
+    others = [r for r in map(read_result, sorted(folder.glob("*/seed-*.json"))) if _is_foreign(r, plans[0])]
+    if not others or not all(raised_since(r.versions) for r in others):
+        return None
+    aside = folder.with_name(f"{folder.name}-{others[0].comparison_key[:8]}")
+    if aside.exists():
+        return None
+    folder.rename(aside)
+    return aside
+
+
+def _is_foreign(result: RunResult, plan: RunPlan) -> bool:
+    """Whether a result was made under other settings than a run's."""
+    return result.comparison_key != plan.comparison.key
+
+
 def check_folder(plans: Sequence[RunPlan], results: Path) -> None:
     """Refuse a results folder that holds runs made under other settings.
 
@@ -185,7 +216,7 @@ def check_folder(plans: Sequence[RunPlan], results: Path) -> None:
         UserError: names the file and the ways out.
     """
     for path in sorted(path_of(plans[0], results).parent.parent.glob("*/seed-*.json")):
-        if read_result(path).comparison_key != plans[0].comparison.key:
+        if _is_foreign(read_result(path), plans[0]):
             raise UserError(
                 f"{path} was made under other settings (start, pairs, budget, training or search) and cannot share a "
                 "table with this comparison: rename the recipe, remove that folder, or set --results"

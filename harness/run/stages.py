@@ -1,7 +1,6 @@
 """Which stage each piece of work is: everything that can change its content, and nothing else, enters its key.
 
-Pure functions of settings and of the keys of earlier stages. A change of behaviour raises a version here (or that of a
-method, benchmark or oracle); otherwise an old stage would be taken for a new one.
+Pure functions of settings, of versions (:mod:`harness.store.versions`) and of the keys of earlier stages.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from harness.recipe.recipe import Recipe
 from harness.recipe.search import Point
 from harness.store.json_files import digest
 from harness.store.stages import Stage
+from harness.store.versions import IMPORTED_VERSION, PAIRS_VERSION, TRAIN_VERSION, TUNE_VERSION, VERSUS_VERSION
 from sail.types import SAMPLER_VERSION
 
-PAIRS_VERSION, IMPORTED_VERSION, TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION, VERSUS_VERSION = 1, 2, 2, 1, 3, 1
 OWN_DATA = "own data"
 
 

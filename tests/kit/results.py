@@ -8,6 +8,7 @@ import numpy as np
 
 from harness.score.metrics import evaluate, metric
 from harness.score.results import BenchmarkResult, RunResult
+from harness.store.versions import VERSIONS
 
 PEOPLE = 60
 
@@ -34,6 +35,7 @@ def run_result(method: str, benchmarks: list[BenchmarkResult], seed: int = 0, **
         "start": {"model": "tiny", "key": "start-1"}, "data": {"pairs": "pairs-1"}, "benchmarks": benchmarks,
         "ledger": {"phases": phases, "peak_memory_bytes": 2**30},
         "tuning_ledger": {"phases": {}, "peak_memory_bytes": 0},
+        "versions": dict(VERSIONS),
         "environment": {"sail_bench": "0", "python": "3", "cores": 2, "libraries": {}},
     }  # fmt: skip
     return RunResult(**(base | changes))
