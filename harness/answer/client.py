@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.answer.endpoint_spending import CapReachedError, SpendingCaps, Tally
+from harness.answer.endpoint_turns import Turns
 from harness.answer.provider_error import PASSING, REFUSING_ALL, ProviderError, advice, error_in_body, status_error
 from harness.answer.reply import (
     REFUSED,
@@ -74,6 +75,7 @@ class Client:
     ) -> None:
         self.endpoint, self.cache, self.tally = endpoint, cache, Tally()
         self._caps = SpendingCaps(endpoint, self.tally, cache)
+        self._turns = Turns(endpoint, cache)
         self._on_reply, self._empty_is_answer = on_reply, empty_is_answer
         self._has_answered = False
         self._sentences: dict[str, str] = {}  # for the user, by the refusal that they are about
@@ -142,24 +144,20 @@ class Client:
             for key, call in queue:
                 if stop_reasons:
                     return
-                try:
-                    reply = await self._ask_one(client, call)
-                except (CapReachedError, _EndpointRefusesError) as error:
-                    stop_reasons.append(str(error))
-                    return
-                replies[key] = reply
-                if reply.answered:
-                    self._has_answered = True
-                    if self.cache:  # the endpoint answers, so what it refused before was about those questions
-                        self.cache.put([(k, asdict(replies[k])) for k in (*refused_keys, key)])
-                    faults.clear()
-                    refused_keys.clear()
-                else:
-                    faults.append(reply.error)
-                    if not reply.unanswered:
-                        refused_keys.append(key)
-                    if outage := self._outage(faults):
-                        stop_reasons.append(outage)
+                async with self._turns.question(key):
+                    if other := self._answered_meanwhile(key):
+                        replies[key], self._has_answered = other, True
+                        progress(len(replies))
+                        continue
+                    try:
+                        reply = await self._ask_one(client, call)
+                    except (CapReachedError, _EndpointRefusesError) as error:
+                        stop_reasons.append(str(error))
+                        return
+                    replies[key] = reply
+                    self._keep(key, reply, replies, faults, refused_keys)
+                if outage := self._outage(faults):
+                    stop_reasons.append(outage)
                 progress(len(replies))
 
         async with client:
@@ -169,6 +167,35 @@ class Client:
         if stop_reasons:
             done = sum(k in replies and replies[k].answered for k in open_calls)
             raise UserError(f"{stop_reasons[0]} ({done} of {len(open_calls)} open requests were answered and are kept)")
+
+    def _keep(
+        self, key: str, reply: Reply, replies: dict[str, Reply], faults: list[str], refused_keys: list[str]
+    ) -> None:
+        """Keep an answer, and note a fault.
+
+        Args:
+            key: of the question.
+            reply: to it.
+            replies: all so far, by key.
+            faults: errors since the last answer; changed.
+            refused_keys: keys of the refusals among them; changed.
+        """
+        if not reply.answered:
+            faults.append(reply.error)
+            if not reply.unanswered:
+                refused_keys.append(key)
+            return
+        self._has_answered = True
+        if self.cache:  # the endpoint answers, so what it refused before was about those questions
+            self.cache.put([(k, asdict(replies[k])) for k in (*refused_keys, key)])
+        faults.clear()
+        refused_keys.clear()
+
+    def _answered_meanwhile(self, key: str) -> Reply | None:
+        """What another process has asked and kept since :meth:`ask` looked."""
+        if not (self._turns.shared and self.cache):
+            return None
+        return next((Reply(**value) for value in self.cache.get([key]).values()), None)
 
     def _outage(self, faults: Sequence[str]) -> str:
         """A sentence for the user if the endpoint is away, else "".
@@ -208,13 +235,12 @@ class Client:
         """One question with its retries. Every answer is paid for, an empty one too."""
         reply = Reply(None)
         for attempt in range(self.endpoint.retries + 1):
-            self._caps.check()
-            self.tally.requests += 1
-            reply, wait = await self._attempt(client, call)
+            self._caps.count_request()
+            async with self._turns.slot():
+                reply, wait = await self._attempt(client, call)
             if reply.answered:
-                self.tally.cost += self._caps.price(reply)
+                self._caps.count_cost(reply)
                 self._on_reply(reply)
-            self._caps.record()
             if not reply.error or reply.error.startswith(REFUSED):
                 break
             self.tally.faults[fault_kind(reply.error)] += 1

@@ -43,45 +43,58 @@ class CapReachedError(Exception):
 
 
 class SpendingCaps:
-    """The caps of an endpoint (``max_requests``, ``max_cost``), over all clients that share a cache.
+    """The caps of an endpoint (``max_requests``, ``max_cost``), over all clients and processes that share a cache.
 
     Args:
         endpoint: has the caps and the prices.
-        tally: counts of the client; kept up to date by the client.
-        cache: keeps what was spent under a cap, for later clients.
+        tally: counts of the client; kept up to date here.
+        cache: keeps what was spent under a cap; without it the caps are those of this client.
     """
 
     def __init__(self, endpoint: Endpoint, tally: Tally, cache: RowCache | None) -> None:
         self._endpoint, self._tally, self._cache = endpoint, tally, cache
         self._key = digest(["spent", endpoint.identity()]) if endpoint.max_requests or endpoint.max_cost else ""
-        self._before = Spent(0, 0.0)
-        if cache and self._key:
-            stored = cache.get([self._key]).get(self._key, {"requests": 0, "cost": 0.0})
-            self._before = Spent(stored["requests"], stored["cost"])
 
     def price(self, reply: Reply) -> float:
         """What an answer costs, in the currency of the endpoint's prices (which are for a million tokens)."""
         return (reply.tokens_in * self._endpoint.price_in + reply.tokens_out * self._endpoint.price_out) / 1e6
 
-    def check(self) -> None:
-        """Raise an error if a cap is reached.
+    def count_request(self) -> None:
+        """Count a request that is about to be sent.
 
         Raises:
-            CapReachedError: one is.
+            CapReachedError: a cap is reached; it must not be sent.
         """
-        limit, max_cost, spent = self._endpoint.max_requests, self._endpoint.max_cost, self._spent()
+        self._add(1, 0.0)
+        self._tally.requests += 1
+
+    def count_cost(self, reply: Reply) -> None:
+        """Count what an answer cost."""
+        cost = self.price(reply)
+        self._tally.cost += cost
+        if self._key and self._cache and cost:
+            self._add(0, cost)
+
+    def _add(self, requests: int, cost: float) -> None:
+        if not (self._key and self._cache):
+            if self._key and requests:
+                self._check(Spent(self._tally.requests, self._tally.cost))
+            return
+
+        def added(stored: dict[str, float] | None) -> dict[str, float]:
+            before = Spent(int(stored["requests"]), stored["cost"]) if stored else Spent(0, 0.0)
+            if requests:
+                self._check(before)
+            return {"requests": before.requests + requests, "cost": before.cost + cost}
+
+        self._cache.change(self._key, added)
+
+    def _check(self, spent: Spent) -> None:
+        """Raise an error if a cap is reached."""
+        limit, max_cost = self._endpoint.max_requests, self._endpoint.max_cost
         if limit and spent.requests >= limit:
             raise CapReachedError(f"The cap of {limit} requests is reached: raise max_requests to go on")
         if max_cost and spent.cost >= max_cost:
             raise CapReachedError(
                 f"The cap of {max_cost:g} is reached ({spent.cost:.2f} spent): raise max_cost to go on"
             )
-
-    def record(self) -> None:
-        """Store what was spent so far, if a cap counts it."""
-        if self._cache and self._key:
-            self._cache.put([(self._key, self._spent()._asdict())], replace=True)
-
-    def _spent(self) -> Spent:
-        """Spending of earlier clients and of this one."""
-        return Spent(self._before.requests + self._tally.requests, self._before.cost + self._tally.cost)

@@ -22,8 +22,13 @@ class Calibration:
 
     def __init__(self, root: Path, machine: Mapping[str, Any]) -> None:
         self.path = root / "calibration.json"
-        self.machine = digest({k: machine[k] for k in ("system", "machine", "cores") if k in machine})
-        self._all: dict[str, Any] = read_json(self.path) if self.path.is_file() else {}
+        named = {k: machine[k] for k in ("system", "machine", "cores") if k in machine}
+        gpu = machine.get("gpu")
+        self.machine = digest(named | ({"gpu": [gpu["name"], gpu["count"], gpu["driver_version"]]} if gpu else {}))
+        self._all: dict[str, Any] = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        return read_json(self.path) if self.path.is_file() else {}
 
     def corrections(self, setting: str, method: str) -> Corrections:
         """Rates of this machine in a setting (start policy, pairs, training), and ratios of a method in it."""
@@ -45,7 +50,8 @@ class Calibration:
         ledger: Ledger,
         uncorrected: Callable[[Corrections], Forecast],
     ) -> None:
-        """Keep how far a finished training was from its forecast, as a mean over runs.
+        """Keep how far a finished training was from its forecast, as a mean over runs. What other processes recorded
+        since is kept.
 
         Args:
             setting: start policy, pairs and training, as a key.
@@ -54,6 +60,21 @@ class Calibration:
             ledger: what it spent.
             uncorrected: its forecast, given nothing but this machine's rates.
         """
+        from filelock import FileLock
+
+        with FileLock(self.path.with_suffix(".lock")):
+            self._all = self._read()
+            self._record(setting, method, shape, ledger, uncorrected)
+            write_json(self.path, self._all)
+
+    def _record(
+        self,
+        setting: str,
+        method: str,
+        shape: Shape,
+        ledger: Ledger,
+        uncorrected: Callable[[Corrections], Forecast],
+    ) -> None:
         steps = ledger.get("train", "steps")
         of_setting = self._all.setdefault(self.machine, {}).setdefault(setting, {})
         of_setting["shape"] = asdict(shape)
@@ -75,4 +96,3 @@ class Calibration:
                 kept = before.get(axis, new) if axis != "seconds" else new  # speed is today's, not a mean over days
                 ratios[axis] = kept + (new - kept) / runs
         methods[method] = ratios
-        write_json(self.path, self._all)

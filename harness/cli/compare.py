@@ -13,6 +13,13 @@ from harness.cli.options import compare_options, comparison_options
 
 @click.command()
 @comparison_options
+@click.option(
+    "--workers",
+    metavar="N",
+    default="auto",
+    show_default=True,
+    help="Runs side by side: auto is one a GPU, and one on a CPU.",
+)
 def compare(**options: Any) -> None:
     """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget."""
     from harness.run.compare import compare as run

@@ -203,9 +203,9 @@ def _progress_shown(judge: str, total: int) -> Iterator[Callable[[int], None]]:
     from harness.run.progress import Display
 
     with Display(1, what="judge card") as display:
-        display.run(judge, ["pairs in both orders"])
-        display.stage("asking", total)
-        yield display.at
+        work = display.begin(judge, ["pairs in both orders"])
+        work.stage("asking", total)
+        yield work.at
 
 
 def _command(judge: str, path: Path, options: dict[str, Any]) -> str:

@@ -92,4 +92,5 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         benchmarks=_names(options["benchmarks"]),
         results=options["results"],
         store=options["store"],
+        workers=options.get("workers", "auto"),
     )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
+from harness.run.devices import refuse_launcher, workers_of
 from harness.run.plan import RunPlan, make_runs, resolved
-from harness.run.process import run_in_process
-from harness.run.progress import Display
+from harness.run.pool import LocalPool, Pool
+from harness.run.process import Job
+from harness.run.progress import Display, Work
 from harness.run.publish import check_folder, publish, publish_failure, set_aside
+from harness.run.run import SHARED, TRIAL
+from harness.run.schedule import Part, Schedule
+from harness.store.settings import settings, using
 from harness.store.stages import Store
 
 
@@ -26,6 +32,7 @@ class CompareOptions:
     benchmarks: Sequence[str] | None = None
     results: Path = Path("results")
     store: Path = Path(".sail-bench")
+    workers: str = "auto"
 
     def runs(self) -> list[RunPlan]:
         """The runs, seed by seed."""
@@ -63,45 +70,102 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     Returns:
         one sentence for each run that failed; empty if all finished.
     """
-    from harness.report.leaderboard import write_leaderboard
-
+    refuse_launcher(os.environ)
     plans = options.runs()
+    workers = workers_of(options.workers, plans[0].comparison.budget.axis)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store")
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     folder = options.results / options.recipe.name / plans[0].comparison.budget.name
-    # compared with the reference method's answers once these are there
-    compared = [plan for plan in plans if plan.rival]
-    failures: dict[tuple[str, int], str] = {}
-    with display or Display(len(plans) + len(compared)) as shown:
+    # the verdicts against the reference method's answers come once these are there
+    total = len(plans) + sum(plan.rival is not None for plan in plans)
+    shared = replace(settings(), workers=workers.count)
+    with display or Display(total) as shown, using(shared), LocalPool(workers) as pool:
         if aside is not None:
             shown.say(f"The results in {folder} are of an earlier version of SAIL-bench: they are now in {aside}")
-        for place, planned in enumerate([*plans, *compared]):
-            plan = resolved(planned)
-            row = (plan.name, plan.seed)
-            if place >= len(plans) and (row in failures or not plan.open_versus):
+        schedule = Schedule(plans, split=workers.count > 1)
+        _Driver(schedule, pool, shown, options.results, folder).drive()
+    rows = [(plans[place], reason) for place, reason in sorted(schedule.failed.items())]
+    return [f"{plan.name} seed {plan.seed}: {reason}" for plan, reason in rows]
+
+
+class _Driver:
+    """Hands parts of runs to a pool and publishes what is over. Only it writes results.
+
+    Args:
+        schedule: what can begin.
+        pool: works on it.
+        shown: shows progress.
+        results: folder of the results; ``folder``: that of this comparison.
+    """
+
+    def __init__(self, schedule: Schedule, pool: Pool, shown: Display, results: Path, folder: Path) -> None:
+        self._schedule, self._pool, self._shown = schedule, pool, shown
+        self._results, self._folder = results, folder
+        self._active: dict[int, tuple[Part, Work]] = {}
+
+    def drive(self) -> None:
+        """Work until nothing is left.
+
+        Raises:
+            UserError: a run met an error that would meet every run.
+        """
+        self._begin()
+        for happening in self._pool.events():
+            part, work = self._active[happening.ticket.number]
+            kind, value = happening.event
+            if not happening.last:
+                work.show(kind, value)
                 continue
-            reason = _run(plan, options.results, shown)
-            if reason is not None:
-                failures[row] = reason
-            write_leaderboard(folder)
-    return [f"{name} seed {seed}: {reason}" for (name, seed), reason in failures.items()]
+            if kind == "user error":
+                raise UserError(value)
+            log = Path(happening.ticket.job.log).name
+            self._over(part, work, None if kind == "done" else f"{value} (log: {log})")
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin parts as long as there is room; a run with nothing left to do needs none."""
+        while self._pool.room and (part := self._schedule.next()):
+            plan = part.plan
+            name = f"{plan.name} seed {plan.seed}"
+            todo = plan.todo if part.whole else [_words(part)]
+            work = self._shown.begin(name, todo or ["done before"], counts=part.whole)
+            if part.whole and not todo:
+                self._over(part, work, None, "already done")
+                continue
+            ticket = self._pool.submit(Job.of(plan, part.name), minutes=plan.comparison.recipe.time_limit)
+            self._active[ticket.number] = (part, work)
+
+    def _over(self, part: Part, work: Work, reason: str | None, text: str = "done") -> None:
+        """Publish what is over with a part.
+
+        Args:
+            part: that is over.
+            work: as it is shown.
+            reason: why it failed, or None.
+            text: how it ended.
+        """
+        from harness.report.leaderboard import write_leaderboard
+
+        places = self._schedule.over(part, reason)
+        for place in places:
+            plan = resolved(self._schedule.plans[place])
+            if reason is None:
+                publish(plan, self._results)
+                text += _open_calls(plan)
+            else:
+                publish_failure(plan, self._results, reason)
+        work.finished(text if reason is None else f"FAILED: {reason}")
+        if places:
+            write_leaderboard(self._folder)
 
 
-def _run(plan: RunPlan, results: Path, display: Display) -> str | None:
-    """Work through what is open of a run and publish it; why it failed, or None."""
-    todo = plan.todo
-    display.run(f"{plan.name} seed {plan.seed}", todo or ["done before"])
-    reason = run_in_process(plan, display) if todo else None
-    if reason is None:
-        plan = resolved(plan) if todo else plan
-        publish(plan, results)
-        display.finished(("done" if todo else "already done") + _open_calls(plan))
-    else:
-        publish_failure(resolved(plan), results, reason)
-        display.finished(f"FAILED: {reason}")
-    return reason
+def _words(part: Part) -> str:
+    """A part of a run, for the terminal."""
+    if part.name == SHARED:
+        return "start policy and preference pairs"
+    return str(part.plan.trials[int(part.name.removeprefix(TRIAL))].tune.label)
 
 
 def _open_calls(plan: RunPlan) -> str:

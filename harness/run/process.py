@@ -1,8 +1,7 @@
-"""The process of one run: its job as data, its log, its events. It ends when its parent does."""
+"""The process of one run, or of a part of one: its job as data, its log, its events. It ends when its parent does."""
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -19,9 +18,9 @@ from typing import Any, NamedTuple
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
 from harness.run.comparison import resolve
+from harness.run.devices import claim
 from harness.run.plan import RunPlan, load_facts, load_run
-from harness.run.progress import Display
-from harness.run.run import Run
+from harness.run.run import ALL, Run
 from harness.store.settings import Settings, settings, using
 from harness.store.stages import Store
 
@@ -44,6 +43,7 @@ class Job:
         nodes: the plan of the run, by :meth:`harness.run.plan.RunPlan.dump`.
         store: folder of finished stages; ``log``: the file that gets the output.
         settings: of the command that started it.
+        part: what of the run is to be done (:meth:`harness.run.run.Run.work`).
     """
 
     recipe: Mapping[str, Any]
@@ -56,13 +56,15 @@ class Job:
     store: str
     log: str
     settings: Mapping[str, Any]
+    part: str = ALL
 
     @classmethod
-    def of(cls, plan: RunPlan) -> Job:
-        """The job that works through a plan."""
+    def of(cls, plan: RunPlan, part: str = ALL) -> Job:
+        """The job that works through a plan, or through a part of it."""
         comparison = plan.comparison
         recipe, root = comparison.recipe, comparison.store.root.resolve()
         name = f"{recipe.name}-{comparison.budget.name}-{plan.name}-seed-{plan.seed}"
+        name += "" if part == ALL else f"-{part}"
         folder = recipe.data.folder if recipe.data.imported else None
         return cls(
             recipe=recipe.model_dump(mode="json"),
@@ -75,6 +77,7 @@ class Job:
             store=str(root),
             log=str(root / "logs" / f"{name}.log"),
             settings=settings().dump(),
+            part=part,
         )
 
     def plan(self) -> RunPlan:
@@ -87,8 +90,15 @@ class Job:
         return load_run(comparison, self.method, self.seed, self.nodes)
 
 
-def run_job(job: Job, events: Connection) -> None:
-    """Body of a run process: redirect output to the log, work, report."""
+def run_job(job: Job, events: Connection, device: str | None, threads: int) -> None:
+    """Body of a run process: redirect output to the log, work, report.
+
+    Args:
+        job: what is to be done.
+        events: gets an :class:`Event` at a time.
+        device: the GPU of this process, by its name in ``CUDA_VISIBLE_DEVICES``; None leaves that variable alone.
+        threads: of torch.
+    """
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process
     log_path = Path(job.log)
@@ -99,9 +109,10 @@ def run_job(job: Job, events: Connection) -> None:
     plan = None
     try:
         began = time.perf_counter()
+        claim(device, threads)
         with using(Settings.load(job.settings)):
             plan = job.plan()
-            Run(plan, lambda kind, value: events.send(Event(kind, value))).work()
+            Run(plan, lambda kind, value: events.send(Event(kind, value))).work(job.part)
         print(f"done in {time.perf_counter() - began:.1f} s", flush=True)
         events.send(Event("done"))
     except UserError as error:
@@ -129,65 +140,14 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_in_process(plan: RunPlan, display: Display) -> str | None:
-    """Work through a plan in a process of its own; why it failed, or None.
-
-    Raises:
-        UserError: the run met an error that would meet every run.
-    """
-    job, minutes = Job.of(plan), plan.comparison.recipe.time_limit
-    context = _processes()
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=run_job, args=(job, sender), name=Path(job.log).stem)
-    process.start()
-    sender.close()
-    try:
-        last = _listen(receiver, display, minutes)
-        if last is not None and last.kind == "too long":
-            process.kill()
-        process.join()
-    except BaseException:
-        process.kill()
-        process.join()
-        raise
-    if last is None:
-        code = process.exitcode or 0
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        reason = f"the process ended without a result ({how}; out of memory?)"
-    elif last.kind == "done":
-        return None
-    elif last.kind == "user error":
-        raise UserError(last.value)
-    else:
-        reason = str(last.value)
-    return f"{reason} (log: {Path(job.log).name})"
-
-
-def _listen(receiver: Any, display: Display, minutes: float | None) -> Event | None:
-    """Forward events of progress; the last event, or None if the process vanished without one."""
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    with contextlib.suppress(EOFError):
-        while True:
-            if deadline is not None and not receiver.poll(max(0.0, deadline - time.monotonic())):
-                return Event("too long", f"it worked longer than the recipe's time_limit of {minutes:g} minutes")
-            event = Event(*receiver.recv())
-            if event.kind == "stage":
-                display.stage(*event.value)
-            elif event.kind == "advance":
-                display.advance(event.value)
-            elif event.kind == "at":
-                display.at(event.value)
-            else:
-                return event
-    return None
-
-
-def _processes() -> Any:
+def processes() -> Any:
     """A fork server that has the heavy libraries imported, so that each run starts quickly; spawn elsewhere."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     # a run that is ended by Ctrl-C leaves a semaphore behind; the tracker frees it and need not talk about it
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
+    # the server must make no CUDA call: its children could no longer choose their device
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["harness.run.preload"])
     return context

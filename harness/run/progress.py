@@ -1,4 +1,4 @@
-"""Progress on the terminal: a live bar with stage, time left and spent budget; plain lines when not a terminal."""
+"""Progress on the terminal: live bars with stage, time left and spent budget; plain lines when not a terminal."""
 
 from __future__ import annotations
 
@@ -13,22 +13,19 @@ PLAIN_EVERY_S = 20.0
 
 
 class Display:
-    """Shows the runs of a comparison (or of ``what``). Use as a context manager."""
+    """Shows the runs of a comparison (or of ``what``), those side by side with a bar each. Use as a context manager."""
 
     def __init__(self, runs: int, console: Console | None = None, what: str = "comparison") -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
+        self.bar: Progress | None = None
         self._runs, self._done, self._what = runs, 0, what
-        self._name, self._stage, self._at = "", "", 0
-        self._total: int | None = None
-        self._began = self._stage_began = self._last = time.monotonic()
-        self._bar: Progress | None = None
+        self._began = time.monotonic()
         self._overall: Any = None
-        self._current: Any = None
 
     def __enter__(self) -> Display:
         if self.live:
-            self._bar = Progress(
+            self.bar = Progress(
                 TextColumn("{task.description:<34}"),
                 BarColumn(bar_width=28),
                 MofNCompleteColumn(),
@@ -38,33 +35,78 @@ class Display:
                 console=self.console,
                 speed_estimate_period=3600,
             )
-            self._bar.start()
-            self._overall = self._bar.add_task(self._what, total=self._runs)
-            self._current = self._bar.add_task("", total=None, visible=False)
+            self.bar.start()
+            self._overall = self.bar.add_task(self._what, total=self._runs)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        if self._bar:
-            self._bar.stop()
+        if self.bar:
+            self.bar.stop()
 
     def say(self, text: str) -> None:
         """One line of its own."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def run(self, name: str, todo: list[str]) -> None:
-        """A run begins."""
-        self._name = name
+    def begin(self, name: str, todo: list[str], *, counts: bool = True) -> Work:
+        """A run begins, or a part of one.
+
+        Args:
+            name: how it is called.
+            todo: what is still to be done of it.
+            counts: whether a run is over with it.
+        """
         if not self.live:
-            self.say(f"[{self._done + 1}/{self._runs}] {name}: {', '.join(todo)}")
+            number = f"[{self._done + 1}/{self._runs}] " if counts else ""
+            self.say(f"{number}{name}: {', '.join(todo)}")
+        return Work(self, name, counts)
+
+    def over(self, name: str, text: str, *, counts: bool) -> None:
+        """A run, or a part of one, is over.
+
+        Args:
+            name: how it is called.
+            text: how it ended.
+            counts: whether a run is over with it.
+        """
+        spent = time.monotonic() - self._began
+        tail = ""
+        if counts:
+            self._done += 1
+            left = spent / self._done * (self._runs - self._done)
+            tail = f"; about {left / 60:.0f} min left" if self._done < self._runs and left > 30 else ""
+            if self.bar:
+                self.bar.update(self._overall, completed=self._done)
+        self.say(f"  {name} · {text} ({spent / 60:.1f} min so far{tail})")
+
+
+class Work:
+    """A run, or a part of one, as a display shows it."""
+
+    def __init__(self, display: Display, name: str, counts: bool) -> None:
+        self._display, self._name, self._counts = display, name, counts
+        self._stage, self._at = "", 0
+        self._total: int | None = None
+        self._stage_began = self._last = time.monotonic()
+        self._task: Any = display.bar.add_task(name, total=None, visible=False) if display.bar else None
+
+    def show(self, kind: str, value: Any) -> None:
+        """An event of progress: ``stage`` (text, total), ``advance`` (so much more), ``at`` (so much)."""
+        if kind == "stage":
+            self.stage(*value)
+        elif kind == "advance":
+            self.advance(value)
+        else:
+            self.at(value)
 
     def stage(self, text: str, total: int | None) -> None:
-        """A stage of the current run begins."""
+        """A stage begins."""
         self._stage, self._total, self._at = text, total, 0
         self._stage_began = self._last = time.monotonic()
-        if self._bar:
-            self._bar.reset(self._current, description=f"{self._name} · {text}", total=total, visible=True)
+        bar = self._display.bar
+        if bar:
+            bar.reset(self._task, description=f"{self._name} · {text}", total=total, visible=True)
         else:
-            self.say(f"  {self._name} · {text}{f' ({total})' if total else ''}")
+            self._display.say(f"  {self._name} · {text}{f' ({total})' if total else ''}")
 
     def advance(self, done: int) -> None:
         """Part of the stage is done."""
@@ -73,23 +115,19 @@ class Display:
     def at(self, done: int) -> None:
         """So much of the stage is done (answers, optimiser steps)."""
         self._at = done
-        if self._bar:
-            self._bar.update(self._current, completed=done)
+        bar = self._display.bar
+        if bar:
+            bar.update(self._task, completed=done)
             return
         now = time.monotonic()
         if self._total and now - self._last >= PLAIN_EVERY_S:
             self._last = now
             spent = now - self._stage_began
             left = spent / max(done, 1) * max(self._total - done, 0)
-            self.say(f"  {self._name} · {self._stage}: {done}/{self._total}, about {left:.0f} s left")
+            self._display.say(f"  {self._name} · {self._stage}: {done}/{self._total}, about {left:.0f} s left")
 
     def finished(self, text: str) -> None:
-        """The current run is over."""
-        self._done += 1
-        if self._bar:
-            self._bar.update(self._overall, completed=self._done)
-            self._bar.update(self._current, visible=False)
-        spent = time.monotonic() - self._began
-        left = spent / self._done * (self._runs - self._done)
-        tail = f"; about {left / 60:.0f} min left" if self._done < self._runs and left > 30 else ""
-        self.say(f"  {self._name} · {text} ({spent / 60:.1f} min so far{tail})")
+        """It is over."""
+        if self._display.bar:
+            self._display.bar.remove_task(self._task)
+        self._display.over(self._name, text, counts=self._counts)

@@ -16,6 +16,9 @@ from harness.run.resources import Emit, Resources
 from harness.run.training import train_policy, trial_scores
 from harness.store.json_files import write_json
 
+ALL, SHARED, TRIAL = "all", "shared", "trial-"
+"""Parts of a run: everything; what all runs share (start policy and pairs); one trial of the search, by its number."""
+
 
 class Run:
     """Works through the open nodes of a :class:`~harness.run.plan.RunPlan`.
@@ -30,8 +33,11 @@ class Run:
         self.plan, self.store = plan, comparison.store
         self.resources = Resources(comparison.recipe, comparison.store, comparison.facts.start, emit)
 
-    def work(self) -> None:
+    def work(self, part: str = ALL) -> None:
         """Do everything that is open, in order.
+
+        Args:
+            part: ``all``; ``shared`` ends after the preference pairs; ``trial-K`` does what is shared and trial K.
 
         Raises:
             FloatingPointError: every trial diverged.
@@ -44,9 +50,13 @@ class Run:
             for oracle in self.resources.oracles:
                 oracle.ready()
         self.pairs()
-        for trial in plan.trials:
-            if not store.done(trial.tune.stage):
+        if part == SHARED:
+            return
+        for number, trial in enumerate(plan.trials):
+            if part in (ALL, f"{TRIAL}{number}") and not store.done(trial.tune.stage):
                 self.tune(trial)
+        if part != ALL:
+            return
         plan = self.plan = resolved(plan)
         if plan.method.trains:
             if plan.winner.point is None or plan.policy is None:

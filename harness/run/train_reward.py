@@ -13,7 +13,7 @@ from harness.oracles.none import NONE
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.recipe.recipe import OracleSpec, Recipe
 from harness.run.plan import make_run
-from harness.run.progress import Display
+from harness.run.progress import Display, Work
 from harness.run.run import Run
 from harness.store.json_files import Row, read_rows, write_json
 from harness.store.stages import Store
@@ -50,15 +50,15 @@ def train_reward(
     if recipe.data.imported:  # the recipe may name the model that is made here
         recipe = recipe.model_copy(update={"oracle": OracleSpec(name=NONE), "eval_oracle": None})
     plan = make_run(recipe, recipe.budget, "start", 0, [], Store(store))
-    shown.run("reward model", ["preference pairs", "training", "held-out pairs"])
-    run = Run(plan, lambda kind, value: shown.stage(*value) if kind == "stage" else shown.advance(value))
+    work = shown.begin("reward model", ["preference pairs", "training", "held-out pairs"])
+    run = Run(plan, work.show)
     pairs = _Pairs.read(run)
     model, tokenizer = load_reward_base(run.resources.start_dir)
 
     settings = RewardSettings(epochs, learning_rate, recipe.train.batch_size, seed)
-    on_step = _progress(shown, f"training on {len(pairs.train)} pairs, steps")
+    on_step = _progress(work, f"training on {len(pairs.train)} pairs, steps")
     train_reward_model(model, tokenizer, pairs.training_rows(tokenizer), settings, out, on_step)
-    shown.stage(f"held-out pairs ({len(pairs.heldout)})", None)
+    work.stage(f"held-out pairs ({len(pairs.heldout)})", None)
     verdicts = pairs.heldout_wins(tokenizer, RewardModel(RewardModelOptions(model=str(out))))
     won = [v for v in verdicts if v == v]  # without pairs of which a reward is not finite
     if not won:
@@ -74,13 +74,13 @@ def train_reward(
         "heldout_pairs": len(won),
     }
     write_json(out / "reward.json", facts)
-    shown.finished("done")
+    work.finished("done")
     return facts
 
 
-def _progress(shown: Display, text: str) -> Callable[[int, int], None]:
+def _progress(work: Work, text: str) -> Callable[[int, int], None]:
     """Shows steps done of the steps in all; the stage begins with step 0."""
-    return lambda done, total: shown.at(done) if done else shown.stage(text, total)
+    return lambda done, total: work.at(done) if done else work.stage(text, total)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from harness import __version__
+from harness.store.settings import settings
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
+
+
+QUERY = ("name", "memory.total", "driver_version")
+
+
+@lru_cache(maxsize=1)
+def gpus() -> tuple[dict[str, str], ...]:
+    """The NVIDIA GPUs of this machine, by their driver's own tool: no CUDA call. Empty without that tool.
+
+    Each has its ``name``, ``memory.total`` and ``driver_version``.
+    """
+    command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [line.split(", ") for line in listed.splitlines() if line.strip()]
+    return tuple(dict(zip(QUERY, row, strict=True)) for row in rows if len(row) == len(QUERY))
 
 
 def environment() -> dict[str, Any]:
@@ -27,4 +49,22 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "libraries": libraries,
+        **_accelerator(),
+        **_sharing(),
     }
+
+
+def _accelerator() -> dict[str, Any]:
+    """Name, memory and driver of the GPUs, and their number, where there are any."""
+    devices = gpus()
+    if not devices:
+        return {}
+    torch = sys.modules.get("torch")
+    cuda = {"cuda": torch.version.cuda} if torch is not None else {}
+    return {"gpu": {**devices[0], "count": len(devices), **cuda}}
+
+
+def _sharing() -> dict[str, Any]:
+    """Threads of this process, and how many runs work side by side; where torch is loaded."""
+    torch = sys.modules.get("torch")
+    return {} if torch is None else {"threads": torch.get_num_threads(), "workers": settings().workers}

@@ -20,7 +20,7 @@ class RowCache:
     """
 
     def __init__(self, path: Path, on_put: Callable[[], None] = lambda: None) -> None:
-        self._on_put = on_put
+        self._on_put, self.path = on_put, path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -44,6 +44,18 @@ class RowCache:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(f"INSERT OR {'REPLACE' if replace else 'IGNORE'} INTO rows VALUES (?, ?)", values)
         self._on_put()
+
+    def change(self, key: str, change: Callable[[Any], Any]) -> Any:
+        """Replace the result of a key by a function of it (of None if it is absent), in one transaction; the new one.
+
+        Whatever the function raises leaves the old one in place.
+        """
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            row = self._db.execute("SELECT value FROM rows WHERE key = ?", (key,)).fetchone()
+            new = change(None if row is None else json.loads(row[0]))
+            self._db.execute("INSERT OR REPLACE INTO rows VALUES (?, ?)", (key, json_text(new)))
+        return new
 
     def close(self) -> None:
         """Close the file."""

@@ -16,6 +16,7 @@ DATA_DIR = "SAIL_BENCH_DATA_DIR"
 HOME = "SAIL_BENCH_HOME"
 PLUGINS = "SAIL_BENCH_PLUGINS"
 GITHUB = "SAIL_BENCH_GITHUB"
+DEVICES = "SAIL_BENCH_DEVICES"
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 _ON = ("1", "true", "yes", "on")
 
@@ -30,6 +31,8 @@ class Settings:
         plugins: distributions whose plugins are used, separated by commas; all if None (``SAIL_BENCH_PLUGINS``).
         github: root of a mirror of raw.githubusercontent.com (``SAIL_BENCH_GITHUB``).
         offline: whether the Hub is switched off (``HF_HUB_OFFLINE`` or ``HF_DATASETS_OFFLINE``).
+        workers: how many runs of the command work side by side (``--workers``).
+        devices: so many devices are simulated, for tests; none if 0 (``SAIL_BENCH_DEVICES``).
     """
 
     data_dir: str | None = None
@@ -37,6 +40,8 @@ class Settings:
     plugins: str | None = None
     github: str | None = None
     offline: bool = False
+    devices: int = 0
+    workers: int = 1
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:
@@ -46,6 +51,7 @@ class Settings:
             home=environment.get(HOME) or None,
             plugins=environment.get(PLUGINS),
             github=environment.get(GITHUB) or None,
+            devices=int(count) if (count := environment.get(DEVICES, "")).isdigit() else 0,
             offline=any(environment.get(name, "").lower() in _ON for name in _OFFLINE),
         )
 

@@ -1,0 +1,154 @@
+"""Run processes side by side on this machine: the seam behind which other engines can stand."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from harness.run.devices import Workers
+from harness.run.process import Event, Job, processes, run_job
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A job that was submitted. ``minutes``: after which its process is ended, if set."""
+
+    job: Job
+    number: int
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event of a job. The last one of each is ``done``, ``failed`` or ``user error``."""
+
+    ticket: Ticket
+    event: Event
+
+    @property
+    def last(self) -> bool:
+        """Whether the job is over."""
+        return self.event.kind in ("done", "failed", "user error")
+
+
+class Pool(AbstractContextManager["Pool"], Protocol):
+    """Takes jobs as long as it has room, and gives their events."""
+
+    @property
+    def room(self) -> int:
+        """How many more jobs could begin now."""
+
+    def submit(self, job: Job, gpus: int = 1, minutes: float | None = None) -> Ticket:
+        """Begin a job.
+
+        Args:
+            job: what is to be done.
+            gpus: that it wants, where there are any.
+            minutes: after which it is ended and has failed.
+        """
+
+    def events(self) -> Iterator[Happening]:
+        """Events as they come, until no job is under way. Jobs may be submitted in between."""
+
+
+@dataclass
+class _Process:
+    """A process under way."""
+
+    ticket: Ticket
+    process: Any
+    receiver: Any
+    device: str | None
+    deadline: float | None
+
+
+class LocalPool(Pool):
+    """Processes of this machine, each with a device of its own.
+
+    Args:
+        workers: devices and threads.
+    """
+
+    def __init__(self, workers: Workers) -> None:
+        self._free, self._threads = list(workers.devices), workers.threads
+        self._running: dict[int, _Process] = {}
+        self._count = 0
+
+    @property
+    def room(self) -> int:
+        """How many more jobs could begin now."""
+        return len(self._free)
+
+    def submit(self, job: Job, gpus: int = 1, minutes: float | None = None) -> Ticket:
+        """Begin a job in a process of its own.
+
+        Args:
+            job: what is to be done.
+            gpus: one; a run on several is the matter of other engines.
+            minutes: after which the process is ended.
+        """
+        assert gpus <= 1
+        context = processes()
+        device = self._free.pop(0)
+        receiver, sender = context.Pipe(duplex=False)
+        arguments = (job, sender, device, self._threads)
+        process = context.Process(target=run_job, args=arguments, name=Path(job.log).stem)
+        process.start()
+        sender.close()
+        ticket = Ticket(job, self._count, minutes)
+        deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self._running[ticket.number] = _Process(ticket, process, receiver, device, deadline)
+        self._count += 1
+        return ticket
+
+    def events(self) -> Iterator[Happening]:
+        """Events as they come, until no process is under way. Jobs may be submitted in between."""
+        while self._running:
+            by_receiver = {running.receiver: running for running in self._running.values()}
+            ready: list[Any] = wait(list(by_receiver), self._patience())
+            for receiver in ready:
+                running = by_receiver[receiver]
+                happening = Happening(running.ticket, self._next(running))
+                if happening.last:
+                    self._end(running)
+                yield happening
+            for running in [r for r in self._running.values() if r.deadline and time.monotonic() > r.deadline]:
+                running.process.kill()
+                self._end(running)
+                reason = f"it worked longer than the recipe's time_limit of {running.ticket.minutes:g} minutes"
+                yield Happening(running.ticket, Event("failed", reason))
+
+    def _patience(self) -> float | None:
+        """Seconds until the next deadline, if there is one."""
+        deadlines = [r.deadline for r in self._running.values() if r.deadline is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _next(self, running: _Process) -> Event:
+        """The next event of a process; one that vanished has failed."""
+        try:
+            return Event(*running.receiver.recv())
+        except EOFError:
+            running.process.join()
+            code = running.process.exitcode or 0
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            return Event("failed", f"the process ended without a result ({how}; out of memory?)")
+
+    def _end(self, running: _Process) -> None:
+        """Take a process that is over off the books; its device is free again."""
+        running.process.join()
+        running.receiver.close()
+        self._free.append(running.device)
+        del self._running[running.ticket.number]
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        for running in self._running.values():
+            running.process.kill()
+        for running in list(self._running.values()):
+            self._end(running)

@@ -1,0 +1,52 @@
+"""Locks between the processes of one machine that share a store, one for each number, thousands at no cost.
+
+They are ranges of one byte in an empty file (POSIX ``fcntl``). The system frees those of a process that ends, however
+it ends. Where there is no ``fcntl`` (Windows) every claim is granted: processes there then do some work twice.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+NUMBERS = 2**62
+
+
+class Claims:
+    """Claims on numbers below :data:`NUMBERS`, valid among threads and processes alike."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open(
+            "ab"
+        )  # never closed: closing any handle of the file would free all claims of the process
+        self._own: set[int] = set()
+
+    def take(self, number: int) -> bool:
+        """Claim a number; False if somebody else, here or in another process, has it."""
+        if number in self._own:
+            return False
+        if fcntl is not None:
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+            except OSError:
+                return False
+        self._own.add(number)
+        return True
+
+    def free(self, number: int) -> None:
+        """Give a claimed number back."""
+        self._own.remove(number)
+        if fcntl is not None:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+
+
+@lru_cache(maxsize=16)
+def claims_in(path: Path) -> Claims:
+    """The claims of this process in a file. There must be one object a process for a file."""
+    return Claims(path)
