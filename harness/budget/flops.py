@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -53,7 +53,8 @@ class Shape:
         hidden: width of the residual stream.
         vocabulary: outputs of the LM head; 0 if there is no head.
         head_trained: whether the LM head is trained.
-        bottom: the lowest block whose backward is computed (-1: the embeddings too; ``layers``: none).
+        bottom: the lowest block whose backward training needs (-1: the embeddings too; ``layers``: none).
+        reached: the lowest whose backward is computed, where gradient checkpointing goes further down; else None.
     """
 
     linears: tuple[Linear, ...]
@@ -64,6 +65,12 @@ class Shape:
     vocabulary: int
     head_trained: bool
     bottom: int
+    reached: int | None = None
+
+    @property
+    def computed(self) -> Shape:
+        """The shape whose backward is what the machine computes."""
+        return self if self.reached is None else replace(self, bottom=self.reached, reached=None)
 
 
 def shape_of(model: Any) -> Shape:
@@ -102,7 +109,8 @@ def shape_of(model: Any) -> Shape:
         )
     layers = int(config.num_hidden_layers)
     trained = [n.block for n in linears if n.trained or n.adapter_trained]
-    through = embeddings.weight.requires_grad or getattr(model, "_require_grads_hook", None) is not None
+    bottom = -1 if embeddings.weight.requires_grad else min(trained, default=layers)
+    through = getattr(model, "_require_grads_hook", None) is not None
     heads = int(config.num_attention_heads)
     return Shape(
         linears=tuple(linears),
@@ -112,7 +120,8 @@ def shape_of(model: Any) -> Shape:
         hidden=int(config.hidden_size),
         vocabulary=0 if head is None else int(head.weight.shape[0]),
         head_trained=head is not None and bool(head.weight.requires_grad),
-        bottom=-1 if through else min(trained, default=layers),
+        bottom=bottom,
+        reached=-1 if through and bottom > -1 else None,
     )
 
 

@@ -36,14 +36,17 @@ class Ledger:
             ``generated`` (tokens sampled), ``calls`` (of the oracle or the judge), ``undecided`` (labels without a
             verdict, taken as ties; those of one reason once more as ``undecided: REASON``), ``pairs``, ``steps``,
             ``seconds``, and floating-point operations as ``forward_flops``, ``backward_flops``, ``prefill_flops``,
-            ``decode_flops``.
+            ``decode_flops``. What gradient checkpointing computes a second time (``recomputed_flops``) is a cost of the
+            machine and counts towards no budget.
         peak_memory_bytes: peak resident memory of the process.
+        peak_device_bytes: peak memory that torch allocated on its GPU; 0 without one.
         bought: the stored pairs that the run used, by number.
         progress: the trainer's own notes, for resuming.
     """
 
     entries: dict[str, dict[str, float]] = field(default_factory=dict)
     peak_memory_bytes: int = 0
+    peak_device_bytes: int = 0
     bought: set[int] = field(default_factory=set)
     progress: dict[str, float] = field(default_factory=dict)
 
@@ -83,6 +86,7 @@ class Ledger:
         """A new ledger with both spendings."""
         out = Ledger({p: dict(q) for p, q in self.entries.items()}, bought=self.bought | other.bought)
         out.peak_memory_bytes = max(self.peak_memory_bytes, other.peak_memory_bytes)
+        out.peak_device_bytes = max(self.peak_device_bytes, other.peak_device_bytes)
         for phase, row in other.entries.items():
             for quantity, amount in row.items():
                 out.add(phase, quantity, amount)
@@ -94,23 +98,32 @@ class Ledger:
             phase: {q: round(v, 3 if q == "seconds" else None) for q, v in sorted(row.items())}
             for phase, row in sorted(self.entries.items())
         }
-        more = {"bought": sorted(self.bought), "progress": self.progress}
+        more = {
+            "peak_device_bytes": self.peak_device_bytes,
+            "bought": sorted(self.bought),
+            "progress": self.progress,
+        }
         return {"phases": tidy, "peak_memory_bytes": self.peak_memory_bytes} | {k: v for k, v in more.items() if v}
 
     @classmethod
     def load(cls, value: dict[str, Any]) -> Ledger:
         """From its JSON form."""
         entries = {p: dict(q) for p, q in value["phases"].items()}
-        return cls(entries, value["peak_memory_bytes"], set(value.get("bought", ())), dict(value.get("progress", {})))
+        bought, progress = set(value.get("bought", ())), dict(value.get("progress", {}))
+        return cls(entries, value["peak_memory_bytes"], value.get("peak_device_bytes", 0), bought, progress)
 
     def restore(self, value: dict[str, Any]) -> None:
         """Go on from a JSON form, in place, so that all who hold this ledger go on charging it."""
         stored = Ledger.load(value)
         self.entries, self.peak_memory_bytes = stored.entries, stored.peak_memory_bytes
+        self.peak_device_bytes = stored.peak_device_bytes
         self.bought, self.progress = stored.bought, stored.progress
 
     def note_memory(self) -> None:
-        """Record the peak resident memory of this process so far."""
+        """Record the peak resident memory of this process so far, and that of its GPU."""
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            self.peak_device_bytes = max(self.peak_device_bytes, int(torch.cuda.max_memory_allocated()))

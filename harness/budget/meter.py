@@ -174,13 +174,18 @@ class Meter:
         if not hidden.requires_grad:
             return
         shape, (rows, length) = self._watched(backbone).shape(unchanged=True), hidden.shape[:2]
-        amount = backward(shape, rows, length)
+        needed = backward(shape, rows, length)
+        more = backward(shape.computed, rows, length) - needed
         if backbone.training and recomputes_activations(backbone):
-            amount += forward(shape, rows, length)
-        hidden.register_hook(partial(self._count_backward, self._last.phase, amount))
+            more += forward(shape, rows, length)
+        hidden.register_hook(partial(self._count_backward, self._last.phase, needed, more))
 
-    def _count_backward(self, phase: str, amount: int, gradient: Any) -> None:
-        self.ledger.add(phase, "backward_flops", amount)
+    def _count_backward(self, phase: str, needed: int, more: int, gradient: Any) -> None:
+        """Count a backward pass. What gradient checkpointing computes beyond it counts towards no budget: whether
+        memory has to be saved is a matter of the machine."""
+        self.ledger.add(phase, "backward_flops", needed)
+        if more:
+            self.ledger.add(phase, "recomputed_flops", more)
 
     def _head_scored(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         self._count_head(args[0].numel() // args[0].shape[-1], module.weight, output, fused=False)
@@ -205,7 +210,7 @@ class Meter:
         shape = Shape((), 0, 0, 0, hidden, vocabulary, bool(weight.requires_grad), 0)
         self.ledger.add(phase, f"{kind}_flops", head(shape, positions))
         if output.requires_grad:
-            output.register_hook(partial(self._count_backward, phase, head_backward(shape, positions, fused=fused)))
+            output.register_hook(partial(self._count_backward, phase, head_backward(shape, positions, fused=fused), 0))
 
     # Metered models
 

@@ -81,6 +81,7 @@ DETAILS = (
     Detail("FLOPs: stored pairs", _sum(FLOPS, "data"), ".2g"),
     Detail("FLOPs: train forward", _sum(["forward_flops"], "train"), ".2g"),
     Detail("FLOPs: train backward", _sum(["backward_flops"], "train"), ".2g"),
+    Detail("FLOPs: recomputed in the backward (in no budget)", _sum(["recomputed_flops"], "train"), ".2g"),
     Detail("FLOPs: reference", _sum(FLOPS, "reference"), ".2g"),
     Detail("FLOPs: sampling, prefill", _sum(["prefill_flops"], "generate"), ".2g"),
     Detail("FLOPs: sampling, decode", _sum(["decode_flops"], "generate"), ".2g"),
@@ -103,6 +104,7 @@ DETAILS = (
     Detail("judge calls", _sum(["calls"], "judge"), ",.0f"),
     Detail("judge seconds", _sum(["seconds"], "judge"), ",.0f"),
     Detail("peak memory GiB", lambda run: float(run.ledger["peak_memory_bytes"]) / 2**30, ".1f"),
+    Detail("peak GPU memory GiB", lambda run: float(run.ledger.get("peak_device_bytes", 0)) / 2**30, ".1f"),
 )
 
 
