@@ -9,6 +9,7 @@ from typing import Any
 from harness.answer.chat import Prompt
 from harness.recipe.search import Point
 from harness.run.evaluation import compare_with_reference, evaluate_policy
+from harness.run.housekeeping import discard_checkpoints
 from harness.run.nodes import Node, TrialNodes
 from harness.run.pairs import build_pairs, prompts_by_part
 from harness.run.plan import RunPlan, resolved
@@ -86,7 +87,9 @@ class Run:
             point, pairs, prompts = Point(**settings), self.pairs(), self.prompts
             return train_policy(self.resources, self.plan, point, seed, pairs, prompts, work)
 
-        return self.store.get(node.stage, build)
+        folder = self.store.get(node.stage, build)
+        discard_checkpoints(folder)
+        return folder
 
     def tune(self, trial: TrialNodes) -> None:
         """Score one trial on the tuning prompts."""
