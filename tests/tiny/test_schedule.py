@@ -1,0 +1,104 @@
+"""The order of a comparison's work, for one worker and for several, with a store that is filled as parts end."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.recipe.load import load_recipe
+from harness.run.plan import make_runs
+from harness.run.schedule import Part, Schedule
+from harness.store.stages import Stage, Store
+
+
+def fill(store: Store, part: Part) -> None:
+    """What a process would leave behind."""
+
+    def build(stage: Stage) -> None:
+        def inner(work: Path) -> None:
+            if stage.kind == "tune":
+                (work / "scores.json").write_text(json.dumps({"gold_reward": 0.5, "perplexity_ratio": 1.0}))
+            if stage.kind in ("answers", "judgments"):
+                (work / "rows.jsonl").touch()
+
+        store.get(stage, inner)
+
+    plan, facts = part.plan, part.plan.comparison.facts
+    build(facts.start.stage)
+    build(facts.pairs.stage)
+    if part.name.startswith("trial-"):
+        build(plan.trials[int(part.name.removeprefix("trial-"))].tune.stage)
+    elif part.whole:
+        for trial in plan.trials:
+            build(trial.tune.stage)
+        for node in plan.nodes:
+            build(node.stage)
+
+
+def run(tmp_path: Path, workers: int, seed: int, fail: Callable[[Part], bool] = lambda part: False) -> list[str]:
+    """Events of a comparison of three methods with two seeds: parts as they begin (``+``) and end (``-``)."""
+    recipe, store = load_recipe("tiny"), Store(tmp_path)
+    plans = make_runs(recipe, recipe.budget, ["start", "dpo", "sail-pp"], 2, ["mmlu"], store)
+    schedule, active, events = Schedule(plans, split=workers > 1), list[Part](), list[str]()
+    order = random.Random(seed)
+    while True:
+        while len(active) < workers and (part := schedule.next()):
+            active.append(part)
+            events.append(f"+{part.plan.name} {part.plan.seed} {part.name}")
+        if not active:
+            break
+        part = active.pop(order.randrange(len(active)))
+        failed = fail(part)
+        if not failed:
+            fill(store, part)
+        schedule.over(part, "broken" if failed else None)
+        events.append(f"-{part.plan.name} {part.plan.seed} {part.name}")
+    assert not schedule.open_runs
+    return events
+
+
+def begun(events: list[str]) -> list[str]:
+    return [event[1:] for event in events if event[0] == "+"]
+
+
+def test_one_worker_takes_run_after_run(tmp_path: Path) -> None:
+    runs = ["start 0", "dpo 0", "sail-pp 0", "dpo 1", "sail-pp 1"]
+    assert run(tmp_path, 1, 0) == [f"{sign}{name} all" for name in runs for sign in "+-"]
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+@pytest.mark.parametrize("seed", range(4))
+def test_parts_begin_when_what_they_need_is_there(workers: int, seed: int, tmp_path: Path) -> None:
+    events = run(tmp_path, workers, seed)
+    started = begun(events)
+    assert sorted(started) == sorted({*started}), "each part once"
+    assert started[0] == "start 0 shared"
+    assert sorted(p for p in started if "trial" in p) == [
+        f"{m} 0 trial-{k}" for m in ("dpo", "sail-pp") for k in (0, 1)
+    ]
+    assert sorted(p for p in started if p.endswith("all")) == [
+        *("dpo 0 all", "dpo 1 all", "sail-pp 0 all", "sail-pp 1 all", "start 0 all")
+    ]
+    at = {event: place for place, event in enumerate(events)}
+    assert at["-start 0 shared"] < min(at[f"+{p}"] for p in started[1:])
+    for method in ("dpo", "sail-pp"):
+        for run_seed in (0, 1):
+            whole = at[f"+{method} {run_seed} all"]
+            assert all(at[f"-{method} 0 trial-{k}"] < whole for k in (0, 1))
+            assert at["-start 0 all"] < whole
+
+
+def test_a_lost_trial_fails_the_runs_that_need_it_and_no_other(tmp_path: Path) -> None:
+    events = run(tmp_path, 2, 1, lambda part: part.plan.name == "dpo" and part.name == "trial-0")
+    whole = [p for p in begun(events) if p.endswith("all")]
+    assert sorted(whole) == ["sail-pp 0 all", "sail-pp 1 all", "start 0 all"]
+
+
+def test_finished_work_is_not_begun_again(tmp_path: Path) -> None:
+    run(tmp_path, 2, 0)
+    again = run(tmp_path, 2, 0)
+    assert begun(again) == ["start 0 all", "dpo 0 all", "sail-pp 0 all", "dpo 1 all", "sail-pp 1 all"]
