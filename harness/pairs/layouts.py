@@ -100,7 +100,7 @@ def read_openai(row: RawRow, label: Label) -> PreferencePair:
     given = row.get("input")
     if not isinstance(given, dict) or "messages" not in given:
         raise Malformed("'input' must be an object with 'messages'")
-    return _read({**row, "tools": given.get("tools"), "input": given["messages"]}, _OPENAI)
+    return _read({**row, "tools": [row.get("tools"), given.get("tools")], "input": given["messages"]}, _OPENAI)
 
 
 def _read(row: RawRow, keys: _Keys) -> PreferencePair:

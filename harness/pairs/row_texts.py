@@ -130,7 +130,7 @@ def _parse_message(message: Any, where: str) -> dict[str, str]:
             raise Malformed(f"{where}: the role {role!r} is none of {', '.join(ROLES)}{ending}")
     if not isinstance(content, str):
         raise Malformed(f"{where}: an object with a 'role' and a text as 'content' is expected")
-    return {"role": role, "content": content}
+    return {"role": cast(str, role), "content": content}
 
 
 def _joined_parts(content: Any, where: str) -> Any:

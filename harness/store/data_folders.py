@@ -27,11 +27,12 @@ def folder_files(folder: Path, split: str) -> list[Path]:
     Raises:
         UserError: there are no rows, or several splits and none of them is named.
     """
-    saved = _saved_folder(folder, split)
-    if saved is not None:
-        files = [saved / part["filename"] for part in read_json(saved / "state.json")["_data_files"]]
-    else:
-        files = _shards(folder, split)
+    try:
+        saved = _saved_folder(folder, split)
+        names = read_json(saved / "state.json")["_data_files"] if saved is not None else []
+        files = [saved / part["filename"] for part in names] if saved is not None else _shards(folder, split)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} cannot be read as a data set by save_to_disk ({error!r}): save it again") from None
     missing = next((path for path in files if not path.is_file()), None)
     if missing is not None:
         raise UserError(f"{folder} lacks its file {missing.name}: copy the whole folder")
