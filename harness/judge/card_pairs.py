@@ -40,6 +40,8 @@ def read_pairs(path: Path, limit: int) -> PairsRead:
     """
     pairs: list[LabelledPair] = []
     skipped, layout = 0, ""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file in it with --pairs")
     for where, raw in PairSource(path.name, path).read_rows():
         try:
             row = _with_prompt(raw)

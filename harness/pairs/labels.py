@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.pairs.layouts import PreferencePair
-from harness.store.json_files import digest
 
 AGAINST = "score the rejected answer higher"
 TIED = "score both answers alike"
@@ -27,10 +26,7 @@ def label_notes(pairs: Sequence[PreferencePair]) -> dict[str, int]:
         if pair.chosen_score is not None and pair.rejected_score is not None:
             notes[AGAINST] += pair.chosen_score < pair.rejected_score
             notes[TIED] += pair.chosen_score == pair.rejected_score
-    orders = {_order(pair.prompt, pair.chosen, pair.rejected) for pair in pairs}
-    notes[BOTH_ORDERS] = sum(_order(pair.prompt, pair.rejected, pair.chosen) in orders for pair in pairs)
+    prompts = [tuple((turn["role"], turn["content"]) for turn in pair.prompt) for pair in pairs]
+    orders = {(prompt, pair.chosen, pair.rejected) for prompt, pair in zip(prompts, pairs, strict=True)}
+    notes[BOTH_ORDERS] = sum((prompt, p.rejected, p.chosen) in orders for prompt, p in zip(prompts, pairs, strict=True))
     return {note: count for note, count in sorted(notes.items()) if count}
-
-
-def _order(*content: object) -> str:
-    return digest(content)
