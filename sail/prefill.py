@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -71,13 +72,16 @@ def prefill(
 ) -> Prefilled:
     """Everything of the prompts but their last token, through the backbone only (no LM head).
 
-    A prefix that all prompts share is computed once, and so is each prompt that occurs several times.
+    A prefix that all prompts share is computed once, and so is each prompt that occurs several times. Each row of the
+    cache is padded on its left only, so that the places between two tokens are as many as in the prompt itself: a
+    sliding window, attention in chunks and ALiBi count places.
 
     Args:
         model: a transformers causal language model (also wrapped by PEFT).
         prompts: token ids.
         pad_id: token id of the padding.
-        cached_prefix: a prefix of all prompts with its key-value cache of one row; the cache is consumed.
+        cached_prefix: a prefix of all prompts, shorter than each, with its key-value cache of one row, which is left
+            as it is.
     """
     from transformers import DynamicCache
 
@@ -93,14 +97,12 @@ def prefill(
             body(input_ids=prefix, past_key_values=cache, use_cache=True)
         else:
             shared = 0
+    ids, mask = left_pad(unique, pad_id, device)
     if shared:
-        cache.batch_repeat_interleave(len(unique))
-    rest = [p[shared:] for p in unique]
-    ids, mask = left_pad(rest, pad_id, device)
-    mask = torch.cat([mask.new_ones(len(unique), shared), mask], 1)
-    if ids.shape[1] > 1:
+        cache = shifted_rows(cache, shared, [ids.shape[1] - len(p) for p in unique])
+    if ids.shape[1] - shared > 1:
         body(
-            input_ids=ids[:, :-1],
+            input_ids=ids[:, shared:-1],
             attention_mask=mask[:, :-1],
             position_ids=positions(mask)[:, shared:-1],
             past_key_values=cache,
@@ -111,6 +113,33 @@ def prefill(
     if len(unique) < len(prompts):
         cache.batch_select_indices(index)
     return Prefilled(cache, ids[index, -1:], mask[index], positions(mask)[index, -1:])
+
+
+def shifted_rows(cache: Any, length: int, shifts: Sequence[int]) -> Any:
+    """A new cache with a row for each shift: ``shifts[i]`` empty places, then the first tokens of the one row given.
+
+    What a shift pushes out at the end is for the caller to compute again, in the place of padding.
+
+    Args:
+        cache: of one row with ``length`` tokens; it is left as it is.
+        length: places of the new rows.
+        shifts: empty places at the beginning of each new row.
+    """
+    rows = copy(cache)
+    rows.layers = [copy(layer) for layer in cache.layers]
+    for layer in rows.layers:
+        if layer.is_initialized:
+            layer.keys, layer.values = (_shifted(states, length, shifts) for states in (layer.keys, layer.values))
+    return rows
+
+
+def _shifted(states: Tensor, length: int, shifts: Sequence[int]) -> Tensor:
+    """Keys or values (1, heads, length, width) as rows (R, heads, length, width); see :func:`shifted_rows`."""
+    most = max(shifts)
+    if not most:
+        return states.expand(len(shifts), *states.shape[1:])
+    padded = torch.nn.functional.pad(states, (0, 0, most, 0))
+    return torch.cat([padded.narrow(-2, most - shift, length) for shift in shifts])
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:

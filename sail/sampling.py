@@ -168,7 +168,7 @@ def pick(logits: Tensor, noise: Tensor, temperature: Tensor) -> Picked:
     if bool((temperature > 0).any()):
         if bool((temperature != 1).any()):
             weights = weights.pow_(1 / temperature.clamp_min(1e-6)[:, None, None])
-        drawn = _invert(weights, noise).clamp_max(logits.shape[-1] - 1)
+        drawn = _invert(weights, noise)
         chosen = torch.where(temperature > 0, drawn, greedy)
     return Picked(chosen, logits.gather(-1, chosen[:, None])[:, 0] - peak - logp_total)
 
@@ -184,13 +184,20 @@ def _blocks(weights: Tensor) -> Tensor:
 
 
 def _invert(weights: Tensor, noise: Tensor) -> Tensor:
-    """Index where the cumulative weight passes the share ``noise`` of the total: first the block, then inside it."""
+    """Index of the token in whose part of the cumulative weight the share ``noise`` of the total falls; its weight is
+    never 0.
+
+    Args:
+        weights: (B, blocks, BLOCK), not negative, some above 0 in each row.
+        noise: (B,) uniforms in [0, 1), float64.
+    """
     rows = torch.arange(len(weights), device=weights.device)
     edges = weights.sum(-1).double().cumsum(-1)
-    target = noise[:, None] * edges[:, -1:]
+    total = edges[:, -1:]
+    target = torch.minimum(noise[:, None] * total, total.nextafter(torch.zeros_like(total)))  # the product may round up
     block = torch.searchsorted(edges, target, right=True).clamp_max(edges.shape[1] - 1)[:, 0]
-    inside = weights[rows, block].double().cumsum(-1)
-    before = edges[rows, block] - inside[:, -1]
-    place = torch.searchsorted(inside, target - before[:, None], right=True)[:, 0]
-    last = (weights[rows, block] > 0).int().mul(torch.arange(1, BLOCK + 1, device=weights.device)).argmax(-1)
+    own = weights[rows, block]
+    before = torch.where(block > 0, edges[rows, block - 1], 0)
+    place = torch.searchsorted(own.double().cumsum(-1), target - before[:, None], right=True)[:, 0]
+    last = (own > 0).int().mul(torch.arange(1, BLOCK + 1, device=weights.device)).argmax(-1)
     return block * BLOCK + torch.minimum(place, last)

@@ -7,7 +7,6 @@ completions (the options of a question), and a forward of completions that diffe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
@@ -73,23 +72,13 @@ def prompt_families(prompts: Sequence[Ids]) -> list[Family]:
     return [*result, Family(0, sorted(rest, key=len))] if rest else result
 
 
-def _has_sliding_window(model: Any) -> bool:
-    """Whether some layer sees a window only. The window is counted in places of the cache, so padding between a shared
-    prefix and the rest of a shorter prompt would push tokens out of it."""
-    config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
-    if kinds:
-        return any(kind != "full_attention" for kind in kinds)
-    return getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
-
-
 def _batches(
-    family: Family, stems: dict[Ids, list[Stem]], batch_size: int, max_prompt_tokens: float = inf, alone: bool = False
+    family: Family, stems: dict[Ids, list[Stem]], batch_size: int, max_prompt_tokens: float = inf
 ) -> Iterator[list[Stem]]:
     """Batches of at most ``batch_size`` stems, by length of their prompts, those of one prompt together if they fit.
 
-    A batch is smaller where its stems would score over ``MAX_SCORED_POSITIONS`` positions, where its prompts have over
-    ``max_prompt_tokens`` tokens beyond what the family shares, or where each prompt stays ``alone``.
+    A batch is smaller where its stems would score over ``MAX_SCORED_POSITIONS`` positions, or where its prompts have
+    over ``max_prompt_tokens`` tokens beyond what the family shares.
     """
     batch: list[Stem] = []
     width = tokens = 0
@@ -98,7 +87,7 @@ def _batches(
         wider = max(width, *(len(tail) + 1 for _, tail in own))
         count = len(batch) + len(own)
         is_full = count > batch_size or count * wider > MAX_SCORED_POSITIONS or tokens + new > max_prompt_tokens
-        if batch and (alone or is_full):
+        if batch and is_full:
             yield batch
             batch, tokens, wider = [], 0, max(len(tail) + 1 for _, tail in own)
         batch, width, tokens = [*batch, *own], wider, tokens + new
@@ -146,11 +135,10 @@ def score_continuations(
         stems.setdefault(stem[0], []).append(stem)
     done: list[ScoredContinuation | None] = [None] * len(rows)
     max_prompt_tokens = MAX_PROMPT_TOKENS_ON_CPU if model.device.type == "cpu" else inf
-    alone = _has_sliding_window(model)
     try:
         for family in prompt_families(list(stems)):
             prefix = _prefix(model, family)
-            for batch in _batches(family, stems, batch_size, max_prompt_tokens, alone):
+            for batch in _batches(family, stems, batch_size, max_prompt_tokens):
                 completions = [[rows[i][1] for i in rows_of_stem[stem]] for stem in batch]
                 results = _score_batch(model, batch, completions, prefix, pad_id)
                 indices = [i for stem in batch for i in rows_of_stem[stem]]
@@ -178,8 +166,7 @@ def _score_batch(
     model: Any, stems: Sequence[Stem], completions: Sequence[Sequence[Sequence[int]]], prefix: Any, pad_id: int
 ) -> list[ScoredContinuation]:
     """Results of the completions of each stem, in order."""
-    shared = None if prefix is None else (prefix[0], deepcopy(prefix[1]))
-    cache, last, mask, place = prefill(model, [prompt for prompt, _ in stems], pad_id, shared)
+    cache, last, mask, place = prefill(model, [prompt for prompt, _ in stems], pad_id, prefix)
     width = max(len(tail) for _, tail in stems)
     tails = torch.tensor([[*tail, *[pad_id] * (width - len(tail))] for _, tail in stems], device=last.device)
     ids = torch.cat([last, tails.view(len(stems), width).to(last.dtype)], 1)

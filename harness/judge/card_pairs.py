@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import UserError
 from harness.pairs.layouts import READERS, Unusable, detect_layout
-from harness.store import user_files as files
+from harness.pairs.pair_source import PairSource
 from harness.store.user_files import Malformed
 
 PREFERRED = "ultrafeedback_binarized_test_prefs_500.jsonl"
@@ -40,7 +40,9 @@ def read_pairs(path: Path, limit: int) -> PairsRead:
     """
     pairs: list[LabelledPair] = []
     skipped, layout = 0, ""
-    for where, raw in files.read_located_rows(path):
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name a file in it with --pairs")
+    for where, raw in PairSource(path.name, path).read_rows():
         try:
             row = _with_prompt(raw)
             layout = layout or detect_layout(row)

@@ -12,7 +12,17 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.pairs.layouts import READERS, PreferencePair, Unusable, detect_layout
+from harness.pairs.labels import label_notes
+from harness.pairs.layouts import (
+    EMPTY,
+    EQUAL,
+    NO_PROMPT,
+    READERS,
+    PreferencePair,
+    Unusable,
+    columns_not_used,
+    detect_layout,
+)
 from harness.pairs.overlap import find_overlap, normalised
 from harness.pairs.pair_source import PairSource, locate_pair_source
 from harness.recipe.recipe import PairsSpec
@@ -20,6 +30,14 @@ from harness.store.json_files import Row, digest
 from harness.store.user_files import Malformed
 
 MAX_CHARACTERS = 1_000_000
+
+TEST_ROWS, EVALUATION, NEAR = "rows of the test file", "evaluation prompts", "nearly evaluation prompts"
+
+_CURES = {
+    NO_PROMPT: "add a 'prompt', or let both conversations begin with it and end with an answer",
+    EMPTY: "check that 'chosen' and 'rejected' hold the answers",
+    EQUAL: "check that 'chosen' and 'rejected' are not one column",
+}
 
 
 @dataclass(frozen=True)
@@ -29,8 +47,8 @@ class ImportedPairs:
     Attributes:
         parts: rows by part (``train``, ``tune``, ``eval``, ``heldout``), each with ``id``, ``prompt`` (text),
             ``messages``, ``chosen``, ``rejected`` and, if known, ``chosen_reward`` and ``rejected_reward``.
-        counts: by file (``train``, ``test``) its format, number of rows, what was ``left_out``, and what was ``kept``
-            but is worth a note. JSON for ``counts.json``.
+        counts: by file (``train``, ``test``) its format, number of rows, what was ``left_out``, what was ``kept`` but
+            is worth a note, and its ``columns_not_used``. JSON for ``counts.json``.
         identity: by file what identifies its content.
     """
 
@@ -43,7 +61,8 @@ def imported_pairs(data: PairsSpec) -> ImportedPairs:
     """The pairs of a recipe. Files are read once a process.
 
     Raises:
-        UserError: a file is missing, a row is malformed, or fewer rows are left than the recipe asks for.
+        UserError: a file is missing, both are the same, a row is malformed, or fewer rows are left than the recipe asks
+            for.
     """
     train = locate_pair_source("train", data.train, data.folder)
     test = locate_pair_source("test", data.test, data.folder)
@@ -51,28 +70,46 @@ def imported_pairs(data: PairsSpec) -> ImportedPairs:
 
 
 def _file_stamp(source: PairSource) -> tuple[int, int]:
-    """Size and time of a file, so that a changed file is read again."""
-    if source.path is None:
-        return 0, 0
-    status = source.path.stat()
-    return status.st_size, status.st_mtime_ns
+    """Size and time of a source's files, so that a changed file is read again."""
+    statuses = [path.stat() for path in source.files()]
+    return sum(s.st_size for s in statuses), max((s.st_mtime_ns for s in statuses), default=0)
 
 
 @lru_cache(maxsize=4)
 def _import_pairs(
     data: PairsSpec, train_source: PairSource, test_source: PairSource, stamps: tuple[tuple[int, int], ...]
 ) -> ImportedPairs:
+    identity = {"train": train_source.identity(), "test": test_source.identity()}
+    if identity["train"] == identity["test"]:
+        raise UserError(
+            f"data.train and data.test hold the same rows ({data.train} and {data.test}): name another file or split, "
+            "or cut it in two (head -n -200 FILE > train.jsonl and tail -n 200 FILE > test.jsonl)"
+        )
     train, train_counts = read_usable_pairs(train_source, data)
     test, test_counts = read_usable_pairs(test_source, data)
     overlap = find_overlap((pair.user_text() for pair in train), [pair.user_text() for pair in test])
     dropped = {*overlap.equal, *overlap.near}
-    reasons = {"evaluation prompts": len(overlap.equal), "nearly evaluation prompts": len(overlap.near)}
-    train_counts["left_out"] |= {reason: count for reason, count in reasons.items() if count}
+    both = count_shared_pairs(train, test)
+    reasons = {TEST_ROWS: both, EVALUATION: len(overlap.equal) - both, NEAR: len(overlap.near)}
+    reasons = {reason: count for reason, count in reasons.items() if count}
+    train_counts["left_out"] |= reasons
+    if len(dropped) == len(train):
+        raise UserError(
+            f"data.train: all {len(train)} usable rows ask a prompt of data.test ({_listed(reasons)}): name another "
+            "file, or divide the rows so that no prompt is in both"
+        )
+    train = [pair for i, pair in enumerate(train) if i not in dropped]
+    for counts, pairs in ((train_counts, train), (test_counts, test)):
+        counts["kept"] |= label_notes(pairs)
     if overlap.shared:
         train_counts["kept"]["share 13 words with an evaluation prompt"] = len(overlap.shared)
-    parts = divide_into_parts([pair for i, pair in enumerate(train) if i not in dropped], test, data)
+    try:
+        parts = divide_into_parts(train, test, data)
+    except UserError as error:
+        lost = [(name, c) for name, c in (("train", train_counts), ("test", test_counts)) if c["left_out"]]
+        cleaning = "; ".join(f"of {c['rows']} {name} rows {_listed(c['left_out'])}" for name, c in lost)
+        raise UserError(f"{error} (left out {cleaning})" if lost else str(error)) from None
     rows = {part: [_row(pair) for pair in pairs] for part, pairs in parts.items()}
-    identity = {"train": train_source.identity(), "test": test_source.identity()}
     return ImportedPairs(rows, {"train": train_counts, "test": test_counts}, identity)
 
 
@@ -91,12 +128,13 @@ def read_usable_pairs(source: PairSource, data: PairsSpec) -> UsablePairs:
     """
     rows = source.read_rows()
     left_out, id_counts = Counter[str](), Counter[str]()
-    seen: set[str] = set()
+    seen, unused = set[str](), set[str]()
     pairs: list[PreferencePair] = []
     layout = str(data.format)
     for place, row in rows:
         try:
             layout = detect_layout(row) if layout == "auto" else layout
+            unused |= columns_not_used(row, layout, data.label)
             pair = READERS[layout](row, data.label)
         except Malformed as error:
             raise UserError(f"{source.path or source.name}, {place}: {error}") from None
@@ -105,7 +143,7 @@ def read_usable_pairs(source: PairSource, data: PairsSpec) -> UsablePairs:
             continue
         if row.get("id") is not None:
             id_counts[str(row["id"])] += 1
-        key = digest(vars(pair))
+        key = digest(pair.content())
         if key in seen:
             left_out["duplicates"] += 1
         elif max(map(len, (pair.prompt_text(), pair.chosen, pair.rejected))) > MAX_CHARACTERS:
@@ -114,12 +152,23 @@ def read_usable_pairs(source: PairSource, data: PairsSpec) -> UsablePairs:
             pairs.append(pair)
         seen.add(key)
     if not pairs:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "it is empty"
-        raise UserError(f"{source.path or source.name} holds no usable pair ({reasons})")
+        cure = _CURES.get(max(left_out, key=lambda reason: left_out[reason], default=""), "name another file")
+        reasons = _listed(left_out) or "it is empty"
+        raise UserError(f"{source.path or source.name} holds no usable pair ({reasons}): {cure}")
     repeated = sum(count - 1 for count in id_counts.values())
     kept = {"repeat an id and get one of their own": repeated} if repeated else {}
     counts = {"format": layout, "rows": len(rows), "left_out": dict(sorted(left_out.items())), "kept": kept}
-    return UsablePairs(pairs, counts)
+    return UsablePairs(pairs, counts | {"columns_not_used": sorted(unused)})
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def count_shared_pairs(train: Sequence[PreferencePair], test: Iterable[PreferencePair]) -> int:
+    """How many training rows have the user's turns and both answers of a test row, in either order."""
+    tested = {(normalised(pair.user_text()), frozenset((pair.chosen, pair.rejected))) for pair in test}
+    return sum((normalised(p.user_text()), frozenset((p.chosen, p.rejected))) in tested for p in train)
 
 
 def divide_into_parts(
@@ -139,8 +188,8 @@ def divide_into_parts(
     Raises:
         UserError: too few rows are left.
     """
-    evaluation, heldout = _separate(test, data.eval_prompts, data.heldout_prompts, "eval_prompts", "heldout_prompts")
-    tuning, training = _separate(train[::-1], data.tune_prompts, 0, "tune_prompts", "train_prompts")
+    evaluation, heldout = _separate("test", test, data.eval_prompts, data.heldout_prompts)
+    tuning, training = _separate("train", train[::-1], data.tune_prompts, 0)
     training = training[::-1]
     if data.train_prompts > len(training):
         raise UserError(
@@ -150,26 +199,33 @@ def divide_into_parts(
     return {"train": training[: data.train_prompts or None], "tune": tuning, "eval": evaluation, "heldout": heldout}
 
 
+_KEYS = {"test": ("eval_prompts", "heldout_prompts"), "train": ("tune_prompts", "train_prompts")}
+
+
 def _separate(
-    pairs: list[PreferencePair], prompt_count: int, row_count: int, prompt_key: str, row_key: str
+    file: str, pairs: list[PreferencePair], prompt_count: int, row_count: int
 ) -> tuple[list[PreferencePair], list[PreferencePair]]:
     """The first ``prompt_count`` pairs with distinct prompts, and the first ``row_count`` (0: all) of the pairs with
-    other prompts. The keys are those of the recipe, for the error."""
+    other prompts."""
     distinct: dict[str, PreferencePair] = {}
     for pair in pairs:
         if len(distinct) < prompt_count:
             distinct.setdefault(normalised(pair.user_text()), pair)
     others = [pair for pair in pairs if normalised(pair.user_text()) not in distinct]
     if len(distinct) < prompt_count or len(others) < max(1, row_count):
+        prompt_key, row_key = _KEYS[file]
+        available = len({normalised(pair.user_text()) for pair in pairs})
+        cure = "lower one" if available > 1 else "two distinct prompts are needed, so name another file"
         raise UserError(
             f"data.{prompt_key} asks for {prompt_count} distinct prompts and data.{row_key} for {row_count or 'all'} "
-            f"rows with others, {len(distinct)} and {len(others)} are left after cleaning: lower one"
+            f"rows with others, {len(distinct)} and {len(others)} are left after cleaning (data.{file} has {available} "
+            f"distinct prompts): {cure}"
         )
     return list(distinct.values()), others[: row_count or None]
 
 
 def _row(pair: PreferencePair) -> Row:
-    row: Row = {"id": digest(vars(pair)), "prompt": pair.prompt_text(), "messages": pair.prompt}
+    row: Row = {"id": digest(pair.content()), "prompt": pair.prompt_text(), "messages": pair.prompt}
     row |= {"chosen": pair.chosen, "rejected": pair.rejected}
     if pair.chosen_score is not None and pair.rejected_score is not None:
         row |= {"chosen_reward": pair.chosen_score, "rejected_reward": pair.rejected_score}

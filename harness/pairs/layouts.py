@@ -2,30 +2,39 @@
 
 ``trl``: TRL's standard and conversational formats, the prompt explicit or implicit; ``ultrafeedback``: message lists
 that hold the prompt, with scores; ``pku-saferlhf``: two responses and the number of the better (or the safer) one;
-``hh-rlhf``: transcripts of ``Human:`` and ``Assistant:`` turns.
+``hh-rlhf``: transcripts of ``Human:`` and ``Assistant:`` turns; ``sharegpt``: ``conversations`` and two answers;
+``openai``: ``input``, ``preferred_output``, ``non_preferred_output``.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from reprlib import repr as short
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from harness.answer.chat import Messages
+from harness.pairs.repeated_prompt import REPEATED, join_text, join_turns, without_prompt
+from harness.pairs.row_texts import (
+    RawRow,
+    is_absent,
+    parse_messages,
+    plain_text,
+    refuse_unused_context,
+    score,
+    system_turn,
+    text_or_messages,
+    unused_columns,
+)
+from harness.pairs.unread_layouts import describe_unread_layout
 from harness.store.user_files import LONE_SURROGATE, Malformed, has_lone_surrogate
-
-RawRow = Mapping[str, Any]
-"""A row as its file holds it."""
 
 Label = Literal["better", "safer"]
 """Which of PKU-SafeRLHF's two preferences counts."""
 
-ROLES = ("system", "user", "assistant")
-
 NO_PROMPT, EMPTY, EQUAL = "no shared prompt", "empty answers", "equal answers"
+SYSTEM_USED = "take their system turn from a column of its own"
 
 PROMPT_LIKE_KEYS = ("instruction", "question", "query", "input", "messages")
 """Keys that often hold the prompt where a row has no ``prompt``."""
@@ -33,13 +42,21 @@ PROMPT_LIKE_KEYS = ("instruction", "question", "query", "input", "messages")
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """A prompt (messages, the last one of the user) and two answers to it, with their scores if known."""
+    """A prompt (messages, the last one of the user) and two answers to it, with their scores if known.
+
+    ``notes`` say what was done to the row that is worth a count; they are no part of its content.
+    """
 
     prompt: Messages
     chosen: str
     rejected: str
     chosen_score: float | None = None
     rejected_score: float | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def content(self) -> dict[str, Any]:
+        """What identifies the pair, as JSON."""
+        return {key: value for key, value in vars(self).items() if key != "notes"}
 
     def user_text(self) -> str:
         """All turns of the user."""
@@ -56,27 +73,65 @@ class Unusable(ValueError):  # noqa: N818
     """A well-formed row that holds no preference; the message is the reason under which it is counted."""
 
 
+class _Keys(NamedTuple):
+    """Where a layout of TRL's kind has the prompt and the two answers."""
+
+    prompt: str = "prompt"
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+
+
+_SHAREGPT = _Keys(prompt="conversations")
+_OPENAI = _Keys("input", "preferred_output", "non_preferred_output")
+
+
 def read_trl(row: RawRow, label: Label) -> PreferencePair:
     """TRL's preference formats: strings or message lists, with or without a ``prompt``."""
-    chosen, rejected = _field(row, "chosen"), _field(row, "rejected")
-    prompt = _field(row, "prompt") if row.get("prompt") is not None else None
+    return _read(row, _Keys())
+
+
+def read_sharegpt(row: RawRow, label: Label) -> PreferencePair:
+    """ShareGPT's messages: ``conversations`` is the prompt, ``chosen`` and ``rejected`` follow it."""
+    return _read(row, _SHAREGPT)
+
+
+def read_openai(row: RawRow, label: Label) -> PreferencePair:
+    """OpenAI's preference format: ``input`` holds ``messages`` and perhaps ``tools``."""
+    given = row.get("input")
+    if not isinstance(given, dict) or "messages" not in given:
+        raise Malformed("'input' must be an object with 'messages'")
+    return _read({**row, "tools": [row.get("tools"), given.get("tools")], "input": given["messages"]}, _OPENAI)
+
+
+def _read(row: RawRow, keys: _Keys) -> PreferencePair:
+    chosen, rejected = text_or_messages(row, keys.chosen), text_or_messages(row, keys.rejected)
+    prompt = text_or_messages(row, keys.prompt) if row.get(keys.prompt) is not None else None
+    rest = {k: v for k, v in row.items() if k not in keys}
     if isinstance(chosen, list) and isinstance(rejected, list):
-        return _pair_of_conversations(prompt, _messages(chosen, "chosen"), _messages(rejected, "rejected"), row)
+        turns = prompt if isinstance(prompt, str) else parse_messages(prompt or [], keys.prompt)
+        chosen, rejected = parse_messages(chosen, keys.chosen), parse_messages(rejected, keys.rejected)
+        return _pair_of_conversations(turns, chosen, rejected, rest)
     if isinstance(chosen, list) or isinstance(rejected, list):
-        raise Malformed("'chosen' and 'rejected' must be of one kind, both strings or both lists of messages")
+        raise Malformed(
+            f"{keys.chosen!r} and {keys.rejected!r} must be of one kind, both strings or both lists of messages"
+        )
     if isinstance(prompt, list):
-        raise Malformed("'prompt' is a list of messages, so 'chosen' and 'rejected' must be lists too")
+        if keys is not _SHAREGPT:
+            raise Malformed(
+                f"{keys.prompt!r} is a list of messages, so {keys.chosen!r} and {keys.rejected!r} must be lists too"
+            )
+        return _pair(parse_messages(prompt, keys.prompt), chosen, rejected, rest)
     if prompt is None:
         prompt, chosen, rejected = extract_prompt(chosen, rejected)
-    return _pair([{"role": "user", "content": prompt}], chosen, rejected, row)
+    return _pair([{"role": "user", "content": prompt}], chosen, rejected, rest)
 
 
 def read_ultrafeedback(row: RawRow, label: Label) -> PreferencePair:
     """UltraFeedback binarized: ``chosen`` and ``rejected`` are message lists with the prompt in front."""
     for key in ("chosen", "rejected"):
-        if not isinstance(_field(row, key), list):
+        if not isinstance(text_or_messages(row, key), list):
             raise Malformed(f"{key!r} must be a list of messages, not {type(row[key]).__name__}")
-    return read_trl({k: v for k, v in row.items() if k != "prompt"}, label)
+    return read_trl(row, label)
 
 
 def read_pku(row: RawRow, label: Label) -> PreferencePair:
@@ -87,15 +142,27 @@ def read_pku(row: RawRow, label: Label) -> PreferencePair:
     if isinstance(row[key], bool) or row[key] not in (0, 1):
         raise Malformed(f"{key!r} must be 0 or 1, not {short(row[key])}")
     better = int(row[key])  # a column of pandas holds 1.0
-    prompt, answers = _string(row, "prompt"), [_string(row, f"response_{i}") for i in (0, 1)]
+    prompt, answers = plain_text(row, "prompt"), [plain_text(row, f"response_{i}") for i in (0, 1)]
     return _pair([{"role": "user", "content": prompt}], answers[better], answers[1 - better], row)
 
 
 def read_hh(row: RawRow, label: Label) -> PreferencePair:
-    """HH-RLHF: two transcripts that differ in the last assistant turn."""
-    return _pair_of_conversations(
-        None, parse_transcript(_string(row, "chosen")), parse_transcript(_string(row, "rejected")), row
-    )
+    """HH-RLHF: two transcripts that differ in the last assistant turn. Their beginning may be in a ``prompt``, alone or
+    once more."""
+    chosen, rejected = plain_text(row, "chosen"), plain_text(row, "rejected")
+    if is_absent(row.get("prompt")):
+        return _pair_of_conversations([], parse_transcript(chosen), parse_transcript(rejected), row)
+    prompt = plain_text(row, "prompt").strip()
+    if _HUMAN.match(chosen) and _HUMAN.match(rejected):
+        repeated = chosen.strip().startswith(prompt) and rejected.strip().startswith(prompt)
+        text = "" if repeated else prompt
+        notes = (REPEATED,) if repeated else ()
+        return _pair_of_conversations(text, parse_transcript(chosen), parse_transcript(rejected), row, notes)
+    turns = parse_transcript(prompt)
+    if turns[-1] == {"role": "assistant", "content": ""}:
+        turns.pop()
+    answers = [_TURN.sub("", text, count=1) if _TURN.match(text) else text for text in (chosen, rejected)]
+    return _pair(turns, answers[0].strip(), answers[1].strip(), row)
 
 
 READERS: dict[str, Callable[[RawRow, Label], PreferencePair]] = {
@@ -103,6 +170,8 @@ READERS: dict[str, Callable[[RawRow, Label], PreferencePair]] = {
     "ultrafeedback": read_ultrafeedback,
     "pku-saferlhf": read_pku,
     "hh-rlhf": read_hh,
+    "sharegpt": read_sharegpt,
+    "openai": read_openai,
 }
 """Readers by layout. Each raises :class:`Malformed` or :class:`Unusable`."""
 
@@ -115,21 +184,61 @@ def detect_layout(row: RawRow) -> str:
     """
     if "response_0" in row and "response_1" in row:
         return "pku-saferlhf"
+    if "preferred_output" in row and "non_preferred_output" in row:
+        return "openai"
     if "chosen" not in row or "rejected" not in row:
-        keys = ", ".join(sorted(map(str, row))) or "none"
-        raise Malformed(f"no layout is known with the keys {keys}: rename them, or name it (data.format of a recipe)")
-    if isinstance(row["chosen"], str) and row.get("prompt") is None:
-        if _TURN.match(row["chosen"]):
-            return "hh-rlhf"
-        other = next((key for key in PROMPT_LIKE_KEYS if key in row), None)
+        raise Malformed(describe_unread_layout(row))
+    if "conversations" in row and is_absent(row.get("prompt")):
+        return "sharegpt"
+    chosen, prompt = row["chosen"], row.get("prompt")
+    if isinstance(chosen, str) and _is_transcript(prompt, chosen):
+        return "hh-rlhf"
+    if prompt is None and not (isinstance(chosen, list) and len(chosen) > 1):
+        other = next((key for key in PROMPT_LIKE_KEYS if not is_absent(row.get(key))), None)
         if other:
+            more = ", with 'input' at its end" if other == "instruction" and "input" in row else ""
             raise Malformed(
-                f"there is {other!r} but no 'prompt': rename it (or, if 'chosen' and 'rejected' begin with the "
+                f"there is {other!r} but no 'prompt': rename it{more} (or, if 'chosen' and 'rejected' begin with the "
                 "prompt, set data.format: trl in the recipe)"
             )
-    if isinstance(row["chosen"], list) and ("score_chosen" in row or isinstance(row.get("prompt"), str)):
-        return "ultrafeedback" if len(row["chosen"]) > 1 else "trl"
+    if isinstance(chosen, list) and ("score_chosen" in row or isinstance(prompt, str)):
+        return "ultrafeedback" if len(chosen) > 1 else "trl"
     return "trl"
+
+
+def _is_transcript(prompt: Any, chosen: str) -> bool:
+    """Whether a row is a transcript: its answer without a prompt, its answer beside one, or its prompt."""
+    if prompt is None:
+        return _TURN.match(chosen) is not None
+    if _HUMAN.match(chosen):
+        return True
+    opened = isinstance(prompt, str) and _HUMAN.match(prompt) is not None
+    return opened and (prompt.rstrip().endswith("\n\nAssistant:") or _TURN.match(chosen) is not None)
+
+
+_USED_BY = {
+    "pku-saferlhf": {"prompt", "response_0", "response_1"},
+    "sharegpt": {*_SHAREGPT},
+    "openai": {*_OPENAI},
+}
+
+
+def columns_not_used(row: RawRow, layout: str, label: Label) -> set[str]:
+    """Columns of a row with a value that its layout does not read, and such keys of its messages.
+
+    Args:
+        row: the raw row.
+        layout: its layout.
+        label: which of PKU-SafeRLHF's two preferences counts.
+    """
+    used = {"id", "score_chosen", "score_rejected", *_USED_BY.get(layout, _Keys())}
+    if layout == "pku-saferlhf":
+        used.add(f"{label}_response_id")
+    given = row.get("input")
+    if layout == "openai" and isinstance(given, dict):
+        rest = {f"input.{k}" for k, v in given.items() if k not in ("messages", "tools") and not is_absent(v)}
+        return rest | set(unused_columns({**row, "input": given.get("messages")}, used))
+    return set(unused_columns(row, used)) - {"input"}  # a column "input" is refused, or part of the prompt
 
 
 class PairTexts(NamedTuple):
@@ -161,6 +270,8 @@ def extract_prompt(chosen: str, rejected: str) -> PairTexts:
 
 _TURN = re.compile(r"\s*(Human|Assistant):")
 
+_HUMAN = re.compile(r"\s*Human:")
+
 _TURNS = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
@@ -177,28 +288,31 @@ def parse_transcript(text: str) -> Messages:
     return [{"role": role, "content": turn.strip()} for role, turn in zip(roles, rest[1::2], strict=True)]
 
 
-def _pair_of_conversations(prompt: Any, chosen: Messages, rejected: Messages, row: RawRow) -> PreferencePair:
+def _pair_of_conversations(
+    prompt: str | Messages, chosen: Messages, rejected: Messages, row: RawRow, notes: tuple[str, ...] = ()
+) -> PreferencePair:
     """A pair from message lists: answers that follow an explicit prompt, or whole conversations."""
-    if isinstance(prompt, list):
-        turns = _messages(prompt, "prompt")
-        chosen, rejected = [*turns, *chosen], [*turns, *rejected]
-    elif isinstance(prompt, str) and len(chosen) == len(rejected) == 1:
-        turn = {"role": "user", "content": prompt}
-        chosen, rejected = [turn, *chosen], [turn, *rejected]
     if not chosen or not rejected:
         raise Unusable(EMPTY)
+    if prompt:
+        joined = (
+            join_text(prompt, chosen, rejected) if isinstance(prompt, str) else join_turns(prompt, chosen, rejected)
+        )
+        chosen, rejected, notes = joined.chosen, joined.rejected, (*notes, *joined.notes)
     if chosen == rejected:
         raise Unusable(EQUAL)
     shared = chosen[:-1]
     both_answers = chosen[-1]["role"] == rejected[-1]["role"] == "assistant"
     if shared != rejected[:-1] or not both_answers or not shared or shared[-1]["role"] != "user":
         raise Unusable(NO_PROMPT)
-    return _pair(shared, chosen[-1]["content"], rejected[-1]["content"], row)
+    return _pair(shared, chosen[-1]["content"], rejected[-1]["content"], row, notes)
 
 
-def _pair(prompt: Messages, chosen: str, rejected: str, row: RawRow) -> PreferencePair:
+def _pair(prompt: Messages, chosen: str, rejected: str, row: RawRow, notes: tuple[str, ...] = ()) -> PreferencePair:
+    refuse_unused_context(row, "\n".join(m["content"] for m in prompt))
     if not any(m["content"].strip() for m in prompt if m["role"] == "user"):
         raise Unusable(NO_PROMPT)
+    chosen, rejected, more = without_prompt(prompt[-1]["content"], chosen, rejected)
     if not chosen.strip() or not rejected.strip():
         raise Unusable(EMPTY)
     if chosen.strip() == rejected.strip():
@@ -206,42 +320,17 @@ def _pair(prompt: Messages, chosen: str, rejected: str, row: RawRow) -> Preferen
     for text in (*[m["content"] for m in prompt], chosen, rejected):
         if has_lone_surrogate(text):
             raise Malformed(f"the text holds {LONE_SURROGATE}")
-    return PreferencePair(prompt, chosen, rejected, _score(row, "score_chosen"), _score(row, "score_rejected"))
+    system = system_turn(row)
+    if system is not None:
+        prompt, more = _with_system(prompt, system), (*more, SYSTEM_USED)
+    scores = score(row, "score_chosen"), score(row, "score_rejected")
+    return PreferencePair(prompt, chosen, rejected, *scores, notes=tuple(dict.fromkeys((*notes, *more))))
 
 
-def _field(row: RawRow, key: str) -> str | list[Any]:
-    if key not in row:
-        raise Malformed(f"the key {key!r} is missing")
-    value = row[key]
-    if not isinstance(value, str | list):
-        raise Malformed(f"{key!r} must be a string or a list of messages, not {type(value).__name__}")
-    return value
-
-
-def _string(row: RawRow, key: str) -> str:
-    if key not in row:
-        raise Malformed(f"the key {key!r} is missing")
-    if not isinstance(row[key], str):
-        raise Malformed(f"{key!r} must be a string, not {type(row[key]).__name__}")
-    return cast(str, row[key])
-
-
-def _messages(value: Any, key: str) -> Messages:
-    for index, message in enumerate(value):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise Malformed(f"{key!r}, message {index}: an object with a 'role' and a text as 'content' is expected")
-        if message.get("role") not in ROLES:
-            raise Malformed(f"{key!r}, message {index}: the role {message.get('role')!r} is none of {', '.join(ROLES)}")
-    return [{"role": m["role"], "content": m["content"]} for m in value]
-
-
-def _score(row: RawRow, key: str) -> float | None:
-    value = row.get(key)
-    if value is None:
-        return None
-    try:
-        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
-            return float(value)
-    except OverflowError:  # an integer beyond all floats
-        pass
-    raise Malformed(f"{key!r} must be a finite number, not {short(value)}")
+def _with_system(prompt: Messages, system: str) -> Messages:
+    """The prompt with a system turn in front."""
+    if prompt[0]["role"] != "system":
+        return [{"role": "system", "content": system}, *prompt]
+    if prompt[0]["content"].strip() != system.strip():
+        raise Malformed("a system column and the first message are two different system turns: keep one")
+    return prompt

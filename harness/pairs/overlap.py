@@ -22,12 +22,16 @@ def normalised(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
 
 
-def word_runs(normalised_text: str) -> set[tuple[str, ...]]:
-    """All runs of :data:`RUN_LENGTH` words; a shorter text has none. A Chinese or Japanese character is a word."""
+def split_words(normalised_text: str) -> list[str]:
+    """The words of a text; a Chinese or Japanese character is a word."""
     if _UNSPACED.search(normalised_text) is not None:
-        words = _UNSPACED.sub(r" \g<0> ", normalised_text).split()
-    else:
-        words = normalised_text.split(" ")
+        return _UNSPACED.sub(r" \g<0> ", normalised_text).split()
+    return normalised_text.split(" ")
+
+
+def word_runs(normalised_text: str) -> set[tuple[str, ...]]:
+    """All runs of :data:`RUN_LENGTH` words; a shorter text has none."""
+    words = split_words(normalised_text)
     return {tuple(words[i : i + RUN_LENGTH]) for i in range(len(words) - RUN_LENGTH + 1)}
 
 

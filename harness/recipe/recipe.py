@@ -57,7 +57,8 @@ class PairsSpec(Strict):
     """Imported preference pairs (docs/data.md), instead of pairs sampled for the project's own task.
 
     Attributes:
-        train: a JSONL, JSON or Parquet file, or ``org/name@COMMIT:split`` of the Hub.
+        train: a JSONL, JSON, Parquet or CSV file, a folder (``FOLDER:split`` if it holds several splits), or
+            ``org/name@COMMIT:split`` of the Hub.
         test: the same, for evaluation and held-out pairs.
         format: layout of the rows; ``auto`` recognises it.
         label: which choice of PKU-SafeRLHF counts.
@@ -79,7 +80,7 @@ class PairsSpec(Strict):
     task: Literal["preferences"]
     train: str
     test: str
-    format: Literal["auto", "trl", "ultrafeedback", "pku-saferlhf", "hh-rlhf"] = "auto"
+    format: Literal["auto", "trl", "ultrafeedback", "pku-saferlhf", "hh-rlhf", "sharegpt", "openai"] = "auto"
     label: Literal["better", "safer"] = "better"
     too_long: Literal["drop", "cut"] = "drop"
     max_prompt_length: int = Field(default=0, ge=0)

@@ -24,15 +24,19 @@ def data_paragraph(data: Mapping[str, Any]) -> str:
         "**Data**: the pairs came with the recipe; nobody was asked for a label here and none is charged, only their "
         f"log-probabilities under the start policy. {' '.join(files)} Used: {', '.join(kept)}."
     )
-    return f"{paragraph}{_overlaps(data.get('overlap', {}), data['files']['train'])}"
+    return f"{paragraph}{_overlaps(data.get('overlap', {}))}"
 
 
 def _file(part: str, counts: Mapping[str, Any], source: Mapping[str, str]) -> str:
     where = source.get("hub") or f"sha256 {source['sha256'][:16]}"
     name = "Training" if part == "train" else "Test"
-    return (
+    sentences = (
         f"{name} file (`{where}`, {counts['format']}): {counts['rows']} rows, {_counts(counts['left_out'])} left out."
     )
+    if counts["kept"]:
+        sentences += f" Kept and noted: {_counts(counts['kept'])}."
+    unused = counts.get("columns_not_used")  # results of earlier versions have none
+    return sentences + (f" Columns not used: {', '.join(f'`{column}`' for column in unused)}." if unused else "")
 
 
 def _left_out(counts: Mapping[str, Any]) -> str:
@@ -43,12 +47,9 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {why}" for why, count in counts.items()) or "none"
 
 
-def _overlaps(benchmarks: Mapping[str, Mapping[str, int]], train: Mapping[str, Any]) -> str:
-    """Contamination that was found and kept: runs of words shared with this test file, prompts of other benchmarks."""
+def _overlaps(benchmarks: Mapping[str, Mapping[str, int]]) -> str:
+    """Training prompts that are prompts of other benchmarks, which stay in."""
     overlaps = [
         f"{name} {o['equal']} equal, {o['near']} nearly, {o['shared']} by 13 words" for name, o in benchmarks.items()
     ]
-    noted = f" Kept and noted: {_counts(train['kept'])}." if train["kept"] else ""
-    return noted + (
-        f" Training prompts that are prompts of other benchmarks: {'; '.join(overlaps)}." if overlaps else ""
-    )
+    return f" Training prompts that are prompts of other benchmarks: {'; '.join(overlaps)}." if overlaps else ""

@@ -1,8 +1,10 @@
-"""Data sets of the Hub, each at a commit: whether one can be read, and its rows."""
+"""Data sets of the Hub at a commit, and those that ``save_to_disk`` wrote: whether one can be read, and its rows."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UserError
 from harness.store.settings import settings
@@ -33,11 +35,32 @@ def read_split(repository: str, revision: str, split: str, config: str | None = 
     import datasets
 
     try:
-        rows = datasets.load_dataset(repository, name=config, revision=revision, split=split)
+        return _located(datasets.load_dataset(repository, name=config, revision=revision, split=split))
     except Exception as error:  # noqa: BLE001 - requests, caches and parsers raise many kinds of errors
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         name = f"{repository}@{revision[:12]}:{config + ':' if config else ''}{split}"
         raise UserError(
-            f"The data set {name} cannot be read from the Hub ({reason}): put its files into the folder of --data-dir"
+            f"The data set {name} cannot be read from the Hub ({_reason(error)}): put its files into the folder of "
+            "--data-dir"
         ) from None
+
+
+def read_saved(folder: Path) -> list[LocatedRow]:
+    """The rows of a ``Dataset`` that ``save_to_disk`` wrote, each with its place (``row 3``).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    import datasets
+
+    try:
+        return _located(datasets.load_from_disk(str(folder)))
+    except Exception as error:  # noqa: BLE001 - files and parsers raise many kinds of errors
+        raise UserError(f"The data set {folder} cannot be read ({_reason(error)}): save it again") from None
+
+
+def _located(rows: Iterable[Mapping[str, Any]]) -> list[LocatedRow]:
     return [LocatedRow(f"row {number}", dict(row)) for number, row in enumerate(rows, 1)]
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__

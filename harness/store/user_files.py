@@ -1,4 +1,4 @@
-"""Reading a user's files: JSON, JSONL, Parquet and CSV, with errors that name the file and the line."""
+"""Reading a user's files: JSON, JSONL, Parquet, CSV and TSV, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Numbered(NamedTuple):
 
 
 def read_text_file(path: Path) -> str:
-    """A file's text, unpacked if its name ends in ``.gz``.
+    """A file's text, unpacked if its name ends in ``.gz`` or ``.zst``.
 
     Raises:
         UserError: the file is missing, cannot be read, or is not UTF-8.
@@ -40,6 +40,8 @@ def read_text_file(path: Path) -> str:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
+        elif path.suffix == ".zst":
+            content = _unpack_zstandard(content)
         return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"There is no file {path}") from None
@@ -52,9 +54,28 @@ def read_text_file(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error})") from None
 
 
+def _unpack_zstandard(content: bytes) -> bytes:
+    import pyarrow
+
+    with pyarrow.input_stream(pyarrow.py_buffer(content), compression="zstd") as stream:
+        unpacked: bytes = stream.read()
+    return unpacked
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file is CSV or TSV by its name, packed or not."""
+    return kind_of(path) in (".csv", ".tsv")
+
+
+def kind_of(path: Path) -> str:
+    """The ending of a file's name in lower case, without that of its packing."""
+    name = Path(path.stem) if path.suffix in (".gz", ".zst") else path
+    return name.suffix.lower()
+
+
 def read_located_rows(path: Path, required_keys: Iterable[str] = ()) -> list[LocatedRow]:
-    """The objects of a JSON array, a JSONL file (lines end at ``\\n`` only: U+2028 may stand inside a string) or a
-    Parquet file, each with its place.
+    """The objects of a JSON array, a JSONL file (lines end at ``\\n`` only: U+2028 may stand inside a string), a
+    Parquet file, or a CSV or TSV file with a header (all values are strings), each with its place.
 
     Raises:
         UserError: the file is none of these, or holds something else than objects, or an object lacks a required key.
@@ -62,6 +83,8 @@ def read_located_rows(path: Path, required_keys: Iterable[str] = ()) -> list[Loc
     keys = list(required_keys)
     if path.suffix == ".parquet":
         unit, numbered = _parse_parquet(path)
+    elif is_csv(path):
+        unit, numbered = _parse_csv(path)
     else:
         text = read_text_file(path)
         unit, numbered = _parse_array(path, text) if text.lstrip()[:1] == "[" else _parse_lines(path, text)
@@ -123,6 +146,41 @@ def _parse_parquet(path: Path) -> _Numbered:
         raise UserError(f"{path}, row {number}, is not UTF-8: convert it") from None
     except (OSError, ArrowException) as error:
         raise UserError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+
+
+def _parse_csv(path: Path) -> _Numbered:
+    """Records of CSV or TSV under the number of their first line; a quoted text may hold line breaks."""
+    csv.field_size_limit(2**31 - 1)
+    separator = "," if kind_of(path) == ".csv" else "\t"
+    reader = csv.reader(io.StringIO(read_text_file(path), newline=""), delimiter=separator, strict=True)
+    header: list[str] | None = None
+    values, line = [], 1
+    try:
+        for record in reader:
+            if header is None:
+                header = _checked_header(path, record, separator)
+            elif record and len(record) != len(header):
+                raise UserError(
+                    f"{path}, line {line}: {len(record)} values under a header of {len(header)}: put texts in quotes"
+                )
+            elif record:
+                values.append((line, dict(zip(header, record, strict=True))))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}, line {line}: {error}; put quotes around texts and double those in them") from None
+    return _Numbered("line", values)
+
+
+def _checked_header(path: Path, header: list[str], separator: str) -> list[str]:
+    repeated = [name for i, name in enumerate(header) if name in header[:i]]
+    if repeated:
+        raise UserError(f"{path}, line 1: the header names {repeated[0]!r} twice: rename one")
+    if len(header) < 2:
+        name = "a comma" if separator == "," else "a tab"
+        raise UserError(
+            f"{path}, line 1: the header has one column, {header[0] if header else ''!r}: separate by {name}"
+        )
+    return header
 
 
 def read_csv_rows(path: Path, required_columns: Iterable[str]) -> list[dict[str, str]]:

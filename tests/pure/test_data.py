@@ -210,8 +210,9 @@ def test_cleaning_counts_what_it_leaves_out(tmp_path: Path) -> None:
             "nearly evaluation prompts": 1,
         },
         "kept": {"repeat an id and get one of their own": 1, "share 13 words with an evaluation prompt": 1},
+        "columns_not_used": [],
     }
-    assert cleaned.counts["test"] == {"format": "trl", "rows": 6, "left_out": {}, "kept": {}}
+    assert cleaned.counts["test"] == {"format": "trl", "rows": 6, "left_out": {}, "kept": {}, "columns_not_used": []}
     assert len(cleaned.parts["train"]) + len(cleaned.parts["tune"]) == 15 - 5
 
 

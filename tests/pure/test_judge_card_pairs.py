@@ -81,3 +81,20 @@ def test_a_bad_row_is_named(row: Any, sentence: str, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "pairs.jsonl", [{"prompt": "Q", "chosen": "a", "rejected": "b"}, row])
     with pytest.raises(UserError, match=re.escape(str(path)) + ", " + sentence):
         read_pairs(path, 10)
+
+
+def test_what_changes_a_request_is_used_or_refused_on_a_card_too(tmp_path: Path) -> None:
+    pair = {
+        "prompt": "Why is the sky blue?",
+        "chosen": "Why is the sky blue? Air.",
+        "rejected": "Why is the sky blue? So.",
+    }
+    path = write_rows(tmp_path / "a.jsonl", [pair | {"system": "Be brief."}])
+    asked = "System: Be brief.\n\nUser: Why is the sky blue?"
+    assert read_pairs(path, 10) == ([LabelledPair(asked, "Air.", "So.")], 0)
+    (tmp_path / "a.csv").write_text("prompt,chosen,rejected,score_chosen\nWhy?,good,bad,2\n")
+    assert read_pairs(tmp_path / "a.csv", 10).pairs == [LabelledPair("Why?", "good", "bad")]
+    with pytest.raises(UserError, match="b.jsonl, line 1: the column 'images' changes what the row means"):
+        read_pairs(write_rows(tmp_path / "b.jsonl", [pair | {"images": ["x.png"]}]), 10)
+    with pytest.raises(UserError, match="is a folder: name a file in it with --pairs"):
+        read_pairs(tmp_path, 10)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from scipy import stats
 
 from sail.prefill import common_prefix
-from sail.sampling import pick, sample
+from sail.sampling import BLOCK, _blocks, _invert, pick, sample
 from sail.types import Request
 
 PROMPTS = [tuple(range(10, 10 + n)) for n in (5, 12, 30, 5)]
@@ -82,6 +84,65 @@ def test_pick_never_takes_an_impossible_token() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf]]).repeat(3, 1)
     chosen, _ = pick(logits, torch.tensor([0.0, 0.5, 1 - 1e-16], dtype=torch.float64), torch.ones(3))
     assert chosen.tolist() == [1, 1, 1]
+
+
+def weights_with_zeros() -> dict[str, torch.Tensor]:
+    """Rows of five blocks whose zeros lie where an index could slip onto them."""
+    drawn = torch.rand(5 * BLOCK, generator=torch.Generator().manual_seed(1)).pow(20) + 1e-30
+    rows = {name: drawn.clone() for name in ("begin", "middle", "end", "blocks", "scattered", "one", "equal", "spread")}
+    rows["begin"].view(5, BLOCK)[:, :7] = 0
+    rows["middle"].view(5, BLOCK)[:, 50:60] = 0
+    rows["end"].view(5, BLOCK)[:, -9:] = 0
+    rows["blocks"].view(5, BLOCK)[[0, 2, 4]] = 0
+    rows["scattered"][torch.arange(5 * BLOCK) % 3 > 0] = 0
+    rows["one"] *= torch.arange(5 * BLOCK) == 2 * BLOCK + 3
+    rows["equal"] = 0.1 * (torch.arange(5 * BLOCK) % BLOCK % 2 == 1)  # sums of 0.1 round
+    rows["spread"] = 10.0 ** -torch.arange(5 * BLOCK).div(20).float()
+    return rows | {"short": rows["begin"][: BLOCK + 30]}
+
+
+def edge_noise(weights: torch.Tensor) -> list[float]:
+    """0, the largest uniform, and what lies on the borders of tokens and blocks and directly beside them."""
+    shares = (weights.double().cumsum(0) / weights.double().sum())[:: BLOCK // 4].tolist()
+    shares += _blocks(weights[None]).sum(-1)[0].double().cumsum(0).div(weights.double().sum()).tolist()
+    near = [float(np.nextafter(share, side)) for share in shares for side in (0, 1)]
+    return [0.0, 5e-324, 2.0**-53, 1 - 2.0**-53, *[share for share in (*shares, *near) if share < 1]]
+
+
+@pytest.mark.parametrize("name", list(weights_with_zeros()))
+def test_no_token_of_weight_zero_is_drawn(name: str) -> None:
+    """At noise on and beside every border; elsewhere the token is that of exact fractions."""
+    weights = weights_with_zeros()[name]
+    edges = list(accumulate(map(Fraction, weights.tolist())))
+    others = torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    noise = torch.cat([torch.tensor(edge_noise(weights), dtype=torch.float64), others])
+    drawn = _invert(_blocks(weights.repeat(len(noise), 1)), noise).tolist()
+    for share, token in zip(noise.tolist(), drawn, strict=True):
+        assert token < len(weights) and weights[token] > 0
+        target, slack = Fraction(share) * edges[-1], edges[-1] / 10**6  # float32 sums of blocks
+        assert (edges[token - 1] if token else 0) - slack <= target <= edges[token] + slack
+
+
+def test_the_inversion_follows_the_distribution() -> None:
+    """The share of a fine grid of noise that each token gets is its weight."""
+    weights = torch.rand(3 * BLOCK - 40, generator=torch.Generator().manual_seed(2)).pow(3)
+    weights[torch.arange(len(weights)) % 5 == 0] = 0
+    count = 100_000
+    noise = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    drawn = torch.cat([_invert(_blocks(weights.expand(len(n), -1)), n) for n in noise.split(20_000)])
+    shares = drawn.bincount(minlength=len(weights)).double() / count
+    torch.testing.assert_close(shares, weights.double() / weights.double().sum(), atol=2.1 / count, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
+def test_pick_gives_finite_log_probabilities_at_edge_noise(temperature: float) -> None:
+    """With impossible tokens at the end, where the last noise falls, at any temperature."""
+    logits = torch.linspace(0, -110, 3 * BLOCK)  # weights that underflow
+    logits[-BLOCK - 5 :] = -torch.inf
+    noise = torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64)
+    chosen, logps = pick(logits.repeat(2, 1), noise, torch.full((2,), temperature))
+    assert chosen[0] == 0 and chosen[1] < 2 * BLOCK - 5
+    torch.testing.assert_close(logps, logits.log_softmax(-1)[chosen])
 
 
 def test_finished_answers_go_out_batch_by_batch(load: Callable[[], Any]) -> None:
