@@ -134,13 +134,11 @@ def text_marks(tokenizer: Any, text: str, end_ids: Sequence[int]) -> TextMarks:
 
 
 def without_end(tokenizer: Any, text: str, end_ids: Sequence[int]) -> str:
-    """A text without the end tokens that it ends with, and the white space about them."""
+    """A text without the end tokens that it ends with, and what white space follows them."""
     added = tokenizer.added_tokens_decoder
     ends = tuple(added[token].content for token in end_ids if token in added)
-    rest = text.rstrip()
-    while rest.endswith(ends):
-        rest = next(rest.removesuffix(end) for end in ends if rest.endswith(end)).rstrip()
-        text = rest
+    while (rest := text.rstrip()).endswith(ends):
+        text = next(rest.removesuffix(end) for end in ends if rest.endswith(end))
     return text
 
 

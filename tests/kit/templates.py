@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 EACH, DONE = "{% for m in messages %}", "{% endfor %}"
@@ -46,6 +47,28 @@ class Family:
         other.add_tokens([*self.special, *self.ends], special_tokens=True)
         other.chat_template = self.template
         return other
+
+    def save_model(self, out: Path) -> None:
+        """Save a small random model of the family, with the byte tokenizer of the tiny policy."""
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        from harness.answer.tiny_model import build_tokenizer
+
+        tokenizer = self.tokenizer(build_tokenizer())
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=4096,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=self.end_ids(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            initializer_range=0.1,
+        )
+        LlamaForCausalLM(config).save_pretrained(out)
+        tokenizer.save_pretrained(out)
 
     def end_ids(self, tokenizer: Any) -> list[int]:
         """Ids of ``ends``."""
