@@ -39,7 +39,7 @@ def _cure(reason: str, part: str, template: str) -> str:
             "'chat_template:' to one that keeps it"
         )
     if reason in (LONG_PAIR, EQUAL_CUT):
-        return "raise train.max_length"
+        return "raise train.max_length (or set data.too_long: cut)" if reason == LONG_PAIR else "raise train.max_length"
     if reason == LONG_PROMPT and part in ("train", "heldout"):
         return f"raise train.max_length, data.max_prompt_length or data.{part}_prompts"
     if reason == LONG_PROMPT:
