@@ -22,21 +22,33 @@ from sail.types import Completion, Request
 CACHE_TOKENS = 1 << 16
 
 
+def configured_end_ids(configured: int | Sequence[int] | None, tokenizer: Any) -> list[int]:
+    """Token ids that end an answer; empty if there are none.
+
+    Args:
+        configured: ``eos_token_id`` of the model's generation configuration: one id or several.
+        tokenizer: its end-of-sequence id counts if the configuration names none.
+    """
+    if configured is None:
+        configured = tokenizer.eos_token_id
+    if configured is None:
+        return []
+    return [int(configured)] if isinstance(configured, int) else list(configured)
+
+
 def end_ids(model: Any, tokenizer: Any) -> list[int]:
     """Token ids that end an answer of a model: those of its ``generation_config``, else the tokenizer's.
 
     Raises:
         ValueError: there are none.
     """
-    configured = model.generation_config.eos_token_id
-    if configured is None:
-        configured = tokenizer.eos_token_id
-    if configured is None:
+    ids = configured_end_ids(model.generation_config.eos_token_id, tokenizer)
+    if not ids:
         raise ValueError(
             "the model has no end-of-sequence id, so no response could end: set tokenizer.eos_token, or "
             "eos_token_id in the model's generation_config"
         )
-    return list(configured) if isinstance(configured, list | tuple) else [int(configured)]
+    return ids
 
 
 @torch.no_grad()

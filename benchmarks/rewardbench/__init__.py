@@ -11,6 +11,8 @@ from benchmarks.rewardbench.accuracy import score_pairs
 from benchmarks.rewardbench.pairs import draw_pairs, find_pairs_file, pairs_identity, repeated_pairs, subset_sizes
 from benchmarks.rewardbench.sections import set_label
 from benchmarks.shared.numbers import win_points
+from harness.answer.answer_ids import answer_ids
+from harness.answer.chat import text_ids
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, Scored
 from harness.score.validity import Invalid
 
@@ -136,23 +138,17 @@ def encode_answers(policy: Policy, prompt: str, answers: Sequence[str]) -> Encod
     """Token ids of a prompt as ``policy`` is asked, and of answers to it.
 
     The answer's ids are those that the chat template writes after the opened turn; where a template writes a finished
-    turn otherwise, the text's own and the first end id.
+    turn otherwise, the text's own and the id that ends the turn.
 
     Args:
         policy: whose chat template is used.
         prompt: one turn of the user.
         answers: texts of the assistant's turn.
     """
-    turn = [{"role": "user", "content": prompt}]
-    prompt_ids, ends = list(policy.render(turn)), policy.eos_ids
+    turn = policy.instructed([{"role": "user", "content": prompt}])
     encoded = []
     for answer in answers:
-        dialogue = [*policy.instructed(turn), {"role": "assistant", "content": answer}]
-        all_ids: list[int] = policy.tokenizer.apply_chat_template(dialogue, return_dict=True)["input_ids"]
-        answer_ids = all_ids[len(prompt_ids) :]
-        last = max((i for i, token in enumerate(answer_ids) if token in ends), default=-1)
-        if all_ids[: len(prompt_ids)] == prompt_ids and last >= 0:
-            encoded.append(answer_ids[: last + 1])
-        else:
-            encoded.append([*policy.tokenizer(answer, add_special_tokens=False)["input_ids"], ends[0]])
-    return EncodedAnswers(prompt_ids, encoded)
+        ids = answer_ids(policy.tokenizer, turn, [answer], policy.eos_ids)
+        whole = ids.prompt == ids.asked
+        encoded.append(ids.answers[0] if whole else [*text_ids(policy.tokenizer, answer), ids.answers[0][-1]])
+    return EncodedAnswers(list(policy.render([{"role": "user", "content": prompt}])), encoded)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
-from harness.answer.verdict import without_thinking
+from harness.answer.verdict import THINKING_TAG, without_thinking
 from harness.recipe.endpoint import Thinking
-
-_OPENED = re.compile(r"(?:<(?:think|thinking|thought|reasoning|reflection)>|\[THINK\])\s*\Z", re.IGNORECASE)
 
 
 class FinalAnswer(NamedTuple):
@@ -50,4 +47,22 @@ def holds_thoughts(text: str) -> bool:
 
 def opens_thoughts(prompt: str) -> bool:
     """Whether a prompt, as a chat template wrote it, ends with the tag that opens a thinking block."""
-    return _OPENED.search(prompt) is not None
+    tags = list(THINKING_TAG.finditer(prompt))
+    return bool(tags) and bool(tags[-1]["opening"]) and not prompt[tags[-1].end() :].strip()
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text holds nothing but white space and the tags of thinking blocks."""
+    return not THINKING_TAG.sub("", text).strip()
+
+
+def without_opened_block(prompt: str) -> str:
+    """A prompt without the thinking block that its template opens, or leaves empty, at its end."""
+    end = len(prompt)
+    for tag in reversed(list(THINKING_TAG.finditer(prompt))):
+        if prompt[tag.end() : end].strip():
+            break
+        end = tag.start()
+        if tag["opening"]:
+            break
+    return prompt[:end]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.answer.chat import eos_ids
 from harness.store.json_files import read_json
 
 
@@ -46,12 +45,9 @@ def load_model(start: Path, adapter: Path | None = None, dtype: str = "float32")
 
 
 def saved_eos_ids(folder: Path, tokenizer: Any) -> list[int]:
-    """Ids that end an answer of the model saved in ``folder``, read without loading it. May be empty.
+    """Ids that end an answer of the model saved in ``folder``, read without loading it: those that
+    :func:`sail.sampling.end_ids` gives of the loaded model. May be empty."""
+    from sail.sampling import configured_end_ids
 
-    The generation configuration counts, else the model's configuration, else the tokenizer.
-    """
-    for name in ("generation_config.json", "config.json"):
-        configured = read_json(folder / name).get("eos_token_id") if (folder / name).is_file() else None
-        if configured is not None:
-            return eos_ids(configured, tokenizer)
-    return eos_ids(None, tokenizer)
+    file = next((f for f in (folder / "generation_config.json", folder / "config.json") if f.is_file()), None)
+    return configured_end_ids(read_json(file).get("eos_token_id") if file else None, tokenizer)

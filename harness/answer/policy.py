@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
-from harness.answer.chat import Messages, eos_ids, render
+from harness.answer.chat import Messages, render
 from harness.answer.continuations import PromptAndAnswer, ScoredContinuation, score_continuations
 from harness.answer.final_answer import FinalAnswer, final_answer, opens_thoughts
 from harness.answer.row_costs import RowCosts, charge_stored_costs
@@ -16,7 +16,7 @@ from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
 from harness.store.versions import LOGPS_VERSION
 from sail.prefill import left_pad, positions, prefill
-from sail.sampling import sample
+from sail.sampling import end_ids, sample
 from sail.types import SAMPLER_VERSION, Completion, Request
 
 Progress = Callable[[int], None]
@@ -93,7 +93,7 @@ class Policy:
     @property
     def eos_ids(self) -> list[int]:
         """Ids that end an answer."""
-        return eos_ids(self.model.generation_config.eos_token_id, self.tokenizer)
+        return end_ids(self.model, self.tokenizer)
 
     def text(self, completion: Completion) -> str:
         """Decoded answer, without special tokens."""

@@ -39,13 +39,15 @@ TOKENS_FOR_CHOICE = 1024
 """Longest reply to such a prompt. A judge that answers at once stops after its label, so that the limit costs nothing;
 one that thinks first has room for some hundred words."""
 
-_TAG = re.compile(
+THINKING_TAG = re.compile(
     r"(?P<opening><(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)(?:\s[^<>]{0,60})?>|\[THINK\]"
-    r"|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis<\|message\|>)"
+    r"|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis<\|message\|>|<\|channel>thought)"
     r"|</(?:seed:)?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\s*>|\[/THINK\]"
-    r"|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>",
+    r"|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>|<channel\|>",
     re.IGNORECASE,
 )
+"""A tag that opens (group ``opening``) or closes a thinking block, as models and chat templates write it."""
+
 _BEFORE_A_BLOCK = re.compile(r"(?:^|[\n.!?:。！？])[\s*_#\ufeff\u200b]*$")
 _RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
 _SINGLE_RATING = re.compile(r"\[(\d+\.?\d*)\]")
@@ -70,7 +72,7 @@ def without_thinking(text: str, *, cut: bool = False) -> str | None:
     """
     kept: list[str] = []
     start, opened, is_block = 0, -1, False
-    for tag in _TAG.finditer(text):
+    for tag in THINKING_TAG.finditer(text):
         if tag["opening"]:
             if opened < 0:
                 kept.append(text[start : tag.start()])

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.answer.chat import Prompt, messages_of
+from harness.answer.chat import Prompt, conversation_text, messages_of, text_ids
 from harness.errors import UserError
 from harness.oracles.base import Oracle, OracleOptions
 
@@ -104,7 +104,6 @@ def conversation_ids(tokenizer: Any, prompt: Prompt, answer: str) -> list[int]:
     """
     if tokenizer.chat_template:
         messages = [*messages_of(prompt), {"role": "assistant", "content": answer}]
-        ids: list[int] = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
-        return ids
+        return text_ids(tokenizer, conversation_text(tokenizer, messages, opened=False))
     plain: list[int] = tokenizer(f"{prompt['prompt']}\n\n{answer}")["input_ids"]
     return plain

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from harness.answer.chat import Messages, messages_of, render
+from harness.answer.answer_ids import answer_ids, text_marks
+from harness.answer.chat import messages_of, render
 from harness.answer.continuations import PromptAndAnswer
+from harness.answer.final_answer import is_blank
 from harness.answer.policy import Policy
 from harness.answer.row_costs import RowCosts, charge_stored_costs
+from harness.pairs.advice import (
+    CUT,
+    EMPTY_RENDERED,
+    EQUAL_CUT,
+    EQUAL_RENDERED,
+    LONG_PAIR,
+    LONG_PROMPT,
+    REFUSED_BY_TEMPLATE,
+)
 from harness.store.json_files import Row, digest
 from harness.store.versions import LOGPS_VERSION
 
 Ids = list[int]
 
-REFUSED_BY_TEMPLATE = "refused by the chat template"
-LONG_PROMPT, LONG_PAIR = "prompts too long", "pairs too long"
-CUT, EQUAL_CUT = "cut at train.max_length", "equal after the cut"
+OTHER_PROMPT = "trained after another prompt than the one asked"
+SPECIAL, ENDED = "hold special tokens", "end in an end token already (taken once)"
 
 
 @dataclass(frozen=True)
@@ -40,102 +50,108 @@ def context_window(policy: Policy) -> int:
 
 
 class PairIds(NamedTuple):
-    """Token ids of a pair. Each answer follows the prompt."""
+    """Token ids of a pair. Each answer follows the prompt; ``asked`` is the prompt as a policy is asked."""
 
     prompt: Ids
     chosen: Ids
     rejected: Ids
+    asked: Ids
 
 
-def pair_ids(tokenizer: Any, row: Row) -> PairIds:
-    """Ids of an imported pair, as TRL's DPOTrainer makes them of conversations.
+def pair_ids(tokenizer: Any, row: Row, end_ids: Sequence[int]) -> PairIds:
+    """Ids of an imported pair, as TRL's DPOTrainer makes them of conversations, up to the id that ends each answer.
 
-    An answer is the whole conversation's ids without those of the prompt. What a template writes after the
-    end-of-sequence token (a line break, say) is left out, and that token is added where a template writes none.
+    Args:
+        tokenizer: its chat template writes the conversations.
+        row: with a prompt, ``chosen`` and ``rejected``.
+        end_ids: ids that end a sampled answer of the model.
     """
-    messages = messages_of(row)
-    prompt = render(tokenizer, messages)
-    conversations = [
-        _conversation_ids(tokenizer, [*messages, {"role": "assistant", "content": row[side]}])
-        for side in ("chosen", "rejected")
-    ]
-    cut = min(_common_length(prompt, ids) for ids in conversations)
-    chosen, rejected = (_with_end(tokenizer, ids[cut:]) for ids in conversations)
-    return PairIds(prompt[:cut], chosen, rejected)
-
-
-def _conversation_ids(tokenizer: Any, messages: Messages) -> Ids:
-    ids: Ids = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
-    return ids
-
-
-def _common_length(first: Ids, second: Ids) -> int:
-    """Length of the common beginning."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
-
-
-def _with_end(tokenizer: Any, ids: Ids) -> Ids:
-    """An answer that ends with the end-of-sequence token."""
-    end = tokenizer.eos_token_id
-    length = len(ids) - ids[::-1].index(end) if end in ids else 0
-    if length and not tokenizer.decode(ids[length:]).strip():
-        return ids[:length]
-    return [*ids, end]
+    ids = answer_ids(tokenizer, messages_of(row), [row["chosen"], row["rejected"]], end_ids)
+    return PairIds(ids.prompt, ids.answers[0], ids.answers[1], ids.asked)
 
 
 class KeptRows(NamedTuple):
-    """The rows that stay, and how many others were left out (or cut), by reason."""
+    """The rows that stay, how many others were left out (or cut), and what of those that stay is worth a note; both by
+    reason."""
 
     rows: list[Row]
     left_out: dict[str, int]
+    kept: dict[str, int]
 
 
-def tokenised_pairs(
-    policy: Policy,
-    rows: Sequence[Row],
-    limits: LengthLimits,
-    batch_size: int,
-    progress: Callable[[int], None] | None = None,
-) -> KeptRows:
-    """Imported pairs as :mod:`harness.pairs.sampled` stores them.
+@dataclass
+class _Counts:
+    """Counts rows by reason. Of the refusals of a template the reason of the first is shown."""
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    refusals: list[str] = field(default_factory=list)
+
+    def refused(self, error: Exception) -> None:
+        self.refusals.append(" ".join(str(error).split())[:200] or type(error).__name__)
+
+    def of(self, rows: list[Row]) -> KeptRows:
+        refused = {f"{REFUSED_BY_TEMPLATE}: {self.refusals[0]!r}": len(self.refusals)} if self.refusals else {}
+        return KeptRows(rows, dict(sorted({**self.left_out, **refused}.items())), dict(sorted(self.kept.items())))
+
+
+def tokenised_pairs(policy: Policy, rows: Sequence[Row], limits: LengthLimits) -> KeptRows:
+    """Imported pairs as :mod:`harness.pairs.sampled` stores them, but for :func:`add_reference_logps`.
 
     Args:
-        policy: the start policy, which gives the reference log-probabilities.
+        policy: its tokenizer and the ids that end its answers count.
         rows: rows with ``id``, a prompt, ``chosen`` and ``rejected``.
         limits: pairs beyond them are left out or cut.
-        batch_size: rows of a forward pass.
-        progress: called with the number of answers that have their log-probability.
     """
-    counts = Counter[str]()
+    tokenizer, end_ids, counts = policy.tokenizer, policy.eos_ids, _Counts()
     stored: list[Row] = []
     for row in rows:
         try:
-            prompt, chosen, rejected = pair_ids(policy.tokenizer, row)
-        except Exception:  # noqa: BLE001 - templates raise many kinds of errors
-            counts[REFUSED_BY_TEMPLATE] += 1
+            ids = pair_ids(tokenizer, row, end_ids)
+        except Exception as error:  # noqa: BLE001 - templates raise many kinds of errors
+            counts.refused(error)
             continue
-        room = limits.total - len(prompt)
-        if len(prompt) > limits.prompt or room <= 0:
-            counts[LONG_PROMPT] += 1
+        fitting, reason = _fitting(tokenizer, ids, limits)
+        if reason:
+            counts.left_out[reason] += 1
+        if fitting is None:
             continue
-        if max(len(chosen), len(rejected)) > room:
-            if not limits.cut:
-                counts[LONG_PAIR] += 1
-                continue
-            chosen, rejected = chosen[:room], rejected[:room]
-            counts[EQUAL_CUT if chosen == rejected else CUT] += 1
-            if chosen == rejected:
-                continue
+        counts.kept.update(_notes(tokenizer, row, ids, end_ids))
         rewards: Row = {k: row[k] for k in ("chosen_reward", "rejected_reward") if k in row}
-        ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
-        stored.append({"id": row["id"], **ids, **rewards})
-    answers = [(row["prompt_ids"], row[side]) for row in stored for side in ("chosen_ids", "rejected_ids")]
-    logps = reference_logps(policy, answers, batch_size, progress)
-    for i, row in enumerate(stored):
-        for side, logp in zip(("chosen", "rejected"), logps[2 * i : 2 * i + 2], strict=True):
-            row |= {f"{side}_stopped": row[f"{side}_ids"][-1] in policy.eos_ids, f"ref_{side}_logps": logp}
-    return KeptRows(stored, dict(sorted(counts.items())))
+        stopped = {f"{side}_stopped": fitting[f"{side}_ids"][-1] in end_ids for side in ("chosen", "rejected")}
+        stored.append({"id": row["id"], "prompt_ids": ids.prompt, **fitting, **stopped, **rewards})
+    return counts.of(stored)
+
+
+def _fitting(tokenizer: Any, ids: PairIds, limits: LengthLimits) -> tuple[dict[str, Ids] | None, str]:
+    """The answers of a pair within the limits, None if it is left out; and why it is, or that it was cut."""
+    chosen, rejected = ids.chosen, ids.rejected
+    if chosen == rejected:
+        return None, EQUAL_RENDERED
+    if any(is_blank(tokenizer.decode(answer[:-1])) for answer in (chosen, rejected)):
+        return None, EMPTY_RENDERED
+    room, reason = limits.total - len(ids.prompt), ""
+    if len(ids.prompt) > limits.prompt or room <= 0:
+        return None, LONG_PROMPT
+    if max(len(chosen), len(rejected)) > room:
+        if not limits.cut:
+            return None, LONG_PAIR
+        chosen, rejected, reason = chosen[:room], rejected[:room], CUT
+        if chosen == rejected:
+            return None, EQUAL_CUT
+    return {"chosen_ids": chosen, "rejected_ids": rejected}, reason
+
+
+def _notes(tokenizer: Any, row: Row, ids: PairIds, end_ids: Sequence[int]) -> list[str]:
+    """What the template does to a pair that is worth a note."""
+    prompts = [text_marks(tokenizer, turn["content"], ()) for turn in messages_of(row)]
+    answers = [text_marks(tokenizer, row[side], end_ids) for side in ("chosen", "rejected")]
+    notes = {
+        OTHER_PROMPT: ids.prompt != ids.asked,
+        SPECIAL: any(marks.special for marks in (*prompts, *answers)),
+        ENDED: any(marks.ended for marks in answers),
+    }
+    return [note for note, applies in notes.items() if applies]
 
 
 def fitting_prompts(policy: Policy, rows: Sequence[Row], max_tokens: int) -> KeptRows:
@@ -146,18 +162,37 @@ def fitting_prompts(policy: Policy, rows: Sequence[Row], max_tokens: int) -> Kep
         rows: rows with ``prompt`` or ``messages``.
         max_tokens: most tokens of a prompt, with the assistant's turn opened.
     """
-    fitting, counts = [], Counter[str]()
+    fitting, counts = [], _Counts()
     for row in rows:
         try:
             fits = len(render(policy.tokenizer, messages_of(row))) <= max_tokens
-        except Exception:  # noqa: BLE001 - templates raise many kinds of errors
-            counts[REFUSED_BY_TEMPLATE] += 1
+        except Exception as error:  # noqa: BLE001 - templates raise many kinds of errors
+            counts.refused(error)
             continue
-        if fits:
-            fitting.append(row)
-        else:
-            counts[LONG_PROMPT] += 1
-    return KeptRows(fitting, dict(sorted(counts.items())))
+        if not fits:
+            counts.left_out[LONG_PROMPT] += 1
+            continue
+        fitting.append(row)
+        if any(text_marks(policy.tokenizer, turn["content"], ()).special for turn in messages_of(row)):
+            counts.kept[SPECIAL] += 1
+    return counts.of(fitting)
+
+
+def add_reference_logps(
+    policy: Policy, rows: Sequence[Row], batch_size: int, progress: Callable[[int], None] | None = None
+) -> None:
+    """Add ``ref_chosen_logps`` and ``ref_rejected_logps`` to rows of :func:`tokenised_pairs`.
+
+    Args:
+        policy: the start policy.
+        rows: pairs with ids.
+        batch_size: rows of a forward pass.
+        progress: called with the number of answers that have their log-probability.
+    """
+    answers = [(row["prompt_ids"], row[side]) for row in rows for side in ("chosen_ids", "rejected_ids")]
+    logps = reference_logps(policy, answers, batch_size, progress)
+    for row, chosen, rejected in zip(rows, logps[::2], logps[1::2], strict=True):
+        row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
 
 
 def reference_logps(

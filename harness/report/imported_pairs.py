@@ -15,10 +15,10 @@ def data_paragraph(data: Mapping[str, Any]) -> str:
         return ""
     files = [_file(part, data["files"][part], data["source"][part]) for part in ("train", "test")]
     kept = [
-        f"{data['train']['pairs']} training pairs{_left_out(data['train'])}",
-        f"{data['heldout']['pairs']} held-out pairs{_left_out(data['heldout'])}",
-        f"{data['tune']['prompts']} tuning prompts{_left_out(data['tune'])}",
-        f"{data['eval']['prompts']} evaluation prompts{_left_out(data['eval'])}",
+        f"{data['train']['pairs']} training pairs{_notes(data['train'])}",
+        f"{data['heldout']['pairs']} held-out pairs{_notes(data['heldout'])}",
+        f"{data['tune']['prompts']} tuning prompts{_notes(data['tune'])}",
+        f"{data['eval']['prompts']} evaluation prompts{_notes(data['eval'])}",
     ]
     paragraph = (
         "**Data**: the pairs came with the recipe; nobody was asked for a label here and none is charged, only their "
@@ -39,8 +39,12 @@ def _file(part: str, counts: Mapping[str, Any], source: Mapping[str, str]) -> st
     return sentences + (f" Columns not used: {', '.join(f'`{column}`' for column in unused)}." if unused else "")
 
 
-def _left_out(counts: Mapping[str, Any]) -> str:
-    return f" ({_counts(counts['left_out'])})" if counts["left_out"] else ""
+def _notes(counts: Mapping[str, Any]) -> str:
+    """What was left out (or cut), and what is worth a note of what stayed; "" if nothing was."""
+    notes = [_counts(counts["left_out"])] if counts["left_out"] else []
+    if counts.get("kept"):  # results of earlier versions have none
+        notes.append(f"of those kept, {_counts(counts['kept'])}")
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _counts(counts: Mapping[str, int]) -> str:

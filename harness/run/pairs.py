@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.answer.chat import Prompt
 from harness.errors import UserError
+from harness.pairs.advice import advice
 from harness.pairs.imported import imported_pairs
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import DataSpec, PairsSpec, Recipe
@@ -45,36 +46,38 @@ def _sample(resources: Resources, data: DataSpec, work: Path) -> dict[str, Any]:
 
 
 def _import(resources: Resources, data: PairsSpec, work: Path) -> dict[str, Any]:
-    from harness.pairs.tokenised import LengthLimits, context_window, fitting_prompts, tokenised_pairs
+    from harness.pairs.tokenised import (
+        LengthLimits,
+        add_reference_logps,
+        context_window,
+        fitting_prompts,
+        tokenised_pairs,
+    )
 
-    recipe, policy, tick = resources.recipe, resources.start, resources.tick
+    recipe, policy = resources.recipe, resources.start
     imported = imported_pairs(data)
     context = context_window(policy)
     limits = LengthLimits(
         data.max_prompt_length or context, min(recipe.train.max_length, context), data.too_long == "cut"
     )
-    total = 2 * (len(imported.parts["train"]) + len(imported.parts["heldout"]))
-    resources.emit("stage", ("preference pairs", total))
-    counts: dict[str, Any] = {"files": imported.counts, "source": imported.identity}
-    kept = {}
+    parts = {name: tokenised_pairs(policy, imported.parts[name], limits) for name in ("train", "heldout")}
+    limit = min(limits.prompt, context - data.max_new_tokens)
+    parts |= {name: fitting_prompts(policy, imported.parts[name], limit) for name in ("tune", "eval")}
+    for name, part in parts.items():
+        if not part.rows:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in part.left_out.items())
+            cure = advice(part.left_out, name, recipe.chat_template or recipe.model)
+            raise UserError(f"Of the {name} rows none is left ({reasons}): {cure}")
+    resources.emit("stage", ("preference pairs", 2 * sum(len(parts[name].rows) for name in ("train", "heldout"))))
     for name in ("train", "heldout"):
         with resources.meter.phase("data" if name == "train" else name):
-            rows, left_out = tokenised_pairs(policy, imported.parts[name], limits, recipe.scoring_batch_size, tick)
-        write_rows(work / f"{name}.jsonl", rows)
-        kept[name], counts[name] = [r["id"] for r in rows], {"pairs": len(rows), "left_out": left_out}
-    for name in ("tune", "eval"):
-        rows, left_out = fitting_prompts(
-            policy, imported.parts[name], min(limits.prompt, context - data.max_new_tokens)
-        )
-        kept[name], counts[name] = [r["id"] for r in rows], {"prompts": len(rows), "left_out": left_out}
-    for name, ids in kept.items():
-        if not ids:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in counts[name]["left_out"].items())
-            raise UserError(
-                f"Of the {name} rows none is left ({reasons}): raise train.max_length, data.max_prompt_length or "
-                f"data.{name}_prompts"
-            )
-    write_json(work / "kept.json", kept)
+            add_reference_logps(policy, parts[name].rows, recipe.scoring_batch_size, resources.tick)
+        write_rows(work / f"{name}.jsonl", parts[name].rows)
+    counts: dict[str, Any] = {"files": imported.counts, "source": imported.identity}
+    for name, part in parts.items():
+        kind = "pairs" if name in ("train", "heldout") else "prompts"
+        counts[name] = {kind: len(part.rows), "left_out": part.left_out, "kept": part.kept}
+    write_json(work / "kept.json", {name: [row["id"] for row in part.rows] for name, part in parts.items()})
     write_json(work / "counts.json", counts)
     return resources.spent()
 

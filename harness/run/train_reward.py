@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.answer.answer_ids import without_end
 from harness.answer.chat import Prompt
+from harness.answer.load import saved_eos_ids
 from harness.errors import UserError
 from harness.oracles.none import NONE
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
@@ -85,8 +87,9 @@ def _progress(work: Work, text: str) -> Callable[[int, int], None]:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """The stored pairs of a run, with the prompts that they answer by id."""
+    """The stored pairs of a run, with the prompts that they answer by id, and the ids that end an answer."""
 
+    end_ids: list[int]
     prompts: dict[str, Prompt]
     train: list[Row]
     heldout: list[Row]
@@ -95,13 +98,14 @@ class _Pairs:
     def read(cls, run: Run) -> _Pairs:
         folder = run.pairs()
         prompts = {p["id"]: p for part in ("train", "heldout") for p in run.prompts[part]}
-        return cls(prompts, read_rows(folder / "train.jsonl"), read_rows(folder / "heldout.jsonl"))
+        end_ids = saved_eos_ids(run.resources.start_dir, run.resources.tokenizer)
+        return cls(end_ids, prompts, read_rows(folder / "train.jsonl"), read_rows(folder / "heldout.jsonl"))
 
     def training_rows(self, tokenizer: Any) -> list[dict[str, list[int]]]:
         """Whole conversations as token ids."""
         return [
             {
-                f"{side}_ids": conversation_ids(tokenizer, self.prompts[row["id"]], _text(tokenizer, row, side))
+                f"{side}_ids": conversation_ids(tokenizer, self.prompts[row["id"]], self.text(tokenizer, row, side))
                 for side in ("chosen", "rejected")
             }
             for row in self.train
@@ -110,10 +114,15 @@ class _Pairs:
     def heldout_wins(self, tokenizer: Any, oracle: RewardModel) -> list[float]:
         """For each held-out pair 1 where the chosen answer has the higher reward, 0 where it has not; NaN where one
         of them is not finite."""
-        chosen, rejected = ([_text(tokenizer, row, side) for row in self.heldout] for side in ("chosen", "rejected"))
+        chosen, rejected = (
+            [self.text(tokenizer, row, side) for row in self.heldout] for side in ("chosen", "rejected")
+        )
         return oracle.prefer([self.prompts[row["id"]] for row in self.heldout], chosen, rejected)
 
-
-def _text(tokenizer: Any, row: Row, side: str) -> str:
-    decoded: str = tokenizer.decode(row[f"{side}_ids"], skip_special_tokens=True)
-    return decoded.strip()
+    def text(self, tokenizer: Any, row: Row, side: str) -> str:
+        """An answer: as it was imported, but for an end token at its end; one that was sampled here, decoded."""
+        prompt = self.prompts[row["id"]]
+        if side in prompt:
+            return without_end(tokenizer, prompt[side], self.end_ids)
+        decoded: str = tokenizer.decode(row[f"{side}_ids"], skip_special_tokens=True)
+        return decoded.strip()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from harness.answer.chat import eos_ids
 from harness.store.json_files import read_json, read_rows, write_json, write_rows
 from harness.train.context import TrainContext
 from harness.train.settings import Policies, arguments, lora_config, start_policies
@@ -187,7 +186,7 @@ def sample_answers(
     Returns:
         ``count`` completions (:class:`sail.types.Completion`) for each row.
     """
-    from sail.sampling import sample
+    from sail.sampling import end_ids, sample
     from sail.types import Request
 
     requests = [
@@ -195,7 +194,7 @@ def sample_answers(
         for r in rows
         for k in range(count)
     ]
-    ends, pad = eos_ids(model.generation_config.eos_token_id, context.tokenizer), context.tokenizer.pad_token_id
+    ends, pad = end_ids(model, context.tokenizer), context.tokenizer.pad_token_id
     with context.meter.phase("generate"):
         completions = sample(model, requests, eos_ids=ends, pad_id=pad)
     return [completions[i * count : (i + 1) * count] for i in range(len(rows))]

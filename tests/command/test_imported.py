@@ -13,22 +13,18 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import ROOT, golden
+from conftest import ROOT
 from kit.command import Cli, tiny_recipe
 
 from harness.answer.chat import messages_of
-from harness.answer.load import load_tokenizer
 from harness.answer.policy import Policy
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.errors import UserError
+from harness.pairs.advice import CUT, EQUAL_CUT, LONG_PAIR, LONG_PROMPT, REFUSED_BY_TEMPLATE
 from harness.pairs.tokenised import (
-    CUT,
-    EQUAL_CUT,
-    LONG_PAIR,
-    LONG_PROMPT,
-    REFUSED_BY_TEMPLATE,
     LengthLimits,
+    add_reference_logps,
     context_window,
     fitting_prompts,
     pair_ids,
@@ -41,7 +37,6 @@ from harness.report.imported_pairs import data_paragraph
 from harness.run.plan import RunPlan, make_run, make_runs
 from harness.run.run import Run
 from harness.score.results import read_result
-from harness.store import user_files as files
 from harness.store.json_files import digest, read_json, read_rows
 from harness.store.row_cache import RowCache
 from harness.store.stages import Store
@@ -49,66 +44,11 @@ from harness.store.stages import Store
 METHODS = ["start", "dpo", "simpo", "sail-pp"]
 
 
-def by_trl(rows: list[dict[str, Any]], tokenizer: Any) -> list[dict[str, Any]]:
-    """Ids of conversational rows by the stock DPOTrainer."""
-    from datasets import Dataset
-    from trl import DPOTrainer
-
-    settings = SimpleNamespace(dataset_num_proc=None, max_length=None, truncation_mode="keep_start")
-    trainer = SimpleNamespace(_tokenizer=tokenizer)
-    return list(DPOTrainer._prepare_dataset(trainer, Dataset.from_list(rows), tokenizer, settings, "train"))
-
-
-def canonical(number: int, *, name: str = "train") -> list[dict[str, Any]]:
-    from harness.pairs.layouts import Unusable, read_trl
-
-    rows = []
-    for raw in files.read_user_rows(golden("preference", f"ultrafeedback_binarized_{name}_prefs_500.jsonl"))[:number]:
-        try:
-            pair = read_trl(raw, "better")
-        except Unusable:
-            continue
-        rows.append({"id": str(len(rows)), "messages": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected})
-    return rows
-
-
-def as_trl(row: dict[str, Any]) -> dict[str, Any]:
-    answers = {s: [{"role": "assistant", "content": row[s]}] for s in ("chosen", "rejected")}
-    return {"prompt": row["messages"], **answers}
-
-
-def test_ids_are_those_of_trl_on_golden_rows(tokenizer: Any) -> None:
-    rows = canonical(60)
-    for row, theirs in zip(rows, by_trl([as_trl(r) for r in rows], tokenizer), strict=True):
-        assert pair_ids(tokenizer, row) == (theirs["prompt_ids"], theirs["chosen_ids"], theirs["rejected_ids"])
-        assert theirs["chosen_ids"][-1] == tokenizer.eos_token_id
-
-
-def test_ids_are_those_of_trl_under_the_template_of_smollm2(smollm2_start: Path) -> None:
-    """TRL keeps the line break that the template writes after the end of the answer; a sampled answer has none."""
-    tokenizer = load_tokenizer(smollm2_start)
-    rows = [*canonical(30), {"messages": TALK, "chosen": "Four.", "rejected": "Five, \u2028 I think."}]
-    for row, theirs in zip(rows, by_trl([as_trl(r) for r in rows], tokenizer), strict=True):
-        prompt, *answers = pair_ids(tokenizer, row)
-        assert prompt == theirs["prompt_ids"]
-        for ours, name in zip(answers, ("chosen_ids", "rejected_ids"), strict=True):
-            rest = theirs[name][len(ours) :]
-            assert [*ours, *rest] == theirs[name] and tokenizer.decode(rest) == "\n"
-            assert ours[-1] == tokenizer.eos_token_id
-
-
 TALK = [
     {"role": "user", "content": "Two and one?"},
     {"role": "assistant", "content": "Three."},
     {"role": "user", "content": "And one more?"},
 ]
-
-
-def test_a_template_that_does_not_end_an_answer_gets_the_end(tokenizer: Any) -> None:
-    open_ended = deepcopy(tokenizer)
-    open_ended.chat_template = tokenizer.chat_template.replace("+ '<|end|>' }}", "}}")
-    prompt, chosen, _ = pair_ids(open_ended, {"messages": TALK, "chosen": "Four.", "rejected": "Five."})
-    assert open_ended.decode(chosen) == "Four.<|end|>" and "<|end|>" not in open_ended.decode(prompt)
 
 
 @pytest.fixture
@@ -124,8 +64,9 @@ def short(number: int) -> list[dict[str, Any]]:
 
 
 def test_reference_log_probabilities_are_the_models(policy: Policy) -> None:
-    rows, lost = tokenised_pairs(policy, short(5), LengthLimits(100, 100), 2)
-    assert not lost and [r["id"] for r in rows] == [f"r{i}" for i in range(5)]
+    rows, left_out, kept = tokenised_pairs(policy, short(5), LengthLimits(100, 100))
+    add_reference_logps(policy, rows, 2)
+    assert not left_out and not kept and [r["id"] for r in rows] == [f"r{i}" for i in range(5)]
     for row in rows:
         assert row["chosen_stopped"] and row["rejected_stopped"] and row["chosen_reward"] == 1.0
         for side in ("chosen", "rejected"):
@@ -138,17 +79,17 @@ def test_reference_log_probabilities_are_the_models(policy: Policy) -> None:
 
 def test_lengths_are_counted_dropped_or_cut(policy: Policy) -> None:
     """Prompt of 23 ids: 13 letters and the template; answers of 3 to 12 ids against 5."""
-    size = len(pair_ids(policy.tokenizer, short(1)[0])[0])
-    rows, lost = tokenised_pairs(policy, short(10), LengthLimits(100, size + 6), 4)
-    assert lost == {LONG_PAIR: 6} and len(rows) == 4
-    rows, lost = tokenised_pairs(policy, short(10), LengthLimits(100, size + 6, cut=True), 4)
-    assert lost == {CUT: 6} and len(rows) == 10
+    size = len(pair_ids(policy.tokenizer, short(1)[0], policy.eos_ids).prompt)
+    rows, left_out, _ = tokenised_pairs(policy, short(10), LengthLimits(100, size + 6))
+    assert left_out == {LONG_PAIR: 6} and len(rows) == 4
+    rows, left_out, _ = tokenised_pairs(policy, short(10), LengthLimits(100, size + 6, cut=True))
+    assert left_out == {CUT: 6} and len(rows) == 10
     assert max(len(r["chosen_ids"]) for r in rows) == 6
     assert [r["chosen_stopped"] for r in rows] == [True] * 4 + [False] * 6
     same = [{"id": "x", "messages": TALK[-1:], "chosen": "one two", "rejected": "one three"}]
-    assert tokenised_pairs(policy, same, LengthLimits(100, size + 4, cut=True), 4) == ([], {EQUAL_CUT: 1})
-    assert tokenised_pairs(policy, short(3), LengthLimits(size - 1, 100), 4) == ([], {LONG_PROMPT: 3})
-    assert tokenised_pairs(policy, short(3), LengthLimits(100, size), 4) == ([], {LONG_PROMPT: 3})
+    assert tokenised_pairs(policy, same, LengthLimits(100, size + 4, cut=True)) == ([], {EQUAL_CUT: 1}, {})
+    assert tokenised_pairs(policy, short(3), LengthLimits(size - 1, 100)) == ([], {LONG_PROMPT: 3}, {})
+    assert tokenised_pairs(policy, short(3), LengthLimits(100, size)) == ([], {LONG_PROMPT: 3}, {})
 
 
 def test_prompts_beyond_the_context_are_left_out_and_counted(policy: Policy) -> None:
@@ -158,10 +99,10 @@ def test_prompts_beyond_the_context_are_left_out_and_counted(policy: Policy) -> 
     lengths = [len(policy.tokenizer.encode(text, add_special_tokens=False)) for text in texts]
     policy.model.config.max_position_embeddings = lengths[1]
     assert context_window(policy) == lengths[1] == lengths[2] - 1
-    assert fitting_prompts(policy, rows, context_window(policy)) == (rows[:2], {LONG_PROMPT: 2})
+    assert fitting_prompts(policy, rows, context_window(policy)) == (rows[:2], {LONG_PROMPT: 2}, {})
     policy.tokenizer = deepcopy(policy.tokenizer)
     policy.tokenizer.chat_template = "{{ raise_exception('no') }}"
-    assert fitting_prompts(policy, rows, context_window(policy)) == ([], {REFUSED_BY_TEMPLATE: 4})
+    assert fitting_prompts(policy, rows, context_window(policy)) == ([], {f"{REFUSED_BY_TEMPLATE}: 'no'": 4}, {})
     policy.model.config = SimpleNamespace()  # one that says nothing of a length
     assert context_window(policy) >= 10**9
 
@@ -313,10 +254,10 @@ def test_pairs_are_stored_counted_and_paid_at_first_use(tmp_path: Path) -> None:
     run = Run(plan, lambda kind, value: None)
     folder = run.pairs()
     counts = read_json(folder / "counts.json")
-    assert counts["train"] == {"pairs": 15, "left_out": {}}
+    assert counts["train"] == {"pairs": 15, "left_out": {}, "kept": {}}
     assert counts["files"]["train"]["left_out"] == {"evaluation prompts": 1}, "the long one"
-    assert counts["tune"] == {"prompts": 4, "left_out": {}}
-    assert counts["heldout"] == {"pairs": 7, "left_out": {"prompts too long": 1}}
+    assert counts["tune"] == {"prompts": 4, "left_out": {}, "kept": {}}
+    assert counts["heldout"] == {"pairs": 7, "left_out": {"prompts too long": 1}, "kept": {}}
     stored = read_rows(folder / "train.jsonl")
     assert {r["id"] for r in stored} == {p["id"] for p in run.prompts["train"]}
     assert messages_of(run.prompts["eval"][0]) == [{"role": "user", "content": "test question 0?"}]

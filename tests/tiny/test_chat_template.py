@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.answer.answer_ids import TURNS
 from harness.answer.chat import render, takes_system
 from harness.answer.chat_template import template_text
-from harness.answer.load import load_tokenizer, saved_eos_ids
+from harness.answer.load import load_model, load_tokenizer, saved_eos_ids
 from harness.answer.start_policy import build_start, start_stage
-from harness.answer.template_check import TURNS, check_template
+from harness.answer.template_check import check_template
 from harness.errors import UserError
 from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import Recipe
 from harness.store.json_files import digest
 from harness.store.stages import Store
+from sail.sampling import end_ids
 
 EACH = "{% for m in messages %}"
 TURN = "<|{{ m['role'] }}|>{{ m['content'] }}"
@@ -31,7 +33,7 @@ NOT_SYSTEM = "{% if m['role'] == 'system' %}{{ raise_exception('no system turn')
 def written(tokenizer: Any) -> Any:
     """The tiny tokenizer with another template, and what to set beside it."""
 
-    def inner(template: str | None, **changes: Any) -> Any:
+    def inner(template: Any, **changes: Any) -> Any:
         other = copy.deepcopy(tokenizer)
         other.chat_template = template
         for name, value in changes.items():
@@ -44,7 +46,36 @@ def written(tokenizer: Any) -> Any:
 FAULTS = {
     "none": (None, "no chat template"),
     "raises": (EACH + "{{ m['text'].strip() }}{% endfor %}" + OPEN, "cannot write a dialogue of 1 turns"),
-    "deaf": (EACH + TURN + "<|end|>{% endfor %}", "ignores add_generation_prompt"),
+    "deaf": (
+        EACH + TURN + "<|end|>{% endfor %}",
+        r"ignores add_generation_prompt: it must open the answer with '<\|assistant\|>'",
+    ),
+    "deaf chatml": (
+        EACH + "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}",
+        r"ignores add_generation_prompt: .* with '<\|im_start\|>assistant\\n'",
+    ),
+    "half opened": (
+        EACH + "<|{{ m['role'] }}|>: {{ m['content'] }}<|end|>{% endfor %}" + OPEN,
+        r"opens an answer without ': ', with which it begins a finished one",
+    ),
+    "opened otherwise": (
+        SOUND.replace("<|assistant|>{%", "<|model|>{%"),
+        r"with 'model\|>' where a finished conversation has 'assistant\|>'",
+    ),
+    "thoughts between": (
+        SOUND.replace(TURN, TURN.replace("{{ m['content'] }}", "<think>Hm.</think>{{ m['content'] }}")),
+        r"opens an answer without '<think>Hm\.</think>'",
+    ),
+    "no answer at the end": (
+        "{% if messages[-1]['role'] == 'assistant' %}{{ raise_exception('the user must speak last') }}{% endif %}"
+        + SOUND,
+        r"cannot write a dialogue of 2 turns, the user first and an answer last \(the user must speak last\)",
+    ),
+    "a last answer is dropped": (
+        EACH + "{% if not (loop.last and m['role'] == 'assistant') %}" + TURN + "<|end|>{% endif %}{% endfor %}" + OPEN,
+        "leaves out a last turn of the assistant",
+    ),
+    "no default among several": ({"tool_use": SOUND}, "multiple chat templates with no default"),
     "unknown roles": (
         EACH + "{% if m['role'] == 'human' %}" + TURN + "{% endif %}{% endfor %}" + OPEN,
         r"leaves out turn 1 \(user\) of 1",
@@ -107,6 +138,22 @@ def test_sound_templates_pass(written: Any, tokenizer: Any, tiny_dir: Path) -> N
         check_template(tokenizer, [])
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        SOUND.replace("<|assistant|>{%", "<|assistant|><think>\n{%"),  # the conversation lacks the opened block
+        SOUND.replace("<|assistant|>{%", "<|assistant|><think>\n\n</think>\n\n{%"),  # or an empty one
+        SOUND.replace("<|assistant|>{%", "<|assistant|><|channel>thought\n<channel|>{%"),
+        SOUND.replace(TURN, TURN.replace("{{ m['content'] }}", "\n<think></think>\n{{ m['content'] }}")),
+        SOUND.replace("{{ m['content'] }}", "{% generation %}{{ m['content'] }}{% endgeneration %}"),
+        {"default": SOUND, "tool_use": "{{ raise_exception('not this one') }}"},
+        EACH + TURN + "{% if not loop.last or m['role'] == 'user' %}<|end|>{% endif %}{% endfor %}" + OPEN,  # a prefill
+    ],
+)
+def test_templates_with_thoughts_marks_or_names_pass(template: Any, written: Any) -> None:
+    check_template(written(template), [256])
+
+
 def test_a_system_turn_counts_if_it_is_written(written: Any) -> None:
     silent = EACH + "{% if m['role'] != 'system' %}" + TURN + "<|end|>{% endif %}{% endfor %}" + OPEN
     verdicts = [takes_system(written(t)) for t in (SOUND, EACH + NOT_SYSTEM + TURN + "<|end|>{% endfor %}", silent)]
@@ -116,10 +163,20 @@ def test_a_system_turn_counts_if_it_is_written(written: Any) -> None:
 def test_ids_that_end_an_answer(tmp_path: Path, tokenizer: Any) -> None:
     assert saved_eos_ids(tmp_path, tokenizer) == [256]
     (tmp_path / "config.json").write_text('{"eos_token_id": 3}')
-    (tmp_path / "generation_config.json").write_text('{"pad_token_id": 1}')
     assert saved_eos_ids(tmp_path, tokenizer) == [3]
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [5, 6]}')
-    assert saved_eos_ids(tmp_path, tokenizer) == [5, 6]
+
+
+@pytest.mark.parametrize(("configured", "expected"), [(None, [256]), (5, [5]), ([5, 6], [5, 6]), ("no file", [3])])
+def test_saved_end_ids_are_those_that_the_loaded_model_samples_with(
+    configured: Any, expected: list[int], load: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    model = load()
+    model.generation_config.eos_token_id = None if configured == "no file" else configured
+    model.config.eos_token_id = 3
+    model.save_pretrained(tmp_path)
+    if configured == "no file":
+        (tmp_path / "generation_config.json").unlink()
+    assert end_ids(load_model(tmp_path), tokenizer) == saved_eos_ids(tmp_path, tokenizer) == expected
 
 
 @pytest.mark.slow
@@ -139,7 +196,8 @@ def with_template(named: str | None) -> Recipe:
 
 def test_a_named_template_is_part_of_the_start_policy(tmp_path: Path, tokenizer: Any) -> None:
     other = tmp_path / "other.jinja"
-    other.write_text(EACH + "{{ m['role'] }}: {{ m['content'] }}<|end|>\n{% endfor %}" + OPEN)
+    opening = "{% if add_generation_prompt %}assistant: {% endif %}"
+    other.write_text(EACH + "{{ m['role'] }}: {{ m['content'] }}<|end|>\n{% endfor %}" + opening)
     plain, named = start_stage("tiny"), start_stage("tiny", str(other))
     assert plain.inputs == {"version": 1, "built": "tiny"}  # keys of recipes without the setting stay
     assert named.key != plain.key
@@ -147,7 +205,7 @@ def test_a_named_template_is_part_of_the_start_policy(tmp_path: Path, tokenizer:
     assert folder.name == named.key
     replaced = load_tokenizer(folder)
     check_template(replaced, saved_eos_ids(folder, replaced))
-    assert replaced.decode(render(replaced, TURNS[:1])) == f"user: {TURNS[0]['content']}<|end|>\n<|assistant|>"
+    assert replaced.decode(render(replaced, TURNS[:1])) == f"user: {TURNS[0]['content']}<|end|>\nassistant: "
     moved = tmp_path / "moved.jinja"
     moved.write_text(other.read_text())
     assert start_stage("tiny", str(moved)).key == named.key  # the text counts, not its path
