@@ -52,7 +52,7 @@ def with_baselines(
 def phi_of(pair_loss: PairLoss, pairs: Sequence[StepPair]) -> Tensor:
     """phi of pairs whose log-probabilities are known, at the labels that they will be trained with. Shape (n,)."""
     lp = torch.tensor([p.logps for p in pairs], dtype=torch.float64)
-    ref = torch.tensor([p.ref_logps for p in pairs], dtype=torch.float64)
+    ref = torch.tensor([p.references for p in pairs], dtype=torch.float64)
     length = torch.tensor([[len(p.first), len(p.second)] for p in pairs], dtype=torch.float64)
     h = pair_loss.margin(Sides(lp[:, 0], lp[:, 1], ref[:, 0], ref[:, 1], length[:, 0], length[:, 1]))
     drawn = self_label(pair_loss, h, torch.tensor([p.label_draw for p in pairs], dtype=torch.float64))
