@@ -23,8 +23,8 @@ class Completions(NamedTuple):
         prompts: of the data set: text, or a conversation.
         completions: text, or a conversation of one message, as the prompt is.
         completion_ids: token ids.
-        columns: the other columns of the data set, by name; plain ``chosen`` and ``rejected`` without the end token that
-            TRL adds to them.
+        columns: the other columns of the data set, by name; plain ``chosen`` and ``rejected`` without the end token
+            that TRL adds to them.
     """
 
     prompts: list[Any]

@@ -48,10 +48,9 @@ def plain(count: int = 8) -> list[dict[str, Any]]:
 
 def trainer_on(folder: Path, load: Load, tokenizer: Any, data: list[dict[str, Any]], **changes: Any) -> SAILTrainer:
     options = {k: changes.pop(k) for k in ("preference", "reward_funcs") if k in changes}
-    settings = arguments(folder, **({"pr_share": 1.0, "max_new_tokens": 5} | changes))
-    return SAILTrainer(
-        load(), load(), SAILConfig(**settings), train_dataset=Dataset.from_list(data), processing_class=tokenizer, **options
-    )  # fmt: skip
+    args = SAILConfig(**arguments(folder, **({"pr_share": 1.0, "max_new_tokens": 5} | changes)))
+    dataset = Dataset.from_list(data)
+    return SAILTrainer(load(), load(), args, train_dataset=dataset, processing_class=tokenizer, **options)
 
 
 def first_step(trainer: Any) -> dict[str, torch.Tensor]:
@@ -225,8 +224,16 @@ def test_text_preference(tmp_path: Path, load: Load, tokenizer: Any, form: Any) 
     assert batch["label"].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
 
-@pytest.mark.parametrize("returned", [[0, 0.25, True], (0.0, 0.25, 1), np.array([0, 0.25, 1]), torch.tensor([0, 0.25, 1]),
-                                      [torch.tensor(0.0), np.float32(0.25), 1 + 1e-7]])  # fmt: skip
+@pytest.mark.parametrize(
+    "returned",
+    [
+        [0, 0.25, True],
+        (0.0, 0.25, 1),
+        np.array([0, 0.25, 1]),
+        torch.tensor([0, 0.25, 1]),
+        [torch.tensor(0.0), np.float32(0.25), 1 + 1e-7],
+    ],
+)
 def test_probabilities_may_come_in_any_container(returned: Any) -> None:
     assert probabilities(returned, PAIRS, "f") == [0.0, 0.25, 1.0]
 
