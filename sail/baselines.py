@@ -12,82 +12,99 @@ from torch import Tensor
 from sail.losses import PairLoss, Sides, labelled, leave_one_out, self_label
 from sail.pairs import StepPair
 from sail.ranks import all_ranks
-from sail.routes import OFF, PP
+from sail.routes import DP, OFF, PP, PR
 
 
 def with_baselines(
     pairs: Sequence[StepPair], pair_loss: PairLoss, lagged: Mapping[int, float], samples: int, rank: int
 ) -> list[StepPair]:
-    """The pairs with baselines of phi and of the log-ratio, by route and over all ranks.
+    """The pairs with baselines of phi, of the log-ratio and of ``|u|``, over all ranks; those of phi by route.
 
     DP has no rollout before its loss, so that it takes the lagged mean.
 
     Args:
         pairs: this rank's pairs of the step; the reference log-probabilities of online ones are known.
         pair_loss: what phi is computed with.
-        lagged: mean phi of each route in the last step that it occurred in.
+        lagged: mean phi of each route in the last step that it occurred in; phi of a margin of 0 until then.
         samples: responses sampled a prompt (K).
         rank: of this process.
     """
+    lagged = dict.fromkeys((DP, PP, PR), pair_loss.at_zero()) | dict(lagged)
+    out = [replace(p, baseline=lagged[p.route]) if p.route != OFF else p for p in pairs]
     sampled = [i for i, pair in enumerate(pairs) if pair.on_policy and pair.weight > 0]
-    phi = phi_of(pair_loss, [pairs[i] for i in sampled]).tolist() if sampled else []
-    by_rank = all_ranks([(pairs[i], value) for i, value in zip(sampled, phi, strict=True)])
-    offset = sum(len(part) for part in by_rank[:rank])
+    mine = [pairs[i] for i in sampled]
+    phi, size = phi_of(pair_loss, mine).tolist(), (pair_loss.beta * margins_of(pair_loss, mine)).abs().tolist()
+    by_rank = all_ranks(list(zip(mine, phi, size, strict=True)))
+    here = slice(sum(len(part) for part in by_rank[:rank]), sum(len(part) for part in by_rank[: rank + 1]))
     everyone = [entry for part in by_rank for entry in part]
-    of_phi = route_baselines([value for _, value in everyone], [pair.route for pair, _ in everyone], lagged)
-    of_kl = kl_baselines([(pair.example, pair.samples, pair.log_ratios) for pair, _ in everyone])
-    out = [replace(p, baseline=lagged.get(p.route, 0.0)) if p.route != OFF else p for p in pairs]
-    for place, i in enumerate(sampled):
-        b = of_phi[offset + place]
-        out[i] = replace(out[i], baseline=b, response_baselines=(b, b), kl_baselines=of_kl[offset + place])
+    of_phi = route_baselines([value for _, value, _ in everyone], [pair.route for pair, _, _ in everyone], lagged)[here]
+    of_size = route_baselines([value for _, _, value in everyone], [0] * len(everyone), {0: 0.0})[here]
+    of_kl = kl_baselines([(pair.example, pair.samples, pair.log_ratios) for pair, _, _ in everyone])[here]
+    of_responses, of_u = [(b, b) for b in of_phi], [(b, b) for b in of_size]
     if samples > 2:
-        count = samples * (samples - 1) // 2
-        for first in range(0, len(sampled), count):
-            inside = within_prompt(phi[first : first + count], samples)
-            for i, both in zip(sampled[first : first + count], inside, strict=True):
-                out[i] = replace(out[i], response_baselines=both)
+        of_responses, of_u = within_prompts(phi, samples), within_prompts(size, samples)
+    for place, i in enumerate(sampled):
+        out[i] = replace(
+            out[i],
+            baseline=of_phi[place],
+            response_baselines=of_responses[place],
+            kl_baselines=of_kl[place],
+            u_baselines=of_u[place],
+        )
     return out
+
+
+def margins_of(pair_loss: PairLoss, pairs: Sequence[StepPair]) -> Tensor:
+    """Implicit margins h of pairs whose log-probabilities are known. Shape (n,)."""
+    lp = torch.tensor([p.logps for p in pairs], dtype=torch.float64).view(-1, 2)
+    ref = torch.tensor([p.references for p in pairs], dtype=torch.float64).view(-1, 2)
+    length = torch.tensor([[len(p.first), len(p.second)] for p in pairs], dtype=torch.float64).view(-1, 2)
+    return pair_loss.margin(Sides(lp[:, 0], lp[:, 1], ref[:, 0], ref[:, 1], length[:, 0], length[:, 1]))
 
 
 def phi_of(pair_loss: PairLoss, pairs: Sequence[StepPair]) -> Tensor:
     """phi of pairs whose log-probabilities are known, at the labels that they will be trained with. Shape (n,)."""
-    lp = torch.tensor([p.logps for p in pairs], dtype=torch.float64)
-    ref = torch.tensor([p.references for p in pairs], dtype=torch.float64)
-    length = torch.tensor([[len(p.first), len(p.second)] for p in pairs], dtype=torch.float64)
-    h = pair_loss.margin(Sides(lp[:, 0], lp[:, 1], ref[:, 0], ref[:, 1], length[:, 0], length[:, 1]))
+    h = margins_of(pair_loss, pairs)
     drawn = self_label(pair_loss, h, torch.tensor([p.label_draw for p in pairs], dtype=torch.float64))
     given = torch.tensor([p.label for p in pairs], dtype=torch.float64)
-    self_labelled = torch.tensor([p.route == PP for p in pairs])
+    self_labelled = torch.tensor([p.route == PP for p in pairs], dtype=torch.bool)
     return labelled(pair_loss.phi(h), pair_loss.phi(-h), torch.where(self_labelled, drawn, given))
 
 
-def route_baselines(phi: Sequence[float], routes: Sequence[int], lagged: Mapping[int, float]) -> list[float]:
-    """b of each pair: the mean phi of the other pairs on its route.
+def route_baselines(values: Sequence[float], routes: Sequence[int], alone: Mapping[int, float]) -> list[float]:
+    """b of each pair: the mean value of the other pairs on its route.
 
     Args:
-        phi: of each on-policy pair of the step, over all ranks.
+        values: of each on-policy pair of the step, over all ranks.
         routes: of the same pairs.
-        lagged: mean phi of each route in an earlier step, for a pair that is alone on its route; 0 if there is none.
+        alone: by route, b of a pair that has its route to itself.
     """
-    values = torch.tensor(phi, dtype=torch.float64)
+    every = torch.tensor(values, dtype=torch.float64)
     out = [0.0] * len(routes)
     for route in sorted(set(routes)):
         where = [i for i, r in enumerate(routes) if r == route]
         if len(where) == 1:
-            out[where[0]] = lagged.get(route, 0.0)
+            out[where[0]] = alone[route]
             continue
-        for index, value in zip(where, leave_one_out(values[where]).tolist(), strict=True):
+        for index, value in zip(where, leave_one_out(every[where]).tolist(), strict=True):
             out[index] = value
     return out
 
 
-def within_prompt(phi: Sequence[float], samples: int) -> list[tuple[float, float]]:
-    """Baselines of both responses of each pair of one prompt's K > 2 samples: for a response, the mean phi of the
-    pairs that do not contain it (spec 1.5). ``phi``: of all pairs of the K samples, in lexicographic order."""
+def within_prompts(values: Sequence[float], samples: int) -> list[tuple[float, float]]:
+    """:func:`within_prompt` of each prompt in turn; ``values``: of the pairs of all prompts, those of one together."""
+    count = samples * (samples - 1) // 2
+    starts = range(0, len(values), count)
+    return [both for start in starts for both in within_prompt(values[start : start + count], samples)]
+
+
+def within_prompt(values: Sequence[float], samples: int) -> list[tuple[float, float]]:
+    """Baselines of both responses of each pair of one prompt's K > 2 samples: for a response, the mean value of the
+    pairs that do not contain it (spec 1.5). ``values``: of all pairs of the K samples, in lexicographic order."""
     pairs = list(combinations(range(samples), 2))
 
     def without(k: int) -> float:
-        others = [value for value, pair in zip(phi, pairs, strict=True) if k not in pair]
+        others = [value for value, pair in zip(values, pairs, strict=True) if k not in pair]
         return sum(others) / len(others)
 
     return [(without(i), without(j)) for i, j in pairs]

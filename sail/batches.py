@@ -156,5 +156,7 @@ def collated(pairs: Sequence[StepPair], collator: ExampleCollator, coefs: tuple[
         "baseline_2": column([p.response_baselines[1] for p in pairs]),
         "kl_baseline_1": column([p.kl_baselines[0] for p in pairs]),
         "kl_baseline_2": column([p.kl_baselines[1] for p in pairs]),
+        "u_baseline_1": column([p.u_baselines[0] for p in pairs]),
+        "u_baseline_2": column([p.u_baselines[1] for p in pairs]),
         "weight": column([p.weight for p in pairs]),
     }

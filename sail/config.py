@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
 
 import torch
 from trl import DPOConfig
 
+from sail.checks import check_idle, check_routes, check_values, warn_of_surprises
 from sail.losses import Estimator, LossKind
 
-ROUTES = ("dp", "pp", "pr")
-ESTIMATORS = ("score", "rao-blackwell", "official")
 OFFICIAL_COEFS = (0.2, 0.2, 0.3)
 
 
@@ -93,61 +92,14 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
         if self.bf16 is None and not accelerated:
             self.bf16 = False
         super().__post_init__()
-        self._check_routes()
-        self._check_values()
+        check_values(self)
+        check_idle(self, _defaults())
+        check_routes(self)
+        warn_of_surprises(self)
         if self.curriculum != "none":
             self.train_sampling_strategy = "sequential"
         if self.noise_seed is None:
             self.noise_seed = self.seed
-
-    def _check_routes(self) -> None:
-        """Shares, coefficients, and what would bias or stop learning on the chosen routes."""
-        shares = {route: getattr(self, f"{route}_share") for route in ROUTES}
-        if min(shares.values()) < 0 or sum(shares.values()) > 1:
-            raise ValueError(f"the route shares must lie in [0, 1] and sum to at most 1; got {shares}")
-        if self.pair_loss == "cdpo" and self.dp_share > 0 and self.label_smoothing >= 0.25:
-            raise ValueError(
-                f"label_smoothing={self.label_smoothing} leaves SAIL-DP no stable margin but 0: choose less than 0.25"
-            )
-        if self.label_smoothing and self.pair_loss != "cdpo":
-            raise ValueError(f"label_smoothing={self.label_smoothing} is read by pair_loss='cdpo' only: set that too")
-        for route in ROUTES:
-            if getattr(self, f"{route}_coef") and not shares[route]:
-                raise ValueError(f"{route}_coef has no effect without examples on its route: set {route}_share > 0")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be positive; got {self.temperature}")
-        if self.temperature != 1 and self.scores_responses:
-            warnings.warn(
-                f"temperature={self.temperature} biases the score term, whose gradient is that of sampling at 1: set "
-                "temperature=1, or the coefficients of the online routes and kl_penalty to 0",
-                stacklevel=3,
-            )
-        if sum(self.shares) > 1 - 1e-9 and not self.pr_share:
-            warnings.warn(
-                "without an offline or PR share the start policy is a stationary point of DP and PP: nothing will be "
-                "learned; leave some probability to the offline route",
-                stacklevel=3,
-            )
-
-    def _check_values(self) -> None:
-        """Options that stand alone, and DPOTrainer's that have no meaning here."""
-        if self.num_samples < 2:
-            raise ValueError(f"num_samples must be at least 2; got {self.num_samples}")
-        if self.curriculum not in ("none", "wide-to-narrow", "narrow-to-wide"):
-            raise ValueError(f"curriculum must be none, wide-to-narrow or narrow-to-wide; got {self.curriculum!r}")
-        if not 0 <= self.flip_rate < 0.5:
-            raise ValueError(f"flip_rate must lie in [0, 0.5); got {self.flip_rate}")
-        for name, allowed in (("estimator", ESTIMATORS), ("labels", ("hard", "sampled", "soft"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        if self.baseline not in ("loo", "none"):
-            raise ValueError(f"baseline must be 'loo' or 'none'; got {self.baseline!r}")
-        if self.dp_labels not in ("self", "dataset"):
-            raise ValueError(f"dp_labels must be 'self' or 'dataset'; got {self.dp_labels!r}")
-        if self.loss_type != ["sigmoid"] or self.ld_alpha is not None or self.use_weighting:
-            raise ValueError("loss_type, ld_alpha and use_weighting are DPOTrainer's: choose SAIL's loss by pair_loss")
-        if self.f_divergence_type != "reverse_kl":
-            raise ValueError("SAIL's implicit reward is that of the reverse KL: leave f_divergence_type as it is")
 
     @property
     def key_seed(self) -> int:
@@ -180,7 +132,13 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
     def scores_responses(self) -> bool:
         """Whether some gradient goes through the sampling law: only then must the temperature be 1."""
         online = (self.pp_share > 0 and self.coefs[1] > 0) or (self.pr_share > 0 and self.coefs[2] > 0)
-        return online or (self.kl_penalty > 0 and self.pp_share + self.pr_share > 0)
+        return online or (self.kl_penalty + self.u_penalty > 0 and self.pp_share + self.pr_share > 0)
+
+
+def _defaults() -> dict[str, Any]:
+    """The default of every option that has one."""
+    plain = {f.name: f.default for f in fields(SAILConfig) if f.default is not MISSING}
+    return plain | {f.name: f.default_factory() for f in fields(SAILConfig) if f.default_factory is not MISSING}
 
 
 def has_accelerator() -> bool:

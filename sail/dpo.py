@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +54,22 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
             return dataset
         return super()._precompute_ref_logps(dataset, name, batch_size)
 
+    def _log_batch(self, inputs: dict[str, Tensor], metrics: Mapping[str, float]) -> None:
+        """Record the metrics of a batch, and its tokens if it is trained on. A log has their means over batches."""
+        mode = "train" if self.model.training else "eval"
+        if mode == "train":
+            self._total_train_tokens += int(inputs["attention_mask"].sum())
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+        for name, value in metrics.items():
+            self._metrics[mode][name].append(value)
+
+    def _aux_loss(self, outputs: Any) -> Any:
+        """The load-balancing loss of a mixture of experts times its coefficient, as TRL adds it; 0 for other models."""
+        if not self.aux_loss_enabled:
+            return 0.0
+        self._metrics["train" if self.model.training else "eval"]["aux_loss"].append(outputs.aux_loss.item())
+        return self.router_aux_loss_coef * outputs.aux_loss
+
 
 class CompletionScores(NamedTuple):
     """Completions of N rows under a model, with the model's outputs.
@@ -75,10 +92,13 @@ class PairScores(NamedTuple):
     outputs: Any
 
 
-def completion_scores(model: Any, inputs: dict[str, Tensor]) -> CompletionScores:
+def completion_scores(model: Any, inputs: dict[str, Tensor], aux_loss: bool = False) -> CompletionScores:
     """Log-probability and length of each row's completion, by one forward with TRL's fused LM head.
 
-    ``inputs``: a batch by TRL's collator, (N, L).
+    Args:
+        model: with TRL's fused LM head.
+        inputs: a batch by TRL's collator, (N, L).
+        aux_loss: whether the outputs shall hold the load-balancing loss of a mixture of experts.
     """
     completion = inputs["completion_mask"]
     outputs = model(
@@ -87,18 +107,22 @@ def completion_scores(model: Any, inputs: dict[str, Tensor]) -> CompletionScores
         labels=inputs["input_ids"].masked_fill(completion == 0, -100),
         use_cache=False,
         fused_lm_head=True,
+        **({"output_router_logits": True} if aux_loss else {}),
     )
     logps = outputs.log_probs[:, -(completion.shape[1] - 1) :].sum(1)
     return CompletionScores(logps, completion[:, 1:].sum(1).to(logps.dtype), outputs)
 
 
-def pair_scores(model: Any, inputs: dict[str, Tensor]) -> PairScores:
+def pair_scores(model: Any, inputs: dict[str, Tensor], aux_loss: bool = False) -> PairScores:
     """The two completions of each pair, by one forward.
 
-    ``inputs``: rows [chosen..., rejected...] (2B, L) by TRL's collator, with ``ref_chosen_logps`` and
-    ``ref_rejected_logps`` (B,); zeros stand in where they are absent.
+    Args:
+        model: with TRL's fused LM head.
+        inputs: rows [chosen..., rejected...] (2B, L) by TRL's collator, with ``ref_chosen_logps`` and
+            ``ref_rejected_logps`` (B,); zeros stand in where they are absent.
+        aux_loss: see :func:`completion_scores`.
     """
-    logps, lengths, outputs = completion_scores(model, inputs)
+    logps, lengths, outputs = completion_scores(model, inputs, aux_loss)
     (lp_1, lp_2), (length_1, length_2) = logps.chunk(2), lengths.chunk(2)
     zeros = torch.zeros_like(lp_1)
     refs = inputs.get("ref_chosen_logps", zeros), inputs.get("ref_rejected_logps", zeros)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sail.pairs import Labeller, Preference, StepPair
-from sail.rewards import Completions, RewardFunctions, Rewards, listed
+from sail.rewards import Completions, ResponseRewards, RewardFunctions, listed
 
 PairwiseText = Callable[[Sequence[Any], Sequence[str], Sequence[str]], Sequence[float]]
 """Labels pairs of texts: prompts, first responses, second responses to the probability that the first is preferred."""
@@ -59,7 +59,7 @@ def text_labeller(preference: TextPreference, tokenizer: Any) -> Labeller:
 
 
 def reward_labeller(
-    functions: RewardFunctions, tokenizer: Any, kind: str, log: Callable[[Rewards], None] = lambda rewards: None
+    functions: RewardFunctions, tokenizer: Any, kind: str, log: Callable[[ResponseRewards], None] = lambda rewards: None
 ) -> Labeller:
     """Labels by rewards: a response is scored once, in however many pairs it stands.
 

@@ -6,13 +6,15 @@ The one surrogate (spec 1.5), whose gradient is an unbiased estimate of the grad
 
 .. math:: \text{loss}_i = \phi_i + c\,A_i\,\text{score}_i,\qquad A_i = \text{sg}(\phi_i) - b_i
 
-with ``score = 1[online] (lp_1 + lp_2) + 1[self-labelled] log p_theta(label)``.
+with ``score = 1[online] (lp_1 + lp_2) + 1[self-labelled] log p_theta(label)``. The score terms exist for their
+gradient: they enter as ``term - sg(term)``, so that the value of the loss is that of :math:`\phi`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,43 @@ class Sides:
     len_2: Tensor
 
 
+def token_mean(lp: Tensor, length: Tensor) -> Tensor:
+    """Mean log-probability of a completion's tokens; 0, its sum, for a completion without tokens (as TRL's IPO).
+
+    Args:
+        lp: summed log-probabilities, nats.
+        length: tokens, of the same shape.
+    """
+    return lp / length.clamp(min=1)
+
+
+class Rewards(NamedTuple):
+    """Implicit rewards of the two responses of each pair, both of shape (B,)."""
+
+    first: Tensor
+    second: Tensor
+
+
+def log_ratio_rewards(sides: Sides, beta: float) -> Rewards:
+    """DPO's implicit rewards ``beta log(pi / ref)``, sums over a response's tokens.
+
+    Args:
+        sides: log-probabilities of the pairs.
+        beta: scale of the reward.
+    """
+    return Rewards(beta * (sides.lp_1 - sides.ref_1), beta * (sides.lp_2 - sides.ref_2))
+
+
+def token_mean_rewards(sides: Sides, beta: float) -> Rewards:
+    """Rewards of the methods without a reference, ``beta`` times the mean log-probability (SimPO; ORPO in TRL).
+
+    Args:
+        sides: log-probabilities of the pairs.
+        beta: scale of the reward.
+    """
+    return Rewards(beta * token_mean(sides.lp_1, sides.len_1), beta * token_mean(sides.lp_2, sides.len_2))
+
+
 @dataclass(frozen=True)
 class PairLoss:
     """A pairwise loss ``phi`` with its implicit margin and its self-preference (spec 1.6).
@@ -44,6 +83,10 @@ class PairLoss:
     ``beta`` scales the margin inside the link (for ``ipo`` it is tau, and ``h`` is length-averaged as in TRL);
     ``smoothing`` is cDPO's label smoothing epsilon; ``margin_gap`` is SimPO's target margin gamma (arXiv 2405.14734).
     SimPO has no reference: as a reward it solves no KL-regularised lower level, so SAIL with it is a heuristic.
+
+    Raises:
+        ValueError: an unknown ``kind``, or a ``beta`` that is not positive: at 0 the loss would not depend on the pair,
+            and IPO's target 1 / (2 beta) would be infinite.
     """
 
     kind: LossKind = "bt"
@@ -51,15 +94,26 @@ class PairLoss:
     smoothing: float = 0.0
     margin_gap: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(LossKind):
+            raise ValueError(f"pair_loss must be one of {', '.join(get_args(LossKind))}; got {self.kind!r}")
+        if not 0 < self.beta < math.inf:
+            raise ValueError(f"beta must be a positive number; got {self.beta}: choose 0.1, DPO's default, say")
+
     def margin(self, sides: Sides) -> Tensor:
         """Implicit reward margin ``h`` of response 1 over response 2, without beta. Shape (B,), nats (per token for
         ``simpo`` and ``ipo``)."""
         if self.kind == "simpo":
-            return sides.lp_1 / sides.len_1 - sides.lp_2 / sides.len_2
+            return token_mean(sides.lp_1, sides.len_1) - token_mean(sides.lp_2, sides.len_2)
         first, second = sides.lp_1 - sides.ref_1, sides.lp_2 - sides.ref_2
         if self.kind == "ipo":
-            return first / sides.len_1 - second / sides.len_2
+            return token_mean(first, sides.len_1) - token_mean(second, sides.len_2)
         return first - second
+
+    def rewards(self, sides: Sides) -> Rewards:
+        """The implicit rewards that are logged, as TRL logs them: beta times the log-ratio, a sum over tokens (for IPO
+        too); for SimPO, beta times the mean log-probability."""
+        return (token_mean_rewards if self.kind == "simpo" else log_ratio_rewards)(sides, self.beta)
 
     def phi(self, h: Tensor) -> Tensor:
         """Loss of preferring the first response, given the margin ``h`` of any shape."""
@@ -72,9 +126,12 @@ class PairLoss:
             return torch.relu(1 - u)
         if self.kind == "ipo":
             return (h - 1 / (2 * self.beta)) ** 2
-        if self.kind == "simpo":
-            return -F.logsigmoid(u - self.margin_gap)
-        raise ValueError(f"unknown pair loss {self.kind!r}")
+        return -F.logsigmoid(u - self.margin_gap)
+
+    def at_zero(self) -> float:
+        """phi of a pair without margin: at the start policy that of every pair, whatever its label (but for SimPO,
+        whose margin has no reference)."""
+        return float(self.phi(torch.zeros((), dtype=torch.float64)))
 
     def log_preference(self, h: Tensor) -> Tensor:
         """``log p_theta(1 > 2)``, the law that self-labels are drawn from (spec 1.6, last column).
@@ -84,6 +141,11 @@ class PairLoss:
         if self.kind == "ipo":
             return torch.log((0.5 + self.beta * h).clamp(1e-6, 1 - 1e-6))
         return F.logsigmoid(self.beta * h)
+
+
+def gradient_only(term: Tensor) -> Tensor:
+    """A term with its gradient and the value 0."""
+    return term - term.detach()
 
 
 def labelled(first: Tensor, second: Tensor, p_first: Tensor) -> Tensor:
@@ -144,7 +206,10 @@ class Routes:
 
 @dataclass(frozen=True)
 class SurrogateTerms:
-    """What the surrogate is made of, each of shape (B,): ``loss = phi + c * (response + label)``."""
+    """What the surrogate is made of, each of shape (B,).
+
+    ``loss`` has the value of ``phi`` and the gradient of ``phi + c * (response + label)``.
+    """
 
     loss: Tensor
     phi: Tensor
@@ -153,7 +218,8 @@ class SurrogateTerms:
 
 
 def _terms(routes: Routes, phi: Tensor, response: Tensor, label: Tensor) -> SurrogateTerms:
-    return SurrogateTerms(phi + routes.coefficient * (response + label), phi, response, label)
+    loss = phi + routes.coefficient * gradient_only(response + label)
+    return SurrogateTerms(loss, phi, response, label)
 
 
 def surrogate(pair_loss: PairLoss, sides: Sides, routes: Routes) -> SurrogateTerms:
@@ -197,7 +263,7 @@ def official(pair_loss: PairLoss, sides: Sides, routes: Routes, pairs_per_step: 
 
     Its label term ``-(c / 2) ell^2`` is right. Its response term is added by hooks to the gradient of each sequence
     log-probability as ``-c ell / logp``: of the opposite sign, divided by the log-probability, and added after the mean
-    over the step (hence the factor ``pairs_per_step``).
+    over the step (hence the factor ``pairs_per_step``). A response of log-probability 0 gets none.
 
     Args:
         pair_loss: phi, its margin and its self-preference.
@@ -208,16 +274,22 @@ def official(pair_loss: PairLoss, sides: Sides, routes: Routes, pairs_per_step: 
     h = pair_loss.margin(sides)
     p = routes.p_first.detach()
     phi = labelled(pair_loss.phi(h), pair_loss.phi(-h), p)
-    hooked = sides.lp_1 / sides.lp_1.detach() + sides.lp_2 / sides.lp_2.detach()
+    hooked = sum(lp / lp.detach().masked_fill(lp.detach() == 0, -math.inf) for lp in (sides.lp_1, sides.lp_2))
     response = routes.online * phi.detach() * hooked * pairs_per_step
     return _terms(routes, phi, response, -0.5 * routes.self_labelled * phi**2)
+
+
+def _score(values: tuple[Tensor, Tensor], baselines: tuple[Tensor, Tensor], sides: Sides) -> Tensor:
+    """``sg(value - b) lp`` of both responses, summed; it counts for its gradient only."""
+    (v_1, v_2), (b_1, b_2) = values, baselines
+    return gradient_only((v_1.detach() - b_1) * sides.lp_1 + (v_2.detach() - b_2) * sides.lp_2)
 
 
 def reverse_kl(sides: Sides, online: Tensor, baseline_1: Tensor, baseline_2: Tensor) -> Tensor:
     """Penalty whose gradient is that of ``E_{y ~ pi}[log pi(y) / ref(y)]``, per pair (mean of its two responses).
 
     The score-function form ``sg(log-ratio - b) log pi``, on responses of the current policy only; 0 elsewhere. The
-    pathwise part has expectation 0 and is left out.
+    pathwise part has expectation 0 and is left out, so that the value is 0.
 
     Args:
         sides: log-probabilities of both responses.
@@ -226,9 +298,26 @@ def reverse_kl(sides: Sides, online: Tensor, baseline_1: Tensor, baseline_2: Ten
         baseline_2: (B,), any value independent of response 2, nats.
 
     Returns:
-        shape (B,), nats.
+        shape (B,), of value 0.
     """
     ratios = (sides.lp_1 - sides.ref_1, sides.lp_2 - sides.ref_2)
-    first = (ratios[0].detach() - baseline_1) * sides.lp_1
-    second = (ratios[1].detach() - baseline_2) * sides.lp_2
-    return online * (first + second) / 2
+    return online * _score(ratios, (baseline_1, baseline_2), sides) / 2
+
+
+def margin_penalty(pair_loss: PairLoss, sides: Sides, online: Tensor, baseline_1: Tensor, baseline_2: Tensor) -> Tensor:
+    """Penalty ``|u|`` of each pair, whose gradient is that of its expectation over the pairs.
+
+    On responses of the current policy that takes the score term ``sg(|u| - b) log pi`` beside the pathwise part.
+
+    Args:
+        pair_loss: whose ``u = beta h`` it is.
+        sides: log-probabilities of both responses.
+        online: (B,), 1 where the responses were drawn from the current policy.
+        baseline_1: (B,), any value independent of response 1.
+        baseline_2: (B,), any value independent of response 2.
+
+    Returns:
+        shape (B,), of value ``|u|``.
+    """
+    size = (pair_loss.beta * pair_loss.margin(sides)).abs()
+    return size + online * _score((size, size), (baseline_1, baseline_2), sides)

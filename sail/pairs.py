@@ -40,6 +40,7 @@ class StepPair:
         baseline: b of the label term (spec 1.5).
         response_baselines: b of each response's score term; they differ from ``baseline`` with K > 2 samples.
         kl_baselines: baseline of the reverse-KL penalty, for each response.
+        u_baselines: baseline of the penalty on ``|u|``, for each response.
         samples: which of the K responses to the prompt the two are.
         weight: share in the loss of the step; the weights of all ranks sum to the number of processes.
         columns: the data set's row without its token ids, for functions of texts; empty if none labels.
@@ -58,6 +59,7 @@ class StepPair:
     baseline: float = 0.0
     response_baselines: tuple[float, float] = (0.0, 0.0)
     kl_baselines: tuple[float, float] = (0.0, 0.0)
+    u_baselines: tuple[float, float] = (0.0, 0.0)
     samples: tuple[int, int] = (0, 1)
     weight: float = 1.0
     columns: Mapping[str, Any] = field(default_factory=dict)

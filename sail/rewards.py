@@ -65,7 +65,7 @@ def conversational(prompts: Sequence[Any]) -> bool:
     return bool(is_conversational({"prompt": prompts[0]}))
 
 
-class Rewards(NamedTuple):
+class ResponseRewards(NamedTuple):
     """Rewards of n responses.
 
     Attributes:
@@ -139,7 +139,7 @@ class RewardFunctions:
             for f in self.functions
         ]
 
-    def __call__(self, batch: Completions) -> Rewards:
+    def __call__(self, batch: Completions) -> ResponseRewards:
         """Rewards of responses.
 
         Raises:
@@ -155,7 +155,7 @@ class RewardFunctions:
         for row in zip(*table.values(), strict=True):
             scored = [w * r for w, r in zip(self.weights, row, strict=True) if not math.isnan(r)]
             total.append(sum(scored) if scored else math.nan)
-        return Rewards(total, table)
+        return ResponseRewards(total, table)
 
     def _called(self, function: Any, name: str, batch: Completions) -> list[float]:
         from trl.trainer.utils import is_async_callable

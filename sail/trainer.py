@@ -29,17 +29,25 @@ from sail.losses import (
     Routes,
     Sides,
     SurrogateTerms,
+    margin_penalty,
     official,
     rao_blackwell,
     reverse_kl,
     self_label,
     surrogate,
 )
-from sail.metrics import answer_metrics, pair_metrics, route_shares, score_metrics
+from sail.metrics import (
+    answer_metrics,
+    label_metrics,
+    reward_metrics,
+    route_shares,
+    score_metrics,
+    token_metrics,
+)
 from sail.pairs import Preference, StepPair
 from sail.ranks import joined_lists
 from sail.reference import reads_reference, resolve_reference
-from sail.rewards import RewardFunctions, Rewards
+from sail.rewards import ResponseRewards, RewardFunctions
 from sail.rollout import labelled_by, pairs_of_samples, requests_for
 from sail.routes import DP, OFF, PP, ROUTE_NAMES
 from sail.sampling import end_ids, sample
@@ -214,7 +222,8 @@ class SAILTrainer(TokenisedDPOTrainer):
         for source in sorted({pair.source for pair in pairs}):
             of_source = [i for i, pair in enumerate(pairs) if pair.source == source]
             requests = [r for i in of_source for r in requests_for(pairs[i], self.state.global_step, self.args)]
-            with self.generators.model(source, policy, reference) as model:
+            # inside: autocast keeps casts of the weights, which the generator may change
+            with self.generators.model(source, policy, reference) as model, self.accelerator.autocast():
                 completions = sample(
                     model,
                     requests,
@@ -227,8 +236,8 @@ class SAILTrainer(TokenisedDPOTrainer):
         return responses
 
     def _with_references(self, pairs: list[StepPair]) -> list[StepPair]:
-        """The pairs with the reference log-probabilities that are not stored with the data."""
-        missing = [i for i, pair in enumerate(pairs) if pair.ref_logps is None]
+        """The pairs with the reference log-probabilities that are not stored with the data, or that have moved."""
+        missing = [i for i, pair in enumerate(pairs) if pair.ref_logps is None or self.args.sync_ref_model]
         if not missing or not self.reads_reference:
             return pairs
         size, pairs = self.args.per_device_train_batch_size, list(pairs)
@@ -250,26 +259,43 @@ class SAILTrainer(TokenisedDPOTrainer):
     # In a step: the loss
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
-        if "route" not in inputs:  # evaluation, whose batches are not rolled out: DPO's loss
-            return super()._compute_loss(model, {k: v for k, v in inputs.items() if k != "example_id"}, return_outputs)
-        sides, outputs = pair_scores(model, inputs)
+        if "route" not in inputs:  # evaluation, whose batches are not rolled out
+            return self._evaluation_loss(model, {k: v for k, v in inputs.items() if k != "example_id"}, return_outputs)
+        sides, outputs = pair_scores(model, inputs, self.aux_loss_enabled)
         h = self.pair_loss.margin(sides)
         drawn = self_label(self.pair_loss, h, inputs["draw"])
         label = torch.where(self._self_labelled(inputs), drawn, inputs["label"])
         terms = self._surrogate(sides, inputs, label)
-        loss = terms.loss
-        if self.args.kl_penalty:
-            loss = loss + self.args.kl_penalty * reverse_kl(
-                sides, inputs["online"], inputs["kl_baseline_1"], inputs["kl_baseline_2"]
-            )
-        if self.args.u_penalty:
-            not_offline = (inputs["route"] != OFF).float()
-            loss = loss + self.args.u_penalty * not_offline * (self.pair_loss.beta * h).abs()
-        self._log_step(inputs, sides, terms, label)
+        loss = terms.loss + self._penalties(sides, inputs) + self._aux_loss(outputs)
+        self._log_step(inputs, sides, terms, label, outputs)
         total = (inputs["weight"] * loss).sum()
         if self.norms.due(self.state.global_step):
             self._log_norms(inputs, terms)
         return (total, outputs) if return_outputs else total
+
+    def _penalties(self, sides: Sides, inputs: dict[str, Tensor]) -> Tensor | float:
+        """What ``kl_penalty`` and ``u_penalty`` add to the loss of each pair."""
+        total: Tensor | float = 0.0
+        if self.args.kl_penalty:
+            kl = reverse_kl(sides, inputs["online"], inputs["kl_baseline_1"], inputs["kl_baseline_2"])
+            total = total + self.args.kl_penalty * kl
+        if self.args.u_penalty:
+            baselines = inputs["u_baseline_1"], inputs["u_baseline_2"]
+            size = margin_penalty(self.pair_loss, sides, inputs["online"], *baselines)
+            total = total + self.args.u_penalty * (inputs["route"] != OFF).float() * size
+        return total
+
+    def _evaluation_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
+        """Mean pair loss of a batch of the data set's pairs, at their labels."""
+        if self.reads_reference and ("ref_chosen_logps" not in inputs or self.args.sync_ref_model):
+            first, second = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+            inputs = inputs | {"ref_chosen_logps": first, "ref_rejected_logps": second}
+        sides, outputs = pair_scores(model, inputs, self.aux_loss_enabled)
+        loss = self.pair_loss.phi(self.pair_loss.margin(sides)).mean() + self._aux_loss(outputs)
+        self._log_batch(inputs, self._pair_metrics(inputs, sides, torch.ones_like(sides.lp_1), outputs))
+        if return_outputs:  # for compute_metrics, which wants logits; the fused LM head makes none
+            outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        return (loss, outputs) if return_outputs else loss
 
     def _surrogate(self, sides: Sides, inputs: dict[str, Tensor], label: Tensor) -> SurrogateTerms:
         """The terms of spec 1.5 by the chosen estimator."""
@@ -283,7 +309,8 @@ class SAILTrainer(TokenisedDPOTrainer):
             inputs["baseline_2"],
         )
         if self.args.estimator == "official":
-            pairs_per_step = round(self.accelerator.num_processes / (float(inputs["weight"].max()) or 1.0))
+            heaviest = float(inputs["weight"].max())  # 0 if this micro-batch only fills the ranks
+            pairs_per_step = round(self.accelerator.num_processes / heaviest) if heaviest else 1
             return official(self.pair_loss, sides, routes, pairs_per_step)
         estimate = rao_blackwell if self.args.estimator == "rao-blackwell" else surrogate
         return estimate(self.pair_loss, sides, routes)
@@ -297,16 +324,22 @@ class SAILTrainer(TokenisedDPOTrainer):
     def _record(self, name: str, value: float) -> None:
         self._metrics["train"][name].append(value)
 
-    def _log_rewards(self, rewards: Rewards) -> None:
+    def _log_rewards(self, rewards: ResponseRewards) -> None:
         for name, values in rewards.logged().items():
             self._metrics["train"][name].extend(values)
 
-    def _log_step(self, inputs: dict[str, Tensor], sides: Sides, terms: SurrogateTerms, label: Tensor) -> None:
-        self._total_train_tokens += int(inputs["attention_mask"].sum())
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
-        metrics = pair_metrics(self.pair_loss, sides, label) | score_metrics(sides, terms.phi, inputs)
-        for name, value in (metrics | route_shares(inputs["route"])).items():
-            self._record(name, value)
+    def _pair_metrics(self, inputs: dict[str, Tensor], sides: Sides, label: Tensor, outputs: Any) -> dict[str, float]:
+        """What TRL's DPOTrainer logs of a batch; the response that the label prefers counts as chosen."""
+        chosen = torch.cat([label >= 0.5, label < 0.5])
+        rewards = reward_metrics(self.pair_loss.rewards(sides), sides, label)
+        return rewards | token_metrics(outputs, inputs["completion_mask"], chosen)
+
+    def _log_step(
+        self, inputs: dict[str, Tensor], sides: Sides, terms: SurrogateTerms, label: Tensor, outputs: Any
+    ) -> None:
+        metrics = self._pair_metrics(inputs, sides, label, outputs) | label_metrics(self.pair_loss, sides)
+        metrics |= score_metrics(sides, terms.phi, inputs) | route_shares(inputs["route"])
+        self._log_batch(inputs, metrics)
         phi = terms.phi.detach()
         for route in ROUTE_NAMES:
             for value in phi[(inputs["route"] == route) & (inputs["weight"] > 0)].tolist():
@@ -325,10 +358,11 @@ class SAILTrainer(TokenisedDPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As DPOTrainer's, with this trainer's step metrics taken over all ranks."""
         if self.accelerator.num_processes > 1:
-            merged = joined_lists({name: list(values) for name, values in self._metrics["train"].items()})
+            metrics = self._metrics["train" if self.model.training else "eval"]
+            merged = joined_lists({name: list(values) for name, values in metrics.items()})
             if "num_tokens" in merged:
                 merged["num_tokens"] = [sum(merged["num_tokens"])]
-            self._metrics["train"].update(merged)
+            metrics.update(merged)
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -17,7 +17,7 @@ from harness.budget.forecast import Spending
 from harness.train.context import TrainContext
 
 if TYPE_CHECKING:
-    from harness.train.pair_trainers import Loss
+    from harness.train.pair_trainers import Loss, Reward
     from harness.train.settings import arguments
     from harness.train.trainer import run_trainer
 
@@ -27,6 +27,7 @@ __all__ = [
     "MethodConfig",
     "PairConfig",
     "PairMethod",
+    "Reward",
     "Spending",
     "TrainContext",
     "arguments",
@@ -35,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "Loss": "harness.train.pair_trainers",
+    "Reward": "harness.train.pair_trainers",
     "arguments": "harness.train.settings",
     "run_trainer": "harness.train.trainer",
 }
@@ -120,8 +122,9 @@ class PairConfig(MethodConfig):
 class PairMethod(Method):
     """Base class of offline methods that are a loss of the stored pairs' log-probabilities.
 
-    **To implement**: ``name``, ``summary`` and :meth:`loss`. **Optional**: ``chosen_only``, for a loss that leaves the
-    rejected responses out (then they cost no forward), and what :class:`Method` lists.
+    **To implement**: ``name``, ``summary`` and :meth:`loss`. **Optional**: :meth:`rewards`, if its implicit reward is
+    not DPO's; ``chosen_only``, for a loss that leaves the rejected responses out (then they cost no forward); and what
+    :class:`Method` lists.
     """
 
     Config: ClassVar[type[MethodConfig]] = PairConfig
@@ -134,6 +137,13 @@ class PairMethod(Method):
         ``beta`` is the option's, or the recipe's.
         """
         raise NotImplementedError
+
+    def rewards(self, beta: float) -> Reward:
+        """The implicit rewards, which are logged: a function from :class:`sail.losses.Sides` to
+        :class:`sail.losses.Rewards`. The default: ``beta`` times the log-ratio to the start policy."""
+        from sail.losses import log_ratio_rewards
+
+        return lambda sides: log_ratio_rewards(sides, beta)
 
     def spending(self) -> Spending:
         """One sequence a pair if the rejected response is left out, else two."""
@@ -150,5 +160,11 @@ class PairMethod(Method):
         beta = getattr(self.config, "beta", None) or context.train.beta
         args = DPOConfig(**arguments(context), precompute_ref_log_probs=True)
         return run_trainer(
-            context, PairTrainer, args, needs_reference=False, pair_loss=self.loss(beta), chosen_only=self.chosen_only
+            context,
+            PairTrainer,
+            args,
+            needs_reference=False,
+            pair_loss=self.loss(beta),
+            rewards=self.rewards(beta),
+            chosen_only=self.chosen_only,
         )

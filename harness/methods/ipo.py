@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.methods.base import MethodConfig, PairMethod
 
 if TYPE_CHECKING:
-    from harness.methods.base import Loss
+    from harness.methods.base import Loss, Reward
 
 
 class IPOConfig(MethodConfig):
@@ -35,3 +35,9 @@ class IPO(PairMethod):
 
         ipo = PairLoss("ipo", self.config.tau)
         return lambda sides: ipo.phi(ipo.margin(sides))
+
+    def rewards(self, beta: float) -> Reward:
+        """``tau`` times the log-ratio to the start policy, a sum over tokens as in TRL."""
+        from sail.losses import log_ratio_rewards
+
+        return lambda sides: log_ratio_rewards(sides, self.config.tau)

@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.methods.base import MethodConfig, PairMethod
 
 if TYPE_CHECKING:
-    from harness.methods.base import Loss
+    from harness.methods.base import Loss, Reward
 
 
 class ORPOConfig(MethodConfig):
@@ -35,3 +35,9 @@ class ORPO(PairMethod):
         from harness.train.losses import odds_ratio
 
         return lambda sides: odds_ratio(sides, self.config.weight)
+
+    def rewards(self, beta: float) -> Reward:
+        """``weight`` times the mean log-probability of a token, as in TRL."""
+        from sail.losses import token_mean_rewards
+
+        return lambda sides: token_mean_rewards(sides, self.config.weight)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from harness.errors import UserError
 from harness.methods.base import Method, MethodConfig, Spending, TrainContext
 from harness.train.labels import preference
 
@@ -43,6 +44,13 @@ class SAIL(Method):
     config: SAILOptions
     grid = {"coefficient": (0.1, 0.3)}
 
+    def __init__(self, config: MethodConfig | None = None) -> None:
+        super().__init__(config)
+        if self.config.labels == "dataset" and self.route != "dp":
+            raise UserError(
+                f"{self.name}: labels: dataset is for sail-dp, whose responses are the data set's: leave it out"
+            )
+
     def train(self, context: TrainContext) -> Path | None:
         """Train a mixture of offline DPO and this route under the surrogate of spec 1.5."""
         from harness.methods.base import arguments, run_trainer
@@ -52,13 +60,13 @@ class SAIL(Method):
         shares: dict[str, Any] = {f"{self.route}_share": options.share}
         if options.share > 0:
             shares[f"{self.route}_coef"] = options.coefficient
+            shares["dp_labels"] = options.labels
         settings = arguments(context) | self.extra_settings(context)
         args = SAILConfig(
             **settings,
             precompute_ref_log_probs=True,
             baseline=options.baseline,
             estimator=options.estimator,
-            dp_labels=options.labels,
             max_new_tokens=context.max_new_tokens,
             **shares,
         )

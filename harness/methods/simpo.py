@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.methods.base import MethodConfig, PairMethod
 
 if TYPE_CHECKING:
-    from harness.methods.base import Loss
+    from harness.methods.base import Loss, Reward
 
 
 class SimPOConfig(MethodConfig):
@@ -37,3 +37,9 @@ class SimPO(PairMethod):
 
         simpo = PairLoss("simpo", self.config.beta, margin_gap=self.config.gamma_ratio * self.config.beta)
         return lambda sides: simpo.phi(simpo.margin(sides))
+
+    def rewards(self, beta: float) -> Reward:
+        """``beta`` times the mean log-probability of a token."""
+        from sail.losses import token_mean_rewards
+
+        return lambda sides: token_mean_rewards(sides, self.config.beta)

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sail.losses import PairLoss, Sides
+from sail.losses import PairLoss, Sides, token_mean
 
 
 def sft(sides: Sides) -> Tensor:
-    """Negative log-likelihood of the chosen response, a mean over its tokens."""
-    return -sides.lp_1 / sides.len_1
+    """Negative log-likelihood of the chosen response, a mean over its tokens; 0 if it has none."""
+    return -token_mean(sides.lp_1, sides.len_1)
 
 
 def robust(sides: Sides, beta: float, flip: float) -> Tensor:
@@ -34,15 +34,25 @@ def robust(sides: Sides, beta: float, flip: float) -> Tensor:
 def odds_ratio(sides: Sides, weight: float) -> Tensor:
     """ORPO (arXiv 2403.07691, eqs. 4-7): likelihood of the chosen response plus ``weight`` times the odds-ratio loss.
 
-    Odds are of the geometric mean token probability; no reference.
+    Odds are of the geometric mean token probability; no reference. A response without tokens has no odds: its pair
+    counts with the likelihood alone.
+
+    Args:
+        sides: log-probabilities; response 1 is the chosen one.
+        weight: of the odds-ratio loss (lambda in the paper).
     """
-    first, second = sides.lp_1 / sides.len_1, sides.lp_2 / sides.len_2
+    first, second = token_mean(sides.lp_1, sides.len_1), token_mean(sides.lp_2, sides.len_2)
     log_odds = (first - second) - (log1mexp(first) - log1mexp(second))
-    return -first - weight * F.logsigmoid(log_odds)
+    both = (sides.len_1 > 0) & (sides.len_2 > 0)
+    return -first - weight * both * F.logsigmoid(log_odds)
 
 
 def log1mexp(x: Tensor) -> Tensor:
-    """``log(1 - exp(x))`` for x < 0 without cancellation (Maechler 2012)."""
+    """``log(1 - exp(x))`` for x <= 0 without cancellation (Maechler 2012).
+
+    At 0 itself it takes its value at the smallest positive number below, without gradient: finite.
+    """
+    x = x.clamp(max=-torch.finfo(x.dtype).tiny)
     small = x > -0.6931471805599453
     return torch.where(small, torch.log(-torch.expm1(x)), torch.log1p(-torch.exp(torch.where(small, -1.0, x))))
 

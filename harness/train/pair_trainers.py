@@ -12,38 +12,47 @@ from harness.errors import UserError
 from harness.train.losses import kto, reference_point
 from sail.batches import unpack
 from sail.dpo import PairScores, TokenisedDPOTrainer, completion_scores, pair_scores
-from sail.losses import Sides
+from sail.losses import Rewards, Sides, log_ratio_rewards
+from sail.metrics import reward_metrics, token_metrics
 
 Loss = Callable[[Sides], Tensor]
+Reward = Callable[[Sides], Rewards]
 
 
 class PairTrainer(TokenisedDPOTrainer):
-    """TRL's DPOTrainer with another loss.
+    """TRL's DPOTrainer with another loss. It logs what DPOTrainer logs.
 
     Args:
         pair_loss: gives the loss of each pair, shape (B,); a step minimises their mean.
+        rewards: gives the implicit rewards of both responses, which are logged; with ``args.beta`` times the log-ratio
+            to the reference if None.
         chosen_only: leave the rejected responses out of the forward (``lp_2`` and ``len_2`` are then those of the
-            chosen ones).
+            chosen ones). No rewards are logged.
     """
 
-    def __init__(self, *args: Any, pair_loss: Loss, chosen_only: bool = False, **kwargs: Any) -> None:
-        self.pair_loss, self.chosen_only = pair_loss, chosen_only
+    def __init__(
+        self, *args: Any, pair_loss: Loss, rewards: Reward | None = None, chosen_only: bool = False, **kwargs: Any
+    ) -> None:
+        self.pair_loss, self.rewards, self.chosen_only = pair_loss, rewards, chosen_only
         super().__init__(*args, **kwargs)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
-        mode = "train" if self.model.training else "eval"
         if self.chosen_only:
             inputs = inputs | {k: inputs[k].chunk(2)[0] for k in ("input_ids", "attention_mask", "completion_mask")}
-        sides, outputs = _chosen_scores(model, inputs) if self.chosen_only else pair_scores(model, inputs)
-        loss = self.losses(sides, model, inputs)
-        log = self._metrics[mode]
-        self._total_train_tokens += int(inputs["attention_mask"].sum())
-        log["num_tokens"] = [self._total_train_tokens]
-        margin = ((sides.lp_1 - sides.ref_1) - (sides.lp_2 - sides.ref_2)).detach()
-        if not self.chosen_only:
-            log["margin_nats"].append(margin.mean().item())
-            log["rewards/accuracies"].append((margin > 0).float().mean().item())
-        return (loss.mean(), outputs) if return_outputs else loss.mean()
+        scores = _chosen_scores if self.chosen_only else pair_scores
+        sides, outputs = scores(model, inputs, self.aux_loss_enabled)
+        loss = self.losses(sides, model, inputs).mean() + self._aux_loss(outputs)
+        self._log_batch(inputs, self._pair_metrics(inputs, sides, outputs))
+        return (loss, outputs) if return_outputs else loss
+
+    def _pair_metrics(self, inputs: dict[str, Tensor], sides: Sides, outputs: Any) -> dict[str, float]:
+        """What TRL's DPOTrainer logs of a batch, as far as the method has it."""
+        rows = torch.arange(len(inputs["completion_mask"]), device=sides.lp_1.device)
+        tokens = token_metrics(outputs, inputs["completion_mask"], rows < len(sides.lp_1))
+        if self.chosen_only:
+            return tokens | {"logps/chosen": sides.lp_1.mean().item()}
+        rewards = self.rewards(sides) if self.rewards else log_ratio_rewards(sides, self.args.beta)
+        return tokens | reward_metrics(rewards, sides, torch.ones_like(sides.lp_1))
 
     def losses(self, sides: Sides, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """Loss of each pair of the batch, shape (B,).
@@ -56,9 +65,9 @@ class PairTrainer(TokenisedDPOTrainer):
         return self.pair_loss(sides)
 
 
-def _chosen_scores(model: Any, inputs: dict[str, Tensor]) -> PairScores:
+def _chosen_scores(model: Any, inputs: dict[str, Tensor], aux_loss: bool) -> PairScores:
     """Scores whose second response is the first: only one row a pair goes through the model."""
-    lp, length, outputs = completion_scores(model, inputs)
+    lp, length, outputs = completion_scores(model, inputs, aux_loss)
     ref = inputs["ref_chosen_logps"]
     return PairScores(Sides(lp, lp, ref, ref, length, length), outputs)
 
@@ -77,7 +86,9 @@ class PairKTOTrainer(PairTrainer):
 
     def __init__(self, *args: Any, beta: float, desirable: float, undesirable: float, **kwargs: Any) -> None:
         self.settings = (beta, desirable, undesirable)
-        super().__init__(*args, pair_loss=lambda sides: sides.lp_1, **kwargs)
+        super().__init__(
+            *args, pair_loss=lambda sides: sides.lp_1, rewards=lambda sides: log_ratio_rewards(sides, beta), **kwargs
+        )
         if self.args.per_device_train_batch_size < 2:
             raise UserError(
                 "KTO needs train.batch_size of at least 2: its reference point mismatches prompts in a batch"

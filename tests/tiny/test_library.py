@@ -208,7 +208,7 @@ def forwards(trainer: Any) -> list[bool]:
 def test_simpo_needs_no_reference_and_runs_none(tmp_path: Path, load: Load, tokenizer: Any, lora: bool) -> None:
     """Full fine-tuning without ``ref_model``; no forward of a reference; same steps as with one in memory."""
     settings: dict[str, Any] = {
-        "pair_loss": "simpo", "beta": 2.0, "pr_share": 0.5, "dp_share": 0.2, "preference": longest, "max_new_tokens": 4,
+        "pair_loss": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "pr_share": 0.5, "dp_share": 0.2, "preference": longest, "max_new_tokens": 4,
         "ref_model": None,
     }  # fmt: skip
     if lora:
@@ -230,6 +230,27 @@ def test_simpo_needs_no_reference_and_runs_none(tmp_path: Path, load: Load, toke
     again = [row for row in with_kl.state.log_history if "loss" in row]
     assert [row["loss"] for row in logs] == pytest.approx([row["loss"] for row in again], rel=1e-5)
     assert any("kl" in row for row in again)
+
+
+def test_simpo_is_evaluated_without_a_reference(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    """The mean pair loss of plain forwards, also on a set that comes later and with ``precompute_ref_log_probs``."""
+    trainer = sail_trainer(
+        tmp_path, load, tokenizer, rows(), pair_loss="simpo", beta=2.0, simpo_gamma=0.4, ref_model=None,
+        precompute_ref_log_probs=True,
+    )  # fmt: skip
+    model, held_out = perturb(load(), scale=0.1), rows(4, seed=5)
+    perturb(trainer.model, scale=0.1)
+    losses = []
+    for row in held_out:
+        means = []
+        for side in ("chosen_ids", "rejected_ids"):
+            ids = torch.tensor([row["prompt_ids"] + row[side]])
+            with torch.no_grad():
+                logps = torch.log_softmax(model(input_ids=ids).logits[0, :-1], -1).gather(-1, ids[0, 1:, None])
+            means.append(logps[-len(row[side]) :].mean())
+        losses.append(-torch.nn.functional.logsigmoid(2.0 * (means[0] - means[1]) - 0.4))
+    log = trainer.evaluate(Dataset.from_list(held_out))
+    assert log["eval_loss"] == pytest.approx(float(torch.stack(losses).mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize("needs", [{"kl_penalty": 0.1}, {"start_generator": 0.5}])

@@ -43,7 +43,7 @@ def test_baselines_by_route_against_loops() -> None:
     phi, routes = [1.0, 5.0, 2.0, 9.0], [1, 2, 1, 1]
     expected = [(2 + 9) / 2, 7.5, (1 + 9) / 2, (1 + 2) / 2]
     assert route_baselines(phi, routes, {2: 7.5}) == pytest.approx(expected)
-    assert route_baselines([3.0], [2], {}) == [0.0]
+    assert route_baselines([], [], {}) == []
 
 
 def test_within_prompt_baselines_leave_the_response_out() -> None:
@@ -138,7 +138,9 @@ def test_more_samples_a_prompt(tmp_path: Path, load: Load, tokenizer: Any) -> No
 def test_generators(tmp_path: Path, load: Load, tokenizer: Any, source: str, lora: bool) -> None:
     """Responses of another generator are that generator's, and carry no score term."""
     options: dict[str, Any] = {"peft_config": LORA} if lora else {}
-    settings = options | {f"{source}_generator": 1.0, "pp_share": 0.9, "max_new_tokens": 6, "lag_steps": 100}
+    settings = options | {f"{source}_generator": 1.0, "pp_share": 0.9, "max_new_tokens": 6}
+    if source == "lagged":
+        settings["lag_steps"] = 100
     other = perturb(load(), seed=3)
     trainer = sail_trainer(tmp_path, load, tokenizer, rows(), generator=other, **settings)
     if source == "lagged":
@@ -171,40 +173,37 @@ def logps(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("penalty", ["kl_penalty", "u_penalty"])
-def test_penalties_add_their_formula_and_pull_back(tmp_path: Path, load: Load, tokenizer: Any, penalty: str) -> None:
-    """The loss grows by the formula; a small step against its gradient brings the policy closer to the reference."""
-    trainer = sail_trainer(tmp_path, load, tokenizer, rows(16), pp_share=0.9, max_new_tokens=6)
+def test_penalties_have_their_formula_as_gradient(tmp_path: Path, load: Load, tokenizer: Any, penalty: str) -> None:
+    """On plain forwards, at K = 3: |u| in the value, and the score terms of both penalties in the gradient alone."""
+    trainer = sail_trainer(
+        tmp_path, load, tokenizer, rows(16), pp_share=0.6, dp_share=0.3, max_new_tokens=6, num_samples=3
+    )
     perturb(trainer.model)
     batch = first_step(trainer)[0]
     values, gradients = [], []
     for weight in (0.0, 2.0):
         setattr(trainer.args, penalty, weight)
-        trainer.model.zero_grad()
         loss = trainer._compute_loss(trainer.model, batch, False)
-        loss.backward()
-        values.append(float(loss))
-        gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters()})
-
-    def distance() -> tuple[float, float]:
-        """The penalty by hand, and how far the log-ratios of the penalised responses are from 0."""
-        with torch.no_grad():
-            lp_1, lp_2 = logps(trainer.model, batch).chunk(2)
-        r_1, r_2 = lp_1 - batch["ref_chosen_logps"], lp_2 - batch["ref_rejected_logps"]
-        chosen = batch["online"] if penalty == "kl_penalty" else (batch["route"] != 3).float()
-        if penalty == "u_penalty":
-            each = (0.3 * (r_1 - r_2)).abs()
-            return float((batch["weight"] * chosen * each).sum()), float((chosen * each).sum())
-        each = ((r_1 - batch["kl_baseline_1"]) * lp_1 + (r_2 - batch["kl_baseline_2"]) * lp_2) / 2
-        return float((batch["weight"] * chosen * each).sum()), 0.0
-
-    by_hand, before = distance()
-    assert abs(by_hand) > 1e-4
-    assert values[1] - values[0] == pytest.approx(2 * by_hand, rel=1e-3, abs=1e-4)
+        gradients.append(torch.autograd.grad(loss, list(trainer.model.parameters()), allow_unused=True))
+        values.append(loss.item())
+    lp_1, lp_2 = logps(trainer.model, batch).chunk(2)
+    r_1, r_2 = lp_1 - batch["ref_chosen_logps"], lp_2 - batch["ref_rejected_logps"]
+    size = (0.3 * (r_1 - r_2)).abs()
+    own, other = ((r_1, r_2), 0.5) if penalty == "kl_penalty" else ((size, size), 1.0)
+    kind = penalty[: penalty.index("_")]
+    score = (own[0].detach() - batch[f"{kind}_baseline_1"]) * lp_1 + (
+        own[1].detach() - batch[f"{kind}_baseline_2"]
+    ) * lp_2
+    each = other * batch["online"] * score
     if penalty == "u_penalty":
-        with torch.no_grad():
-            for name, parameter in trainer.model.named_parameters():
-                parameter -= 1e-6 * (gradients[1][name] - gradients[0][name])
-        assert distance()[1] < before
+        each = each + (batch["route"] != 3) * size
+    expected = torch.autograd.grad((2 * batch["weight"] * each).sum(), list(trainer.model.parameters()))
+    for a, b, value in zip(*gradients, expected, strict=True):
+        torch.testing.assert_close(b - a, value, rtol=1e-3, atol=1e-3 * float(value.abs().max()))
+    by_hand = float((batch["weight"] * (batch["route"] != 3) * size.detach()).sum()) if penalty == "u_penalty" else 0.0
+    assert values[1] - values[0] == pytest.approx(2 * by_hand, rel=1e-4, abs=1e-6)
+    assert penalty == "kl_penalty" or by_hand > 1e-3
+    assert batch[f"{kind}_baseline_1"].abs().max() > 0
 
 
 def test_kl_baselines_leave_the_response_out() -> None:
@@ -329,7 +328,7 @@ def test_step_metrics(tmp_path: Path, load: Load, tokenizer: Any) -> None:
         ({"labels": "loud"}, "labels must be one of"),
         ({"num_samples": 1}, "num_samples"),
         ({"pr_coef": 0.3}, "pr_coef has no effect without examples on its route: set pr_share > 0"),
-        ({"label_smoothing": 0.1}, "set that too"),
+        ({"label_smoothing": 0.1}, "set pair_loss='cdpo' too"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"curriculum": "up"}, "curriculum"),
         ({"loss_type": ["ipo"]}, "pair_loss"),

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from sail import SAILConfig, SAILTrainer, TextPreference
 from sail.labels import preferred, probabilities
 from sail.pairs import StepPair
-from sail.rewards import Completions, RewardFunctions, Rewards
+from sail.rewards import Completions, ResponseRewards, RewardFunctions
 from sail.routes import PR
 
 Load = Callable[[], Any]
@@ -282,7 +282,7 @@ def test_what_is_no_reward_is_refused(tmp_path: Path, returned: Any, words: str)
 
 def test_tensors_are_rewards_too(tmp_path: Path) -> None:
     functions = RewardFunctions(lambda **_: torch.tensor([1.0, 2.5]), None, SAILConfig(**arguments(tmp_path)))
-    assert functions(Completions(["a", "b"], ["c", "d"], [[1], [2]], {})) == Rewards(
+    assert functions(Completions(["a", "b"], ["c", "d"], [[1], [2]], {})) == ResponseRewards(
         [1.0, 2.5], {"<lambda>": [1.0, 2.5]}
     )
 
