@@ -77,12 +77,13 @@ def labelled_by(labeller: Labeller | None, pairs: Sequence[StepPair], step: int,
     Where a pair cannot be labelled, all pairs of its prompt leave the step: they weigh nothing.
 
     Args:
-        labeller: called once, with all PR pairs; may be None if there are none.
+        labeller: called once, with all PR pairs but those that weigh nothing; may be None if there are none.
         pairs: the sampled pairs of the step, those of one prompt side by side.
         step: number of finished optimiser steps.
         args: how a probability becomes a label, and the flip rate.
     """
-    out, where = [replace(pair, columns={}) for pair in pairs], [i for i, pair in enumerate(pairs) if pair.route == PR]
+    out = [replace(pair, columns={}) for pair in pairs]
+    where = [i for i, pair in enumerate(pairs) if pair.route == PR and pair.weight > 0]
     if not where:
         return out
     assert labeller is not None

@@ -207,10 +207,8 @@ def forwards(trainer: Any) -> list[bool]:
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 def test_simpo_needs_no_reference_and_runs_none(tmp_path: Path, load: Load, tokenizer: Any, lora: bool) -> None:
     """Full fine-tuning without ``ref_model``; no forward of a reference; same steps as with one in memory."""
-    settings: dict[str, Any] = {
-        "pair_loss": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "pr_share": 0.5, "dp_share": 0.2, "preference": longest, "max_new_tokens": 4,
-        "ref_model": None,
-    }  # fmt: skip
+    settings: dict[str, Any] = {"pair_loss": "simpo", "beta": 2.0, "simpo_gamma": 1.0, "ref_model": None}
+    settings |= {"pr_share": 0.5, "dp_share": 0.2, "preference": longest, "max_new_tokens": 4}
     if lora:
         settings["peft_config"] = LORA
     trainer = sail_trainer(tmp_path, load, tokenizer, rows(), **settings)
