@@ -104,6 +104,10 @@ NEEDS: dict[str, Need] = {
     "ref_model_sync_steps": SYNC,
 }
 
+MANNERS = ("num_samples", "temperature", "labels", "dp_labels", "lag_steps")
+"""Of these, the ones that say how something is done. Where it is not done they get a warning, so that one set of
+settings can serve several routes; the others ask for something that would not happen, and are refused."""
+
 
 def check_values(args: Any) -> None:
     """Each option by itself."""
@@ -117,7 +121,7 @@ def check_values(args: Any) -> None:
 
 
 def check_idle(args: Any, defaults: dict[str, Any]) -> None:
-    """Options that would be ignored.
+    """Options that would be ignored. Called from ``__post_init__``, so that a warning names the caller's line.
 
     Args:
         args: the configuration.
@@ -128,7 +132,10 @@ def check_idle(args: Any, defaults: dict[str, Any]) -> None:
             raise ValueError(f"SAIL cannot use {name}={getattr(args, name)!r}: leave it at {defaults[name]!r} ({why})")
     for name, need in NEEDS.items():
         if getattr(args, name) != defaults[name] and not need.met(args):
-            raise ValueError(f"{name}={getattr(args, name)!r} has no effect here: {need.fix}, or leave it out")
+            sentence = f"{name}={getattr(args, name)!r} has no effect here: {need.fix}, or leave it out"
+            if name not in MANNERS:
+                raise ValueError(sentence)
+            _warn(sentence)
     for route in ROUTES:
         if getattr(args, f"{route}_coef") and not getattr(args, f"{route}_share"):
             raise ValueError(f"{route}_coef has no effect without examples on its route: set {route}_share > 0")

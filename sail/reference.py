@@ -24,9 +24,14 @@ def resolve_reference(ref_model: Any, model: Any, args: SAILConfig, peft_config:
         peft_config: of the adapter that the trainer will add, if any.
 
     Raises:
-        ValueError: full fine-tuning without a reference, or a directory that holds no model.
+        ValueError: full fine-tuning without a reference, a directory that holds no model, or ``sync_ref_model`` where
+            nothing reads the reference.
     """
     if not reads_reference(args):
+        if args.sync_ref_model:
+            raise ValueError(
+                f"sync_ref_model=True has no effect, since pair_loss={args.pair_loss!r} reads no reference: remove it"
+            )
         if ref_model is not None:
             warnings.warn(f"pair_loss={args.pair_loss!r} reads no reference: ref_model is left out", stacklevel=3)
         return None

@@ -78,7 +78,7 @@ def sail_trainer(
     folder: Path, load: Callable[[], Any], tokenizer: Any, data: list[dict[str, Any]], **changes: Any
 ) -> SAILTrainer:
     """A SAILTrainer on the tiny model with an explicit reference and full fine-tuning (or a peft_config)."""
-    options = {k: changes.pop(k) for k in ("preference", "peft_config", "generator") if k in changes}
+    options = {k: changes.pop(k) for k in ("preference", "peft_config", "generator", "eval_dataset") if k in changes}
     return SAILTrainer(
         model=load(),
         ref_model=changes.pop("ref_model", None if "peft_config" in options else load()),
@@ -95,7 +95,7 @@ def dpo_trainer(
     """TRL's DPOTrainer on the same terms."""
     from trl import DPOConfig
 
-    options = {k: changes.pop(k) for k in ("peft_config",) if k in changes}
+    options = {k: changes.pop(k) for k in ("peft_config", "eval_dataset") if k in changes}
     return TokenisedDPOTrainer(
         model=load(),
         ref_model=changes.pop("ref_model", None if "peft_config" in options else load()),

@@ -18,6 +18,7 @@ from sail.losses import (
     Routes,
     Sides,
     leave_one_out,
+    margin_penalty,
     official,
     rao_blackwell,
     reverse_kl,
@@ -162,6 +163,62 @@ def test_reverse_kl_of_three_samples_with_its_baselines_is_unbiased() -> None:
         gradient += probability * torch.autograd.grad(loss, theta, retain_graph=True)[0]
     exact = torch.autograd.grad((lp.exp() * (lp - ref)).sum(), theta)[0]
     torch.testing.assert_close(gradient, exact, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("setting", "kind"), itertools.product(SETTINGS, LOSSES))
+def test_margin_penalty_has_its_true_gradient(setting: Setting, kind: LossKind) -> None:
+    """Enumerated with a baseline, against the gradient of E|u| with the responses' law differentiated too."""
+    world, loss = World(13), loss_of(kind)
+    weights = world.response_law(setting)
+    online, b = torch.full_like(weights, float(setting in ("pp", "pr"))).detach(), torch.full_like(weights, 0.3)
+    penalty = margin_penalty(loss, world.sides(), online, b, 2 * b)
+    torch.testing.assert_close(penalty, (loss.beta * loss.margin(world.sides())).abs())
+    gradient = torch.autograd.grad((weights.detach() * penalty).sum(), world.theta)[0]
+    size = (loss.beta * loss.margin(world.sides())).abs()
+    exact = torch.autograd.grad((world.response_law(setting) * size).sum(), world.theta)[0]
+    torch.testing.assert_close(gradient, exact, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("setting", "kind"), itertools.product(SETTINGS, LOSSES))
+def test_the_value_of_the_loss_is_the_pair_loss(setting: Setting, kind: LossKind) -> None:
+    """Score and label terms have no value, so that a log shows phi; the reverse KL adds a gradient alone."""
+    world, loss = World(3), loss_of(kind)
+    sides, h = world.sides(), loss.margin(world.sides())
+    label = world.oracle.reshape(-1).round()
+    routes = world.routes(setting, label, 0.3, baseline=0.1)
+    phi = torch.where(label > 0, loss.phi(h), loss.phi(-h))
+    own = loss.log_preference(h).exp()
+    expected = own * loss.phi(h) + (1 - own) * loss.phi(-h) if setting in ("pp", "dp") else phi
+    torch.testing.assert_close(surrogate(loss, sides, routes).loss, phi)
+    torch.testing.assert_close(official(loss, sides, routes, 8).loss, phi)
+    torch.testing.assert_close(rao_blackwell(loss, sides, routes).loss, expected)
+    one = torch.ones_like(h)
+    assert not reverse_kl(sides, one, 0 * one, 0 * one).any()
+
+
+def test_official_form_of_a_certain_response_is_finite() -> None:
+    """Its division by a log-probability of 0 is left out: neither value nor gradient is NaN or infinite."""
+    lp = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    one = torch.ones(1, dtype=torch.float64)
+    terms = official(PairLoss("bt"), Sides(lp, -2 * one, 0 * one, -one, one, one), Routes(one, one, one, one, one), 8)
+    assert terms.loss.isfinite().all()
+    assert torch.autograd.grad(terms.loss.sum(), lp)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("setting", ["dp", "pp"])
+@pytest.mark.parametrize(("smoothing", "stays"), [(0.2, True), (0.3, False)])
+def test_smoothing_of_a_quarter_leaves_only_margin_zero(setting: Setting, smoothing: float, stays: bool) -> None:
+    """Descent of the exact objective from near the start policy: on PP too, E|u| goes to 0 from a quarter on."""
+    world, loss = World(3, at_reference=True), PairLoss("cdpo", beta=1.0, smoothing=smoothing)
+    noise = torch.randn(PROMPTS, ANSWERS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        world.theta += 0.3 * noise
+    for _ in range(300):
+        gradient = world.exact_gradient(setting, loss)
+        with torch.no_grad():
+            world.theta -= 8 * gradient
+    size = float((world.response_law(setting) * loss.margin(world.sides()).abs()).sum().detach())
+    assert size > 0.4 if stays else size < 1e-3
 
 
 def test_official_form_by_hand() -> None:
@@ -327,7 +384,8 @@ def test_swapping_the_pair_with_its_label_changes_nothing(kind: LossKind) -> Non
     here = surrogate(loss_of(kind), Sides(lp_1, lp_2, r_1, r_2, n_1, n_2), Routes(label, ones, ones, 0.3 * ones, ones))
     swapped = Sides(lp_2, lp_1, r_2, r_1, n_2, n_1)
     there = surrogate(loss_of(kind), swapped, Routes(1 - label, ones, ones, 0.3 * ones, ones))
-    torch.testing.assert_close(here.loss, there.loss)
+    for name in ("loss", "response", "label"):
+        torch.testing.assert_close(getattr(here, name), getattr(there, name))
 
 
 def test_self_labels_follow_the_preference() -> None:

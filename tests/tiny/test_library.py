@@ -265,6 +265,8 @@ def test_a_reference_that_nothing_reads_is_left_out_aloud(tmp_path: Path, load: 
     with pytest.warns(UserWarning, match="pair_loss='simpo' reads no reference: ref_model is left out"):
         trainer = sail_trainer(tmp_path, load, tokenizer, rows(), pair_loss="simpo", ref_model=load())
     assert trainer.ref_model is None
+    with pytest.raises(ValueError, match="sync_ref_model=True has no effect, since pair_loss='simpo'"):
+        sail_trainer(tmp_path, load, tokenizer, rows(), pair_loss="simpo", ref_model=None, sync_ref_model=True)
 
 
 def test_self_labels_of_stored_references_need_none_in_memory(tmp_path: Path, load: Load, tokenizer: Any) -> None:

@@ -20,6 +20,10 @@ from harness.methods.cdpo import CDPO
 from harness.methods.hinge import Hinge
 from harness.methods.ipo import IPO, IPOConfig
 from harness.methods.rdpo import RDPO, RDPOConfig
+from harness.methods.sail import SAILOptions
+from harness.methods.sail_dp import SAILDP
+from harness.methods.sail_pp import SAILPP
+from harness.methods.sail_pr import SAILPR
 from harness.methods.shuffled import swapped
 from harness.methods.simpo import SimPO
 from harness.run import plugins as registry
@@ -243,6 +247,13 @@ def test_online_dpo_is_dpo_on_the_sampled_pairs(tmp_path: Path, load: Load, toke
     assert loss == pytest.approx(theirs, rel=1e-4)
     for name, parameter in online.model.named_parameters():
         torch.testing.assert_close(parameter.grad, grads[name], rtol=1e-3, atol=1e-4 * float(grads[name].abs().max()))
+
+
+def test_labels_of_the_data_set_are_for_sail_dp() -> None:
+    SAILDP(SAILOptions(labels="dataset"))
+    for method in (SAILPP, SAILPR):
+        with pytest.raises(UserError, match=f"{method.name}: labels: dataset is for sail-dp.*: leave it out"):
+            method(SAILOptions(labels="dataset"))
 
 
 def test_turned_pairs_are_whole() -> None:

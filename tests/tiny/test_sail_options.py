@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from kit.training import EOS, longest, perturb, rows, sail_trainer
 from peft import LoraConfig
 
 from sail.baselines import kl_baselines, route_baselines, within_prompt
-from sail.config import SAILConfig, cpu_arguments
 from sail.data import by_strength, drop_near_ties, may_use_label
 from sail.pairs import TokenisedPair
 from sail.routes import flipped, label_of, route_of, source_of
@@ -44,6 +42,47 @@ def test_baselines_by_route_against_loops() -> None:
     expected = [(2 + 9) / 2, 7.5, (1 + 9) / 2, (1 + 2) / 2]
     assert route_baselines(phi, routes, {2: 7.5}) == pytest.approx(expected)
     assert route_baselines([], [], {}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "beta", "extra", "at_zero"),
+    [
+        ("bt", 0.3, {}, np.log(2)),
+        ("cdpo", 0.3, {"label_smoothing": 0.1}, np.log(2)),
+        ("hinge", 0.3, {}, 1.0),
+        ("ipo", 0.5, {}, 1.0),
+        ("simpo", 2.0, {"simpo_gamma": 1.0}, np.log1p(np.e)),
+    ],
+)
+@pytest.mark.parametrize("route", ["dp", "pp", "pr"])
+def test_first_baseline_of_a_lone_pair_is_phi_at_zero(
+    tmp_path: Path,
+    load: Load,
+    tokenizer: Any,
+    kind: str,
+    beta: float,
+    extra: dict[str, Any],
+    at_zero: float,
+    route: str,
+) -> None:
+    """At the start policy that is its phi: no score term is left, and the gradient is that at coefficient 0."""
+    norms = []
+    for coefficient, baseline in ((0.3, "loo"), (0.0, "loo"), (0.3, "none")):
+        settings = {f"{route}_share": 1.0, f"{route}_coef": coefficient, "baseline": baseline, "preference": longest}
+        trainer = sail_trainer(
+            tmp_path, load, tokenizer, rows(), pair_loss=kind, beta=beta, per_device_train_batch_size=1,
+            max_new_tokens=12, **settings, **extra,
+        )  # fmt: skip
+        batch = first_step(trainer)[0]
+        if baseline == "loo":
+            assert batch["baseline"].tolist() == pytest.approx([at_zero])
+        loss = trainer._compute_loss(trainer.model, batch, False)
+        gradients = torch.autograd.grad(loss, list(trainer.model.parameters()))
+        norms.append(float(sum(g.pow(2).sum() for g in gradients)) ** 0.5)
+    if kind == "simpo":
+        return  # no reference: its margin at the start policy is not 0
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+    assert route == "dp" or norms[2] > 1.1 * norms[0]
 
 
 def test_within_prompt_baselines_leave_the_response_out() -> None:
@@ -317,38 +356,3 @@ def test_step_metrics(tmp_path: Path, load: Load, tokenizer: Any) -> None:
     first = trainer.state.log_history[0]
     assert first["kl"] == pytest.approx(0, abs=1e-4)
     assert first["self_label_entropy"] == pytest.approx(np.log(2), abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"pair_loss": "cdpo", "label_smoothing": 0.25, "dp_share": 0.3}, "no stable margin"),
-        ({"flip_rate": 0.5}, "flip_rate"),
-        ({"estimator": "magic"}, "estimator must be one of"),
-        ({"labels": "loud"}, "labels must be one of"),
-        ({"num_samples": 1}, "num_samples"),
-        ({"pr_coef": 0.3}, "pr_coef has no effect without examples on its route: set pr_share > 0"),
-        ({"label_smoothing": 0.1}, "set pair_loss='cdpo' too"),
-        ({"temperature": 0.0}, "temperature must be positive"),
-        ({"curriculum": "up"}, "curriculum"),
-        ({"loss_type": ["ipo"]}, "pair_loss"),
-        ({"f_divergence_type": "js_divergence"}, "f_divergence_type"),
-    ],
-)
-def test_bad_settings(tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        SAILConfig(output_dir=str(tmp_path), **cpu_arguments(), **settings)
-
-
-def test_temperature_with_the_score_term_warns(tmp_path: Path) -> None:
-    """The warning names the bias; without a score term (online DPO) another temperature is a choice like any other."""
-    with pytest.warns(UserWarning, match=r"temperature=0.7 biases the score term"):
-        SAILConfig(output_dir=str(tmp_path), pr_share=0.3, temperature=0.7, **cpu_arguments())
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="temperature")
-        SAILConfig(output_dir=str(tmp_path), pr_share=0.3, pr_coef=0.0, temperature=0.7, **cpu_arguments())
-
-
-def test_no_offline_share_warns(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="stationary point"):
-        SAILConfig(output_dir=str(tmp_path), dp_share=0.6, pp_share=0.4, **cpu_arguments())
