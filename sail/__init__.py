@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sail.config import SAILConfig
+    from sail.labels import TextPreference
     from sail.trainer import SAILTrainer
 
-__all__ = ["SAILConfig", "SAILTrainer"]
+__all__ = ["SAILConfig", "SAILTrainer", "TextPreference"]
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL trainers ping home otherwise; the user's word wins
 
-_HOMES = {"SAILConfig": "sail.config", "SAILTrainer": "sail.trainer"}
+_HOMES = {"SAILConfig": "sail.config", "SAILTrainer": "sail.trainer", "TextPreference": "sail.labels"}
 
 
 def __getattr__(name: str) -> Any:

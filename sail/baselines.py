@@ -57,7 +57,7 @@ def with_baselines(
 def margins_of(pair_loss: PairLoss, pairs: Sequence[StepPair]) -> Tensor:
     """Implicit margins h of pairs whose log-probabilities are known. Shape (n,)."""
     lp = torch.tensor([p.logps for p in pairs], dtype=torch.float64).view(-1, 2)
-    ref = torch.tensor([p.ref_logps for p in pairs], dtype=torch.float64).view(-1, 2)
+    ref = torch.tensor([p.references for p in pairs], dtype=torch.float64).view(-1, 2)
     length = torch.tensor([[len(p.first), len(p.second)] for p in pairs], dtype=torch.float64).view(-1, 2)
     return pair_loss.margin(Sides(lp[:, 0], lp[:, 1], ref[:, 0], ref[:, 1], length[:, 0], length[:, 1]))
 

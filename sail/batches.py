@@ -13,26 +13,39 @@ import torch
 from torch import Tensor
 
 from sail.config import SAILConfig
-from sail.data import may_use_label
+from sail.data import MADE, may_use_label
 from sail.noise import uniform
 from sail.pairs import StepPair, TokenisedPair
 from sail.ranks import all_ranks
 from sail.routes import OFF, flipped, route_of, source_of
 
+COLUMNS = "columns"
+"""In a batch: the rows of the data set without their token ids, for functions that label texts."""
+
+CARRIED = ("example_id", COLUMNS)
+"""What this collator adds to a batch; no input of a model."""
+
 
 class ExampleCollator:
-    """Carries ``example_id`` through TRL's collator, which is ``inner``."""
+    """Carries ``example_id`` through TRL's collator.
 
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
+    Args:
+        inner: TRL's collator.
+        texts: carry the other columns of the data set too, as :data:`COLUMNS`.
+    """
 
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        batch: dict[str, Tensor] = self.inner(examples)
+    def __init__(self, inner: Any, texts: bool = False) -> None:
+        self.inner, self.texts = inner, texts
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = self.inner(examples)
         batch["example_id"] = torch.tensor([e["example_id"] for e in examples])
+        if self.texts:
+            batch[COLUMNS] = [{k: v for k, v in e.items() if k not in MADE} for e in examples]
         return batch
 
 
-def unpack(batch: dict[str, Tensor]) -> list[TokenisedPair]:
+def unpack(batch: dict[str, Any]) -> list[TokenisedPair]:
     """The pairs of a collated batch, padding removed."""
     ids, attention, completion = batch["input_ids"], batch["attention_mask"].bool(), batch["completion_mask"].bool()
     count = len(ids) // 2
@@ -47,7 +60,7 @@ def unpack(batch: dict[str, Tensor]) -> list[TokenisedPair]:
     ]
 
 
-def step_pairs(batch: dict[str, Tensor], step: int, args: SAILConfig) -> list[StepPair]:
+def step_pairs(batch: dict[str, Any], step: int, args: SAILConfig) -> list[StepPair]:
     """The pairs of a collated batch, each with its route and label noise; nothing is sampled yet.
 
     Args:
@@ -59,8 +72,9 @@ def step_pairs(batch: dict[str, Tensor], step: int, args: SAILConfig) -> list[St
     refs: list[Any] = [None] * len(batch["example_id"])
     if "ref_chosen_logps" in batch:
         refs = list(zip(batch["ref_chosen_logps"].tolist(), batch["ref_rejected_logps"].tolist(), strict=True))
+    rows = batch.get(COLUMNS) or [{}] * len(refs)
     pairs = []
-    for pair, ref in zip(unpack(batch), refs, strict=True):
+    for pair, ref, row in zip(unpack(batch), refs, rows, strict=True):
         labelled = may_use_label(seed, pair.example, args.label_fraction)
         pairs.append(
             StepPair(
@@ -70,6 +84,7 @@ def step_pairs(batch: dict[str, Tensor], step: int, args: SAILConfig) -> list[St
                 label_draw=uniform((seed, pair.example, step, "label")),
                 ref_logps=ref,
                 label=flipped(1.0, uniform((seed, pair.example, "flip")), args.flip_rate),
+                columns=row,
             )
         )
     return pairs
@@ -113,7 +128,7 @@ def collated(pairs: Sequence[StepPair], collator: ExampleCollator, coefs: tuple[
     """A batch with all that the surrogate needs beside token ids: columns of shape (B,).
 
     Args:
-        pairs: with reference log-probabilities.
+        pairs: with reference log-probabilities; the columns are left out if a pair has none.
         collator: of the trainer.
         coefs: added-gradient coefficients of DP, PP and PR, in this order.
     """
@@ -121,11 +136,16 @@ def collated(pairs: Sequence[StepPair], collator: ExampleCollator, coefs: tuple[
     def column(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32)
 
+    known = all(p.ref_logps is not None for p in pairs)
+    references = {
+        f"ref_{side}_logps": torch.tensor([p.references[i] for p in pairs])
+        for i, side in enumerate(("chosen", "rejected"))
+        if known
+    }
     return {
         **padded(pairs, collator),
+        **references,
         "example_id": torch.tensor([p.example for p in pairs]),
-        "ref_chosen_logps": torch.tensor([p.ref_logps[0] for p in pairs]),  # type: ignore[index]
-        "ref_rejected_logps": torch.tensor([p.ref_logps[1] for p in pairs]),  # type: ignore[index]
         "route": torch.tensor([p.route for p in pairs]),
         "draw": column([p.label_draw for p in pairs]),
         "label": column([p.label for p in pairs]),

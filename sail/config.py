@@ -72,8 +72,25 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
         default=0, metadata={"help": "Log the gradient norms of T1, T2 and T3 every k steps; 0 for never."}
     )
     noise_seed: int | None = field(default=None, metadata={"help": "Seed of the keyed noise; `seed` if not given."})
+    reward_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weight of each of the trainer's `reward_funcs`; 1 if not given."}
+    )
+    bf16: bool | None = field(
+        default=None, metadata={"help": "As in TRL; if not given, on with an accelerator (without fp16), off without."}
+    )
+    gradient_checkpointing: bool | None = field(
+        default=None, metadata={"help": "As in TRL; if not given, on with an accelerator and off without."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are not finite (transformers' default; here they show)."}
+    )
 
     def __post_init__(self) -> None:
+        accelerated = has_accelerator() and not self.use_cpu
+        if self.gradient_checkpointing is None:
+            self.gradient_checkpointing = accelerated
+        if self.bf16 is None and not accelerated:
+            self.bf16 = False
         super().__post_init__()
         check_values(self)
         check_idle(self, _defaults())
@@ -124,7 +141,13 @@ def _defaults() -> dict[str, Any]:
     return plain | {f.name: f.default_factory() for f in fields(SAILConfig) if f.default_factory is not MISSING}
 
 
+def has_accelerator() -> bool:
+    """Whether torch sees a device beside the CPU."""
+    return torch.accelerator.is_available()
+
+
 def cpu_arguments() -> dict[str, bool]:
-    """Arguments in place of TRL defaults that do harm on a CPU: no bf16, no checkpointing, NaN losses shown."""
-    accelerated = torch.cuda.is_available()
+    """Arguments of TRL's ``DPOConfig`` in place of defaults that do harm on a CPU: no bf16, no checkpointing, NaN
+    losses shown. :class:`SAILConfig` has them as its own defaults."""
+    accelerated = has_accelerator()
     return {"bf16": accelerated, "gradient_checkpointing": accelerated, "logging_nan_inf_filter": False}

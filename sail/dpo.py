@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from trl import DPOTrainer
 
+from sail.data import columns_of
 from sail.losses import Sides
 
 
@@ -44,7 +45,7 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        if "prompt_ids" in (dataset.column_names or []):
+        if "prompt_ids" in columns_of(dataset):
             return dataset
         return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
 

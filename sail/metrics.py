@@ -85,10 +85,12 @@ def label_metrics(pair_loss: PairLoss, sides: Sides) -> dict[str, float]:
 def score_metrics(sides: Sides, phi: Tensor, columns: dict[str, Tensor]) -> dict[str, float]:
     """KL estimate (nats a response) and spread of the score term with and without its baseline, on on-policy pairs.
 
+    There is no KL estimate without the reference's log-probabilities.
+
     Args:
         sides: log-probabilities of the pairs.
         phi: (B,), their loss.
-        columns: ``online`` and ``baseline``, of shape (B,).
+        columns: ``online`` and ``baseline``, of shape (B,); ``ref_chosen_logps`` where the reference is known.
 
     Returns:
         nothing if there are fewer than two on-policy pairs.
@@ -98,8 +100,8 @@ def score_metrics(sides: Sides, phi: Tensor, columns: dict[str, Tensor]) -> dict
         return {}
     phi, lp = phi.detach()[here], (sides.lp_1 + sides.lp_2).detach()[here]
     ratio = lp - (sides.ref_1 + sides.ref_2)[here]
-    return {
-        "kl": (ratio / 2).mean().item(),
+    kl = {"kl": (ratio / 2).mean().item()} if "ref_chosen_logps" in columns else {}
+    return kl | {
         "score/std": ((phi - columns["baseline"][here]) * lp).std().item(),
         "score/std_no_baseline": (phi * lp).std().item(),
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from sail.routes import CURRENT, PP, PR
 
@@ -34,7 +34,7 @@ class StepPair:
         route: where responses and label come from (:mod:`sail.routes`).
         label_draw: the uniform that settles the label, where it is drawn.
         label: probability that ``first`` is preferred.
-        ref_logps: both responses under the reference policy; None until computed.
+        ref_logps: both responses under the reference policy; None until computed, and where nothing reads them.
         logps: both responses under the model that sampled them; None for responses of the data set.
         source: which model samples the responses of an online pair.
         baseline: b of the label term (spec 1.5).
@@ -43,6 +43,7 @@ class StepPair:
         u_baselines: baseline of the penalty on ``|u|``, for each response.
         samples: which of the K responses to the prompt the two are.
         weight: share in the loss of the step; the weights of all ranks sum to the number of processes.
+        columns: the data set's row without its token ids, for functions of texts; empty if none labels.
     """
 
     example: int
@@ -61,6 +62,7 @@ class StepPair:
     u_baselines: tuple[float, float] = (0.0, 0.0)
     samples: tuple[int, int] = (0, 1)
     weight: float = 1.0
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def online(self) -> bool:
@@ -78,8 +80,16 @@ class StepPair:
         return TokenisedPair(self.example, self.prompt, self.first, self.second)
 
     @property
+    def references(self) -> tuple[float, float]:
+        """``ref_logps``; zeros where nothing reads them."""
+        return self.ref_logps or (0.0, 0.0)
+
+    @property
     def log_ratios(self) -> tuple[float, float]:
         """``log pi / ref`` of the two sampled responses (nats)."""
         assert self.logps is not None
-        assert self.ref_logps is not None
-        return (self.logps[0] - self.ref_logps[0], self.logps[1] - self.ref_logps[1])
+        return (self.logps[0] - self.references[0], self.logps[1] - self.references[1])
+
+
+Labeller = Callable[[Sequence[StepPair]], Sequence[float | None]]
+"""As :data:`Preference`, for whatever labels the pairs of the PR route; None for a pair that cannot be labelled."""

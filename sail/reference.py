@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from sail.config import SAILConfig
 
 
+def reads_reference(args: SAILConfig) -> bool:
+    """Whether the reference policy enters the loss or samples responses. If not, it is neither loaded nor run."""
+    return args.pair_loss != "simpo" or args.kl_penalty > 0 or args.start_generator > 0
+
+
 def resolve_reference(ref_model: Any, model: Any, args: SAILConfig, peft_config: Any) -> Any:
-    """The reference model in memory; None where the policy's adapter, or the data, stands in for it.
+    """The reference model in memory; None where the policy's adapter or the data stands in for it, or nothing reads it.
 
     Args:
         ref_model: directory of a saved model, a model in memory, or None.
@@ -18,11 +24,20 @@ def resolve_reference(ref_model: Any, model: Any, args: SAILConfig, peft_config:
         peft_config: of the adapter that the trainer will add, if any.
 
     Raises:
-        ValueError: full fine-tuning without a reference, or a directory that holds no model.
+        ValueError: full fine-tuning without a reference, a directory that holds no model, or ``sync_ref_model`` where
+            nothing reads the reference.
     """
+    if not reads_reference(args):
+        if args.sync_ref_model:
+            raise ValueError(
+                f"sync_ref_model=True has no effect, since pair_loss={args.pair_loss!r} reads no reference: remove it"
+            )
+        if ref_model is not None:
+            warnings.warn(f"pair_loss={args.pair_loss!r} reads no reference: ref_model is left out", stacklevel=3)
+        return None
     if isinstance(ref_model, str | Path):
         return load_reference(ref_model, model, args)
-    in_the_data = args.precompute_ref_log_probs and not any(args.shares)
+    in_the_data = args.precompute_ref_log_probs and not args.pp_share + args.pr_share
     if ref_model is None and not (hasattr(model, "peft_config") or peft_config or in_the_data):
         raise ValueError(
             "full fine-tuning needs ref_model=...: the directory where the start policy is saved, or a copy of it "

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from sail.config import SAILConfig
 from sail.noise import uniform
-from sail.pairs import Preference, StepPair
+from sail.pairs import Labeller, StepPair
 from sail.routes import PR, flipped, label_of
 from sail.types import Completion, Request
 
@@ -71,25 +71,29 @@ def pairs_of_samples(pair: StepPair, answers: Sequence[Completion], step: int, s
     ]
 
 
-def labelled_by(
-    preference: Preference | None, pairs: Sequence[StepPair], step: int, args: SAILConfig
-) -> list[StepPair]:
-    """The pairs with those of the PR route labelled by ``preference``, under the configured label noise.
+def labelled_by(labeller: Labeller | None, pairs: Sequence[StepPair], step: int, args: SAILConfig) -> list[StepPair]:
+    """The pairs with those of the PR route labelled, under the configured label noise.
+
+    Where a pair cannot be labelled, all pairs of its prompt leave the step: they weigh nothing.
 
     Args:
-        preference: called once, with all PR pairs; may be None if there are none.
+        labeller: called once, with all PR pairs but those that weigh nothing; may be None if there are none.
         pairs: the sampled pairs of the step, those of one prompt side by side.
         step: number of finished optimiser steps.
         args: how a probability becomes a label, and the flip rate.
     """
-    out, where = list(pairs), [i for i, pair in enumerate(pairs) if pair.route == PR]
+    out = [replace(pair, columns={}) for pair in pairs]
+    where = [i for i, pair in enumerate(pairs) if pair.route == PR and pair.weight > 0]
     if not where:
         return out
-    assert preference is not None
-    labels = list(preference([pairs[i].tokens for i in where]))
-    seed = args.key_seed
+    assert labeller is not None
+    labels, count = list(labeller([pairs[i] for i in where])), args.pairs_per_prompt
+    left_out = {place // count for place, p in enumerate(labels) if p is None}
     for place, (i, p) in enumerate(zip(where, labels, strict=True)):
-        label = label_of(float(p), pairs[i].label_draw, args.labels)
-        noise = uniform((seed, pairs[i].example, step, "flip", place % args.pairs_per_prompt))
-        out[i] = replace(pairs[i], label=flipped(label, noise, args.flip_rate))
+        if p is None or place // count in left_out:
+            out[i] = replace(out[i], weight=0.0)
+            continue
+        label = label_of(p, out[i].label_draw, args.labels)
+        noise = uniform((args.key_seed, out[i].example, step, "flip", place % count))
+        out[i] = replace(out[i], label=flipped(label, noise, args.flip_rate))
     return out

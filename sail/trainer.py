@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from sail.baselines import with_baselines
-from sail.batches import ExampleCollator, collated, padded, step_pairs, weighed
+from sail.batches import CARRIED, COLUMNS, ExampleCollator, collated, padded, step_pairs, weighed
 from sail.callbacks import LaggedBaseline, StepClock
+from sail.card import PAPER
 from sail.config import SAILConfig
-from sail.data import select_rows
+from sail.data import columns_of, select_rows, with_example_ids
 from sail.dpo import TokenisedDPOTrainer, pair_scores
 from sail.generators import Generators
+from sail.labels import TextPreference, reward_labeller, text_labeller, token_labeller
 from sail.losses import (
     PairLoss,
     Routes,
@@ -44,10 +46,12 @@ from sail.metrics import (
 )
 from sail.pairs import Preference, StepPair
 from sail.ranks import joined_lists
-from sail.reference import resolve_reference
+from sail.reference import reads_reference, resolve_reference
+from sail.rewards import ResponseRewards, RewardFunctions
 from sail.rollout import labelled_by, pairs_of_samples, requests_for
 from sail.routes import DP, OFF, PP, ROUTE_NAMES
 from sail.sampling import end_ids, sample
+from sail.support import check_columns, check_labellers, check_sharding, reads_texts
 from sail.term_norms import TermNorms
 from sail.types import Completion
 
@@ -58,64 +62,107 @@ class SAILTrainer(TokenisedDPOTrainer):
     Args:
         args: a :class:`SAILConfig`; its shares choose the routes, its coefficients weigh the added gradient.
         ref_model: the reference policy: the directory where it is saved, or a model in memory. Needed for full
-            fine-tuning. With a new adapter (``peft_config``) it is the model with the adapter off; with a PeftModel,
-            whose adapter is trained on, a frozen copy of that adapter.
-        preference: labels sampled pairs of the PR route; called once a step with token ids.
+            fine-tuning, except where nothing reads it (SimPO's loss). With a new adapter (``peft_config``) it is the
+            model with the adapter off; with a PeftModel, whose adapter is trained on, a frozen copy of that adapter.
+        train_dataset: tokenised (``prompt_ids``, ``chosen_ids``, ``rejected_ids``, optional ``example_id`` and
+            ``ref_*_logps``) or any form that DPOTrainer accepts, streams too; so may be ``eval_dataset``.
+        preference: labels sampled pairs of the PR route, once a step: a function of token ids
+            (:data:`sail.pairs.Preference`), or a :class:`TextPreference`.
+        reward_funcs: label them instead, as in TRL's online trainers (:class:`sail.rewards.RewardFunctions`).
+        reward_processing_classes: tokenizers of the reward models among them.
         generator: the model of ``other_generator``.
-        Everything else is DPOTrainer's. The dataset may be tokenised (``prompt_ids``, ``chosen_ids``,
-        ``rejected_ids``, optional ``example_id`` and ``ref_*_logps``) or any form that DPOTrainer accepts.
+        Everything else is DPOTrainer's.
 
     Raises:
-        ValueError: a share without what it needs (``preference``, ``generator``), full fine-tuning without a
-            reference, or online routes and a model without an end-of-sequence id.
+        ValueError: a share without what it needs (``preference`` or ``reward_funcs``, ``generator``), full fine-tuning
+            without a reference, example ids that are no unique integers, online routes and a model without an
+            end-of-sequence id, or FSDP and DeepSpeed with online routes.
     """
 
     data_collator: Any
     _signature_columns: Any
     loss_is_scaled_for_ga = True
     _tag_names = ["trl", "sail"]
+    _name = "SAIL"
+    _paper = PAPER
 
     def __init__(
         self,
         model: Any = None,
         ref_model: Any = None,
         args: Any = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
         *rest: Any,
-        preference: Preference | None = None,
+        preference: Preference | TextPreference | None = None,
+        reward_funcs: Any = None,
+        reward_processing_classes: Any = None,
         generator: Any = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(args, SAILConfig):
             raise TypeError("SAILTrainer needs args=SAILConfig(...)")
-        if args.pr_share > 0 and preference is None:
-            raise ValueError("pr_share > 0 needs preference=..., the function that labels sampled pairs")
+        check_labellers(args, preference, reward_funcs)
+        check_sharding(args)
         if args.other_generator > 0 and generator is None:
             raise ValueError("other_generator > 0 needs generator=..., the model that samples")
+        self.reads_texts = reads_texts(preference, reward_funcs)
+        if train_dataset is not None:
+            train_dataset = select_rows(self._identified(train_dataset, args, "train"), args)
+        rewards = None if reward_funcs is None else RewardFunctions(reward_funcs, reward_processing_classes, args)
         ref_model = resolve_reference(ref_model, model, args, kwargs.get("peft_config"))
-        self.preference = preference
         self.generators = Generators(generator, args.lag_steps if args.lagged_generator > 0 else 0)
         self.lagged, self.clock = LaggedBaseline(), StepClock(self._record)
         self.norms = TermNorms(args.term_norms_every)
         self.pair_loss = PairLoss(args.pair_loss, args.beta, args.label_smoothing, args.simpo_gamma)
-        super().__init__(model, ref_model, args, *rest, **kwargs)
+        self.reads_reference, precompute = reads_reference(args), args.precompute_ref_log_probs
+        args.precompute_ref_log_probs = precompute or not self.reads_reference  # so that TRL loads no reference
+        super().__init__(model, ref_model, args, data_collator, train_dataset, *rest, **kwargs)
+        args.precompute_ref_log_probs = precompute
+        self.precompute_ref_logps = precompute and self.reads_reference
         if args.pp_share + args.pr_share > 0:
             end_ids(self.model, self._tokenizer)
-        self.data_collator = ExampleCollator(self.data_collator)
+        self.labeller = self._labeller(preference, rewards)
+        self.data_collator = ExampleCollator(self.data_collator, self.reads_texts)
         self.add_callback(self.lagged)
         self.add_callback(self.clock)
 
+    def _labeller(self, preference: Preference | TextPreference | None, rewards: RewardFunctions | None) -> Any:
+        """What labels pairs of the PR route, in its common form; None if nothing does."""
+        if rewards is not None:
+            rewards.prepare(self.accelerator, trainer_state=self.state, log_metric=self._record)
+            return reward_labeller(rewards, self._tokenizer, self.args.labels, self._log_rewards)
+        if isinstance(preference, TextPreference):
+            return text_labeller(preference, self._tokenizer)
+        return None if preference is None else token_labeller(preference)
+
     # The data set
 
+    def _identified(self, dataset: Any, args: SAILConfig, name: str) -> Any:
+        """The data set with an id in each row, checked."""
+        check_columns(dataset, name, texts=self.reads_texts and name == "train")
+        return with_example_ids(dataset, name, args.world_size * max(1, args.dataloader_num_workers))
+
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-        dataset = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        if "example_id" not in dataset.column_names:
-            dataset = dataset.add_column("example_id", list(range(len(dataset))))
-        return select_rows(dataset, args) if dataset_name == "train" else dataset
+        dataset = self._identified(dataset, args, dataset_name)
+        return super()._prepare_dataset(dataset, processing_class, args, dataset_name)
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        return super()._precompute_ref_logps(dataset, name, batch_size) if self.reads_reference else dataset
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if "example_id" not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, "example_id"]
+        more = ["example_id", *(columns_of(self.train_dataset) if self.reads_texts else ())]
+        self._signature_columns += [name for name in more if name not in self._signature_columns]
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """As Trainer's, without the rows that only labelling reads."""
+        prepared: dict[str, Any] = super()._prepare_inputs({k: v for k, v in inputs.items() if k != COLUMNS})
+        return prepared
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """As DPOTrainer's, for batches of this trainer too."""
+        return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k not in CARRIED})
 
     # Before a step: the pairs that it trains on
 
@@ -160,7 +207,7 @@ class SAILTrainer(TokenisedDPOTrainer):
             for new in pairs_of_samples(pairs[i], group, step, args.key_seed)
         ]
         with self.clock.phase("label"):
-            sampled = labelled_by(self.preference, sampled, step, args)
+            sampled = labelled_by(self.labeller, sampled, step, args)
         for place, i in enumerate(online):
             groups[i] = sampled[place * args.pairs_per_prompt :][: args.pairs_per_prompt]
         for name, value in answer_metrics([answer for group in answers for answer in group]).items():
@@ -191,7 +238,7 @@ class SAILTrainer(TokenisedDPOTrainer):
     def _with_references(self, pairs: list[StepPair]) -> list[StepPair]:
         """The pairs with the reference log-probabilities that are not stored with the data, or that have moved."""
         missing = [i for i, pair in enumerate(pairs) if pair.ref_logps is None or self.args.sync_ref_model]
-        if not missing:
+        if not missing or not self.reads_reference:
             return pairs
         size, pairs = self.args.per_device_train_batch_size, list(pairs)
         with self.clock.phase("reference"):
@@ -240,7 +287,7 @@ class SAILTrainer(TokenisedDPOTrainer):
 
     def _evaluation_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
         """Mean pair loss of a batch of the data set's pairs, at their labels."""
-        if "ref_chosen_logps" not in inputs or self.args.sync_ref_model:
+        if self.reads_reference and ("ref_chosen_logps" not in inputs or self.args.sync_ref_model):
             first, second = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
             inputs = inputs | {"ref_chosen_logps": first, "ref_rejected_logps": second}
         sides, outputs = pair_scores(model, inputs, self.aux_loss_enabled)
@@ -276,6 +323,10 @@ class SAILTrainer(TokenisedDPOTrainer):
 
     def _record(self, name: str, value: float) -> None:
         self._metrics["train"][name].append(value)
+
+    def _log_rewards(self, rewards: ResponseRewards) -> None:
+        for name, values in rewards.logged().items():
+            self._metrics["train"][name].extend(values)
 
     def _pair_metrics(self, inputs: dict[str, Tensor], sides: Sides, label: Tensor, outputs: Any) -> dict[str, float]:
         """What TRL's DPOTrainer logs of a batch; the response that the label prefers counts as chosen."""

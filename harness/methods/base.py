@@ -73,6 +73,8 @@ class Method:
     * ``Config``: options that a recipe may set, with defaults; ``self.config`` is an instance.
     * ``paper`` and ``published``: an address, and the settings that the paper or its code used, as a hint to readers.
     * ``grid``: values by option that a recorded search tries.
+    * ``reads_reference``: False if no log-probability under the start policy enters the loss. Then imported pairs
+      cost it nothing, since those log-probabilities are all that they cost.
     * ``version``: raise it when the code would train another policy from the same inputs; it is part of the key under
       which policies are stored.
     * ``trains``: False for a control that leaves the start policy as it is. ``instruction`` is then appended to each
@@ -86,6 +88,7 @@ class Method:
     published: ClassVar[str] = ""
     version: ClassVar[int] = 1
     trains: ClassVar[bool] = True
+    reads_reference: ClassVar[bool] = True
     instruction: ClassVar[str] = ""
     grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
     Config: ClassVar[type[MethodConfig]] = MethodConfig

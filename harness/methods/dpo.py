@@ -27,4 +27,4 @@ class DPO(Method):
 
         beta = self.config.beta or context.train.beta
         args = DPOConfig(**(arguments(context) | {"beta": beta}), precompute_ref_log_probs=True)
-        return run_trainer(context, TokenisedDPOTrainer, args)
+        return run_trainer(context, TokenisedDPOTrainer, args, needs_reference=False)

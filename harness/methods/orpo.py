@@ -26,6 +26,7 @@ class ORPO(PairMethod):
     paper = "arXiv:2403.07691"
     published = "lambda 0.1, learning rate 5e-6 (TRL) to 8e-6, in place of a supervised stage"
     grid = {"weight": (0.1, 1.0)}
+    reads_reference = False
     Config = ORPOConfig
     config: ORPOConfig
 

@@ -70,14 +70,17 @@ class SAIL(Method):
             max_new_tokens=context.max_new_tokens,
             **shares,
         )
-        return run_trainer(context, SAILTrainer, args, preference=preference(context))
+        online = options.share > 0 and self.route != "dp"  # stored pairs have their reference log-probabilities
+        needs_reference = self.reads_reference and online
+        return run_trainer(context, SAILTrainer, args, needs_reference=needs_reference, preference=preference(context))
 
     def extra_settings(self, context: TrainContext) -> dict[str, Any]:
         """Further settings of :class:`sail.SAILConfig`, for a subclass to give."""
         return {}
 
     def spending(self) -> Spending:
-        """The route's share samples two responses and refers to the start policy for them."""
+        """The route's share samples two responses, and refers to the start policy for them if the loss reads it."""
         online = self.config.share if self.route != "dp" else 0.0
         labelled = 2 * online if self.route == "pr" else 0.0
-        return Spending(stored=1 - online, sampled=2 * online, labelled=labelled, reference=2 * online)
+        reference = 2 * online if self.reads_reference else 0.0
+        return Spending(stored=1 - online, sampled=2 * online, labelled=labelled, reference=reference)

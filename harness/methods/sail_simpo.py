@@ -26,6 +26,7 @@ class SAILSimPO(SAIL):
     summary = "SAIL-PR with SimPO's length-averaged, reference-free reward (a heuristic)"
     published = "promised by SAIL's authors, never published; SimPO's beta 2.5, gamma / beta 0.55"
     route = "pr"
+    reads_reference = False
     Config = SAILSimPOOptions
     config: SAILSimPOOptions
 

@@ -17,6 +17,7 @@ class SFT(PairMethod):
     summary = "supervised fine-tuning on the chosen responses"
     paper = ""
     published = "baseline of all preference papers; no reference, no beta"
+    reads_reference = False
     Config = MethodConfig
     chosen_only = True
 

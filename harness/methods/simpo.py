@@ -27,6 +27,7 @@ class SimPO(PairMethod):
     paper = "arXiv:2405.14734"
     published = "beta 2 to 10, gamma / beta 0 to 1, learning rate 3e-7 to 1e-6; Llama-3-Instruct 2.5, 0.55, 1e-6"
     grid = {"beta": (2.5, 10.0), "gamma_ratio": (0.3, 0.5)}
+    reads_reference = False
     Config = SimPOConfig
     config: SimPOConfig
 

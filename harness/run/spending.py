@@ -37,9 +37,13 @@ class TrainingSpent(NamedTuple):
     actual: dict[str, float]
 
 
-def pair_price(comparison: Comparison) -> dict[str, float]:
+def pair_price(comparison: Comparison, method: Method) -> dict[str, float]:
     """What one stored training pair cost, by quantity: sampling and labelling all answers to all training prompts (of
     imported pairs: their log-probabilities under the start policy), shared out over the pairs. They are there.
+
+    Args:
+        comparison: whose pairs they are.
+        method: that pays; imported pairs cost a method nothing that reads no reference.
 
     Raises:
         UserError: the pairs were made by a version that did not record it.
@@ -49,6 +53,8 @@ def pair_price(comparison: Comparison) -> dict[str, float]:
     recorded = all("generated" in spent.get(phase, {}) for phase in ("data", "heldout"))
     if not recorded and not comparison.recipe.data.imported:
         raise UserError(f"The store {store.root} holds pairs of an earlier version: choose another with --store")
+    if comparison.recipe.data.imported and not method.reads_reference:
+        return {}
     count = read_json(store.path(stage) / "counts.json")["train"]["pairs"]
     return {quantity: amount / count for quantity, amount in spent["data"].items()}
 
@@ -77,10 +83,10 @@ def expect(
         if lengths is None:
             rows = first_lines(folder / "train.jsonl")
             lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
-        stored, price = read_json(folder / "counts.json")["train"]["pairs"], pair_price(comparison)
+        stored, price = read_json(folder / "counts.json")["train"]["pairs"], pair_price(comparison, method)
     else:
         lengths = _guessed_lengths(comparison)
-        stored, price = len(splits(recipe.data)["train"]), _guessed_price(comparison, shape, lengths)
+        stored, price = len(splits(recipe.data)["train"]), _guessed_price(comparison, method, shape, lengths)
     return forecast(shape, method.spending(), lengths, per_step, stored, price, corrections)
 
 
@@ -109,8 +115,13 @@ def _guessed_lengths(comparison: Comparison) -> Lengths:
     return Lengths(prompt, response, prompt + response)
 
 
-def _guessed_price(comparison: Comparison, shape: Shape | None, lengths: Lengths) -> dict[str, float]:
+def _guessed_price(
+    comparison: Comparison, method: Method | None, shape: Shape | None, lengths: Lengths
+) -> dict[str, float]:
+    """As :func:`pair_price`, before the pairs are there; without a method, what the pairs themselves cost."""
     data = comparison.recipe.data
+    if data.imported and method is not None and not method.reads_reference:
+        return {}
     if data.imported:
         reference = phases(shape, Spending(reference=2), lengths, 1)["reference"] if shape else 0.0
         return {"forward_flops": reference}
@@ -129,7 +140,7 @@ def pairs_spending(comparison: Comparison) -> dict[str, float]:
     if data.imported:
         shape, lengths = _shape(comparison), _guessed_lengths(comparison)
         rows = sum(len(splits(data)[part]) for part in ("train", "heldout"))
-        return {"flops": rows * _guessed_price(comparison, shape, lengths)["forward_flops"]} if shape else {}
+        return {"flops": rows * _guessed_price(comparison, None, shape, lengths)["forward_flops"]} if shape else {}
     answers = data.answers_to_sample
     return {"generated_tokens": answers * data.max_new_tokens, "oracle_calls": answers}
 

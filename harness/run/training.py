@@ -55,7 +55,7 @@ def train_policy(
     expected = expect(comparison, method, corrections, lengths, calibration.shape(setting))
     plain = expect(comparison, method, Corrections(), lengths)  # no trained policy may depend on earlier runs
     ledger = resources.open_ledger(None)  # checkpoints carry it
-    resources.meter.charge_stored_pairs(rows, pair_price(comparison), train.max_length)
+    resources.meter.charge_stored_pairs(rows, pair_price(comparison, method), train.max_length)
     per_step = {axis: plain.total(1, axis) for axis in AXES}
     context = _context(resources, plan, point, rows, prompts["train"], seed=seed, work=work, per_step=per_step)
     resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))

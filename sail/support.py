@@ -1,0 +1,87 @@
+"""What the trainer cannot do yet, refused in a sentence before a model is loaded."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from accelerate.state import AcceleratorState
+
+from sail.config import SAILConfig
+from sail.data import columns_of
+from sail.labels import TextPreference
+
+
+def check_labellers(args: SAILConfig, preference: Any, reward_funcs: Any) -> None:
+    """Refuse a PR share that nothing labels, two labellers at once, and rewards that label nothing.
+
+    Args:
+        args: of the trainer.
+        preference: as given to the trainer.
+        reward_funcs: as given to the trainer.
+
+    Raises:
+        ValueError: one of these.
+    """
+    if reward_funcs is not None and preference is not None:
+        raise ValueError("preference and reward_funcs both label the pairs of the PR route: give one of them")
+    if args.pr_share > 0 and preference is None and reward_funcs is None:
+        raise ValueError("pr_share > 0 needs preference=... or reward_funcs=..., which label sampled pairs")
+    if reward_funcs is not None and not args.pr_share:
+        raise ValueError("reward_funcs label the pairs of the PR route, and there are none: set pr_share > 0")
+    if args.reward_weights is not None and reward_funcs is None:
+        raise ValueError("reward_weights weigh reward_funcs, and there are none: give reward_funcs=... too")
+
+
+def reads_texts(preference: Any, reward_funcs: Any) -> bool:
+    """Whether what labels pairs reads texts, so that a step needs the data set's rows beside their token ids."""
+    return reward_funcs is not None or isinstance(preference, TextPreference)
+
+
+def check_columns(dataset: Any, name: str, *, texts: bool) -> None:
+    """Refuse a data set of images, and one of token ids alone where texts are read.
+
+    Args:
+        dataset: as given to the trainer.
+        name: of the data set.
+        texts: whether what labels pairs reads texts.
+
+    Raises:
+        ValueError: one of these.
+    """
+    columns = columns_of(dataset)
+    images = sorted({"image", "images"} & set(columns))
+    if images:
+        raise ValueError(f"SAILTrainer trains on text, and the {name} set has a column {images[0]!r}: leave it out")
+    if texts and "prompt_ids" in columns and "prompt" not in columns:
+        raise ValueError(
+            f"reward_funcs and TextPreference read texts, and the {name} set holds token ids alone: add a column "
+            "'prompt', or give preference=... a function of token ids"
+        )
+
+
+def check_sharding(args: SAILConfig) -> None:
+    """Refuse online routes where the policy's weights are sharded over processes: nothing could sample from a part.
+
+    Args:
+        args: of the trainer.
+
+    Raises:
+        ValueError: FSDP or DeepSpeed, and a share for PP or PR.
+    """
+    engine = sharding(args)
+    if engine and args.pp_share + args.pr_share > 0:
+        raise ValueError(
+            f"the routes pp and pr do not run under {engine} yet: launch without it (plain data parallelism works), or "
+            "set pp_share and pr_share to 0"
+        )
+
+
+def sharding(args: SAILConfig) -> str | None:
+    """``FSDP`` or ``DeepSpeed``, if it shards the weights by the arguments, the launcher or accelerate's state."""
+    state = str(AcceleratorState._shared_state.get("distributed_type", ""))
+    for engine, given in (("DeepSpeed", args.deepspeed_plugin), ("FSDP", args.fsdp_plugin_args)):
+        name = engine.upper()
+        if given or name in state or os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes"):
+            return engine
+    return None
