@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from harness.answer.chat import Prompt
+from harness.recipe.recipe import CHAT_DATE
 
 if TYPE_CHECKING:
     from harness.store.row_cache import RowCache
@@ -50,10 +51,11 @@ class Oracle:
       folder, whose files may change).
     * :meth:`ready`: fail early if it could not answer later.
 
-    A run sets two attributes that an oracle may use:
+    A run sets three attributes that an oracle may use:
 
     * ``cache``: keeps answers that cost something, so that a run that is started again does not pay twice.
     * ``attach``: pass a model that the oracle loads through it, so that the model's work is metered.
+    * ``chat_date``: what an oracle's own chat template writes for today's date.
     """
 
     name: ClassVar[str]
@@ -67,6 +69,7 @@ class Oracle:
         self.options = options or self.Options()
         self.cache: RowCache | None = None
         self.attach: Callable[[Any], Any] = lambda model: model
+        self.chat_date = CHAT_DATE
 
     def score(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         """Reward of each text as an answer to the prompt of its row (``prompt`` and what the task adds); finite, or NaN

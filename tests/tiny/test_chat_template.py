@@ -156,10 +156,11 @@ def test_a_named_template_is_part_of_the_start_policy(tmp_path: Path, tokenizer:
 
 
 def test_recipes_without_a_template_keep_their_hash(tmp_path: Path) -> None:
-    """Neither is ``thinking``, which came later, part of the hash at its default."""
+    """Neither are ``chat_date`` and ``thinking``, which came later, part of the hash at their defaults."""
     recipe = with_template(None)
     raw = recipe.model_dump(mode="json", exclude={"name", "description"})
     assert raw.pop("chat_template") is None
+    assert raw.pop("chat_date") == "2025-01-01"
     assert raw.pop("thinking") == "strip"
     assert recipe.hash == digest(raw)
     assert with_template("x.jinja").hash != recipe.hash
