@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,9 @@ from harness.errors import UserError
 from harness.store.json_files import read_json
 
 CONFIG = "adapter_config.json"
+
+PREFIX = "base_model.model."
+"""PEFT writes it before the name of each weight."""
 
 WEIGHTS = ("model*.safetensors", "model*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
 
@@ -118,23 +121,52 @@ def load_weights(auto_class: Any, model: str, **options: Any) -> Any:
         options: of ``from_pretrained``.
 
     Raises:
-        UserError: an adapter that cannot be merged, or whose base is not there.
+        UserError: an adapter that cannot be merged, or whose base is not there; weights that are missing.
         OSError, ValueError: by transformers, a model that cannot be loaded.
     """
-    adapter = find_adapter(model)
+    return _load(auto_class, model, frozenset(), options)
+
+
+def _load(auto_class: Any, model: str, provided: Collection[str], options: dict[str, Any]) -> Any:
+    """``provided``: names of weights that an adapter on this model brings along."""
+    adapter, (name, revision) = find_adapter(model), Source.of(model)
     if adapter is None:
-        name, revision = Source.of(model)
-        return auto_class.from_pretrained(name, revision=revision, **options)
+        loaded, info = auto_class.from_pretrained(name, revision=revision, output_loading_info=True, **options)
+        missing = sorted({*info["missing_keys"]} - {*provided})
+        if missing:
+            names = ", ".join(missing[:3]) + (" and more" if missing[3:] else "")
+            raise UserError(
+                f"The model {model} lacks the weights {names} of a "
+                f"{type(loaded).__name__}, which would be random: name a model that was saved with them"
+            )
+        return loaded
+    from peft import load_peft_weights
+
     with _base_of(adapter) as base:
         _check_unquantised(adapter, base)
+        weights = load_peft_weights(name, device="cpu", revision=revision)
         try:
-            weights = load_weights(auto_class, base, **options)
+            loaded = _load(auto_class, base, [key.removeprefix(PREFIX) for key in weights], options)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"The base {adapter.base or 'in the directory'} of the adapter {model} cannot be loaded "
                 f"({_reason(error)}): correct base_model_name_or_path in its {CONFIG}"
             ) from None
-    return merge(weights, adapter)
+    return merge(loaded, adapter)
+
+
+def load_config_of(model: str) -> Any:
+    """The configuration of a model of transformers; of an adapter, that of its base.
+
+    Args:
+        model: a directory or Hub id, of a model or of an adapter.
+    """
+    from transformers import AutoConfig
+
+    adapter, (name, revision) = find_adapter(model), Source.of(model)
+    if adapter is not None and adapter.base is not None:
+        return load_config_of(adapter.base)
+    return AutoConfig.from_pretrained(name, revision=revision)
 
 
 def load_tokenizer_of(model: str) -> Any:
@@ -175,16 +207,10 @@ def _base_of(adapter: Adapter) -> Iterator[str]:
 
 
 def _check_unquantised(adapter: Adapter, base: str) -> None:
-    from transformers import AutoConfig
-
-    if find_adapter(base) is not None:
-        return  # it has a base of its own, which is checked when it is loaded
-    name, revision = Source.of(base)
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
+        quantised = getattr(load_config_of(base), "quantization_config", None)
     except (OSError, ValueError):
         return  # loading it says why
-    quantised = getattr(config, "quantization_config", None)
     if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised.quant_method
         raise UserError(

@@ -39,7 +39,8 @@ def check_start(name: str, model: Any, tokenizer: Any) -> None:
 def check_special_ids(name: str, model: Any, tokenizer: Any) -> None:
     """Refuse a tokenizer whose special tokens have no embedding.
 
-    Tokens that only a text could bring in are left alone: tokenizers of text models hold such tokens for images.
+    So are words that were added to the tokenizer alone. Other special tokens are left alone: tokenizers of text models
+    hold such tokens for images, and :class:`harness.answer.policy.Policy` refuses a text that holds one.
 
     Args:
         name: of the model, for the sentence.
@@ -53,6 +54,8 @@ def check_special_ids(name: str, model: Any, tokenizer: Any) -> None:
         token_id = getattr(tokenizer, f"{kind}_id")
         if token_id is not None:
             _check_inside(name, model, {token_id: getattr(tokenizer, kind)}, f"its {kind} is")
+    words = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if not token.special}
+    _check_inside(name, model, words, "its tokenizer has the added word")
 
 
 def _tokens(tokenizer: Any, ids: Sequence[int]) -> dict[int, str | None]:

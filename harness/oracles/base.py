@@ -50,6 +50,7 @@ class Oracle:
     * :meth:`identity`: override it if the options say too much (an API key's variable) or too little (a model's
       folder, whose files may change).
     * :meth:`ready`: fail early if it could not answer later.
+    * :meth:`check_prompts`: the same, for the prompts whose answers it will be asked about.
 
     A run sets three attributes that an oracle may use:
 
@@ -99,9 +100,12 @@ class Oracle:
     def ready(self) -> None:
         """Raise an error now if it could not answer later. Called before anything is trained."""
 
+    def check_prompts(self, rows: Sequence[Prompt]) -> None:
+        """Raise an error now if it could rate answers to none of these prompts. Called before anything is trained."""
+
 
 def _preference(first: float, second: float) -> float:
-    """1, 0 or one half by two rewards; NaN where one of them is no finite number."""
+    """1, 0 or one half by two rewards; NaN, with its reason, where one of them is no finite number."""
     if not (math.isfinite(first) and math.isfinite(second)):
-        return math.nan
+        return next((score for score in (first, second) if isinstance(score, NoVerdict)), math.nan)
     return 0.5 + 0.5 * ((first > second) - (first < second))

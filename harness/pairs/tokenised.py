@@ -11,6 +11,7 @@ from harness.answer.chat import Messages, messages_of, render
 from harness.answer.continuations import PromptAndAnswer
 from harness.answer.policy import Policy
 from harness.answer.row_costs import RowCosts, charge_stored_costs
+from harness.answer.window import window_of
 from harness.store.json_files import Row, digest
 
 Ids = list[int]
@@ -34,8 +35,7 @@ class LengthLimits:
 
 def context_window(policy: Policy) -> int:
     """Most tokens that the model holds, by its configuration."""
-    positions = getattr(policy.model.config, "max_position_embeddings", None)
-    return int(positions) if positions else 10**9
+    return window_of(policy.model.config)
 
 
 class PairIds(NamedTuple):
