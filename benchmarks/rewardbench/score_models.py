@@ -103,8 +103,8 @@ def score_reward_models(
 def _score_model(
     model: RewardModel, pairs: Sequence[Row], cache: RowCache | None, progress: Callable[[int], None]
 ) -> _ModelScores:
-    max_length, equal = model.limit, _equal_answers(pairs)
-    rewarded = rewards_of_answers(model, pairs, cache, progress)
+    equal, rewarded = _equal_answers(pairs), rewards_of_answers(model, pairs, cache, progress)
+    max_length = model.limit
     chosen, rejected = rewarded[::2], rewarded[1::2]
     sides = list(zip(chosen, rejected, strict=True))
     cut_pairs = {i for i, (a, b) in enumerate(sides) if max(a.tokens, b.tokens) > max_length}

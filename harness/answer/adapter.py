@@ -238,12 +238,14 @@ def merge(base: Any, adapter: Adapter) -> Any:
     adapted = _attach(base.float().eval(), adapter)
     with torch.no_grad():
         expected = adapted(input_ids=ids).logits
-        _untie(base)
+        tied = _untie(base)
         try:
-            merged = adapted.merge_and_unload(safe_merge=True)
+            with warnings.catch_warnings(action="ignore"):  # of PEFT, about what is untied here
+                merged = adapted.merge_and_unload(safe_merge=True)
         except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise _cannot_merge(adapter, _reason(error)) from None
-        _tie_again(merged)
+        if tied:
+            _tie_again(merged)
         difference = (merged(input_ids=ids).logits - expected).abs().max().item()
     if not difference <= TOLERANCE * max(1.0, expected.abs().max().item()):
         raise _cannot_merge(adapter, f"its logits change by up to {difference:.2g}")
@@ -286,27 +288,27 @@ def _resize(base: Any, weights: Mapping[str, Any]) -> None:
                 return
 
 
-def _untie(model: Any) -> None:
-    """Give the LM head a weight of its own, so that what is merged into it does not change the embeddings as well."""
+def _untie(model: Any) -> bool:
+    """Give the LM head a weight of its own, so that what is merged into it does not change the embeddings as well;
+    whether the two shared one."""
     from torch import nn
 
     head, embeddings = (_innermost(m) for m in (model.get_output_embeddings(), model.get_input_embeddings()))
-    if head is not None and head.weight is embeddings.weight:
+    tied = head is not None and head.weight is embeddings.weight
+    if tied:
         head.weight = nn.Parameter(head.weight.detach().clone())
+    return tied
 
 
 def _tie_again(model: Any) -> None:
-    """Share the LM head's weight with the embeddings where the configuration says so and they are still equal;
-    otherwise it says that they are not shared."""
+    """Let the LM head share the weight of the embeddings if the two are still equal; the configuration says so."""
     import torch
 
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is None or not model.config.get_text_config().tie_word_embeddings:
-        return
-    if torch.equal(head.weight, embeddings.weight):
+    tied = torch.equal(head.weight, embeddings.weight)
+    if tied:
         head.weight = embeddings.weight
-    else:
-        model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = False
+    model.config.tie_word_embeddings = model.config.get_text_config().tie_word_embeddings = tied
 
 
 def _innermost(module: Any) -> Any:

@@ -117,8 +117,8 @@ def _load(model: str) -> ModelAndTokenizer:
     from transformers import AutoModelForCausalLM
 
     try:
-        tokenizer = load_tokenizer_of(model)
-        return ModelAndTokenizer(load_weights(AutoModelForCausalLM, model, dtype="auto"), tokenizer)
+        weights = load_weights(AutoModelForCausalLM, model, dtype="auto")
+        return ModelAndTokenizer(weights, load_tokenizer_of(model))
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(

@@ -15,6 +15,7 @@ import torch
 import yaml
 from conftest import ROOT, golden
 from kit.command import Cli, tiny_recipe
+from transformers import PretrainedConfig
 
 from harness.answer.chat import messages_of
 from harness.answer.load import load_tokenizer
@@ -162,7 +163,7 @@ def test_prompts_beyond_the_context_are_left_out_and_counted(policy: Policy) -> 
     policy.tokenizer = deepcopy(policy.tokenizer)
     policy.tokenizer.chat_template = "{{ raise_exception('no') }}"
     assert fitting_prompts(policy, rows, context_window(policy)) == ([], {REFUSED_BY_TEMPLATE: 4})
-    policy.model.config = SimpleNamespace()  # one that says nothing of a length
+    policy.model.config = PretrainedConfig()  # one that says nothing of a length
     assert context_window(policy) >= 10**9
 
 
