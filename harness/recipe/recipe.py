@@ -124,7 +124,7 @@ class PairsSpec(Strict):
 
 
 class LoraSpec(Strict):
-    """Low-rank adapter on the linear layers of the top ``layers`` blocks (all blocks if 0)."""
+    """Low-rank adapter on the linear layers (and experts' weights) of the top ``layers`` blocks (all blocks if 0)."""
 
     r: int = Field(default=16, gt=0)
     alpha: int = Field(default=32, gt=0)
@@ -237,7 +237,8 @@ class Recipe(Strict):
 
     Attributes:
         name: of the comparison; names its results folder.
-        model: the start policy: a built-in model, a directory, or ``org/name@revision`` of the Hub.
+        model: the start policy: a built-in model, a directory, or ``org/name@revision`` of the Hub; of an adapter of
+            PEFT as well, which is merged into its base.
         chat_template: for a model that comes without one: a Jinja file, or ``fastchat:NAME``.
         chat_date: the date (2025-01-01) that chat templates write where they ask for today's, in every prompt of the
             comparison.
