@@ -15,7 +15,7 @@ from harness.answer import smollm2
 from harness.answer.adapter import adapter_in, load_tokenizer_of, load_weights
 from harness.answer.chat_date import date_tokenizer
 from harness.answer.chat_template import set_chat_template, template_text
-from harness.answer.load import ModelAndTokenizer
+from harness.answer.load import ModelAndTokenizer, on_accelerator
 from harness.answer.start_checks import check_start
 from harness.errors import UserError
 from harness.recipe.recipe import CHAT_DATE
@@ -98,7 +98,7 @@ def build_start(model: str, store: Store, template: str | None = None, day: date
         if template is not None:
             set_chat_template(tokenizer, template)
         writes_date = date_tokenizer(tokenizer, day)
-        check_start(model, loaded, tokenizer)
+        check_start(model, on_accelerator(loaded), tokenizer)
         loaded.save_pretrained(work)
         tokenizer.save_pretrained(work)
         return {"chat_date": day.isoformat()} if writes_date else {}

@@ -134,10 +134,10 @@ class RewardModel(Oracle):
 
     @cached_property
     def _model(self) -> Any:
-        import torch
         from transformers import AutoModelForSequenceClassification
 
         from harness.answer.adapter import find_adapter, load_weights
+        from harness.answer.load import on_accelerator
         from harness.answer.start_checks import check_special_ids
 
         name, tokenizer = self.options.model, self.tokenizer
@@ -152,7 +152,7 @@ class RewardModel(Oracle):
             )
         check_special_ids(name, model, tokenizer)
         model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
-        return self.attach(model.to("cuda" if torch.cuda.is_available() else "cpu").eval())
+        return self.attach(on_accelerator(model).eval())
 
     def _not_loaded(self, error: BaseException) -> UserError:
         return UserError(
