@@ -39,6 +39,7 @@ class RewardModel(Oracle):
     """
 
     name = "reward_model"
+    version = 2
     summary = "a reward model: any sequence-classification checkpoint with one output (directory or Hub id)"
     unit = "reward"
     Options: ClassVar[type[OracleOptions]] = RewardModelOptions
