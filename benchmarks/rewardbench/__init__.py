@@ -48,6 +48,7 @@ class RewardBench(Benchmark):
     """
 
     name = "rewardbench"
+    version = 2
     title = "RewardBench"
     summary = "accuracy of the implicit reward on labelled pairs, by subset (--data-dir or the Hub)"
     needs = frozenset({"weights", "start"})

@@ -103,8 +103,8 @@ def score_reward_models(
 def _score_model(
     model: RewardModel, pairs: Sequence[Row], cache: RowCache | None, progress: Callable[[int], None]
 ) -> _ModelScores:
-    max_length, equal = model.options.max_length, _equal_answers(pairs)
-    rewarded = rewards_of_answers(model, pairs, cache, progress)
+    equal, rewarded = _equal_answers(pairs), rewards_of_answers(model, pairs, cache, progress)
+    max_length = model.limit
     chosen, rejected = rewarded[::2], rewarded[1::2]
     sides = list(zip(chosen, rejected, strict=True))
     cut_pairs = {i for i, (a, b) in enumerate(sides) if max(a.tokens, b.tokens) > max_length}
@@ -124,7 +124,8 @@ def _score_model(
     cut = sum(r.tokens > max_length for r in rewarded)
     warnings = []
     if cut:
-        warnings.append(f"{cut:,} of {len(rewarded):,} conversations are longer than --max-length and were cut")
+        longest = "--max-length" if max_length == model.options.max_length else f"the {max_length:,} tokens it holds"
+        warnings.append(f"{cut:,} of {len(rewarded):,} conversations are longer than {longest} and were cut")
     if equal_after_cut:
         warnings.append(
             f"{len(equal_after_cut):,} pairs have the same beginning twice, or no room for an answer, after the cut: "
@@ -160,14 +161,14 @@ def rewards_of_answers(
     """
     rows = [pair for pair in pairs for _ in range(2)]
     texts = [pair[side] for pair in pairs for side in ("chosen", "rejected")]
-    identity = [model.identity(), model.options.max_length]
+    identity = [model.identity(), model.limit]
     keys = [digest(["reward", 1, *identity, row["prompt"], text]) for row, text in zip(rows, texts, strict=True)]
     rewards: dict[str, Any] = cache.get(keys) if cache else {}
     missing = [i for i, key in enumerate(keys) if key not in rewards]
     for start in range(0, len(missing), CHUNK):
         part = missing[start : start + CHUNK]
         part_rows, part_texts = [dict(rows[i]) for i in part], [texts[i] for i in part]
-        values = zip(model.score(part_rows, part_texts), model.lengths(part_rows, part_texts), strict=True)
+        values = zip(model.score_beginnings(part_rows, part_texts), model.lengths(part_rows, part_texts), strict=True)
         fresh = {keys[i]: value for i, value in zip(part, values, strict=True)}
         rewards.update(fresh)
         if cache:
@@ -180,13 +181,9 @@ def _equal_after_cut(model: RewardModel, pairs: Sequence[Row], places: set[int])
     """Those places whose pairs are one text twice as the model sees them, cut. The checkpoint is not loaded."""
     if not places:
         return set()
-    from transformers import AutoTokenizer
-
-    name, _, revision = model.options.model.partition("@")
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or None)
 
     def cut_ids(pair: Row, side: str) -> list[int]:
-        return conversation_ids(tokenizer, pair, pair[side])[: model.options.max_length]
+        return conversation_ids(model.tokenizer, pair, pair[side])[: model.limit]
 
     return {i for i in places if cut_ids(pairs[i], "chosen") == cut_ids(pairs[i], "rejected")}
 

@@ -41,7 +41,14 @@ def load_model(start: Path, adapter: Path | None = None, dtype: str = "float32")
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return on_accelerator(model).eval()
+
+
+def on_accelerator(model: Any) -> Any:
+    """The model on the accelerator, if there is one."""
+    import torch
+
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def saved_eos_ids(folder: Path, tokenizer: Any) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -10,7 +10,9 @@ from harness.answer.chat import Messages, render
 from harness.answer.continuations import PromptAndAnswer, ScoredContinuation, score_continuations
 from harness.answer.final_answer import FinalAnswer, final_answer, opens_thoughts
 from harness.answer.row_costs import RowCosts, charge_stored_costs
+from harness.answer.window import check_window
 from harness.budget.meter import Meter
+from harness.errors import UserError
 from harness.recipe.endpoint import Thinking
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
@@ -115,7 +117,12 @@ class Policy:
             progress: called with the number of newly finished answers.
             priced: charge answers from the cache what they cost when they were sampled, for a price that does not
                 depend on what the cache held. Otherwise they cost nothing.
+
+        Raises:
+            UserError: a prompt with its longest answer passes the model's window, or holds an id without an embedding.
         """
+        self._check_window((len(r.prompt), r.max_new_tokens) for r in requests)
+        self._check_embedded(r.prompt for r in requests)
         keys = [
             digest(["sample", SAMPLER_VERSION, self.sampler_identity, r.prompt, r.max_new_tokens, r.temperature, r.key])
             for r in requests
@@ -164,9 +171,14 @@ class Policy:
 
         Returns:
             For each row one number a token of the answer.
+
+        Raises:
+            UserError: a row passes the model's window, or holds an id without an embedding.
         """
         import torch
 
+        self._check_window((len(prompt), len(answer)) for prompt, answer in rows)
+        self._check_embedded(ids for row in rows for ids in row)
         keys = [digest(["logps", LOGPS_VERSION, self.identity, list(prompt), list(answer)]) for prompt, answer in rows]
         results: dict[str, list[float]] = self.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in results]
@@ -204,7 +216,11 @@ class Policy:
             rows: (prompt ids, completion ids).
             batch_size: sequences in one forward pass.
             progress: called with the number of newly finished rows.
+
+        Raises:
+            UserError: a row passes the model's window.
         """
+        self._check_window((len(prompt), len(answer) - 1) for prompt, answer in rows)  # the last token is not read
         keys = self._keys("continuation", rows)
         results = {k: ScoredContinuation(v[0], v[1]) for k, v in self.read_cache(keys).items()}
         missing = [i for i, key in enumerate(keys) if key not in results]
@@ -227,6 +243,19 @@ class Policy:
         )
         return [results[key] for key in keys]
 
+    def _check_window(self, lengths: Iterable[tuple[int, int]]) -> None:
+        """Lengths: of prompts and of their answers."""
+        check_window(self.model.config, *max(lengths, key=sum, default=(0, 0)))
+
+    def _check_embedded(self, sequences: Iterable[Sequence[int]]) -> None:
+        """Refuse an id without an embedding: a special token that the model does not know, in a text."""
+        largest = max((max(ids, default=0) for ids in sequences), default=0)
+        if largest >= self.model.get_input_embeddings().weight.shape[0]:
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            raise UserError(
+                f"A text holds {token!r}, a token without an embedding in the model: take it out of the data"
+            )
+
     def _keys(self, kind: str, rows: Sequence[PromptAndAnswer]) -> list[str]:
         """Cache keys of rows. Each prompt is hashed once."""
         prompt_digests: dict[tuple[int, ...], str] = {}
@@ -248,9 +277,13 @@ class Policy:
 
         Returns:
             For each context one number a candidate.
+
+        Raises:
+            UserError: a context passes the model's window.
         """
         import torch
 
+        self._check_window((len(context), 0) for context in contexts)
         keys = [digest(["next", LOGPS_VERSION, self.identity, list(c), list(candidates)]) for c in contexts]
         results = self.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in results]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from harness.answer.chat import Prompt
+from harness.recipe.recipe import CHAT_DATE
 
 if TYPE_CHECKING:
     from harness.store.row_cache import RowCache
@@ -49,11 +50,13 @@ class Oracle:
     * :meth:`identity`: override it if the options say too much (an API key's variable) or too little (a model's
       folder, whose files may change).
     * :meth:`ready`: fail early if it could not answer later.
+    * :meth:`check_prompts`: the same, for the prompts whose answers it will be asked about.
 
-    A run sets two attributes that an oracle may use:
+    A run sets three attributes that an oracle may use:
 
     * ``cache``: keeps answers that cost something, so that a run that is started again does not pay twice.
     * ``attach``: pass a model that the oracle loads through it, so that the model's work is metered.
+    * ``chat_date``: what an oracle's own chat template writes for today's date.
     """
 
     name: ClassVar[str]
@@ -67,6 +70,7 @@ class Oracle:
         self.options = options or self.Options()
         self.cache: RowCache | None = None
         self.attach: Callable[[Any], Any] = lambda model: model
+        self.chat_date = CHAT_DATE
 
     def score(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         """Reward of each text as an answer to the prompt of its row (``prompt`` and what the task adds); finite, or NaN
@@ -96,9 +100,12 @@ class Oracle:
     def ready(self) -> None:
         """Raise an error now if it could not answer later. Called before anything is trained."""
 
+    def check_prompts(self, rows: Sequence[Prompt]) -> None:
+        """Raise an error now if it could rate answers to none of these prompts. Called before anything is trained."""
+
 
 def _preference(first: float, second: float) -> float:
-    """1, 0 or one half by two rewards; NaN where one of them is no finite number."""
+    """1, 0 or one half by two rewards; NaN, with its reason, where one of them is no finite number."""
     if not (math.isfinite(first) and math.isfinite(second)):
-        return math.nan
+        return next((score for score in (first, second) if isinstance(score, NoVerdict)), math.nan)
     return 0.5 + 0.5 * ((first > second) - (first < second))

@@ -13,6 +13,7 @@ from harness.answer.continuations import PromptAndAnswer
 from harness.answer.final_answer import is_blank
 from harness.answer.policy import Policy
 from harness.answer.row_costs import RowCosts, charge_stored_costs
+from harness.answer.window import window_of
 from harness.pairs.advice import (
     CUT,
     EMPTY_RENDERED,
@@ -45,8 +46,7 @@ class LengthLimits:
 
 def context_window(policy: Policy) -> int:
     """Most tokens that the model holds, by its configuration."""
-    positions = getattr(policy.model.config, "max_position_embeddings", None)
-    return int(positions) if positions else 10**9
+    return window_of(policy.model.config)
 
 
 class PairIds(NamedTuple):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    BeforeValidator,
     Discriminator,
     Field,
     PrivateAttr,
@@ -20,6 +22,20 @@ from harness.store.json_files import digest
 TASKS = ("constraints", "preferences")
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+CHAT_DATE = date(2025, 1, 1)
+"""What chat templates write for today's date, unless a recipe says otherwise."""
+
+
+def _iso_date(value: Any) -> date:
+    """A date, as YAML reads it, or its text."""
+    try:
+        day = value if type(value) is date else date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is no date: write one as {CHAT_DATE}") from None
+    if day.year < 1000:
+        raise ValueError(f"the year of {day} has fewer than four digits: write a date as {CHAT_DATE}")
+    return day
 
 
 class DataSpec(Strict):
@@ -109,7 +125,7 @@ class PairsSpec(Strict):
 
 
 class LoraSpec(Strict):
-    """Low-rank adapter on the linear layers of the top ``layers`` blocks (all blocks if 0)."""
+    """Low-rank adapter on the linear layers (and experts' weights) of the top ``layers`` blocks (all blocks if 0)."""
 
     r: int = Field(default=16, gt=0)
     alpha: int = Field(default=32, gt=0)
@@ -222,8 +238,11 @@ class Recipe(Strict):
 
     Attributes:
         name: of the comparison; names its results folder.
-        model: the start policy: a built-in model, a directory, or ``org/name@revision`` of the Hub.
+        model: the start policy: a built-in model, a directory, or ``org/name@revision`` of the Hub; of an adapter of
+            PEFT as well, which is merged into its base.
         chat_template: for a model that comes without one: a Jinja file, or ``fastchat:NAME``.
+        chat_date: the date (2025-01-01) that chat templates write where they ask for today's, in every prompt of the
+            comparison.
         data: the preference pairs, and the prompts of tuning and evaluation.
         oracle: labels the training pairs.
         eval_oracle: gives the reward in evaluation; the training oracle if absent.
@@ -254,6 +273,7 @@ class Recipe(Strict):
     description: str = ""
     model: str
     chat_template: str | None = None
+    chat_date: Annotated[date, BeforeValidator(_iso_date)] = CHAT_DATE
     dtype: Literal["float32", "bfloat16"] = "float32"
     data: AnyData
     oracle: OracleSpec = OracleSpec(name=DataSpec.default_oracle)
@@ -299,8 +319,8 @@ class Recipe(Strict):
 
     @property
     def hash(self) -> str:
-        """Hash of everything in the recipe but its name and description; ``chat_template`` and ``thinking`` are left
-        out where they have their default."""
-        defaults = {"chat_template": None, "thinking": "strip"}
+        """Hash of everything in the recipe but its name and description; ``chat_template``, ``chat_date`` and
+        ``thinking`` are left out where they have their default."""
+        defaults = {"chat_template": None, "chat_date": CHAT_DATE, "thinking": "strip"}
         unused = {name for name, default in defaults.items() if getattr(self, name) == default}
         return digest(self.model_dump(mode="json", exclude={"name", "description"} | unused))

@@ -57,9 +57,11 @@ def _common_ground(board: Board) -> str:
         if seeds > 1
         else "; one seed, so the spread over seeds is not in them."
     )
+    day = run.start.get("chat_date")
+    dated = f"Prompts that hold a date hold {day} (recipe key `chat_date`). " if day else ""
     return (
         f"Every method starts from the same policy (`{run.start['key']}`) and trains on the same stored token ids "
-        f"(`{run.data['pairs']}`, {run.data.get('train', {}).get('pairs', '?')} pairs). Seeds: {seeds}. "
+        f"(`{run.data['pairs']}`, {run.data.get('train', {}).get('pairs', '?')} pairs). {dated}Seeds: {seeds}. "
         "Square brackets: 95% intervals, bootstrap over prompts (1,000 resamples, one joint draw for all methods, fits "
         f"repeated in each){over_seeds} "
         "*No spread*: every resample gives the same value, so there is no interval."

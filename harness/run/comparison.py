@@ -119,7 +119,7 @@ def facts_of(recipe: Recipe, benchmarks: Sequence[Benchmark]) -> Facts:
     """
     oracle = make_oracle(recipe.oracle).identity()
     eval_oracle = make_oracle(recipe.eval_oracle or recipe.oracle).identity()
-    start = Node("start", start_stage(recipe.model, recipe.chat_template))
+    start = Node("start", start_stage(recipe.model, recipe.chat_template, recipe.chat_date))
     pairs = Node("pairs", pairs_stage(recipe, start.stage, oracle), (start.key,))
     protocols = {b.name: protocol_of(b, recipe, start.stage, pairs.stage, eval_oracle) for b in benchmarks}
     judges = {b.name: judge_of(b, recipe, start.stage) for b in benchmarks}

@@ -39,7 +39,8 @@ class Job:
 
     Attributes:
         recipe: as JSON; ``folder``: where its file lies, if it came from one.
-        budget: name; ``method``: name of the row; ``seed``: of the run; ``benchmarks``: those asked for.
+        budget: name; ``method``: name of the row; ``seed``: of the run; ``benchmarks``: those asked for;
+        ``rows``: names of all rows of the comparison.
         nodes: the plan of the run, by :meth:`harness.run.plan.RunPlan.dump`.
         store: folder of finished stages; ``log``: the file that gets the output.
         settings: of the command that started it.
@@ -52,6 +53,7 @@ class Job:
     method: str
     seed: int
     benchmarks: tuple[str, ...]
+    rows: tuple[str, ...]
     nodes: Mapping[str, Any]
     store: str
     log: str
@@ -73,6 +75,7 @@ class Job:
             method=plan.name,
             seed=plan.seed,
             benchmarks=comparison.wanted,
+            rows=comparison.names,
             nodes=plan.dump(),
             store=str(root),
             log=str(root / "logs" / f"{name}.log"),
@@ -86,7 +89,7 @@ class Job:
         if recipe.data.imported and self.folder:
             recipe.data._folder = Path(self.folder)
         facts = load_facts(self.nodes)
-        comparison = resolve(recipe, self.budget, [self.method], self.benchmarks, Store(Path(self.store)), facts)
+        comparison = resolve(recipe, self.budget, self.rows, self.benchmarks, Store(Path(self.store)), facts)
         return load_run(comparison, self.method, self.seed, self.nodes)
 
 

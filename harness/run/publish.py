@@ -54,7 +54,7 @@ def _base(plan: RunPlan) -> dict[str, Any]:
         "method_options": plan.method.shown(),
         "seed": plan.seed,
         "budget": asdict(comparison.budget),
-        "start": {"model": recipe.model if "/" not in recipe.model else "custom", "key": facts.start.key},
+        "start": _start(plan),
         "oracles": {"training": facts.oracle, "evaluation": facts.eval_oracle},
         "data": {"pairs": facts.pairs.key, **counts, **({"overlap": overlap} if overlap else {})},
         "environment": _environment(plan),
@@ -68,6 +68,18 @@ def _versions(plan: RunPlan) -> dict[str, int]:
     pairs = "imported pairs" if plan.comparison.recipe.data.imported else "pairs"
     training = ("training", "search") if plan.method.trains else ()
     return versions_of("start", "sampler", pairs, *training, "scores")
+
+
+def _start(plan: RunPlan) -> dict[str, Any]:
+    """The start policy, and the date in prompts where its chat template writes one."""
+    comparison, node = plan.comparison, plan.comparison.facts.start
+    model, store = comparison.recipe.model, comparison.store
+    day = store.manifest(node.stage).get("chat_date") if store.done(node.stage) else None
+    return {
+        "model": model if "/" not in model else "custom",
+        "key": node.key,
+        **({"chat_date": day} if day else {}),
+    }
 
 
 def _environment(plan: RunPlan) -> dict[str, Any]:

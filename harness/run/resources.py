@@ -62,7 +62,7 @@ class Resources:
         from harness.answer.start_policy import build_start
 
         self.emit("stage", ("start policy", None))
-        return build_start(self.recipe.model, self.store, self.recipe.chat_template)
+        return build_start(self.recipe.model, self.store, self.recipe.chat_template, self.recipe.chat_date)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -119,6 +119,7 @@ class Resources:
         evaluation = training if spec is None or spec == self.recipe.oracle else make_oracle(spec)
         training.cache = evaluation.cache = self.cache
         training.attach = evaluation.attach = self.meter.attach
+        training.chat_date = evaluation.chat_date = self.recipe.chat_date
         return Oracles(training, evaluation)
 
     @property

@@ -13,6 +13,7 @@ from harness.run.housekeeping import discard_checkpoints
 from harness.run.nodes import Node, TrialNodes
 from harness.run.pairs import build_pairs, prompts_by_part
 from harness.run.plan import RunPlan, resolved
+from harness.run.readiness import check_before_work
 from harness.run.resources import Emit, Resources
 from harness.run.training import train_policy, trial_scores
 from harness.store.json_files import write_json
@@ -48,8 +49,7 @@ class Run:
         if not store.done(facts.start.stage):
             _ = self.resources.start_dir
         if not all(store.done(n.stage) for n in (facts.pairs, *(t.tune for t in plan.trials))):
-            for oracle in self.resources.oracles:
-                oracle.ready()
+            check_before_work(self.resources, plan)
         self.pairs()
         if part == SHARED:
             return

@@ -16,7 +16,7 @@ from harness.methods.base import Method
 from harness.methods.endpoint import Remote
 from harness.pairs.imported import imported_pairs
 from harness.pairs.prompts import splits
-from harness.recipe.recipe import Recipe
+from harness.recipe.recipe import CHAT_DATE, Recipe
 from harness.recipe.search import Point
 from harness.store.json_files import digest
 from harness.store.stages import Stage
@@ -150,7 +150,7 @@ def protocol_of(
 
     Args:
         benchmark: gives its own part.
-        recipe: gives engine, judge, evaluation prompts, and what becomes of thoughts.
+        recipe: gives engine, judge, evaluation prompts, the date in prompts, and what becomes of thoughts.
         start: the start policy (baseline, reference of the KL, local judge).
         pairs: the preference pairs, whose held-out part a benchmark may score.
         eval_oracle: identity of the oracle that evaluates.
@@ -160,6 +160,8 @@ def protocol_of(
         protocol |= {"engine": recipe.engine.model_dump(mode="json")}
     if recipe.thinking != "strip":
         protocol |= {"thinking": recipe.thinking}
+    if recipe.chat_date != CHAT_DATE:
+        protocol |= {"chat_date": recipe.chat_date.isoformat()}
     if benchmark.judged_by != "none":
         protocol |= {"judge": judge_of(benchmark, recipe, start)}
     if "start" in benchmark.needs or benchmark.judged_by == "local":

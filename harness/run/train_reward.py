@@ -61,7 +61,9 @@ def train_reward(
     on_step = _progress(work, f"training on {len(pairs.train)} pairs, steps")
     train_reward_model(model, tokenizer, pairs.training_rows(tokenizer), settings, out, on_step)
     work.stage(f"held-out pairs ({len(pairs.heldout)})", None)
-    verdicts = pairs.heldout_wins(tokenizer, RewardModel(RewardModelOptions(model=str(out))))
+    reward_model = RewardModel(RewardModelOptions(model=str(out)))
+    reward_model.chat_date = recipe.chat_date
+    verdicts = pairs.heldout_wins(tokenizer, reward_model)
     won = [v for v in verdicts if v == v]  # without pairs of which a reward is not finite
     if not won:
         raise UserError(f"The reward model in {out} gives no finite reward: train it with a smaller --learning-rate")

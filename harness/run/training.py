@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.oracles.none import NONE
 from harness.recipe.search import Point
 from harness.run.plan import RunPlan, configured
+from harness.run.readiness import check_rollouts
 from harness.run.resources import Resources
 from harness.run.spending import expect, pair_price
 from harness.store.environment import environment
@@ -43,12 +44,13 @@ def train_policy(
         work: the work folder; checkpoints in it are resumed from.
 
     Raises:
-        UserError: the method returned no policy, or the budget cannot buy one step.
+        UserError: the method returned no policy, its answers would not fit the model, or the budget cannot buy a step.
         FloatingPointError: loss or weights are no numbers.
     """
     comparison = plan.comparison
     budget, setting, train = comparison.budget, comparison.setting, comparison.recipe.train
     rows, method = read_rows(pairs / "train.jsonl"), configured(plan, point)
+    check_rollouts(resources, plan.name, method, rows)
     calibration = Calibration(comparison.store.root, environment())
     lengths = Lengths.of(rows, train.batch_size, train.max_length)
     corrections = calibration.corrections(setting, plan.name)

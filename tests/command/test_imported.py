@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ import torch
 import yaml
 from conftest import ROOT
 from kit.command import Cli, tiny_recipe
+from transformers import PretrainedConfig
 
 from harness.answer.chat import messages_of
 from harness.answer.policy import Policy
@@ -103,7 +103,7 @@ def test_prompts_beyond_the_context_are_left_out_and_counted(policy: Policy) -> 
     policy.tokenizer = deepcopy(policy.tokenizer)
     policy.tokenizer.chat_template = "{{ raise_exception('no') }}"
     assert fitting_prompts(policy, rows, context_window(policy)) == ([], {f"{REFUSED_BY_TEMPLATE}: 'no'": 4}, {})
-    policy.model.config = SimpleNamespace()  # one that says nothing of a length
+    policy.model.config = PretrainedConfig()  # one that says nothing of a length
     assert context_window(policy) >= 10**9
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
 
+from harness.answer.start_policy import start_stage
 from harness.errors import UserError
 from harness.recipe.load import builtin_recipes, load_recipe
+from harness.recipe.recipe import Recipe
 
 
 def tiny() -> dict[str, object]:
@@ -39,6 +42,20 @@ def test_hash_ignores_names_only(tmp_path: Path) -> None:
     assert load_recipe(written(tmp_path, tiny() | {"seeds": 2})).hash != base.hash
 
 
+def test_the_date_in_prompts(tmp_path: Path) -> None:
+    """YAML reads an ISO date as a date, and in quotes as a text. The default leaves every key as it was."""
+    plain = load_recipe("tiny")
+    assert plain.chat_date == date(2025, 1, 1)
+    for value in (date(2026, 7, 8), "2026-07-08"):
+        dated = load_recipe(written(tmp_path, tiny() | {"chat_date": value}))
+        assert dated.chat_date == date(2026, 7, 8)
+        assert dated.hash != plain.hash
+    assert load_recipe(written(tmp_path, tiny() | {"chat_date": "2025-01-01"})).hash == plain.hash
+    assert Recipe.model_validate(dated.model_dump(mode="json")) == dated  # as a run process gets it
+    start = start_stage("tiny")
+    assert start_stage("tiny", None, plain.chat_date).key == start.key != start_stage("tiny", None, dated.chat_date).key
+
+
 def test_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(UserError, match="Unknown recipe 'smolm2': did you mean 'smollm2'"):
         load_recipe("smolm2")
@@ -53,6 +70,9 @@ def test_unknown_name_gives_the_nearest() -> None:
         ({"variants": {"a": {"methd": "dpo"}}}, "variants.a.method"),
         ({"seeds": 0}, "key 'seeds': Input should be greater than 0"),
         ({"budgets": {"a": {"axis": "money", "limit": 3}}}, "key 'budgets.a.axis'"),
+        ({"chat_date": "July"}, "key 'chat_date': 'July' is no date: write one as 2025-01-01"),
+        ({"chat_date": 2025}, "key 'chat_date': 2025 is no date"),
+        ({"chat_date": None}, "key 'chat_date': None is no date"),
     ],
 )
 def test_mistakes(tmp_path: Path, change: dict[str, object], sentence: str) -> None:

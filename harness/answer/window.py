@@ -1,0 +1,43 @@
+"""How many tokens a model holds, and the refusal of a sequence that is longer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.errors import UserError
+
+UNBOUNDED = 10**9
+
+OFFSET_POSITIONS = ("roberta", "camembert", "longformer", "mpnet")
+"""Kinds of models whose first position is not 0 but follows the id of the padding."""
+
+
+def window_of(config: Any) -> int:
+    """Most tokens of a sequence, by a model's configuration; :data:`UNBOUNDED` if it names no limit."""
+    inner = config.get_text_config()
+    positions = getattr(inner, "max_position_embeddings", None)
+    if not positions or positions < 0:
+        return UNBOUNDED
+    if any(kind in inner.model_type for kind in OFFSET_POSITIONS):
+        positions -= (inner.pad_token_id or 0) + 1
+    return int(positions)
+
+
+def check_window(config: Any, prompt: int, answer: int) -> None:
+    """Refuse a prompt with an answer that the model cannot hold.
+
+    Args:
+        config: of the model.
+        prompt: tokens of the prompt.
+        answer: tokens that the answer has, or may have.
+
+    Raises:
+        UserError: names the lengths and the ways out.
+    """
+    window = window_of(config)
+    if prompt + answer > window:
+        with_answer = f" with an answer of {answer:,}" if answer else ""
+        raise UserError(
+            f"A prompt of {prompt:,} tokens{with_answer} passes the {window:,} tokens that the model "
+            "holds: lower max_new_tokens, leave the benchmark out, or set 'model:' to one that holds more"
+        )

@@ -1,0 +1,110 @@
+"""What can be known of a run before any work, once the start policy is made: that its adapter fits, that the model
+holds what it will be asked, and that the oracles can rate the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.answer.chat import Prompt
+from harness.benchmark import EvalContext
+from harness.errors import UserError
+from harness.methods.base import Method
+from harness.oracles.none import NONE
+from harness.pairs.prompts import splits
+from harness.recipe.recipe import Recipe
+from harness.run.plan import RunPlan
+from harness.run.resources import Resources
+from harness.store.json_files import Row
+
+
+def check_before_work(resources: Resources, plan: RunPlan) -> None:
+    """Refuse what would fail later. All rows of the comparison count, whichever run comes first.
+
+    Args:
+        resources: models and oracles of the run.
+        plan: of the run.
+
+    Raises:
+        UserError: names the fault and the fix.
+    """
+    comparison, recipe = plan.comparison, resources.recipe
+    methods = list(comparison.methods.values())
+    if recipe.train.lora and any(method.trains for method in methods):
+        from harness.train.settings import check_lora
+
+        check_lora(recipe.train.lora, resources.start_dir)
+    if not comparison.store.done(comparison.facts.pairs.stage):
+        _check_windows(resources, plan)
+    training, evaluation = resources.oracles
+    rated = any("task" in b.needs and b.name in comparison.wanted for b in plan.benchmarks)
+    for oracle in dict.fromkeys((training, evaluation)):
+        oracle.ready()
+        parts = _parts_rated_in_training(recipe, methods) if oracle is training and oracle.name != NONE else []
+        parts += ["eval"] if oracle is evaluation and rated else []
+        prompts: list[Prompt] = [prompt for part in parts for prompt in splits(recipe.data)[part]]
+        oracle.check_prompts(prompts)
+
+
+def _parts_rated_in_training(recipe: Recipe, methods: Sequence[Method]) -> list[str]:
+    """Parts of the prompts to which the training oracle will rate answers."""
+    parts = ["tune"] if any(m.trains for m in methods) else []
+    if not recipe.data.imported:
+        return [*parts, "train", "heldout"]
+    return [*parts, "train"] if any(m.spending().labelled for m in methods) else parts
+
+
+def _check_windows(resources: Resources, plan: RunPlan) -> None:
+    """The model holds the longest answers of training, and the first answers to prompts of benchmarks that are known
+    now."""
+    from harness.answer.window import window_of
+    from harness.judge.local import LocalJudge
+
+    window, longest = window_of(resources.start.model.config), resources.recipe.data.max_new_tokens
+    if longest >= window:
+        raise UserError(
+            f"data.max_new_tokens is {longest:,}, but the model holds {window:,} tokens, the prompt included: lower it"
+        )
+    context = EvalContext(
+        policy=resources.start_served,
+        start=resources.start_served,
+        judge=LocalJudge(resources.start),
+        oracle=resources.evaluating(resources.oracles.evaluation),
+        prompts=[],  # those of the recipe are chosen by length
+        heldout_pairs=[],
+        scoring_batch_size=resources.recipe.scoring_batch_size,
+    )
+    for benchmark in plan.benchmarks:
+        asked = benchmark.requests(context) if benchmark.name in plan.comparison.wanted else []
+        largest = max(asked, key=lambda request: len(request.prompt) + request.max_new_tokens, default=None)
+        if largest is not None and len(largest.prompt) + largest.max_new_tokens > window:
+            raise UserError(
+                f"The benchmark {benchmark.name} asks for answers of up to {largest.max_new_tokens:,} tokens to "
+                f"prompts of up to {len(largest.prompt):,}, but the model holds {window:,}: lower "
+                f"benchmarks.{benchmark.name}.max_new_tokens, or leave the benchmark out"
+            )
+
+
+def check_rollouts(resources: Resources, name: str, method: Method, rows: Sequence[Row]) -> None:
+    """Refuse training of a method that samples answers which the model could not hold.
+
+    Args:
+        resources: of the run.
+        name: of the row.
+        method: configured.
+        rows: the training pairs, with ``prompt_ids``.
+
+    Raises:
+        UserError: names the longest prompt and the key that bounds it.
+    """
+    from harness.answer.adapter import load_config_of
+    from harness.answer.window import window_of
+
+    if not method.spending().sampled:
+        return
+    window, answer = window_of(load_config_of(str(resources.start_dir))), resources.recipe.data.max_new_tokens
+    prompt = max((len(row["prompt_ids"]) for row in rows), default=0)
+    if prompt + answer > window:
+        raise UserError(
+            f"The method {name} samples answers of up to {answer:,} tokens to prompts of up to {prompt:,}, but the "
+            f"model holds {window:,}: set data.max_prompt_length to {window - answer:,} or lower data.max_new_tokens"
+        )
