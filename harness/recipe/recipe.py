@@ -17,6 +17,7 @@ from pydantic import (
 
 from harness.budget.spec import BudgetSpec, Strict, named_budgets
 from harness.recipe.endpoint import Endpoint, PolicyEndpoint, Thinking
+from harness.recipe.train import Precision, TrainSpec
 from harness.store.json_files import digest
 
 TASKS = ("constraints", "preferences")
@@ -124,35 +125,6 @@ class PairsSpec(Strict):
         return self.model_dump(mode="json", exclude={"train", "test", "free"})
 
 
-class LoraSpec(Strict):
-    """Low-rank adapter on the linear layers (and experts' weights) of the top ``layers`` blocks (all blocks if 0)."""
-
-    r: int = Field(default=16, gt=0)
-    alpha: int = Field(default=32, gt=0)
-    layers: int = Field(default=0, ge=0)
-
-
-class TrainSpec(Strict):
-    """Settings that every method shares.
-
-    Attributes:
-        batch_size: pairs of a micro-batch.
-        gradient_accumulation: micro-batches of an optimiser step.
-        beta: scale of the implicit reward, for methods whose options set none.
-        max_length: tokens of prompt and response at which a row is cut.
-        max_grad_norm: at which gradients are clipped.
-        lora: the adapter; ``null`` trains all weights.
-    """
-
-    batch_size: int = Field(default=8, gt=0)
-    gradient_accumulation: int = Field(default=1, gt=0)
-    beta: float = Field(default=0.1, gt=0)
-    max_length: int = Field(default=512, gt=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    lora: LoraSpec | None = LoraSpec()
-    checkpoints: int = Field(default=4, gt=0, description="checkpoints written over one run")
-
-
 class TuneSpec(Strict):
     """The recorded search: the same number of trials for each method, which keeps the best by gold reward.
 
@@ -240,6 +212,9 @@ class Recipe(Strict):
         name: of the comparison; names its results folder.
         model: the start policy: a built-in model, a directory, or ``org/name@revision`` of the Hub; of an adapter of
             PEFT as well, which is merged into its base.
+        precision: ``float32``; ``bf16-mixed``: float32 weights, computed with in bfloat16; ``bf16``: a frozen bfloat16
+            base with float32 adapters. It holds for training, sampling and evaluation.
+        tf32: whether a GPU may multiply float32 matrices with TF32's 10 bits of mantissa.
         chat_template: for a model that comes without one: a Jinja file, or ``fastchat:NAME``.
         chat_date: the date (2025-01-01) that chat templates write where they ask for today's, in every prompt of the
             comparison.
@@ -274,7 +249,8 @@ class Recipe(Strict):
     model: str
     chat_template: str | None = None
     chat_date: Annotated[date, BeforeValidator(_iso_date)] = CHAT_DATE
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
+    tf32: bool = False
     data: AnyData
     oracle: OracleSpec = OracleSpec(name=DataSpec.default_oracle)
     eval_oracle: OracleSpec | None = None
@@ -305,6 +281,26 @@ class Recipe(Strict):
         imported = isinstance(data, dict) and data.get("task") == "preferences"
         return {"oracle": PairsSpec.default_oracle} | value if imported else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, value: Any) -> Any:
+        """``dtype`` is the name that ``precision`` had."""
+        if not isinstance(value, dict) or "dtype" not in value:
+            return value
+        names = {"float32": "float32", "bfloat16": "bf16"}
+        if "precision" in value or value["dtype"] not in names:
+            raise ValueError("dtype is called precision now: leave dtype out, and set float32, bf16-mixed or bf16")
+        return {k: v for k, v in value.items() if k != "dtype"} | {"precision": names[value["dtype"]]}
+
+    @model_validator(mode="after")
+    def _adapter_on_bf16(self) -> Recipe:
+        if self.precision == "bf16" and self.train.lora is None:
+            raise ValueError(
+                "precision: bf16 with train.lora: null would lose nearly every update to rounding: set precision: "
+                "bf16-mixed, or train an adapter with train.lora"
+            )
+        return self
+
     @model_validator(mode="after")
     def _names_exist(self) -> Recipe:
         if self.budget not in self.budgets and self.budget not in named_budgets():
@@ -316,6 +312,11 @@ class Recipe(Strict):
                     f"method_options names {name!r}, which is not one of methods: {', '.join(self.methods)}"
                 )
         return self
+
+    @property
+    def dtype(self) -> str:
+        """Name of the torch type of the weights."""
+        return "bfloat16" if self.precision == "bf16" else "float32"
 
     @property
     def hash(self) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.budget.budget import Budget
 from harness.budget.ledger import Ledger
-from harness.recipe.recipe import TrainSpec
+from harness.recipe.train import TrainSpec
 
 if TYPE_CHECKING:
     from harness.budget.meter import Meter

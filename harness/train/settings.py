@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.budget.flops import BLOCK
 from harness.errors import UserError
-from harness.recipe.recipe import LoraSpec
+from harness.recipe.train import LoraSpec
 from harness.train.context import TrainContext
 from harness.train.stopping import planned_steps
 

@@ -26,7 +26,8 @@ from harness.answer.chat import render
 from harness.answer.load import load_model, load_tokenizer
 from harness.answer.start_policy import build_start
 from harness.pairs.prompts import splits
-from harness.recipe.recipe import DataSpec, LoraSpec
+from harness.recipe.recipe import DataSpec
+from harness.recipe.train import LoraSpec
 from harness.store.stages import Store
 
 PAIRS, PROMPT, ANSWER = 8, 50, 32

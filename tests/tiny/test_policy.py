@@ -14,7 +14,7 @@ from harness.answer.load import load_model
 from harness.answer.policy import Policy
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
-from harness.recipe.recipe import LoraSpec
+from harness.recipe.train import LoraSpec
 from harness.store.row_cache import RowCache
 from harness.train.settings import lora_config
 from sail.types import Request

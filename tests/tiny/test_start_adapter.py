@@ -18,7 +18,7 @@ from harness.answer.load import load_model, load_tokenizer
 from harness.answer.start_policy import build_start, start_stage
 from harness.errors import UserError
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
-from harness.recipe.recipe import LoraSpec
+from harness.recipe.train import LoraSpec
 from harness.store.stages import Store
 from harness.train.settings import lora_config
 

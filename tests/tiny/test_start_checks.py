@@ -19,7 +19,7 @@ from harness.answer.window import UNBOUNDED, window_of
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.errors import UserError
-from harness.recipe.recipe import LoraSpec
+from harness.recipe.train import LoraSpec
 from harness.store.stages import Store
 from harness.train.settings import check_lora, lora_config
 from sail.types import Request
