@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.errors import AbsentError, UserError
 from harness.store import hub
 from harness.store.json_files import file_digest
 from harness.store.settings import settings
@@ -65,4 +65,4 @@ def locate_pair_source(key: str, name: str, folder: Path | None) -> PairSource:
         return PairSource(name, path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?(:[\w.:-]+)?", name) and ("@" in name or ":" in name):
         raise UserError(f"data.{key}: {name} needs a commit of 40 hex digits and a split: org/name@COMMIT:split")
-    raise UserError(f"data.{key}: there is no file {name} under --data-dir, beside the recipe or here: name one")
+    raise AbsentError(f"data.{key}: there is no file {name} under --data-dir, beside the recipe or here: name one")
