@@ -16,6 +16,10 @@ HEAD_TOKENS, HEAD_VOCABULARY = 4096, 32768
 """Tokens, and entries of the vocabulary, of which TRL's fused head holds logits at once."""
 
 
+SCORED_AT_ONCE: int | None = None
+"""Positions whose logits are in memory at once when answers are scored; None for all of a forward pass."""
+
+
 @dataclass(frozen=True)
 class Bytes:
     """Bytes a number.
@@ -224,7 +228,7 @@ def sampling_memory(size: ModelSize, rows: int, prompt: int, answer: int, number
 
 
 def scoring_memory(
-    size: ModelSize, rows: int, length: int, scored: int, number: Bytes, chunk: int | None = None
+    size: ModelSize, rows: int, length: int, scored: int, number: Bytes, chunk: int | None = SCORED_AT_ONCE
 ) -> Memory:
     """The peak of log-probabilities of given answers.
 
@@ -242,7 +246,7 @@ def scoring_memory(
         "logits": float(positions * size.shape.vocabulary * ((number.compute if number.compute == 2 else 0) + 2 * 4)),
         "activations": float(rows * length * (3 * size.inner + 4 * size.shape.hidden) * number.compute),
     }
-    return Memory("log-probabilities", parts)
+    return Memory("scoring of log-probabilities", parts)
 
 
 def checkpointed(shape: Shape) -> int:

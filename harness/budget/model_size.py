@@ -9,8 +9,8 @@ from typing import Any
 from harness.budget.flops import Shape, shape_of, shape_of_config
 
 LLAMA_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-BIASED = ("qwen2",)
-"""Types whose query, key and value projections have a bias that their configuration does not show."""
+BY_FORMULA = ("llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3")
+"""Types that are laid out like Llama, so that the formulas count every weight."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,24 @@ def size_of_config(config: Mapping[str, Any], lora_layers: int | None, rank: int
         None if transformers does not know such a model.
     """
     text = config.get("text_config") or config
-    llama_like = all(key in text for key in LLAMA_KEYS) and not any("expert" in key for key in text)
-    if not llama_like:
+    kind = text.get("model_type", "llama")
+    if kind not in BY_FORMULA or not all(key in text for key in LLAMA_KEYS):
         return _built(config, lora_layers, rank)
     shape = shape_of_config(text, lora_layers, rank)
     tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
     kv_heads = int(text.get("num_key_value_heads") or shape.heads)
     count = sum(n.fan_in * n.fan_out for n in shape.linears) + (1 if tied else 2) * shape.vocabulary * shape.hidden
     count += (2 * shape.layers + 1) * shape.hidden
-    if text.get("attention_bias") or text.get("model_type") in BIASED:
+    inner = int(text["intermediate_size"])
+    if text.get("attention_bias") or kind == "qwen2":  # its configuration does not show it
         count += shape.layers * (shape.heads + 2 * kv_heads) * shape.head_dim
-    return ModelSize(shape, count, int(text["intermediate_size"]), kv_heads, tied)
+    if text.get("attention_bias"):
+        count += shape.layers * shape.hidden
+    if text.get("mlp_bias"):
+        count += shape.layers * (2 * inner + shape.hidden)
+    if kind == "qwen3":  # norms of queries and keys
+        count += 2 * shape.layers * shape.head_dim
+    return ModelSize(shape, count, inner, kv_heads, tied)
 
 
 def _built(config: Mapping[str, Any], lora_layers: int | None, rank: int) -> ModelSize | None:

@@ -66,17 +66,19 @@ def plan(machine: str, price_hour: float | None, **options: Any) -> None:
         comparison = runs[0].comparison
         config = model_config(recipe, comparison.store.path(comparison.facts.start.stage))
         outline = outline_of_plans(runs, config.config, lambda name: calibration.corrections(comparison.setting, name))
-        _list_runs(chosen, runs, calibration, outline, target)
+        _list_runs(chosen, runs, calibration if target.here else None, outline, target)
     if config.reason:
         click.echo(f"Hours and memory are left out: {config.reason}")
+    if not outline.rows:
+        return
     predicted = estimate(outline, target, workers, price_hour)
     _show(predicted, outline)
-    if not predicted.fits:
-        raise UserError(_too_large(predicted))
+    if predicted.shortage:
+        raise UserError(predicted.shortage)
 
 
 def _list_runs(
-    chosen: CompareOptions, runs: Sequence[RunPlan], calibration: Calibration, outline: Outline, target: Machine
+    chosen: CompareOptions, runs: Sequence[RunPlan], calibration: Calibration | None, outline: Outline, target: Machine
 ) -> None:
     """Print the runs, with what they will spend on the axes of budgets, or have spent."""
     from harness.run.fitting import model_size
@@ -168,13 +170,3 @@ def _hours(hours: float) -> str:
 
 def _with_parts(head: str, parts: Mapping[str, str]) -> str:
     return head + (": " + ", ".join(f"{name} {value}" for name, value in parts.items()) if len(parts) > 1 else "")
-
-
-def _too_large(predicted: Estimate) -> str:
-    """One sentence: what does not fit, and what would."""
-    peak = predicted.peaks[0]
-    needs = f"The {peak.moment} needs {peak.total / GIB:.1f} GiB, and a run has {predicted.usable / GIB:.1f} GiB on "
-    needs += predicted.machine.name
-    if predicted.fit is None:
-        return f"{needs}: no batch, length, precision or adapter would fit, so take a larger device or a smaller model"
-    return f"{needs}: set {predicted.fit}"

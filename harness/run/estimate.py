@@ -10,8 +10,8 @@ from harness.budget.memory import Memory
 from harness.budget.model_size import ModelSize
 from harness.recipe.endpoint import Endpoint
 from harness.recipe.recipe import Recipe
-from harness.run.fitting import MemorySettings, fitting_settings, model_size, peak_memory, usable_memory
-from harness.run.outline import Outline
+from harness.run.fitting import MemorySettings, model_size
+from harness.run.outline import Outline, memory_need
 from harness.run.workload import LLM_JUDGE, Workload
 
 ANSWER_BYTES, PAIR_BYTES = 40, 12
@@ -57,7 +57,7 @@ class Estimate:
         calls: of endpoints, by purpose (``judge``, ``oracle``).
         money: what it costs.
         settings: those that decide about memory.
-        fit: settings that would fit, if these do not.
+        shortage: a sentence on what does not fit and what would, if something does not.
         unsaid: what cannot be known.
     """
 
@@ -71,13 +71,8 @@ class Estimate:
     calls: Mapping[str, float]
     money: Money
     settings: MemorySettings
-    fit: str | None
+    shortage: str | None
     unsaid: Sequence[str]
-
-    @property
-    def fits(self) -> bool:
-        """Whether the highest peak fits (also if it is not known)."""
-        return not self.peaks or self.peaks[0].total <= self.usable
 
 
 def estimate(outline: Outline, machine: Machine, workers: int, hour: float | None) -> Estimate:
@@ -93,14 +88,7 @@ def estimate(outline: Outline, machine: Machine, workers: int, hour: float | Non
     settings = MemorySettings.of(recipe, device)
     size = None if outline.config is None else model_size(outline.config, recipe.train.lora)
     work = Workload(outline, machine, settings, size)
-    usable = usable_memory(device, workers)
-    methods = [row.method for row in outline.rows]
-    peaks: list[Memory] = []
-    fit = None
-    if outline.config is not None and methods:
-        peaks = peak_memory(outline.config, settings, methods, outline.texts, device)
-        if peaks and peaks[0].total > usable:
-            fit = fitting_settings(outline.config, settings, methods, outline.texts, device, usable)
+    need = memory_need(outline, machine, workers)
     wall = work.wall(workers)
     unsaid = [*work.unsaid, *(f"the cost of {name}, whose data are not here" for name in outline.unknown)]
     if not machine.known:
@@ -110,13 +98,13 @@ def estimate(outline: Outline, machine: Machine, workers: int, hour: float | Non
         workers,
         work.seconds,
         wall,
-        peaks,
-        usable,
+        need.peaks,
+        need.usable,
         _disk(outline, size, settings, workers, work.written) if size else {},
         work.calls,
         _money(recipe, machine, work, wall, hour),
         settings,
-        fit,
+        need.shortage,
         unsaid,
     )
 

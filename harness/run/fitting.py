@@ -225,9 +225,9 @@ def _candidates(settings: MemorySettings) -> Iterator[MemorySettings]:
     elif settings.precision != "bf16":
         adapters.append((settings.lora, "bf16"))
     lengths = [n for n in _halved(settings.max_length) if n >= min(SHORTEST, settings.max_length)]
-    evaluation = list(zip(_eased(settings.generation_batch_size), _eased(settings.scoring_batch_size), strict=True))
-    for recomputed, batch, (lora, precision), length, (answers, scored) in product(
-        {settings.gradient_checkpointing, True}, batches, adapters, lengths, evaluation
+    answer_batches, scored_batches = _eased(settings.generation_batch_size), _eased(settings.scoring_batch_size)
+    for recomputed, batch, (lora, precision), length, answers, scored in product(
+        {settings.gradient_checkpointing, True}, batches, adapters, lengths, answer_batches, scored_batches
     ):
         yield MemorySettings(batch, pairs // batch, length, lora, precision, recomputed, answers, scored)
 
@@ -249,17 +249,16 @@ def _distance(ours: MemorySettings, other: MemorySettings) -> float:
     changed = 0.5 * (ours.gradient_checkpointing != other.gradient_checkpointing)
     changed += (0.3 if halvings else 0.0) + 0.1 * halvings
     changed += 0.2 * (ours.generation_batch_size // other.generation_batch_size).bit_length()
+    changed += 0.2 * (ours.scoring_batch_size // other.scoring_batch_size).bit_length()
     return changed + 4 * (ours.precision != other.precision) + 8 * (ours.lora != other.lora) + 6 * shortened
 
 
 def _in_words(ours: MemorySettings, other: MemorySettings) -> str:
     """The keys of a variation that differ, as a recipe has them."""
     train = ("batch_size", "gradient_accumulation", "max_length", "gradient_checkpointing")
-    parts = []
+    parts = [f"train.lora: {{r: {other.lora.r}}}"] if other.lora and ours.lora != other.lora else []
     for key in (*train, "precision", "generation_batch_size", "scoring_batch_size"):
         if getattr(ours, key) != getattr(other, key):
             value = str(getattr(other, key)).lower() if isinstance(getattr(other, key), bool) else getattr(other, key)
             parts.append(f"{'train.' if key in train else ''}{key}: {value}")
-    if ours.lora != other.lora and other.lora is not None:
-        parts.append(f"train.lora: {{r: {other.lora.r}}}")
     return ", ".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.benchmark import Benchmark
 from harness.budget.budget import Budget
@@ -20,6 +20,7 @@ from harness.budget.forecast import (
     first_lines,
 )
 from harness.budget.machines import Machine
+from harness.budget.memory import Memory
 from harness.budget.spec import named_budgets
 from harness.errors import AbsentError, unknown
 from harness.methods.base import Method
@@ -27,12 +28,23 @@ from harness.pairs.prompts import splits
 from harness.recipe.recipe import Recipe
 from harness.recipe.search import points
 from harness.run.configure import make_benchmark, make_method, own_options
-from harness.run.fitting import MemorySettings, Texts, model_size
+from harness.run.fitting import (
+    GIB,
+    MemorySettings,
+    Texts,
+    fitting_settings,
+    model_size,
+    peak_memory,
+    usable_memory,
+)
 from harness.run.plan import RunPlan, configured
 from harness.run.spending import Prior, StoredPairs, guessed_price, open_benchmarks, open_points, stored_pairs
 
 TYPICAL_EVALUATION = 512
 """Tokens of an answer to a benchmark that has no such option."""
+
+TYPICAL_PAIRS = 60000
+"""Pairs of UltraFeedback binarized, about."""
 
 LETTERS_AT_LEAST = 3
 """Of a token, for the longest text."""
@@ -202,9 +214,6 @@ def outline_of_recipe(
     number = data.train_prompts or TYPICAL_PAIRS
     pairs = StoredPairs(lengths, number, guessed_price(data, size.shape if size else None, lengths))
     rows = tuple(_row(recipe, name, seed, made) for seed in range(seeds) for name in methods)
-    assumed = [f"a prompt has {prompt} tokens and an answer {response}, as in UltraFeedback"]
-    if not data.train_prompts:
-        assumed.append(f"there are {TYPICAL_PAIRS:,} pairs")
     longest = recipe.train.max_length
     texts = Texts(longest // 2, longest, data.max_new_tokens, max(longest // 2, *asked), _longest_answer(made))
     return Outline(
@@ -216,13 +225,9 @@ def outline_of_recipe(
         True,
         texts,
         lambda name: Corrections(),
-        tuple(assumed),
+        ("these are typical of UltraFeedback",),
         absent,
     )
-
-
-TYPICAL_PAIRS = 60000
-"""Pairs of UltraFeedback binarized, about."""
 
 
 def _row(recipe: Recipe, name: str, seed: int, benchmarks: Sequence[Benchmark]) -> Row | None:
@@ -245,3 +250,39 @@ def _benchmarks(recipe: Recipe, names: Sequence[str]) -> tuple[list[Benchmark], 
         except AbsentError:
             absent.append(name)
     return made, tuple(absent)
+
+
+class MemoryNeed(NamedTuple):
+    """Memory that runs need, and have.
+
+    Attributes:
+        peaks: the highest first; empty if the model's size is not known.
+        usable: bytes that the tensors of one run can have.
+        shortage: a sentence on what does not fit and what would, if something does not.
+    """
+
+    peaks: Sequence[Memory]
+    usable: float
+    shortage: str | None
+
+
+def memory_need(outline: Outline, machine: Machine, workers: int) -> MemoryNeed:
+    """The memory of an outline's runs on a machine.
+
+    Args:
+        outline: of the comparison.
+        machine: that holds them, one run a device.
+        workers: runs side by side.
+    """
+    device, methods = machine.device, [row.method for row in outline.rows]
+    usable = usable_memory(device, workers)
+    if outline.config is None or not methods:
+        return MemoryNeed([], usable, None)
+    settings = MemorySettings.of(outline.recipe, device)
+    peaks = peak_memory(outline.config, settings, methods, outline.texts, device)
+    if not peaks or peaks[0].total <= usable:
+        return MemoryNeed(peaks, usable, None)
+    fit = fitting_settings(outline.config, settings, methods, outline.texts, device, usable)
+    advice = f"set {fit}" if fit else "no settings would, so take a larger device or a smaller model"
+    shortage = f"The {peaks[0].moment} needs {peaks[0].total / GIB:.1f} GiB, and a run has {usable / GIB:.1f} GiB on "
+    return MemoryNeed(peaks, usable, f"{shortage}{machine.name}: {advice}")

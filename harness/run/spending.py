@@ -13,6 +13,8 @@ from harness.budget.flops import Shape, shape_of_config
 from harness.budget.forecast import (
     LETTERS_PER_TOKEN,
     TEMPLATE_TOKENS,
+    TYPICAL_PROMPT,
+    TYPICAL_RESPONSE,
     Corrections,
     Forecast,
     Lengths,
@@ -198,13 +200,13 @@ def pairs_spending(comparison: Comparison) -> dict[str, float]:
 
 
 def predicted_spending(
-    plan: RunPlan, calibration: Calibration, shape: Shape | None = None, prior: Prior | None = None
+    plan: RunPlan, calibration: Calibration | None, shape: Shape | None = None, prior: Prior | None = None
 ) -> dict[str, float]:
     """Spending of the trainings of a run that are open, by axis, with the tokens and judge calls of evaluation.
 
     Args:
         plan: of the run.
-        calibration: of the machine.
+        calibration: of this machine; None for another one.
         shape: of the model, where its configuration is not here.
         prior: rates by phase of a method, for a machine that has shown none; without them ``seconds`` are left out.
     """
@@ -213,10 +215,13 @@ def predicted_spending(
     total: dict[str, float] = {}
     for point in opened:
         method = configured(plan, point)
-        corrections = calibration.corrections(comparison.setting, plan.name)
+        corrections, seen = Corrections(), None
+        if calibration is not None:
+            corrections = calibration.corrections(comparison.setting, plan.name)
+            seen = calibration.shape(comparison.setting)
         if prior is not None:
             corrections = corrections._replace(rates={**prior(method), **corrections.rates})
-        expected = expect(comparison, method, corrections, None, calibration.shape(comparison.setting) or shape)
+        expected = expect(comparison, method, corrections, None, seen or shape)
         if not expected.covers(comparison.budget):
             continue  # how many steps it buys: the start policy is not there, or the machine's speed not known
         steps = expected.steps(comparison.budget)
@@ -246,9 +251,15 @@ def evaluation_cost(benchmark: Benchmark, prompts: int, method: Method) -> EvalC
     """
     try:
         cost = benchmark.cost(prompts, method.trains)
-        read = cost.read or text_tokens(benchmark.prompt_texts())
     except AbsentError:
         return None
+    if cost.read:
+        return cost
+    try:
+        read = text_tokens(benchmark.prompt_texts())
+    except AbsentError:
+        limit = getattr(benchmark.options, "max_new_tokens", TYPICAL_RESPONSE)
+        read = round(cost.tokens / limit) * TYPICAL_PROMPT
     return cost._replace(read=read)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.budget.forecast import Corrections
 from harness.budget.machines import Machine, machine_at_hand, machine_named
 from harness.errors import AbsentError, UserError
 from harness.recipe.recipe import Recipe
 from harness.run.devices import usable_cores, visible_devices
+from harness.run.outline import memory_need, outline_of_plans
+from harness.run.plan import RunPlan
 from harness.run.spending import local_config
 from harness.store import hub
 from harness.store.environment import gpus
@@ -25,7 +30,8 @@ def target_machine(name: str) -> Machine:
     """
     if name == "this":
         return machine_at_hand(gpus(), len(visible_devices()), usable_cores())
-    return machine_named(name, usable_cores())
+    machine = machine_named(name, usable_cores())
+    return replace(machine, here=machine.here and not gpus())
 
 
 def target_workers(machine: Machine, request: str) -> int:
@@ -69,3 +75,16 @@ def model_config(recipe: Recipe, start: Path | None) -> ConfigRead:
         return ConfigRead(hub.model_config(name, revision or None))
     except AbsentError as error:
         return ConfigRead(None, f"{error}.")
+
+
+def memory_warning(plans: Sequence[RunPlan], workers: int) -> str | None:
+    """A sentence for ``compare`` if runs here are predicted to need more memory than there is. The Hub is not asked.
+
+    Args:
+        plans: of the comparison.
+        workers: runs side by side.
+    """
+    comparison = plans[0].comparison
+    config = local_config(comparison.recipe.model, comparison.store.path(comparison.facts.start.stage))
+    outline = outline_of_plans(plans, config, lambda name: Corrections())
+    return memory_need(outline, target_machine("this"), workers).shortage

@@ -71,6 +71,6 @@ def model_config(repository: str, revision: str | None) -> dict[str, Any]:
         )
         config: dict[str, Any] = read_json(Path(path))
     except Exception as error:  # noqa: BLE001 - requests and caches raise many kinds of errors
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        reason = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(error).__name__
         raise AbsentError(f"The configuration of {repository} cannot be read from the Hub ({reason})") from None
     return config
