@@ -49,12 +49,12 @@ class Device:
 
 @dataclass(frozen=True)
 class Machine:
-    """So many equal devices. ``known``: whether the speed of the device is in :data:`DEVICES`; ``here``: whether it is
+    """So many equal devices. ``has_speed``: whether the speed of the device is in :data:`DEVICES`; ``here``: whether it is
     the machine at hand."""
 
     device: Device
     count: int = 1
-    known: bool = True
+    has_speed: bool = True
     here: bool = False
 
     @property
@@ -118,12 +118,12 @@ def machine_at_hand(gpus: Sequence[Mapping[str, str]], visible: int, cores: int)
         return Machine(cpu(cores), here=True)
     name, listed = gpus[0]["name"], gpus[0]["memory.total"]
     memory = float(listed.split()[0]) * MIB
-    known = next((d for d in DEVICES.values() if re.search(d.match, name)), None)
-    if known is None:
-        return Machine(Device(name, None, None, 0.0, memory, 0.0), visible, known=False, here=True)
-    if known.name.startswith("a100"):
-        known = DEVICES["a100-80" if memory > 60e9 else "a100-40"]
-    return Machine(replace(known, memory=memory), visible, here=True)
+    device = next((d for d in DEVICES.values() if re.search(d.match, name)), None)
+    if device is None:
+        return Machine(Device(name, None, None, 0.0, memory, 0.0), visible, has_speed=False, here=True)
+    if device.name.startswith("a100"):
+        device = DEVICES["a100-80" if memory > 60e9 else "a100-40"]
+    return Machine(replace(device, memory=memory), visible, here=True)
 
 
 def machine_named(text: str, cores: int) -> Machine:

@@ -95,12 +95,12 @@ def _built(config: Mapping[str, Any], lora_layers: int | None, rank: int) -> Mod
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        known = AutoConfig.for_model(**config)
+        configuration = AutoConfig.for_model(**config)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(known)
+            model = AutoModelForCausalLM.from_config(configuration)
     except (ValueError, KeyError, AttributeError, TypeError, ImportError):
         return None
-    text, shape = known.get_text_config(), shape_of(model)
+    text, shape = configuration.get_text_config(), shape_of(model)
     full = lora_layers is None
     bottom = -1 if full else max(0, shape.layers - lora_layers) if lora_layers else 0
     linears = tuple(

@@ -33,7 +33,9 @@ def assumptions(predicted: Estimate, outline: Outline) -> list[str]:
         parts.append(f"evaluation sampled by {engine}, {outline.recipe.generation_batch_size} answers at once")
     if predicted.peaks:
         recomputed = "with" if settings.gradient_checkpointing else "without"
-        parts.append(f"{settings.precision}, {recomputed} gradient checkpointing, AdamW, one policy in memory")
+        parts.append(
+            f"{settings.precision}, {recomputed} gradient checkpointing, {settings.optim}, one policy in memory"
+        )
     if predicted.calls.get("judge"):
         parts.append(f"{CALL_SECONDS:g} s a judge call")
     if "devices" in money.parts:

@@ -91,7 +91,7 @@ def estimate(outline: Outline, machine: Machine, workers: int, hour: float | Non
     need = memory_need(outline, machine, workers)
     wall = work.wall(workers)
     unsaid = [*work.unsaid, *(f"the cost of {name}, whose data are not here" for name in outline.unknown)]
-    if not machine.known:
+    if not machine.has_speed:
         unsaid.append(f"hours, since the speed of {device.name} is not known")
     return Estimate(
         machine,

@@ -37,6 +37,9 @@ HALF_WEIGHTS = Bytes(weight=2, trained=2, optimiser=4, compute=2, stream=2)
 
 SHORTEST, SMALL_RANK = 256, 16
 
+OPTIMISER_BYTES: Mapping[str, float] = {"8bit": 2.0, "rmsprop": 4.0, "adafactor": 0.1, "lion": 4.0, "sgd": 0.0}
+"""Bytes of states of one trained weight, by what an optimiser's name holds; those of AdamW for others."""
+
 
 @dataclass(frozen=True)
 class MemorySettings:
@@ -50,6 +53,7 @@ class MemorySettings:
     gradient_checkpointing: bool
     generation_batch_size: int
     scoring_batch_size: int
+    optim: str = "adamw"
 
     @classmethod
     def of(cls, recipe: Recipe, device: Device) -> MemorySettings:
@@ -65,12 +69,15 @@ class MemorySettings:
             device.gpu if checkpointing is None else bool(checkpointing),
             recipe.generation_batch_size,
             recipe.scoring_batch_size,
+            str(getattr(train, "optim", None) or "adamw"),
         )
 
     @property
     def number(self) -> Bytes:
         """Bytes a number."""
-        return PRECISIONS.get(self.precision, HALF_WEIGHTS)
+        number = PRECISIONS.get(self.precision, HALF_WEIGHTS)
+        states = next((size for name, size in OPTIMISER_BYTES.items() if name in self.optim), number.optimiser)
+        return replace(number, optimiser=states)
 
 
 def precision_of(recipe: Recipe) -> str:
@@ -91,14 +98,14 @@ class Texts:
         prompt: tokens of the longest prompt.
         pair: tokens of the longest prompt with its answer, before ``max_length`` cuts it.
         sampled: most tokens of an answer in training.
-        asked: tokens of the longest prompt in evaluation.
+        question: tokens of the longest prompt in evaluation.
         evaluated: most tokens of an answer in evaluation.
     """
 
     prompt: int
     pair: int
     sampled: int
-    asked: int
+    question: int
     evaluated: int
 
 
@@ -171,12 +178,12 @@ def evaluation_memory(size: ModelSize, settings: MemorySettings, texts: Texts, n
         number: bytes a number.
     """
     whole = replace(number, weight=number.weight, compute=number.weight)
-    width = texts.asked + texts.evaluated
+    width = texts.question + texts.evaluated
     rows = max(1, min(settings.generation_batch_size, CACHE_TOKENS // width))
     scored = max(texts.evaluated, texts.pair - texts.prompt)
     return [
-        sampling_memory(size, rows, texts.asked, texts.evaluated, whole),
-        scoring_memory(size, settings.scoring_batch_size, max(texts.asked, texts.prompt + scored), scored, whole),
+        sampling_memory(size, rows, texts.question, texts.evaluated, whole),
+        scoring_memory(size, settings.scoring_batch_size, max(texts.question, texts.prompt + scored), scored, whole),
     ]
 
 
@@ -229,7 +236,9 @@ def _candidates(settings: MemorySettings) -> Iterator[MemorySettings]:
     for recomputed, batch, (lora, precision), length, answers, scored in product(
         {settings.gradient_checkpointing, True}, batches, adapters, lengths, answer_batches, scored_batches
     ):
-        yield MemorySettings(batch, pairs // batch, length, lora, precision, recomputed, answers, scored)
+        yield MemorySettings(
+            batch, pairs // batch, length, lora, precision, recomputed, answers, scored, settings.optim
+        )
 
 
 def _halved(value: int) -> list[int]:

@@ -101,25 +101,30 @@ class Outline:
         """
         recipe = self.recipe
         size = None if self.config is None else model_size(self.config, recipe.train.lora)
-        if size is None or not machine.known:
+        if size is None or not machine.has_speed:
             return None
-        known, settings = size, MemorySettings.of(recipe, machine.device)
+        model, settings = size, MemorySettings.of(recipe, machine.device)
 
         def rates(method: Method) -> dict[str, float]:
             """By phase."""
             return prior_rates(
                 machine.device,
-                known,
+                model,
                 method.spending(),
                 self.pairs.lengths,
                 recipe.train.batch_size * recipe.train.gradient_accumulation,
-                Sampler("transformers", recipe.generation_batch_size, recipe.data.max_new_tokens),
+                training_sampler(recipe),
                 settings.number,
                 checkpointing=settings.gradient_checkpointing,
                 micro_batches=recipe.train.gradient_accumulation,
             )
 
         return rates
+
+
+def training_sampler(recipe: Recipe) -> Sampler:
+    """How stored pairs, the search and online methods sample: with transformers, whatever evaluation does."""
+    return Sampler("transformers", recipe.generation_batch_size, recipe.data.max_new_tokens)
 
 
 def outline_of_plans(
@@ -156,8 +161,10 @@ def outline_of_plans(
     else:
         prompt, pair = _longest(recipe)
         assumed = (f"a token has {LETTERS_PER_TOKEN} letters",)
-    asked = max((b.longest_prompt() for b in comparison.benchmarks), default=0)
-    texts = Texts(prompt, pair, recipe.data.max_new_tokens, max(prompt, asked), _longest_answer(comparison.benchmarks))
+    question = max((b.longest_prompt() for b in comparison.benchmarks), default=0)
+    texts = Texts(
+        prompt, pair, recipe.data.max_new_tokens, max(prompt, question), _longest_answer(comparison.benchmarks)
+    )
     return Outline(recipe, comparison.budget, config, rows, pairs, not store.done(stage), texts, corrections, assumed)
 
 
@@ -203,19 +210,19 @@ def outline_of_recipe(
     if budget not in offered:
         raise unknown("budget", budget, offered)
     data = recipe.data
-    made, absent = _benchmarks(recipe, benchmarks)
-    asked = [0]
-    for benchmark in made:
+    usable, absent = _benchmarks(recipe, benchmarks)
+    questions = [0]
+    for benchmark in usable:
         with suppress(AbsentError):
-            asked.append(benchmark.longest_prompt())
+            questions.append(benchmark.longest_prompt())
     prompt, response = TYPICAL_PROMPT, min(TYPICAL_RESPONSE, recipe.train.max_length)
     lengths = Lengths(prompt, response, min(recipe.train.max_length, 1.5 * (prompt + response)))
     size = None if config is None else model_size(config, recipe.train.lora)
     number = data.train_prompts or TYPICAL_PAIRS
     pairs = StoredPairs(lengths, number, guessed_price(data, size.shape if size else None, lengths))
-    rows = tuple(_row(recipe, name, seed, made) for seed in range(seeds) for name in methods)
+    rows = tuple(_row(recipe, name, seed, usable) for seed in range(seeds) for name in methods)
     longest = recipe.train.max_length
-    texts = Texts(longest // 2, longest, data.max_new_tokens, max(longest // 2, *asked), _longest_answer(made))
+    texts = Texts(longest // 2, longest, data.max_new_tokens, max(longest // 2, *questions), _longest_answer(usable))
     return Outline(
         recipe,
         Budget.of(budget, offered[budget], free_data=data.free),
@@ -243,13 +250,13 @@ def _row(recipe: Recipe, name: str, seed: int, benchmarks: Sequence[Benchmark]) 
 
 def _benchmarks(recipe: Recipe, names: Sequence[str]) -> tuple[list[Benchmark], tuple[str, ...]]:
     """Those that can be made, and the names of the others, whose data are needed even for that."""
-    made, absent = [], []
+    usable, absent = [], []
     for name in names:
         try:
-            made.append(make_benchmark(recipe, name))
+            usable.append(make_benchmark(recipe, name))
         except AbsentError:
             absent.append(name)
-    return made, tuple(absent)
+    return usable, tuple(absent)
 
 
 class MemoryNeed(NamedTuple):

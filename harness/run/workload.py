@@ -15,7 +15,7 @@ from harness.methods.base import Method
 from harness.methods.endpoint import Remote
 from harness.recipe.endpoint import Endpoint
 from harness.run.fitting import MemorySettings
-from harness.run.outline import TYPICAL_EVALUATION, Outline, Row
+from harness.run.outline import TYPICAL_EVALUATION, Outline, Row, training_sampler
 from harness.run.spending import evaluation_cost
 
 CALL_SECONDS = 3.0
@@ -51,7 +51,7 @@ class Workload:
 
     def __init__(self, outline: Outline, machine: Machine, settings: MemorySettings, size: ModelSize | None) -> None:
         self.outline, self.machine, self.settings, self.size = outline, machine, settings, size
-        self.timed = size is not None and machine.known
+        self.timed = size is not None and machine.has_speed
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.judged: Counter[CallTokens] = Counter()
@@ -211,6 +211,5 @@ class Workload:
             sampler: how; as pairs are sampled if None.
         """
         assert self.size is not None
-        recipe = self.outline.recipe
-        sampler = sampler or Sampler("transformers", recipe.generation_batch_size, recipe.data.max_new_tokens)
+        sampler = sampler or training_sampler(self.outline.recipe)
         return decoding_seconds(self.machine.device, self.size, answers, lengths, sampler, self.settings.number)

@@ -208,7 +208,7 @@ def test_the_machine_at_hand() -> None:
     assert machine_at_hand(listed, 1, 2).device.name == "a100-40"
     assert machine_at_hand([listed[0] | {"name": "NVIDIA H100 80GB HBM3"}] * 8, 8, 2).name == "8 x h100"
     unknown = machine_at_hand([listed[0] | {"name": "GeForce 9999"}], 1, 2)
-    assert not unknown.known and unknown.device.memory == 40960 * 2**20
+    assert not unknown.has_speed and unknown.device.memory == 40960 * 2**20
     predicted = estimate(outline(), unknown, 1, None)
     assert (
         predicted.wall is None and predicted.peaks and "the speed of GeForce 9999 is not known" in predicted.unsaid[-1]
