@@ -49,8 +49,8 @@ class Device:
 
 @dataclass(frozen=True)
 class Machine:
-    """So many equal devices. ``has_speed``: whether the speed of such a device is in :data:`DEVICES`; ``here``: whether it
-    is the machine at hand."""
+    """So many equal devices. ``has_speed``: whether the speed of such a device is in :data:`DEVICES`;
+    ``here``: whether it is the machine at hand."""
 
     device: Device
     count: int = 1
