@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.errors import UserError
+from harness.budget.forecast import TEMPLATE_TOKENS
+from harness.errors import AbsentError, UserError
 from harness.score.metrics import evaluate
 from harness.score.results import BenchmarkResult, Columns, Metric
 from harness.score.validity import Range, checked_columns
@@ -69,10 +70,24 @@ TEXTS_ALONE: frozenset[Need] = frozenset()
 
 
 class EvalCost(NamedTuple):
-    """The most that a benchmark can ask of one policy: tokens to generate, and calls of its judge."""
+    """The most that a benchmark can ask of one policy.
+
+    Attributes:
+        tokens: to generate.
+        judge_calls: of its judge.
+        read: tokens of prompts and of scored answers that go through the policy; those of ``prompt_texts`` if 0.
+    """
 
     tokens: int
     judge_calls: int
+    read: int = 0
+
+
+class CallTokens(NamedTuple):
+    """Typical tokens of one call of a judge: read and written."""
+
+    read: int
+    written: int
 
 
 class Scored(NamedTuple):
@@ -116,7 +131,7 @@ class Benchmark:
       protocol.
     * :meth:`requests`: first answers, so that benchmarks share their batches.
     * :meth:`prompt_texts`: its prompts, for the check of imported training data.
-    * :meth:`cost`: for ``sail-bench plan``.
+    * :meth:`cost`, and ``call_tokens`` of its judge: for ``sail-bench plan``.
     * :meth:`fractions`: policies on the way that it scores.
     * :meth:`member`: for a class that stands for a family (``family:name``).
     """
@@ -128,6 +143,7 @@ class Benchmark:
     version: ClassVar[int] = 1
     judged_by: ClassVar[JudgedBy] = "none"
     needs: frozenset[Need] = frozenset({"weights"})
+    call_tokens: ClassVar[CallTokens] = CallTokens(1000, 200)
     Options: ClassVar[type[BenchmarkOptions]] = BenchmarkOptions
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
@@ -163,13 +179,17 @@ class Benchmark:
         return []
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
-        """The most that it can ask of one policy.
+        """The most that it can ask of one policy. The size of a published set stands for one that is not here.
 
         Args:
             prompts: number of the recipe's evaluation prompts.
             trained: whether the policy is a trained one (not the start policy itself).
         """
         return EvalCost(0, 0)
+
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt, about, for the prediction of memory."""
+        return max((len(text) // 3 for text in self.prompt_texts()), default=0) + TEMPLATE_TOKENS
 
     def fractions(self) -> list[float]:
         """Shares of the budget whose policies it scores beside the final one."""
@@ -183,6 +203,20 @@ class Benchmark:
             UserError: this class is one benchmark.
         """
         raise UserError(f"The benchmark {cls.name} is no family: write {cls.name} instead of {cls.name}:{name}")
+
+
+def published_if_absent(count: Callable[[], int], published: int, limit: int = 0) -> int:
+    """How many items of a set are asked; where its data are not on this machine, of the set as it was published.
+
+    Args:
+        count: counts them.
+        published: items of the whole published set.
+        limit: most items (0: all).
+    """
+    try:
+        return count()
+    except AbsentError:
+        return min(published, limit or published)
 
 
 def benchmark_result(

@@ -10,6 +10,10 @@ class UserError(Exception):
     """One sentence that names the file, key or flag and the fix. The command line prints it and exits with 2."""
 
 
+class AbsentError(UserError):
+    """Data that a recipe names are not on this machine and cannot be fetched; ``sail-bench plan`` goes on without."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest one that does.
 

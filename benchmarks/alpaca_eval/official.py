@@ -28,7 +28,17 @@ from benchmarks.shared.asking import fill_template, sample_answers
 from benchmarks.shared.official_files import files_hash, local_file, official_file, packaged_file
 from harness.answer.reply import Call, Reply
 from harness.answer.verdict import CUT, EMPTY_REPLY, NO_LOGPROBS
-from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
+from harness.benchmark import (
+    TEXTS_ALONE,
+    Benchmark,
+    BenchmarkOptions,
+    CallTokens,
+    EvalContext,
+    EvalCost,
+    Row,
+    Scored,
+    published_if_absent,
+)
 from harness.errors import UserError
 from harness.score.metrics import metric
 from harness.score.results import Columns
@@ -79,6 +89,7 @@ class AlpacaEval2(Benchmark):
     judged_by = "endpoint"
     needs = TEXTS_ALONE
     Options = AlpacaEval2Options
+    call_tokens = CallTokens(1300, 1)
     options: AlpacaEval2Options
 
     def _set_file(self) -> Path:
@@ -143,7 +154,7 @@ class AlpacaEval2(Benchmark):
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer and one judgment an instruction."""
-        count = len(self._items())
+        count = published_if_absent(lambda: len(self._items()), 805, self.options.limit)
         return EvalCost(count * self.options.max_new_tokens, count)
 
     def requests(self, context: EvalContext) -> list[Request]:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
-from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, is_right, option_logps
-from harness.benchmark import Benchmark, EvalContext, Row, Scored
+from benchmarks.shared.multiple_choice import (
+    ChoiceOptions,
+    ChoiceQuestion,
+    argmax,
+    is_right,
+    option_logps,
+    reading_cost,
+)
+from harness.benchmark import Benchmark, EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
 from harness.score.results import Columns
 
@@ -32,13 +39,20 @@ class ARCChallenge(Benchmark):
     def answer(self, context: EvalContext) -> list[Row]:
         """Log-likelihoods of the options' texts."""
         rows = read_mini_set("arc_challenge", "test", self.options.limit)
-        questions = [
-            ChoiceQuestion(f"Question: {r['question']}\nAnswer:", [f" {t}" for t in r["choices"]["text"]]) for r in rows
-        ]
+        questions = self._questions(rows)
         return [
             {"id": r["id"], "answer": r["choices"]["label"].index(r["answerKey"]), "logps": values} | _picks(r, values)
             for r, values in zip(rows, option_logps(context, questions), strict=True)
         ]
+
+    def _questions(self, rows: list[Row]) -> list[ChoiceQuestion]:
+        return [
+            ChoiceQuestion(f"Question: {r['question']}\nAnswer:", [f" {t}" for t in r["choices"]["text"]]) for r in rows
+        ]
+
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
+        """One forward an option."""
+        return reading_cost(self._questions(read_mini_set("arc_challenge", "test", self.options.limit)))
 
     def score(self, rows: list[Row]) -> Scored:
         """Accuracies in percent."""

@@ -23,7 +23,17 @@ from benchmarks.shared.judgment_files import read_typed_rows
 from benchmarks.shared.official_files import files_hash, official_file
 from harness.answer.reply import Call, Reply
 from harness.answer.verdict import without_thinking
-from harness.benchmark import TEXTS_ALONE, Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
+from harness.benchmark import (
+    TEXTS_ALONE,
+    Benchmark,
+    BenchmarkOptions,
+    CallTokens,
+    EvalContext,
+    EvalCost,
+    Row,
+    Scored,
+    published_if_absent,
+)
 from harness.errors import UserError
 from harness.score.bradley_terry import Version, style_differences, style_offset
 from harness.score.results import Columns, Metric
@@ -58,6 +68,7 @@ class OfficialArenaHard(Benchmark):
 
     ``release``: the version. ``baselines``: the model that each category of prompts is compared with. ``tokenizer``:
     tiktoken's, for lengths. ``attempts``: how often a judge that names no label is asked.
+    ``published``: prompts of the whole set.
     """
 
     summary = "the official prompts against the official baseline, style-controlled and raw, judged behind an endpoint"
@@ -65,11 +76,13 @@ class OfficialArenaHard(Benchmark):
     judged_by = "endpoint"
     needs = TEXTS_ALONE
     Options = ArenaOptions
+    call_tokens = CallTokens(2000, 500)
     options: ArenaOptions
     release: ClassVar[Version]
     baselines: ClassVar[Mapping[str, str]]
     tokenizer: ClassVar[str]
     attempts: ClassVar[int] = 1
+    published: ClassVar[int] = 500
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
         super().__init__(options)
@@ -171,7 +184,7 @@ class OfficialArenaHard(Benchmark):
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer and two games a prompt; a game without a verdict can be asked for again."""
-        count = len(self._items())
+        count = published_if_absent(lambda: len(self._items()), self.published, self.options.limit)
         return EvalCost(count * self.options.max_new_tokens, 2 * count)
 
     def requests(self, context: EvalContext) -> list[Request]:
@@ -282,6 +295,7 @@ class ArenaHard20(OfficialArenaHard):
     """v2.0: 500 hard prompts against o3-mini, 250 of creative writing against gemini-2.0-flash."""
 
     name = "arena_hard_v2.0"
+    published = 750
     title = "Arena-Hard v2.0"
     release = "v2.0"
     baselines = {"hard_prompt": "o3-mini-2025-01-31", "creative_writing": "gemini-2.0-flash-001"}

@@ -10,6 +10,7 @@ from pydantic import Field
 from benchmarks.shared.asking import task_requests
 from benchmarks.shared.numbers import none_if_nan
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
+from harness.budget.forecast import TYPICAL_PROMPT
 from harness.score.metrics import metric
 from harness.score.results import Columns
 from harness.score.validity import Invalid, value_or_reason
@@ -65,8 +66,9 @@ class Curve(Benchmark):
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer a prompt and fraction; those of the final policy are shared with ``preference``."""
-        policies = len(self.options.fractions) if trained else 1
-        return EvalCost(min(prompts, self.options.prompts or prompts) * self.options.max_new_tokens * policies, 0)
+        policies, length = len(self.options.fractions) if trained else 1, self.options.max_new_tokens
+        answers = min(prompts, self.options.prompts or prompts) * policies
+        return EvalCost(answers * length, 0, answers * (2 * TYPICAL_PROMPT + length))
 
     def answer(self, context: EvalContext) -> list[Row]:
         """One row a prompt: reward and KL of start and of each policy on the way; None where no policy was kept."""

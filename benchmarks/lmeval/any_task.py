@@ -11,8 +11,9 @@ from benchmarks.lmeval.benchmark import LMEval, LMEvalOptions
 from benchmarks.lmeval.split_files import Splits, split_rows, stamped
 from benchmarks.lmeval.tasks import build_tasks, definition_file, tested_split
 from benchmarks.shared.official_files import files_hash, local_folder
-from harness.benchmark import Benchmark, BenchmarkOptions
-from harness.errors import UserError
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalCost
+from harness.budget.forecast import text_tokens
+from harness.errors import AbsentError, UserError
 
 
 class AnyTaskOptions(LMEvalOptions):
@@ -87,6 +88,18 @@ class AnyTask(LMEval):
                 f"lm_eval/{self.task}/SPLIT.jsonl under --data-dir"
             )
         return f"Hub@{self.options.revision}"
+
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
+        """By the letters of the local rows; nothing is known of a task whose data are on the Hub.
+
+        Raises:
+            AbsentError: its data are on the Hub.
+        """
+        rows = self._splits().get(tested_split(self.definitions()[self.task]), [])
+        if not rows:
+            raise AbsentError(f"The cost of {self.name} is not known before its data are here: give --data-dir")
+        texts = [" ".join(str(value) for value in row.values()) for row in rows[: self.options.limit or None]]
+        return EvalCost(0, 0, text_tokens(texts, template=0) * (1 + (self.shots or 0)))
 
     def tasks(self) -> list[Any]:
         """The one task.

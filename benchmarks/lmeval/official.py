@@ -10,14 +10,21 @@ from benchmarks.lmeval.question_sets import ARC, MMLU, QuestionSet
 from benchmarks.lmeval.split_files import Splits
 from benchmarks.lmeval.tasks import build_tasks, definitions_folder
 from benchmarks.shared.subset import draw_subset
-from harness.benchmark import BenchmarkOptions
+from harness.benchmark import BenchmarkOptions, EvalCost, published_if_absent
 from harness.errors import UserError
+
+BATCH = 16
+"""Questions that share their examples in a forward pass, about."""
 
 
 class OfficialTasks(LMEval):
-    """A protocol with everything fixed but the subset. ``source``: its question set."""
+    """A protocol with everything fixed but the subset. ``source``: its question set. ``item_tokens``: of
+    a question with its options, about; in a prompt's examples too. ``rows``:
+    sequences of an item."""
 
     source: ClassVar[QuestionSet]
+    item_tokens: ClassVar[int]
+    rows: ClassVar[int] = 1
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
         super().__init__(options)
@@ -44,6 +51,15 @@ class OfficialTasks(LMEval):
         sizes = self.source.sizes() or dict.fromkeys(self.definitions(), self.source.size)
         draw_subset(sizes, self.options.limit or 10**9)  # raises if the limit is too small
         return identity
+
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
+        """The questions, and the examples once for all questions of a batch that share them."""
+        count = min(self.options.limit or 10**9, published_if_absent(self.source.count, self.source.size))
+        return EvalCost(0, 0, round(count * self.item_tokens * (self.rows + (self.shots or 0) / BATCH)))
+
+    def longest_prompt(self) -> int:
+        """Twice the usual length of a question with its examples."""
+        return 2 * self.item_tokens * (1 + (self.shots or 0))
 
     def tasks(self) -> list[Any]:
         """From ``--data-dir``, else from the Hub at a pinned revision; the definitions are the same."""
@@ -82,6 +98,7 @@ class MMLU5(OfficialTasks):
     title = "MMLU 5-shot"
     summary = "the official items (--data-dir or the Hub) by lm-eval: 57 subjects, 5-shot, acc"
     source, shots, main = MMLU, 5, "acc"
+    item_tokens = 110
 
     def definitions(self) -> dict[str, Path]:
         """The 57 subjects of group ``mmlu``."""
@@ -113,6 +130,7 @@ class ARC25(OfficialTasks):
     title = "ARC-C 25-shot"
     summary = "the official items (--data-dir or the Hub) by lm-eval: 25-shot, acc_norm"
     source, shots, main = ARC, 25, "acc_norm"
+    item_tokens, rows = 40, 4
 
     def definitions(self) -> dict[str, Path]:
         """One task."""

@@ -13,7 +13,7 @@ from benchmarks.lmeval import row_checks
 from benchmarks.lmeval.split_files import FileStamp, Splits, numbered_rows, stamped
 from benchmarks.shared.official_files import files_hash, local_file
 from harness.benchmark import Row
-from harness.errors import UserError
+from harness.errors import AbsentError, UserError
 from harness.store import hub
 from harness.store.user_files import Malformed
 
@@ -84,7 +84,7 @@ class QuestionSet:
             return questions.identity
         if not hub.reachable(self.repository, self.revision):
             wanted = ", ".join(f"{self.folder}/{names[0]}" for names in self.files.values())
-            raise UserError(
+            raise AbsentError(
                 f"The Hub is switched off and {self.repository} is not in its cache: give --data-dir with {wanted}"
             )
         return f"{self.repository}@{self.revision}"

@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.shared.mini_set import mini_set_hash, read_mini_set
-from benchmarks.shared.multiple_choice import ChoiceOptions, ChoiceQuestion, argmax, is_right, option_logps
-from harness.benchmark import Benchmark, EvalContext, Row, Scored
+from benchmarks.shared.multiple_choice import (
+    ChoiceOptions,
+    ChoiceQuestion,
+    argmax,
+    is_right,
+    option_logps,
+    reading_cost,
+)
+from harness.benchmark import Benchmark, EvalContext, EvalCost, Row, Scored
 from harness.score.metrics import metric
 from harness.score.results import Columns
 
@@ -46,12 +53,19 @@ class MMLU(Benchmark):
     def answer(self, context: EvalContext) -> list[Row]:
         """Log-likelihoods of the four letters."""
         rows = read_mini_set("mmlu", "test", self.options.limit)
-        options = [f" {letter}" for letter in LETTERS]
-        logps = option_logps(context, [ChoiceQuestion(zero_shot_prompt(r), options) for r in rows])
+        logps = option_logps(context, self._questions(rows))
         return [
             {"id": r["subject"], "answer": r["answer"], "logps": values, "picked": argmax(values)}
             for r, values in zip(rows, logps, strict=True)
         ]
+
+    def _questions(self, rows: list[Row]) -> list[ChoiceQuestion]:
+        options = [f" {letter}" for letter in LETTERS]
+        return [ChoiceQuestion(zero_shot_prompt(r), options) for r in rows]
+
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
+        """One forward a question."""
+        return reading_cost(self._questions(read_mini_set("mmlu", "test", self.options.limit)), single_tokens=True)
 
     def score(self, rows: list[Row]) -> Scored:
         """Accuracy in percent."""

@@ -44,6 +44,10 @@ class MTBench(Benchmark):
         answers = 2 * len(self._questions())
         return EvalCost(answers * self.options.max_new_tokens, answers)
 
+    def longest_prompt(self) -> int:
+        """A second turn sees the first one with its answer."""
+        return 2 * super().longest_prompt() + self.options.max_new_tokens
+
     def requests(self, context: EvalContext) -> list[Request]:
         """First turns."""
         conversations = [[{"role": "user", "content": text}] for text in self.prompt_texts()]

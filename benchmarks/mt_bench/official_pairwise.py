@@ -20,7 +20,16 @@ from benchmarks.mt_bench.official_questions import (
 from benchmarks.mt_bench.verdict_pairwise import FIRST_SLOT_POINTS, WINNER_RULE, game_points, pair_points, read_winner
 from benchmarks.shared.official_files import files_hash, official_file
 from harness.answer.reply import Call, Reply
-from harness.benchmark import TEXTS_ALONE, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
+from harness.benchmark import (
+    TEXTS_ALONE,
+    BenchmarkOptions,
+    CallTokens,
+    EvalContext,
+    EvalCost,
+    Row,
+    Scored,
+    published_if_absent,
+)
 from harness.score.metrics import metric
 from harness.score.results import Columns
 from harness.score.validity import NO_VALUE, Invalid
@@ -53,6 +62,7 @@ class MTBenchPairwise(OfficialQuestions):
     title = "MT-Bench pairwise"
     summary = "win rate on the 80 official questions (--data-dir) against start or given answers, two games a turn"
     Options = PairwiseOptions
+    call_tokens = CallTokens(1800, 300)
     options: PairwiseOptions
 
     def __init__(self, options: BenchmarkOptions | None = None) -> None:
@@ -93,7 +103,7 @@ class MTBenchPairwise(OfficialQuestions):
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """Two answers a question, each compared twice unless it is the baseline itself."""
-        count = 2 * len(self.questions())
+        count = 2 * published_if_absent(lambda: len(self.questions()), 80, self.options.limit)
         return EvalCost(count * self.options.max_new_tokens, 2 * count * (trained or not self._against_start))
 
     def answer(self, context: EvalContext) -> list[Row]:

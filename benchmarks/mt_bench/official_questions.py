@@ -118,6 +118,10 @@ class OfficialQuestions(Benchmark):
         """First turns."""
         return [q.turns[0] for q in self.questions()]
 
+    def longest_prompt(self) -> int:
+        """A second turn sees the first one with its answer."""
+        return 2 * super().longest_prompt() + self.options.max_new_tokens
+
     def _all_questions(self) -> list[Question]:
         return read_questions(self._files().questions)
 

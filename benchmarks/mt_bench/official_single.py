@@ -13,7 +13,7 @@ from benchmarks.mt_bench.official_questions import (
 )
 from benchmarks.mt_bench.verdict_single import RATING_RULE, SCALE, read_rating
 from harness.answer.reply import Reply
-from harness.benchmark import EvalContext, EvalCost, Row, Scored
+from harness.benchmark import CallTokens, EvalContext, EvalCost, Row, Scored, published_if_absent
 from harness.score.metrics import metric
 from harness.score.results import Columns
 from harness.score.validity import NO_VALUE, Invalid, value_or_reason
@@ -23,6 +23,7 @@ class OfficialMTBench(OfficialQuestions):
     """Single-answer grading, references for math, reasoning and coding (arXiv 2306.05685; spec/evals 3)."""
 
     name = "mt_bench_official"
+    call_tokens = CallTokens(1000, 250)
     title = "MT-Bench"
     summary = "the 80 official questions and prompts (--data-dir), graded by the recipe's judge behind an endpoint"
 
@@ -38,7 +39,7 @@ class OfficialMTBench(OfficialQuestions):
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """Two answers a question, each graded once."""
-        count = 2 * len(self.questions())
+        count = 2 * published_if_absent(lambda: len(self.questions()), 80, self.options.limit)
         return EvalCost(count * self.options.max_new_tokens, count)
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:

@@ -12,6 +12,7 @@ from benchmarks.preference.diversity import ngram_counts
 from benchmarks.shared.asking import task_requests
 from benchmarks.shared.numbers import SHARE, none_if_nan, win_points
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
+from harness.budget.forecast import TYPICAL_PROMPT
 from harness.oracles.base import NoVerdict
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
@@ -60,8 +61,9 @@ class Preference(Benchmark):
         return {**super().protocol(), "decoding": "T=1, one sample", "oracle": "gold reward"}
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
-        """One answer a prompt, no judge."""
-        return EvalCost(prompts * self.options.max_new_tokens, 0)
+        """One answer a prompt, no judge; a trained policy and start read each other's answers."""
+        length = self.options.max_new_tokens
+        return EvalCost(prompts * length, 0, prompts * (TYPICAL_PROMPT + (1 + trained) * (TYPICAL_PROMPT + length)))
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One sampled answer a prompt."""

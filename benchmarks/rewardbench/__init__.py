@@ -13,12 +13,16 @@ from benchmarks.rewardbench.sections import set_label
 from benchmarks.shared.numbers import win_points
 from harness.answer.answer_ids import answer_ids
 from harness.answer.chat import text_ids
-from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, Row, Scored
+from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
+from harness.budget.forecast import text_tokens
 from harness.score.validity import Invalid
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
 
+
+PUBLISHED_PAIRS, PUBLISHED_TOKENS = 2985, 700
+"""Pairs of the published set, and tokens of one, about."""
 
 NO_PAIR = "one answer twice, or no room for the answers"
 
@@ -73,6 +77,16 @@ class RewardBench(Benchmark):
             return []
         pairs = draw_pairs(self.path, self.options.limit, self.options.seed)
         return list(dict.fromkeys(pair["prompt"] for pair in pairs))
+
+    def cost(self, prompts: int, trained: bool) -> EvalCost:
+        """Both answers of each pair under the policy; those under start are computed once, for all policies."""
+        if self.path is None:
+            count = min(self.options.limit or PUBLISHED_PAIRS, PUBLISHED_PAIRS)
+            return EvalCost(0, 0, count * PUBLISHED_TOKENS)
+        pairs = draw_pairs(self.path, self.options.limit, self.options.seed)
+        return EvalCost(
+            0, 0, sum(text_tokens([p["prompt"] + p[side] for side in ("chosen", "rejected")]) for p in pairs)
+        )
 
     def answer(self, context: EvalContext) -> list[Row]:
         """Log-probabilities (nats, summed) of both answers under the policy and under start, and their tokens; None for

@@ -13,7 +13,7 @@ from benchmarks.rewardbench.sections import SIZES
 from benchmarks.shared.official_files import files_hash, local_file
 from benchmarks.shared.subset import draw_subset
 from harness.benchmark import Row
-from harness.errors import UserError
+from harness.errors import AbsentError, UserError
 from harness.store import hub, user_files
 from harness.store.user_files import LONE_SURROGATE, has_lone_surrogate
 
@@ -51,7 +51,7 @@ def pairs_identity(path: Path | None) -> str:
     if path is not None:
         return files_hash(path)
     if not hub.reachable(REPOSITORY, REVISION):
-        raise UserError(
+        raise AbsentError(
             f"The Hub is switched off and {REPOSITORY} is not in its cache: give --data-dir with {FOLDER}/{FILES[0]}"
         )
     return f"{REPOSITORY}@{REVISION}"

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from harness.benchmark import BenchmarkOptions, EvalContext
+from harness.benchmark import BenchmarkOptions, EvalContext, EvalCost
+from harness.budget.forecast import text_tokens
 from harness.score.validity import Invalid, value_or_reason
 
 
@@ -22,6 +23,21 @@ class ChoiceQuestion(NamedTuple):
 
     prompt: str
     options: Sequence[str]
+
+
+def reading_cost(questions: Sequence[ChoiceQuestion], *, single_tokens: bool = False) -> EvalCost:
+    """What it costs to score all options.
+
+    Args:
+        questions: with their options.
+        single_tokens: whether one forward serves all options of a question.
+    """
+    read = 0
+    for question in questions:
+        prompt = text_tokens([question.prompt], template=0)
+        options = text_tokens(question.options, template=0)
+        read += prompt + len(question.options) if single_tokens else prompt * len(question.options) + options
+    return EvalCost(0, 0, read)
 
 
 class EncodedOption(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.shared.download import UnavailableError, download
 from benchmarks.shared.published import PUBLISHED
-from harness.errors import UserError
+from harness.errors import AbsentError
 from harness.store.settings import settings
 
 
@@ -25,7 +25,7 @@ def official_file(benchmark: str, folder: str, *names: str) -> Path:
             :data:`benchmarks.shared.published.PUBLISHED`.
 
     Raises:
-        UserError: it is not there and cannot be downloaded, or the downloaded bytes have another sha256.
+        AbsentError: it is not there and cannot be downloaded, or the downloaded bytes have another sha256.
     """
     path = local_file(folder, *names)
     if path is not None:
@@ -37,7 +37,7 @@ def official_file(benchmark: str, folder: str, *names: str) -> Path:
         return download(published)
     except UnavailableError as reason:
         place = Path(settings().data_dir or "") / folder / names[0]
-        raise UserError(
+        raise AbsentError(
             f"The benchmark {benchmark} needs {place}, which is not there, and {reason}: name it with --data-dir"
         ) from None
 

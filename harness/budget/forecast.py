@@ -15,6 +15,10 @@ from harness.budget.flops import Shape, backward, forward, head, head_backward
 
 SIMULATED, MOST_STEPS = 4096, 10**7
 
+LETTERS_PER_TOKEN, TEMPLATE_TOKENS = 4, 24
+TYPICAL_PROMPT, TYPICAL_RESPONSE = 150, 300
+"""Tokens that stand for texts that are not here: about those of UltraFeedback."""
+
 
 @dataclass(frozen=True)
 class Spending:
@@ -62,6 +66,16 @@ class Lengths:
         prompt = sum(len(p["prompt_ids"]) for p in part) / len(part)
         total = sum(map(sum, rows)) / len(rows) / 2
         return cls(prompt, total - prompt, sum(widths) / len(widths))
+
+
+def text_tokens(texts: Sequence[str], *, template: int = TEMPLATE_TOKENS) -> int:
+    """Tokens of texts by their letters.
+
+    Args:
+        texts: each a conversation's turn.
+        template: tokens that the chat template adds to each.
+    """
+    return round(sum(map(len, texts)) / LETTERS_PER_TOKEN) + template * len(texts)
 
 
 class Corrections(NamedTuple):

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from harness.cli.compare import compare, plan
+from harness.cli.compare import compare
 from harness.cli.judge_card import judge_card
 from harness.cli.listing import benchmarks, budgets, methods, oracles
 from harness.cli.models import fetch_model, train_reward
 from harness.cli.new_method import new_method
 from harness.cli.pages import leaderboard, rescore
+from harness.cli.plan import plan
 from harness.cli.score import score
 from harness.cli.store import store
 from harness.errors import UserError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import AbsentError, UserError
 from harness.pairs.row_texts import reads_as_messages
 from harness.store import hub
 from harness.store.data_folders import folder_files, read_folder
@@ -112,7 +112,7 @@ def locate_pair_source(key: str, name: str, folder: Path | None) -> PairSource:
         return source
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?(:[\w.:-]+)?", name) and ("@" in name or ":" in name):
         raise UserError(f"data.{key}: {name} needs a commit of 40 hex digits and a split: org/name@COMMIT:split")
-    raise UserError(f"data.{key}: there is no file {name} under --data-dir, beside the recipe or here: name one")
+    raise AbsentError(f"data.{key}: there is no file {name} under --data-dir, beside the recipe or here: name one")
 
 
 def _existing(places: list[Path], name: str) -> Iterator[PairSource]:

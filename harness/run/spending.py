@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from harness.answer.tiny_model import TINY_CONFIG
+from harness.benchmark import Benchmark, EvalCost
 from harness.budget.calibration import Calibration
 from harness.budget.flops import Shape, shape_of_config
-from harness.budget.forecast import Corrections, Forecast, Lengths, Spending, first_lines, forecast, phases
+from harness.budget.forecast import (
+    LETTERS_PER_TOKEN,
+    TEMPLATE_TOKENS,
+    TYPICAL_PROMPT,
+    TYPICAL_RESPONSE,
+    Corrections,
+    Forecast,
+    Lengths,
+    Spending,
+    first_lines,
+    forecast,
+    phases,
+    text_tokens,
+)
 from harness.budget.ledger import AXES, Ledger
-from harness.errors import UserError
+from harness.errors import AbsentError, UserError
 from harness.methods.base import Method
 from harness.pairs.prompts import splits
+from harness.recipe.recipe import DataSpec, PairsSpec
 from harness.recipe.search import Point
 from harness.run.comparison import Comparison
 from harness.run.plan import RunPlan, configured
 from harness.store.json_files import read_json
 
-LETTERS_PER_TOKEN, TEMPLATE_TOKENS = 4, 24
-KNOWN_CONFIGS: dict[str, dict[str, int]] = {
+KNOWN_CONFIGS: dict[str, dict[str, Any]] = {
     "smollm2": {
         "hidden_size": 576,
         "num_hidden_layers": 30,
@@ -26,8 +42,14 @@ KNOWN_CONFIGS: dict[str, dict[str, int]] = {
         "num_key_value_heads": 3,
         "intermediate_size": 1536,
         "vocab_size": 49152,
-    }
+        "tie_word_embeddings": True,
+    },
+    "tiny": {**TINY_CONFIG, "vocab_size": 261},
 }
+
+
+Prior = Callable[[Method], Mapping[str, float]]
+"""Operations a second by phase that a machine is assumed to reach in a method's training."""
 
 
 class TrainingSpent(NamedTuple):
@@ -37,13 +59,13 @@ class TrainingSpent(NamedTuple):
     actual: dict[str, float]
 
 
-def pair_price(comparison: Comparison, method: Method) -> dict[str, float]:
+def pair_price(comparison: Comparison, method: Method | None) -> dict[str, float]:
     """What one stored training pair cost, by quantity: sampling and labelling all answers to all training prompts (of
     imported pairs: their log-probabilities under the start policy), shared out over the pairs. They are there.
 
     Args:
         comparison: whose pairs they are.
-        method: that pays; imported pairs cost a method nothing that reads no reference.
+        method: that pays; imported pairs cost a method nothing that reads no reference. None: what they cost to make.
 
     Raises:
         UserError: the pairs were made by a version that did not record it.
@@ -53,7 +75,7 @@ def pair_price(comparison: Comparison, method: Method) -> dict[str, float]:
     recorded = all("generated" in spent.get(phase, {}) for phase in ("data", "heldout"))
     if not recorded and not comparison.recipe.data.imported:
         raise UserError(f"The store {store.root} holds pairs of an earlier version: choose another with --store")
-    if comparison.recipe.data.imported and not method.reads_reference:
+    if comparison.recipe.data.imported and method is not None and not method.reads_reference:
         return {}
     count = read_json(store.path(stage) / "counts.json")["train"]["pairs"]
     return {quantity: amount / count for quantity, amount in spent["data"].items()}
@@ -75,26 +97,68 @@ def expect(
         lengths: of the stored pairs; read or guessed if None.
         shape: of the model in training; from its ``config.json``, if it is there, if None.
     """
-    recipe, store, pairs = comparison.recipe, comparison.store, comparison.facts.pairs.stage
-    per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
+    train = comparison.recipe.train
     shape = shape or _shape(comparison)
-    if store.done(pairs):
-        folder = store.path(pairs)
-        if lengths is None:
-            rows = first_lines(folder / "train.jsonl")
-            lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
-        stored, price = read_json(folder / "counts.json")["train"]["pairs"], pair_price(comparison, method)
-    else:
-        lengths = _guessed_lengths(comparison)
-        stored, price = len(splits(recipe.data)["train"]), _guessed_price(comparison, method, shape, lengths)
-    return forecast(shape, method.spending(), lengths, per_step, stored, price, corrections)
+    pairs = stored_pairs(comparison, shape, lengths, method)
+    per_step = train.batch_size * train.gradient_accumulation
+    return forecast(shape, method.spending(), pairs.lengths, per_step, pairs.number, pairs.price, corrections)
+
+
+class StoredPairs(NamedTuple):
+    """The training pairs of a comparison, as far as they are known.
+
+    Attributes:
+        lengths: read, or guessed by letters while the pairs are not there.
+        number: how many there are, or at most.
+        price: of one, by quantity, as in the ledger.
+    """
+
+    lengths: Lengths
+    number: int
+    price: dict[str, float]
+
+
+def stored_pairs(
+    comparison: Comparison, shape: Shape | None, lengths: Lengths | None = None, method: Method | None = None
+) -> StoredPairs:
+    """The training pairs of a comparison.
+
+    Args:
+        comparison: whose pairs they are.
+        shape: of the model, for the price of pairs that are not there yet.
+        lengths: of the pairs; read or guessed if None.
+        method: who pays for them; without one, what they cost to make.
+    """
+    recipe, store, stage = comparison.recipe, comparison.store, comparison.facts.pairs.stage
+    if not store.done(stage):
+        guessed = _guessed_lengths(comparison)
+        return StoredPairs(
+            guessed, len(splits(recipe.data)["train"]), guessed_price(recipe.data, shape, guessed, method)
+        )
+    folder = store.path(stage)
+    if lengths is None:
+        rows = first_lines(folder / "train.jsonl")
+        lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
+    return StoredPairs(lengths, read_json(folder / "counts.json")["train"]["pairs"], pair_price(comparison, method))
+
+
+def local_config(model: str, start: Path | None) -> dict[str, Any] | None:
+    """The ``config.json`` of a recipe's model: of the start policy in the store, of its own directory, or of a model
+    that is built in. The Hub is not asked.
+
+    Args:
+        model: as the recipe names it.
+        start: folder of the start policy in the store, which may not be there yet.
+    """
+    files = [*([start / "config.json"] if start else []), Path(model) / "config.json"]
+    config: dict[str, Any] | None = next((read_json(file) for file in files if file.is_file()), None)
+    return KNOWN_CONFIGS.get(model) if config is None else config
 
 
 def _shape(comparison: Comparison) -> Shape | None:
-    """From the start policy's ``config.json`` in the store or in its own directory, or that of the embedded model."""
-    lora, model = comparison.recipe.train.lora, comparison.recipe.model
-    files = [comparison.store.path(comparison.facts.start.stage) / "config.json", Path(model) / "config.json"]
-    config = next((read_json(file) for file in files if file.is_file()), KNOWN_CONFIGS.get(model))
+    """The model's shape by its configuration, where that is here."""
+    lora = comparison.recipe.train.lora
+    config = local_config(comparison.recipe.model, comparison.store.path(comparison.facts.start.stage))
     if config is None:
         return None
     try:
@@ -115,11 +179,17 @@ def _guessed_lengths(comparison: Comparison) -> Lengths:
     return Lengths(prompt, response, prompt + response)
 
 
-def _guessed_price(
-    comparison: Comparison, method: Method | None, shape: Shape | None, lengths: Lengths
+def guessed_price(
+    data: DataSpec | PairsSpec, shape: Shape | None, lengths: Lengths, method: Method | None = None
 ) -> dict[str, float]:
-    """As :func:`pair_price`, before the pairs are there; without a method, what the pairs themselves cost."""
-    data = comparison.recipe.data
+    """What one stored pair will cost at most, by quantity.
+
+    Args:
+        data: of the recipe.
+        shape: of the model; None leaves operations out.
+        lengths: of the pairs.
+        method: who pays for it; without one, what the pair costs to make.
+    """
     if data.imported and method is not None and not method.reads_reference:
         return {}
     if data.imported:
@@ -140,23 +210,34 @@ def pairs_spending(comparison: Comparison) -> dict[str, float]:
     if data.imported:
         shape, lengths = _shape(comparison), _guessed_lengths(comparison)
         rows = sum(len(splits(data)[part]) for part in ("train", "heldout"))
-        return {"flops": rows * _guessed_price(comparison, None, shape, lengths)["forward_flops"]} if shape else {}
+        return {"flops": rows * guessed_price(data, shape, lengths)["forward_flops"]} if shape else {}
     answers = data.answers_to_sample
     return {"generated_tokens": answers * data.max_new_tokens, "oracle_calls": answers}
 
 
-def predicted_spending(plan: RunPlan, calibration: Calibration) -> dict[str, float]:
+def predicted_spending(
+    plan: RunPlan, calibration: Calibration | None, shape: Shape | None = None, prior: Prior | None = None
+) -> dict[str, float]:
     """Spending of the trainings of a run that are open, by axis, with the tokens and judge calls of evaluation.
 
-    ``seconds`` of training are missing until a run has shown this machine's speed.
+    Args:
+        plan: of the run.
+        calibration: of this machine; None for another one.
+        shape: of the model, where its configuration is not here.
+        prior: rates by phase of a method, for a machine that has shown none; without them ``seconds`` are left out.
     """
     comparison = plan.comparison
-    data, open_points = comparison.recipe.data, _open_points(plan)
+    data, opened = comparison.recipe.data, open_points(plan)
     total: dict[str, float] = {}
-    for point in open_points:
-        corrections = calibration.corrections(comparison.setting, plan.name)
-        shape = calibration.shape(comparison.setting)
-        expected = expect(comparison, configured(plan, point), corrections, None, shape)
+    for point in opened:
+        method = configured(plan, point)
+        corrections, seen = Corrections(), None
+        if calibration is not None:
+            corrections = calibration.corrections(comparison.setting, plan.name)
+            seen = calibration.shape(comparison.setting)
+        if prior is not None:
+            corrections = corrections._replace(rates={**prior(method), **corrections.rates})
+        expected = expect(comparison, method, corrections, None, seen or shape)
         if not expected.covers(comparison.budget):
             continue  # how many steps it buys: the start policy is not there, or the machine's speed not known
         steps = expected.steps(comparison.budget)
@@ -164,19 +245,47 @@ def predicted_spending(plan: RunPlan, calibration: Calibration) -> dict[str, flo
             total[axis] = total.get(axis, 0) + expected.total(steps, axis)
         if "seconds" not in expected.step:
             total.pop("seconds", None)
-    trials = len(open_points) if plan.seed == 0 else 0
+    trials = len(opened) if plan.seed == 0 else 0
     total["eval_tokens"] = trials * data.tune_prompts * data.max_new_tokens
     total["judge_calls"] = 0
-    todo = plan.todo
-    for benchmark in plan.benchmarks:
-        if benchmark.name in comparison.wanted and benchmark.name in todo:
-            cost = benchmark.cost(data.eval_prompts, plan.method.trains)
-            total["eval_tokens"] += cost.tokens
-            total["judge_calls"] += cost.judge_calls
+    for benchmark in open_benchmarks(plan):
+        cost = evaluation_cost(benchmark, data.eval_prompts, plan.method)
+        if cost is None:
+            continue
+        total["eval_tokens"] += cost.tokens + cost.read
+        total["judge_calls"] += cost.judge_calls
     return {axis: amount for axis, amount in total.items() if amount}
 
 
-def _open_points(plan: RunPlan) -> list[Point]:
+def evaluation_cost(benchmark: Benchmark, prompts: int, method: Method) -> EvalCost | None:
+    """What a benchmark can ask of a policy, its prompts included; None if that is not known without its data.
+
+    Args:
+        benchmark: that is run.
+        prompts: number of the recipe's evaluation prompts.
+        method: whose policy it is.
+    """
+    try:
+        cost = benchmark.cost(prompts, method.trains)
+    except AbsentError:
+        return None
+    if cost.read:
+        return cost
+    try:
+        read = text_tokens(benchmark.prompt_texts())
+    except AbsentError:
+        limit = getattr(benchmark.options, "max_new_tokens", TYPICAL_RESPONSE)
+        read = round(cost.tokens / limit) * TYPICAL_PROMPT
+    return cost._replace(read=read)
+
+
+def open_benchmarks(plan: RunPlan) -> list[Benchmark]:
+    """The benchmarks asked for that a run has still to do."""
+    todo = plan.todo
+    return [b for b in plan.benchmarks if b.name in plan.comparison.wanted and b.name in todo]
+
+
+def open_points(plan: RunPlan) -> list[Point]:
     """Points of the search still to be trained; for a later seed the winner, or the first while it is not known."""
     if plan.seed == 0:
         return [t.point for t in plan.trials if not plan.states[t.tune.key].done]

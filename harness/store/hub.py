@@ -1,4 +1,4 @@
-"""Data sets of the Hub at a commit, and those that ``save_to_disk`` wrote: whether one can be read, and its rows."""
+"""The Hub: data sets, each at a commit (and those that ``save_to_disk`` wrote), and the configuration of a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import AbsentError, UserError
+from harness.store.json_files import read_json
 from harness.store.settings import settings
 from harness.store.user_files import LocatedRow
 
@@ -30,7 +31,7 @@ def read_split(repository: str, revision: str, split: str, config: str | None = 
         config: the data set's configuration, if it has more than one.
 
     Raises:
-        UserError: the split cannot be read.
+        AbsentError: the split cannot be read.
     """
     import datasets
 
@@ -38,7 +39,7 @@ def read_split(repository: str, revision: str, split: str, config: str | None = 
         return _located(datasets.load_dataset(repository, name=config, revision=revision, split=split))
     except Exception as error:  # noqa: BLE001 - requests, caches and parsers raise many kinds of errors
         name = f"{repository}@{revision[:12]}:{config + ':' if config else ''}{split}"
-        raise UserError(
+        raise AbsentError(
             f"The data set {name} cannot be read from the Hub ({_reason(error)}): put its files into the folder of "
             "--data-dir"
         ) from None
@@ -64,3 +65,34 @@ def _located(rows: Iterable[Mapping[str, Any]]) -> list[LocatedRow]:
 
 def _reason(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+
+
+FETCH_SECONDS = 3
+"""Seconds after which the Hub counts as out of reach for a configuration."""
+
+
+def model_config(repository: str, revision: str | None) -> dict[str, Any]:
+    """A model's ``config.json``, from the cache or the Hub; its weights are not fetched.
+
+    Args:
+        repository: ``org/name``.
+        revision: branch, tag or commit; None for the main branch.
+
+    Raises:
+        AbsentError: it cannot be had.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = hf_hub_download(
+            repository,
+            "config.json",
+            revision=revision,
+            etag_timeout=FETCH_SECONDS,
+            local_files_only=settings().offline,
+        )
+        config: dict[str, Any] = read_json(Path(path))
+    except Exception as error:  # noqa: BLE001 - requests and caches raise many kinds of errors
+        reason = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(error).__name__
+        raise AbsentError(f"The configuration of {repository} cannot be read from the Hub ({reason})") from None
+    return config

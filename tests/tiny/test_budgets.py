@@ -207,7 +207,8 @@ def test_predictions_learn_from_the_first_run(store: Store) -> None:
 
 @pytest.mark.slow
 def test_what_is_predicted_before_anything_is_there(smollm2_start: Path, tmp_path: Path) -> None:
-    """Operations of the embedded model before it is unpacked; nothing where the model or the machine is unknown."""
+    """Operations of built-in models before they are there; nothing where the model or the machine is unknown."""
+    from harness.answer.tiny_model import build_tiny
     from harness.run.spending import KNOWN_CONFIGS, predicted_spending
     from harness.store.environment import environment
 
@@ -218,10 +219,11 @@ def test_what_is_predicted_before_anything_is_there(smollm2_start: Path, tmp_pat
         return predicted_spending(plan, Calibration(tmp_path, environment()))
 
     assert ahead("smollm2", "flops")["flops"] == pytest.approx(1e13, rel=0.1)
-    assert "steps" not in ahead("tiny", "flops")
+    assert ahead("tiny", "flops")["flops"] == pytest.approx(1e13, rel=0.1)
     assert "steps" not in ahead("smollm2", "seconds")
     config = json.loads((smollm2_start / "config.json").read_text())
     assert KNOWN_CONFIGS["smollm2"].items() <= config.items()
+    assert KNOWN_CONFIGS["tiny"].items() <= build_tiny().model.config.to_dict().items()
 
 
 def test_forecast_finds_the_step_that_ends_a_run() -> None:

@@ -1,0 +1,254 @@
+"""How much memory a device needs, by part and by moment, from a model's size and a few settings. Pure.
+
+Counted as torch's allocator counts: tensors, without the context of a GPU and without fragmentation. The formulas
+follow transformers' blocks (RMS norms, rotary attention by a fused kernel, a gated MLP) and TRL's fused LM head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.budget.flops import Shape
+from harness.budget.model_size import ModelSize
+
+HEAD_TOKENS, HEAD_VOCABULARY = 4096, 32768
+"""Tokens, and entries of the vocabulary, of which TRL's fused head holds logits at once."""
+
+
+SCORED_AT_ONCE: int | None = None
+"""Positions whose logits are in memory at once when answers are scored; None for all of a forward pass."""
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Bytes a number.
+
+    Attributes:
+        weight: of a weight that does not train.
+        trained: of one that does, and of its gradient.
+        optimiser: of the optimiser's states of one trained weight.
+        compute: of matrix products.
+        stream: of the hidden states between blocks.
+    """
+
+    weight: int = 4
+    trained: int = 4
+    optimiser: float = 8
+    compute: int = 4
+    stream: int = 4
+
+
+PRECISIONS: Mapping[str, Bytes] = {
+    "float32": Bytes(),
+    "bf16-mixed": Bytes(compute=2),  # float32 weights under autocast
+    "bf16": Bytes(weight=2, compute=2, stream=2),  # a frozen base, with float32 adapters
+}
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """What goes through the model at once in training.
+
+    Attributes:
+        rows: sequences of a micro-batch.
+        length: tokens of its rows, padding included.
+        scored: tokens of a row whose log-probability counts.
+        accumulation: micro-batches of an optimiser step.
+        checkpointing: whether activations are computed again in the backward pass.
+        fused_kernel: whether the LM head has kernels that work in place (a GPU).
+        reference: whether a second copy of the model is in memory.
+    """
+
+    rows: int
+    length: int
+    scored: int
+    accumulation: int = 1
+    checkpointing: bool = False
+    fused_kernel: bool = True
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by part at the moment of the peak.
+
+    Attributes:
+        moment: what is under way.
+        parts: bytes by part.
+    """
+
+    moment: str
+    parts: Mapping[str, float]
+
+    @property
+    def total(self) -> float:
+        """Bytes in all."""
+        return sum(self.parts.values())
+
+
+def training_memory(size: ModelSize, batch: TrainingBatch, number: Bytes) -> Memory:
+    """The peak of a training step: at the start of the backward pass, at its end, or in the backward of one block.
+
+    Args:
+        size: of the model.
+        batch: what goes through it.
+        number: bytes a number.
+    """
+    base = 0 if size.full else size.parameters * number.weight
+    held = {
+        "weights": base + size.trained * number.trained,
+        "optimiser": size.trained * number.optimiser,
+        "reference": size.parameters * number.weight if batch.reference else 0.0,
+    }
+    gradients = float(size.trained * number.trained)
+    tokens = batch.rows * batch.length
+    kept, block = activations(size, batch, number)
+    casts = cast_weights(size, batch, number)
+    before = gradients if batch.accumulation > 1 else 0.0
+    head = head_memory(size, batch, number)
+    embedding = size.embedding * number.trained if size.full else 0.0
+    top = {"activations": kept + casts, "logits": head, "gradients": max(before, 0.0)}
+    block_work = block_backward(size, batch, number) + (block if batch.checkpointing else 0.0)
+    middle = {
+        "activations": kept + casts + block_work,
+        "logits": 0.0,
+        "gradients": max(before, embedding),
+    }
+    bottom = {
+        "activations": block_work
+        + tokens * size.shape.hidden * number.stream
+        + (0.0 if batch.checkpointing else block),
+        "logits": 0.0,
+        "gradients": gradients + (embedding if size.tied else 0.0),
+    }
+    return max((Memory("training step", held | moment) for moment in (top, middle, bottom)), key=lambda m: m.total)
+
+
+def activations(size: ModelSize, batch: TrainingBatch, number: Bytes) -> tuple[float, float]:
+    """Bytes of activations that the forward keeps for the backward, and those of one block alone.
+
+    Args:
+        size: of the model.
+        batch: what goes through it.
+        number: bytes a number.
+    """
+    shape, tokens = size.shape, batch.rows * batch.length
+    block = tokens * _block_bytes(size, number)
+    stream = tokens * shape.hidden * number.stream
+    final = tokens * shape.hidden * (number.stream + 4 * size.full) + batch.rows * batch.scored * shape.hidden * 4
+    if batch.checkpointing:
+        return shape.layers * stream + final, block
+    return (shape.layers - max(0, shape.bottom)) * block + stream + final, block
+
+
+def _block_bytes(size: ModelSize, number: Bytes) -> float:
+    """Bytes a token that one block keeps without checkpointing.
+
+    A norm keeps its input in float32, and its normalised input where its weight trains. A linear layer keeps its input
+    if its weight or adapter trains; autocast makes a copy of it for each layer that reads it, and adapters in float32
+    on a base in bfloat16 another. The fused attention keeps queries, keys and values (repeated to all heads, since
+    padding needs a mask) and its output; the gated MLP keeps four vectors of its width.
+    """
+    shape, compute = size.shape, number.compute
+    wide, hidden, inner = shape.heads * shape.head_dim, shape.hidden, size.inner
+    mixed, frozen_half = number.stream != compute, number.stream == 2
+    norms = 2 * hidden * (4 + (number.stream if size.full else 0))
+    read = hidden * (5 * compute if mixed else 5 * 4 if frozen_half else 2 * compute)
+    attention = 4 * wide * compute + 4 * shape.heads + wide * (4 if frozen_half else compute)
+    mlp = 3 * inner * compute + inner * (4 if frozen_half else compute)
+    adapters = 0 if size.full else 4 * max((n.rank for n in shape.linears), default=0) * 7
+    return norms + read + attention + mlp + adapters
+
+
+def block_backward(size: ModelSize, batch: TrainingBatch, number: Bytes) -> float:
+    """Bytes of gradients of activations while one block's backward runs: of the MLP's vectors, and of the stream.
+
+    Args:
+        size: of the model.
+        batch: what goes through it.
+        number: bytes a number.
+    """
+    tokens = batch.rows * batch.length
+    return tokens * (2 * size.inner * number.compute + 2 * size.shape.hidden * number.stream)
+
+
+def cast_weights(size: ModelSize, batch: TrainingBatch, number: Bytes) -> float:
+    """Bytes of the bfloat16 copies of float32 weights that autocast keeps until the backward has used them.
+
+    Args:
+        size: of the model.
+        batch: with checkpointing they are made again block by block, but for those that train.
+        number: bytes a number.
+    """
+    if number.weight == number.compute:
+        return 0.0
+    weights = size.parameters - size.embedding * (1 if size.tied else 2)
+    if batch.checkpointing and not size.full:
+        weights //= max(1, size.shape.layers)
+    return float(weights * number.compute)
+
+
+def head_memory(size: ModelSize, batch: TrainingBatch, number: Bytes) -> float:
+    """Bytes of the fused LM head in its backward: a tile of logits, and gradients of its input and its weight.
+
+    Args:
+        size: of the model.
+        batch: what goes through it.
+        number: bytes a number.
+    """
+    scored = batch.rows * batch.scored
+    tile = min(scored, HEAD_TOKENS) * HEAD_VOCABULARY
+    used = min(scored, HEAD_TOKENS) * min(size.shape.vocabulary, HEAD_VOCABULARY)
+    temporary = 0 if batch.fused_kernel else 7 * used * 4
+    trained = size.embedding * 4 if size.full else 0
+    return tile * number.compute + temporary + scored * size.shape.hidden * 4 + trained
+
+
+def sampling_memory(size: ModelSize, rows: int, prompt: int, answer: int, number: Bytes) -> Memory:
+    """The peak of sampling with a key-value cache, the policy alone in memory.
+
+    Args:
+        size: of the model.
+        rows: answers sampled at once.
+        prompt: tokens of the longest prompt; answer: most tokens of an answer.
+        number: bytes a number.
+    """
+    cache = rows * (prompt + answer) * size.cached * number.compute
+    grown = cache / size.shape.layers  # the cache of a layer is copied when it grows
+    logits = rows * size.shape.vocabulary * (number.compute + 3 * 4)
+    prefill = rows * prompt * (3 * size.inner + 4 * size.shape.hidden) * number.compute
+    parts = {
+        "weights": float(size.parameters * number.weight),
+        "key-value cache": cache + grown,
+        "logits": float(logits),
+        "activations": float(prefill),
+    }
+    return Memory("sampling", parts)
+
+
+def scoring_memory(
+    size: ModelSize, rows: int, length: int, scored: int, number: Bytes, chunk: int | None = SCORED_AT_ONCE
+) -> Memory:
+    """The peak of log-probabilities of given answers.
+
+    Args:
+        size: of the model.
+        rows: of a forward pass.
+        length: tokens of a row; scored: those whose log-probability counts.
+        number: bytes a number.
+        chunk: positions whose logits are held at once; all if None.
+    """
+    positions = rows * (scored + 1)
+    positions = positions if chunk is None else min(chunk, positions)
+    parts = {
+        "weights": float(size.parameters * number.weight),
+        "logits": float(positions * size.shape.vocabulary * ((number.compute if number.compute == 2 else 0) + 2 * 4)),
+        "activations": float(rows * length * (3 * size.inner + 4 * size.shape.hidden) * number.compute),
+    }
+    return Memory("scoring of log-probabilities", parts)
+
+
+def checkpointed(shape: Shape) -> int:
+    """The lowest block whose backward is computed with gradient checkpointing: all of them."""
+    return -1 if shape.bottom > -1 else shape.bottom

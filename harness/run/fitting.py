@@ -1,0 +1,274 @@
+"""Whether a recipe's trainings and evaluation fit a device's memory, and which settings would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+from harness.budget.device_time import CACHE_TOKENS
+from harness.budget.machines import Device
+from harness.budget.memory import (
+    PRECISIONS,
+    Bytes,
+    Memory,
+    TrainingBatch,
+    sampling_memory,
+    scoring_memory,
+    training_memory,
+)
+from harness.budget.model_size import ModelSize, size_of_config
+from harness.methods.base import Method
+from harness.recipe.recipe import Recipe
+from harness.recipe.train import LoraSpec
+from harness.store.json_files import json_text
+
+GIB = 2**30
+
+GPU_SHARE = 0.92
+"""Share of a GPU's memory that tensors can have; the rest is the CUDA context and fragmentation."""
+
+PROCESS = 0.8 * GIB
+"""Of a run process before any tensor, on a CPU: the interpreter and its libraries."""
+
+HALF_WEIGHTS = Bytes(weight=2, trained=2, optimiser=4, compute=2, stream=2)
+"""All weights in bfloat16, the optimiser's states too."""
+
+SHORTEST, SMALL_RANK = 256, 16
+
+OPTIMISER_BYTES: Mapping[str, float] = {"8bit": 2.0, "rmsprop": 4.0, "adafactor": 0.1, "lion": 4.0, "sgd": 0.0}
+"""Bytes of states of one trained weight, by what an optimiser's name holds; those of AdamW for others."""
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """The settings of a recipe that decide about memory; attributes are named as its keys are."""
+
+    batch_size: int
+    gradient_accumulation: int
+    max_length: int
+    lora: LoraSpec | None
+    precision: str
+    gradient_checkpointing: bool
+    generation_batch_size: int
+    scoring_batch_size: int
+    optim: str = "adamw"
+
+    @classmethod
+    def of(cls, recipe: Recipe, device: Device) -> MemorySettings:
+        """Those of a recipe on a device: activations are computed again on a GPU unless the recipe says otherwise."""
+        train = recipe.train
+        checkpointing = getattr(train, "gradient_checkpointing", None)
+        return cls(
+            train.batch_size,
+            train.gradient_accumulation,
+            train.max_length,
+            train.lora,
+            precision_of(recipe),
+            device.gpu if checkpointing is None else bool(checkpointing),
+            recipe.generation_batch_size,
+            recipe.scoring_batch_size,
+            str(getattr(train, "optim", None) or "adamw"),
+        )
+
+    @property
+    def number(self) -> Bytes:
+        """Bytes a number."""
+        number = PRECISIONS.get(self.precision, HALF_WEIGHTS)
+        states = next((size for name, size in OPTIMISER_BYTES.items() if name in self.optim), number.optimiser)
+        return replace(number, optimiser=states)
+
+
+def precision_of(recipe: Recipe) -> str:
+    """The recipe's ``precision``; without that key, what its ``dtype`` means."""
+    stated = getattr(recipe, "precision", None) or getattr(recipe.train, "precision", None)
+    if stated:
+        return str(stated)
+    if recipe.dtype == "float32":
+        return "float32"
+    return "bf16" if recipe.train.lora else "bfloat16 weights"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The longest texts that go through the model.
+
+    Attributes:
+        prompt: tokens of the longest prompt.
+        pair: tokens of the longest prompt with its answer, before ``max_length`` cuts it.
+        sampled: most tokens of an answer in training.
+        question: tokens of the longest prompt in evaluation.
+        evaluated: most tokens of an answer in evaluation.
+    """
+
+    prompt: int
+    pair: int
+    sampled: int
+    question: int
+    evaluated: int
+
+
+def model_size(config: Mapping[str, Any], lora: LoraSpec | None) -> ModelSize | None:
+    """The size of a model with the adapter that a recipe adds."""
+    return _size(json_text(dict(config), sort_keys=True), None if lora is None else lora.layers, lora.r if lora else 0)
+
+
+@lru_cache(maxsize=32)
+def _size(config: str, layers: int | None, rank: int) -> ModelSize | None:
+    import json
+
+    return size_of_config(json.loads(config), layers, rank)
+
+
+def peak_memory(
+    config: Mapping[str, Any], settings: MemorySettings, methods: Sequence[Method], texts: Texts, device: Device
+) -> list[Memory]:
+    """The peaks of a comparison, the highest first; empty if the model's size cannot be known.
+
+    Args:
+        config: the model's ``config.json``.
+        settings: of the recipe.
+        methods: that are trained or evaluated.
+        texts: the longest.
+        device: that holds them.
+    """
+    size = model_size(config, settings.lora)
+    if size is None:
+        return []
+    number = settings.number
+    moments = [
+        moment for method in methods if method.trains for moment in _training(size, settings, method, texts, device)
+    ]
+    moments += evaluation_memory(size, settings, texts, number)
+    return sorted(moments, key=lambda m: -m.total)
+
+
+def _training(
+    size: ModelSize, settings: MemorySettings, method: Method, texts: Texts, device: Device
+) -> Iterator[Memory]:
+    """Peaks of a method's training: its steps, and sampling between them."""
+    spending = method.spending()
+    length = min(settings.max_length, max(texts.pair, texts.prompt + texts.sampled if spending.sampled else 0))
+    batch = TrainingBatch(
+        rows=round(spending.rows * settings.batch_size),
+        length=length,
+        scored=max(1, length - min(texts.prompt, length // 2)),
+        accumulation=settings.gradient_accumulation,
+        checkpointing=settings.gradient_checkpointing,
+        fused_kernel=device.gpu,
+        reference=size.full and spending.reference > 0,
+    )
+    step = training_memory(size, batch, settings.number)
+    yield replace(step, moment=f"training step of {method.name}")
+    if spending.sampled:
+        rows = min(settings.generation_batch_size, round(spending.sampled * settings.batch_size) or 1)
+        sampling = sampling_memory(size, rows, texts.prompt, texts.sampled, settings.number)
+        held = {name: step.parts[name] for name in ("weights", "optimiser", "reference")}
+        yield Memory(f"sampling in training of {method.name}", dict(sampling.parts) | held)
+
+
+def evaluation_memory(size: ModelSize, settings: MemorySettings, texts: Texts, number: Bytes) -> list[Memory]:
+    """Peaks of evaluation: sampling, and log-probabilities of given answers. One policy is in memory at a time.
+
+    Args:
+        size: of the model.
+        settings: of the recipe.
+        texts: the longest.
+        number: bytes a number.
+    """
+    whole = replace(number, weight=number.weight, compute=number.weight)
+    width = texts.question + texts.evaluated
+    rows = max(1, min(settings.generation_batch_size, CACHE_TOKENS // width))
+    scored = max(texts.evaluated, texts.pair - texts.prompt)
+    return [
+        sampling_memory(size, rows, texts.question, texts.evaluated, whole),
+        scoring_memory(size, settings.scoring_batch_size, max(texts.question, texts.prompt + scored), scored, whole),
+    ]
+
+
+def usable_memory(device: Device, workers: int) -> float:
+    """Bytes that the tensors of one run can have.
+
+    Args:
+        device: of the run.
+        workers: runs side by side, which share the memory of a CPU.
+    """
+    return device.memory * GPU_SHARE if device.gpu else device.memory * GPU_SHARE / workers - PROCESS
+
+
+def fitting_settings(
+    config: Mapping[str, Any],
+    settings: MemorySettings,
+    methods: Sequence[Method],
+    texts: Texts,
+    device: Device,
+    usable: float,
+) -> str | None:
+    """Settings of the recipe that would fit, those that change least first; None if none do.
+
+    Args:
+        config: the model's ``config.json``.
+        settings: of the recipe, which do not fit.
+        methods: that are trained or evaluated.
+        texts: the longest.
+        device: that holds them.
+        usable: bytes that tensors can have.
+    """
+    for candidate in sorted(_candidates(settings), key=lambda c: _distance(settings, c)):
+        moments = peak_memory(config, candidate, methods, texts, device)
+        if moments and moments[0].total <= usable:
+            return _in_words(settings, candidate)
+    return None
+
+
+def _candidates(settings: MemorySettings) -> Iterator[MemorySettings]:
+    """Variations of the settings. Smaller batches keep the pairs of a step by accumulating more of them."""
+    pairs = settings.batch_size * settings.gradient_accumulation
+    batches = [b for b in _halved(settings.batch_size) if pairs % b == 0]
+    adapters: list[tuple[LoraSpec | None, str]] = [(settings.lora, settings.precision)]
+    if settings.lora is None:
+        adapters.append((LoraSpec(r=SMALL_RANK), "bf16"))
+    elif settings.precision != "bf16":
+        adapters.append((settings.lora, "bf16"))
+    lengths = [n for n in _halved(settings.max_length) if n >= min(SHORTEST, settings.max_length)]
+    answer_batches, scored_batches = _eased(settings.generation_batch_size), _eased(settings.scoring_batch_size)
+    for recomputed, batch, (lora, precision), length, answers, scored in product(
+        {settings.gradient_checkpointing, True}, batches, adapters, lengths, answer_batches, scored_batches
+    ):
+        yield MemorySettings(
+            batch, pairs // batch, length, lora, precision, recomputed, answers, scored, settings.optim
+        )
+
+
+def _halved(value: int) -> list[int]:
+    """A number, its half, and so on down to 1."""
+    return [value >> i for i in range(value.bit_length())]
+
+
+def _eased(value: int) -> list[int]:
+    """A batch size and three smaller ones."""
+    return [max(1, value // by) for by in (1, 4, 16, 64)]
+
+
+def _distance(ours: MemorySettings, other: MemorySettings) -> float:
+    """How much a variation changes: least what gives the same result in more time, most what trains on less text."""
+    halvings = (ours.batch_size // other.batch_size).bit_length() - 1
+    shortened = (ours.max_length // other.max_length).bit_length() - 1
+    changed = 0.5 * (ours.gradient_checkpointing != other.gradient_checkpointing)
+    changed += (0.3 if halvings else 0.0) + 0.1 * halvings
+    changed += 0.2 * (ours.generation_batch_size // other.generation_batch_size).bit_length()
+    changed += 0.2 * (ours.scoring_batch_size // other.scoring_batch_size).bit_length()
+    return changed + 4 * (ours.precision != other.precision) + 8 * (ours.lora != other.lora) + 6 * shortened
+
+
+def _in_words(ours: MemorySettings, other: MemorySettings) -> str:
+    """The keys of a variation that differ, as a recipe has them."""
+    train = ("batch_size", "gradient_accumulation", "max_length", "gradient_checkpointing")
+    parts = [f"train.lora: {{r: {other.lora.r}}}"] if other.lora and ours.lora != other.lora else []
+    for key in (*train, "precision", "generation_batch_size", "scoring_batch_size"):
+        if getattr(ours, key) != getattr(other, key):
+            value = str(getattr(other, key)).lower() if isinstance(getattr(other, key), bool) else getattr(other, key)
+            parts.append(f"{'train.' if key in train else ''}{key}: {value}")
+    return ", ".join(parts)

@@ -1,0 +1,90 @@
+"""The machine that a prediction is for, and the configuration of the model: all that ``plan`` needs of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.budget.forecast import Corrections
+from harness.budget.machines import Machine, machine_at_hand, machine_named
+from harness.errors import AbsentError, UserError
+from harness.recipe.recipe import Recipe
+from harness.run.devices import usable_cores, visible_devices
+from harness.run.outline import memory_need, outline_of_plans
+from harness.run.plan import RunPlan
+from harness.run.spending import local_config
+from harness.store import hub
+from harness.store.environment import gpus
+
+
+def target_machine(name: str) -> Machine:
+    """The machine that ``--machine`` names.
+
+    Args:
+        name: of a device, perhaps with a number, or ``this``.
+
+    Raises:
+        UserError: no such device.
+    """
+    if name == "this":
+        return machine_at_hand(gpus(), len(visible_devices()), usable_cores())
+    machine = machine_named(name, usable_cores())
+    return replace(machine, here=machine.here and not gpus())
+
+
+def target_workers(machine: Machine, request: str) -> int:
+    """Runs side by side on a machine.
+
+    Args:
+        machine: that they run on.
+        request: what ``--workers`` says: ``auto`` is one a GPU, and one on a CPU.
+
+    Raises:
+        UserError: no number, or more workers than GPUs.
+    """
+    if request == "auto":
+        return machine.count if machine.device.gpu else 1
+    if not request.isdigit() or int(request) < 1:
+        raise UserError(f"--workers {request} is no number of workers: give auto, or 1 or more")
+    if machine.device.gpu and int(request) > machine.count:
+        raise UserError(f"--workers {request} is more than {machine.name}: give one worker a GPU, or auto")
+    return int(request)
+
+
+class ConfigRead(NamedTuple):
+    """A model's ``config.json``, or the reason why there is none."""
+
+    config: dict[str, Any] | None
+    reason: str = ""
+
+
+def model_config(recipe: Recipe, start: Path | None) -> ConfigRead:
+    """The ``config.json`` of a recipe's model, from this machine or the Hub.
+
+    Args:
+        recipe: names the model.
+        start: folder of the start policy in the store, which may not be there yet.
+    """
+    local = local_config(recipe.model, start)
+    if local is not None:
+        return ConfigRead(local)
+    name, _, revision = recipe.model.partition("@")
+    try:
+        return ConfigRead(hub.model_config(name, revision or None))
+    except AbsentError as error:
+        return ConfigRead(None, f"{error}.")
+
+
+def memory_warning(plans: Sequence[RunPlan], workers: int) -> str | None:
+    """A sentence for ``compare`` if runs here are predicted to need more memory than there is. The Hub is not asked.
+
+    Args:
+        plans: of the comparison.
+        workers: runs side by side.
+    """
+    comparison = plans[0].comparison
+    config = local_config(comparison.recipe.model, comparison.store.path(comparison.facts.start.stage))
+    outline = outline_of_plans(plans, config, lambda name: Corrections())
+    return memory_need(outline, target_machine("this"), workers).shortage

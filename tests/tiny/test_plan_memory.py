@@ -1,0 +1,197 @@
+"""Predicted sizes and memory against transformers' own models and the allocator's peaks."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from harness.budget.memory import PRECISIONS, TrainingBatch, sampling_memory, scoring_memory, training_memory
+from harness.budget.model_size import ModelSize, size_of_config
+from harness.recipe.recipe import LoraSpec
+
+SMALL = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 300}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "llama", **SMALL, **HEADS, "tie_word_embeddings": True},
+        {"model_type": "llama", **SMALL, **HEADS, "tie_word_embeddings": False, "attention_bias": True},
+        {"model_type": "mistral", **SMALL, **HEADS, "head_dim": 32, "tie_word_embeddings": False},
+        {"model_type": "qwen2", **SMALL, **HEADS, "tie_word_embeddings": True},
+        {"model_type": "qwen3", **SMALL, **HEADS, "head_dim": 16, "tie_word_embeddings": True},
+        {"model_type": "llama", **SMALL, **HEADS, "tie_word_embeddings": True, "mlp_bias": True},
+        {"model_type": "gemma2", **SMALL, **HEADS, "head_dim": 16},
+        {"model_type": "phi3", **SMALL, **HEADS, "pad_token_id": 0, "tie_word_embeddings": False},
+        {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 300},
+        {"model_type": "mixtral", **SMALL, **HEADS, "num_local_experts": 4},
+    ],
+    ids=lambda value: value["model_type"],
+)
+def test_weights_are_counted_as_transformers_has_them(config: dict[str, Any]) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    size = size_of_config(config, None, 0)
+    assert size is not None
+    assert size.parameters == sum(p.numel() for p in model.parameters())
+    assert size.trained == size.parameters
+    adapted = size_of_config(config, 1, 4)
+    assert adapted is not None and 0 < adapted.trained < size.parameters / 10
+
+
+def test_an_unknown_kind_of_model_has_no_size() -> None:
+    assert size_of_config({"model_type": "no-such-model"}, None, 0) is None
+
+
+LLAMA: dict[str, Any] = {
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "vocab_size": 4096,
+    "tie_word_embeddings": True,
+}
+LARGE = LLAMA | {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "vocab_size": 8192}
+
+
+def allocated(work: Any) -> int:
+    """Peak of the bytes that torch's CPU allocator has given out while ``work`` runs, from nothing."""
+    gc.collect()  # what an earlier trainer left would be freed in between
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        work()
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+def built(config: dict[str, Any]) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(LlamaConfig(**config, eos_token_id=256, pad_token_id=257, bos_token_id=None))
+
+
+def sized(config: dict[str, Any], lora: LoraSpec | None) -> ModelSize:
+    size = size_of_config(config, lora.layers if lora else None, lora.r if lora else 0)
+    assert size is not None
+    return size
+
+
+def trained_peak(folder: Path, config: dict[str, Any], lora: LoraSpec | None, batch: TrainingBatch, bf16: bool) -> int:
+    """Peak of two optimiser steps of DPO on random ids, model and optimiser included."""
+    from datasets import Dataset
+    from trl import DPOConfig
+
+    from harness.answer.tiny_model import build_tokenizer
+    from harness.train.settings import lora_config
+    from sail.dpo import TokenisedDPOTrainer
+
+    ids = torch.randint(0, 250, (batch.length,), generator=torch.Generator().manual_seed(0)).tolist()
+    prompt, answer = ids[: -batch.scored], ids[-batch.scored :]
+    pairs = batch.rows // 2
+    row = {"prompt_ids": prompt, "chosen_ids": answer, "rejected_ids": answer[::-1]}
+    logps = {"ref_chosen_logps": -9.0, "ref_rejected_logps": -9.0}
+    rows = [{"example_id": i} | row | logps for i in range(2 * pairs * batch.accumulation)]
+    args = DPOConfig(
+        output_dir=str(folder),
+        max_steps=2,
+        per_device_train_batch_size=pairs,
+        gradient_accumulation_steps=batch.accumulation,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        max_length=None,
+        bf16=bf16,
+        gradient_checkpointing=batch.checkpointing,
+        precompute_ref_log_probs=True,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+    )
+
+    def work() -> None:
+        model = built(config)
+        TokenisedDPOTrainer(
+            model=model,
+            args=args,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=build_tokenizer(),
+            peft_config=lora_config(lora, model) if lora else None,
+        ).train()
+
+    return allocated(work)
+
+
+FULL, LORA, TOP = None, LoraSpec(r=16), LoraSpec(r=16, layers=2)
+
+
+@pytest.mark.parametrize(
+    ("lora", "batch", "precision"),
+    [
+        (FULL, TrainingBatch(4, 96, 48, fused_kernel=False), "float32"),
+        (LORA, TrainingBatch(4, 192, 64, checkpointing=True, fused_kernel=False), "float32"),
+        pytest.param(
+            FULL,
+            TrainingBatch(4, 192, 64, checkpointing=True, fused_kernel=False),
+            "float32",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(FULL, TrainingBatch(2, 24, 8, 2, fused_kernel=False), "float32", marks=pytest.mark.nightly),
+        pytest.param(LORA, TrainingBatch(4, 192, 64, fused_kernel=False), "float32", marks=pytest.mark.nightly),
+        pytest.param(TOP, TrainingBatch(4, 192, 64, fused_kernel=False), "float32", marks=pytest.mark.nightly),
+        pytest.param(FULL, TrainingBatch(4, 192, 64, fused_kernel=False), "bf16-mixed", marks=pytest.mark.nightly),
+    ],
+)
+def test_training_memory_is_within_15_percent_of_the_measured_peak(
+    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: str
+) -> None:
+    predicted = training_memory(sized(LLAMA, lora), batch, PRECISIONS[precision]).total
+    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision == "bf16-mixed")
+    assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("lora", [FULL, LORA])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("rows", "length"), [(2, 64), (8, 256)])
+def test_training_memory_of_28_million_weights(
+    tmp_path: Path, lora: LoraSpec | None, checkpointing: bool, rows: int, length: int
+) -> None:
+    batch = TrainingBatch(rows, length, length // 2, checkpointing=checkpointing, fused_kernel=False)
+    predicted = training_memory(sized(LARGE, lora), batch, PRECISIONS["float32"]).total
+    measured = trained_peak(tmp_path, LARGE, lora, batch, False)
+    assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
+
+
+def test_sampling_and_scoring_memory_are_within_25_percent() -> None:
+    """Of their own peaks, the model included. (Caches grow in steps, so these are less exact than training.)"""
+    from harness.answer.policy import Policy
+    from harness.answer.tiny_model import build_tokenizer
+    from harness.budget.ledger import Ledger
+    from harness.budget.meter import Meter
+    from sail.sampling import sample
+    from sail.types import Request
+
+    size, number = sized(LLAMA, FULL), PRECISIONS["float32"]
+    prompts = [tuple((7 * i + j) % 250 for j in range(64)) for i in range(16)]
+
+    def sampled() -> None:
+        requests = [Request(prompt, 64, 1.0, ("r", i)) for i, prompt in enumerate(prompts)]
+        sample(built(LLAMA), requests, eos_ids=[299], pad_id=257, batch_size=16)
+
+    def scored() -> None:
+        policy = Policy(built(LLAMA).eval(), build_tokenizer(), "p", meter=Meter(Ledger()), cache=None)
+        policy.token_logps([(prompt, prompt) for prompt in prompts], 16)
+
+    assert sampling_memory(size, 16, 64, 64, number).total == pytest.approx(allocated(sampled), rel=0.25)
+    assert scoring_memory(size, 16, 128, 64, number).total == pytest.approx(allocated(scored), rel=0.25)
