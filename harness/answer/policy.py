@@ -56,6 +56,7 @@ class Policy:
         self.model = meter.attach(model)
         self.tokenizer = tokenizer
         self.identity = identity
+        self._asker = ""
         self.instruction = ""
         self.meter = meter
         self._cache = cache
@@ -67,6 +68,18 @@ class Policy:
         other = copy(self)
         other.instruction = instruction
         other.identity = f"{self.identity}+{digest(instruction)}"
+        return other
+
+    def asked_by(self, identity: str) -> Policy:
+        """The same model in memory, with scores that are cached for one policy under test.
+
+        So what a row of a table costs does not depend on what other rows asked before. Its own answers stay shared.
+
+        Args:
+            identity: of the policy under test; "" for scores that all rows share.
+        """
+        other = copy(self)
+        other._asker = identity
         return other
 
     def without_cache(self) -> Policy:
@@ -91,6 +104,11 @@ class Policy:
     def sampler_identity(self) -> str:
         """Names the weights and the engine that samples from them, in cache keys."""
         return self.identity
+
+    @property
+    def _scorer(self) -> list[Any]:
+        """What the keys of cached log-probabilities begin with."""
+        return [LOGPS_VERSION, self.identity, *([self._asker] if self._asker else [])]
 
     @property
     def eos_ids(self) -> list[int]:
@@ -179,7 +197,7 @@ class Policy:
 
         self._check_window((len(prompt), len(answer)) for prompt, answer in rows)
         self._check_embedded(ids for row in rows for ids in row)
-        keys = [digest(["logps", LOGPS_VERSION, self.identity, list(prompt), list(answer)]) for prompt, answer in rows]
+        keys = [digest(["logps", *self._scorer, list(prompt), list(answer)]) for prompt, answer in rows]
         results: dict[str, list[float]] = self.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in results]
         missing.sort(key=lambda i: len(rows[i][0]) + len(rows[i][1]))
@@ -262,7 +280,7 @@ class Policy:
         for prompt, _ in rows:
             if tuple(prompt) not in prompt_digests:
                 prompt_digests[tuple(prompt)] = digest(list(prompt))
-        begin = [kind, LOGPS_VERSION, self.identity]
+        begin = [kind, *self._scorer]
         return [digest([*begin, prompt_digests[tuple(prompt)], list(answer)]) for prompt, answer in rows]
 
     def next_token_logps(
@@ -284,7 +302,7 @@ class Policy:
         import torch
 
         self._check_window((len(context), 0) for context in contexts)
-        keys = [digest(["next", LOGPS_VERSION, self.identity, list(c), list(candidates)]) for c in contexts]
+        keys = [digest(["next", *self._scorer, list(c), list(candidates)]) for c in contexts]
         results = self.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in results]
         missing.sort(key=lambda i: len(contexts[i]))

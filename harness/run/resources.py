@@ -133,20 +133,25 @@ class Resources:
 
     @cached_property
     def judge(self) -> Client:
-        """The recipe's judge behind an endpoint; calls and tokens go to the ledger as they are paid for."""
+        """The recipe's judge behind an endpoint."""
         from harness.answer.client import Client
 
-        def paid(reply: Reply) -> None:
-            self.meter.ledger.add("judge", "calls", 1)
-            self.meter.ledger.add("judge", "tokens", reply.tokens_in + reply.tokens_out)
-
         assert self.recipe.judge != "local"
-        return Client(self.recipe.judge, self.cache, paid)
+        return Client(self.recipe.judge, self.cache)
 
     def ask(self, calls: Sequence[Call]) -> list[Reply]:
-        """Replies of the recipe's judge."""
+        """Replies of the recipe's judge.
+
+        Each question of a stage is charged once, also one that another row has asked before and that costs nothing
+        now: what a row costs does not depend on the rows before it.
+        """
         self.expect(len(calls))
         replies = self.judge.ask(calls, lambda done: self.emit("at", done))
+        for call, reply in zip(calls, replies, strict=True):
+            if reply.answered:
+                self._judged[self.judge.key(call)] = reply.tokens_in + reply.tokens_out
+        entries = self.ledger.entries.setdefault("judge", {})
+        entries |= {"calls": len(self._judged), "tokens": sum(self._judged.values())}
         faults = [reply.error for reply in replies if reply.unanswered]
         self.unanswered += len(faults)
         self.fault = faults[-1] if faults else self.fault
@@ -162,6 +167,7 @@ class Resources:
             before: a finished stage that is built again; the ledger goes on from its spending.
         """
         self._ledger_file = work / "ledger.json" if work else None
+        self._judged: dict[str, int] = {}
         kept: Any = {}
         if self._ledger_file is not None and self._ledger_file.is_file():
             kept = read_json(self._ledger_file)

@@ -15,7 +15,7 @@ from harness.run.pairs import build_pairs, prompts_by_part
 from harness.run.plan import RunPlan, resolved
 from harness.run.readiness import check_before_work
 from harness.run.resources import Emit, Resources
-from harness.run.training import train_policy, trial_scores
+from harness.run.training import answer_tuning_prompts, train_policy, trial_scores
 from harness.store.json_files import write_json
 
 ALL, SHARED, TRIAL = "all", "shared", "trial-"
@@ -51,6 +51,9 @@ class Run:
         if not all(store.done(n.stage) for n in (facts.pairs, *(t.tune for t in plan.trials))):
             check_before_work(self.resources, plan)
         self.pairs()
+        trained = any(method.trains for method in plan.comparison.methods.values())
+        if trained and (part == SHARED or not all(store.done(t.tune.stage) for t in plan.trials)):
+            answer_tuning_prompts(self.resources, self.prompts["tune"])
         if part == SHARED:
             return
         for number, trial in enumerate(plan.trials):
