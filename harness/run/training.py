@@ -60,10 +60,13 @@ def train_policy(
     resources.meter.charge_stored_pairs(rows, pair_price(comparison, method), train.max_length)
     per_step = {axis: plain.total(1, axis) for axis in AXES}
     context = _context(resources, plan, point, rows, prompts["train"], seed=seed, work=work, per_step=per_step)
+    context.predicted_steps = plain.steps(budget) if plain.covers(budget) else None
+    resources.models.release()
     resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
     with resources.meter.enforce(budget):
         folder = method.train(context)
     _keep(plan.name, folder, context)
+    free_memory()
     steps = expected.steps(budget) if expected.covers(budget) else 0
     predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
     shape = resources.meter.trained
@@ -89,6 +92,10 @@ def _context(
     """What the method is given."""
     from harness.answer.load import load_model
 
+    def fresh(folder: Path | None = None) -> Any:
+        """A model of its own."""
+        return resources.meter.attach(load_model(folder or start, None, resources.loading))
+
     recipe, budget = plan.comparison.recipe, plan.comparison.budget
     start, ledger = resources.start_dir, resources.ledger
     return TrainContext(
@@ -105,11 +112,24 @@ def _context(
         max_new_tokens=recipe.data.max_new_tokens,
         train=recipe.train,
         directory=work,
-        load_model=lambda folder=None: resources.meter.attach(load_model(folder or start, dtype=recipe.dtype)),
+        load_model=fresh,
         on_step=lambda step: resources.emit("at", round(100 * budget.share(ledger))),
         per_step=per_step,
         fractions=plan.fractions,
+        precision=recipe.precision,
+        generation_batch_size=recipe.generation_batch_size,
     )
+
+
+def free_memory() -> None:
+    """Free what a training left: its trainer and model refer to each other."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _keep(name: str, folder: Path | None, context: TrainContext) -> None:

@@ -84,12 +84,14 @@ def train_rounds(
             continue
         if goal.reached(context):
             continue
-        this_round = Round(number, _pairs_needed(context, goal), _rows_of(context, rounds, rows, number))
+        needed = _pairs_needed(context, goal)
+        this_round = Round(number, needed, _rows_of(context, rounds, rows, number))
         pairs = _pairs(context, folder, policy, this_round, make_pairs)
         settings = arguments(context) | {"output_dir": str(folder / "checkpoints"), "beta": beta}
         policies = _policies(context, rounds, policy)
         args = DPOConfig(**settings, precompute_ref_log_probs=False)
-        run_trainer(context, TokenisedDPOTrainer, args, rows=pairs, policies=policies, goal=goal)
+        steps = max(1, needed // pairs_per_step(context))
+        run_trainer(context, TokenisedDPOTrainer, args, rows=pairs, policies=policies, goal=goal, steps=steps)
         write_json(folder / "log.json", context.log)
         context.tick()
         write_json(folder / "done.json", context.ledger.dump())
@@ -186,6 +188,7 @@ def sample_answers(
     Returns:
         ``count`` completions (:class:`sail.types.Completion`) for each row.
     """
+    from harness.answer.load import autocast
     from sail.sampling import end_ids, sample
     from sail.types import Request
 
@@ -196,5 +199,7 @@ def sample_answers(
     ]
     ends, pad = end_ids(model, context.tokenizer), context.tokenizer.pad_token_id
     with context.meter.phase("generate"):
-        completions = sample(model, requests, eos_ids=ends, pad_id=pad)
+        size = context.generation_batch_size
+        with autocast(context.precision):
+            completions = sample(model, requests, eos_ids=ends, pad_id=pad, batch_size=size)
     return [completions[i * count : (i + 1) * count] for i in range(len(rows))]
