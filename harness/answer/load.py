@@ -95,6 +95,17 @@ def on_accelerator(model: Any) -> Any:
     return model.to(device())
 
 
+def allow_tf32(allowed: bool) -> None:
+    """Let this process's GPU multiply float32 matrices with TF32's 10 bits of mantissa, or not. A CPU has none.
+
+    Args:
+        allowed: the recipe's ``tf32``.
+    """
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
 def autocast(precision: Precision) -> AbstractContextManager[Any]:
     """The context of every forward outside a trainer: that of the training forward, so that log-probabilities agree.
 

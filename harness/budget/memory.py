@@ -214,15 +214,16 @@ def sampling_memory(size: ModelSize, rows: int, prompt: int, answer: int, number
         prompt: tokens of the longest prompt; answer: most tokens of an answer.
         number: bytes a number.
     """
-    cache = rows * (prompt + answer) * size.cached * number.compute
+    cache = rows * (prompt + answer) * size.cached * number.stream
     grown = cache / size.shape.layers  # the cache of a layer is copied when it grows
     logits = rows * size.shape.vocabulary * (number.compute + 3 * 4)
     prefill = rows * prompt * (3 * size.inner + 4 * size.shape.hidden) * number.compute
+    casts = cast_weights(size, TrainingBatch(rows, prompt, 1), number)
     parts = {
         "weights": float(size.parameters * number.weight),
         "key-value cache": cache + grown,
         "logits": float(logits),
-        "activations": float(prefill),
+        "activations": prefill + casts,
     }
     return Memory("sampling", parts)
 
@@ -239,11 +240,16 @@ def scoring_memory(
         number: bytes a number.
         at_once: elements of the logits in memory at once.
     """
-    logits = min(rows * scored * size.shape.vocabulary, max(at_once, size.shape.vocabulary))
+    tokens, hidden = rows * length, size.shape.hidden
+    elements = min(rows * scored * size.shape.vocabulary, max(at_once, size.shape.vocabulary))
+    logits = float(elements * ((2 if number.compute == 2 else 0) + 2 * 4))
+    blocks = float(tokens * (3 * size.inner + 4 * hidden) * number.compute)
+    last = float((tokens + rows * scored) * hidden * number.stream)  # hidden states, when the blocks are done
+    casts, at_end = cast_weights(size, TrainingBatch(rows, length, scored), number), logits + last > blocks
     parts = {
         "weights": float(size.parameters * number.weight),
-        "logits": float(logits * ((number.compute if number.compute == 2 else 0) + 2 * 4)),
-        "activations": float(rows * length * (3 * size.inner + 4 * size.shape.hidden) * number.compute),
+        "logits": logits if at_end else 0.0,
+        "activations": casts + (last if at_end else blocks),
     }
     return Memory("scoring of log-probabilities", parts)
 

@@ -107,6 +107,8 @@ class Resources:
 
         recipe = self.recipe
         size, thinking = recipe.generation_batch_size, recipe.thinking
+        if recipe.arithmetic != "float32":
+            identity = f"{identity}, {recipe.arithmetic}"
         return Policy(
             model, self.tokenizer, identity, meter=self.meter, cache=self.cache, batch_size=size, thinking=thinking
         )
