@@ -66,7 +66,6 @@ def train_policy(
     with resources.meter.enforce(budget):
         folder = method.train(context)
     _keep(plan.name, folder, context)
-    free_memory()
     steps = expected.steps(budget) if expected.covers(budget) else 0
     predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
     shape = resources.meter.trained
@@ -119,17 +118,6 @@ def _context(
         precision=recipe.precision,
         generation_batch_size=recipe.generation_batch_size,
     )
-
-
-def free_memory() -> None:
-    """Free what a training left: its trainer and model refer to each other."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _keep(name: str, folder: Path | None, context: TrainContext) -> None:

@@ -88,10 +88,16 @@ def train_rounds(
         this_round = Round(number, needed, _rows_of(context, rounds, rows, number))
         pairs = _pairs(context, folder, policy, this_round, make_pairs)
         settings = arguments(context) | {"output_dir": str(folder / "checkpoints"), "beta": beta}
-        policies = _policies(context, rounds, policy)
         args = DPOConfig(**settings, precompute_ref_log_probs=False)
-        steps = max(1, needed // pairs_per_step(context))
-        run_trainer(context, TokenisedDPOTrainer, args, rows=pairs, policies=policies, goal=goal, steps=steps)
+        run_trainer(
+            context,
+            TokenisedDPOTrainer,
+            args,
+            rows=pairs,
+            policies=_policies(context, rounds, policy),
+            goal=goal,
+            steps=max(1, needed // pairs_per_step(context)),
+        )
         write_json(folder / "log.json", context.log)
         context.tick()
         write_json(folder / "done.json", context.ledger.dump())
@@ -165,12 +171,19 @@ def _policies(context: TrainContext, rounds: Rounds, policy: Path | None) -> Pol
     if not context.train.lora:
         model = load_policy(context, policy if rounds.begin == "continue" else None)
         return Policies(model, load_policy(context, reference))
-    if rounds.begin == "continue":
-        model = load_policy(context, policy, trainable=True)  # TRL copies its adapter as the reference
-        return Policies(model, None if reference else context.load_model())
+    if rounds.begin == "continue" and reference:
+        return Policies(load_policy(context, policy, trainable=True))  # TRL copies its adapter as the reference
     model = context.load_model()
     config = lora_config(context.train.lora, model)
-    return Policies(model, load_policy(context, reference).merge_and_unload() if reference else None, config)
+    if rounds.begin == "continue":
+        return Policies(model, peft_config=config, adapter=policy)
+    return Policies(model, _reference(context, reference) if reference else None, config)
+
+
+def _reference(context: TrainContext, folder: Path) -> Any:
+    """The policy of a saved adapter as a model of its own. In bfloat16 a merged adapter would be rounded away."""
+    adapted = load_policy(context, folder)
+    return adapted.merge_and_unload() if context.precision == "float32" else adapted.get_base_model()
 
 
 def sample_answers(

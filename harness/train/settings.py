@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.budget.flops import BLOCK
@@ -132,12 +133,13 @@ class Policies:
         model: the policy, metered.
         reference: the reference policy; None for the model with its adapter off, or with the copy that TRL makes of
             the adapter that it comes with.
-        peft_config: of the adapter to add, if any.
+        peft_config: of the adapter to add, if any; adapter: folder of the saved one that it starts as.
     """
 
     model: Any
     reference: Any = None
     peft_config: Any = None
+    adapter: Path | None = None
 
 
 def start_policies(context: TrainContext, *, reference: bool = True) -> Policies:

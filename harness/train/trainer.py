@@ -95,6 +95,8 @@ def run_trainer(
         callbacks=[budget],
         **options,
     )
+    if initial.adapter is not None:
+        _load_adapter(trainer.model, initial.adapter)
     budget.save = trainer.save_model
     set_schedule(context, trainer, steps)
     history = _train_or_resume(context, trainer, budget)
@@ -102,7 +104,27 @@ def run_trainer(
     context.ledger.note_memory()
     folder = Path(args.output_dir).parent / "policy"
     trainer.save_model(str(folder))
+    del trainer, budget, initial, policies
+    free_memory()
     return folder
+
+
+def free_memory() -> None:
+    """Free what a training left: its trainer, model and callbacks refer to each other."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _load_adapter(model: Any, folder: Path) -> None:
+    """Give the adapter that a trainer added the weights of a saved one."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, load_peft_weights(str(folder)))
 
 
 def _train_or_resume(context: TrainContext, trainer: Any, budget: BudgetCallback) -> list[dict[str, float]]:
