@@ -22,9 +22,6 @@ OPTIMISERS = (
 """Optimisers of transformers that step once a step, as a budget counts: not the layer-wise, projected and schedule-free
 ones."""
 
-READ_BETAS = ("adam", "ademamix", "lion")
-"""What the names of optimisers hold that read ``adam_beta1``."""
-
 SCHEDULES = (
     *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "cosine_with_min_lr"),
     *("cosine_warmup_with_min_lr", "polynomial", "inverse_sqrt", "warmup_stable_decay"),
@@ -150,11 +147,6 @@ class TrainSpec(Strict):
             raise ValueError(
                 f"warmup: {self.warmup:g} has no effect with lr_scheduler: constant: set constant_with_warmup, or "
                 "leave warmup out"
-            )
-        unread = [name for name in self.extra if name.startswith("adam_")]
-        if unread and not any(part in self.optim for part in READ_BETAS):
-            raise ValueError(
-                f"extra.{unread[0]} has no effect with optim: {self.optim}: leave it out, or set optim: adamw_torch"
             )
         if "lr_scheduler_kwargs" in self.extra and self.lr_scheduler.startswith("constant"):
             raise ValueError(

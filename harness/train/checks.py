@@ -33,6 +33,9 @@ def check_settings(train: TrainSpec, precision: Precision, start: Path) -> None:
         settings = DPOConfig(output_dir=str(start), **shared_arguments(train, precision))
     with _refused("train.optim", train.optim, "install what it needs, or set adamw_torch"):
         _optimiser(settings)
+        unread = list(_unread(train, precision, start))
+    if unread:
+        raise UserError(f"train.extra.{unread[0]} has no effect with train.optim: {train.optim}: leave it out")
     with _refused("train.lr_scheduler", train.lr_scheduler, "set train.extra.lr_scheduler_kwargs to what it takes"):
         _schedule(settings)
     if train.attention:
@@ -69,6 +72,28 @@ def _optimiser(settings: Any) -> Any:
 
     kind, options = Trainer.get_optimizer_cls_and_kwargs(settings)
     return kind([torch.nn.Parameter(torch.zeros(1))], **options)
+
+
+def _unread(train: TrainSpec, precision: Precision, start: Path) -> Iterator[str]:
+    """Arguments of the optimiser in ``train.extra`` that it does not read: another value changes nothing."""
+    from transformers import Trainer
+    from trl import DPOConfig
+
+    def options(extra: dict[str, Any]) -> Any:
+        """What the optimiser is made with."""
+        other = train.model_copy(update={"extra": extra})
+        settings = DPOConfig(output_dir=str(start), **shared_arguments(other, precision))
+        return Trainer.get_optimizer_cls_and_kwargs(settings)
+
+    given, extra = options(train.extra), train.extra
+    for name in extra:
+        if name.startswith("adam_") and options(extra | {name: 0.5 if extra[name] != 0.5 else 0.25}) == given:
+            yield name
+    parts = [part for part in (extra.get("optim_args") or "").split(",") if part]
+    for part in parts:
+        others = ",".join(other for other in parts if other != part)
+        if options(extra | {"optim_args": others}) == given:
+            yield f"optim_args: {part.strip()}"
 
 
 def _schedule(settings: Any) -> Any:
