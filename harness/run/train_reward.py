@@ -43,13 +43,7 @@ def train_reward(
     """
     from transformers.utils import logging
 
-    from harness.train.checks import check_settings
-    from harness.train.reward_model import (
-        RewardSettings,
-        check_reward_settings,
-        load_reward_base,
-        train_reward_model,
-    )
+    from harness.train.reward_model import RewardSettings, load_reward_base, train_reward_model
 
     logging.set_verbosity_error()  # that a classification head is new is what is wanted here
     logging.disable_progress_bar()
@@ -60,12 +54,10 @@ def train_reward(
     plan = make_run(recipe, recipe.budget, "start", 0, [], Store(store))
     work = shown.begin("reward model", ["preference pairs", "training", "held-out pairs"])
     run = Run(plan, work.show)
-    check_reward_settings(recipe.train)
-    check_settings(recipe.train, recipe.precision, run.resources.start_dir)
+    settings = RewardSettings(epochs, learning_rate, recipe.train, recipe.precision, seed)
+    settings.check(run.resources.start_dir)
     pairs = _Pairs.read(run)
     model, tokenizer = load_reward_base(run.resources.start_dir, recipe.train.attention)
-
-    settings = RewardSettings(epochs, learning_rate, recipe.train, recipe.precision, seed)
     on_step = _progress(work, f"training on {len(pairs.train)} pairs, steps")
     train_reward_model(model, tokenizer, pairs.training_rows(tokenizer), settings, out, on_step)
     work.stage(f"held-out pairs ({len(pairs.heldout)})", None)

@@ -11,6 +11,7 @@ from typing import Any
 from harness.answer.load import Loading, ModelAndTokenizer
 from harness.errors import UserError
 from harness.recipe.train import Precision, TrainSpec
+from harness.train.checks import check_settings
 from harness.train.settings import shared_arguments
 
 
@@ -30,6 +31,22 @@ class RewardSettings:
     precision: Precision = "float32"
     seed: int = 0
 
+    def check(self, start: Path) -> None:
+        """Refuse settings of the recipe that cannot train a reward model here.
+
+        Args:
+            start: folder of the start policy.
+
+        Raises:
+            UserError: names the key, the reason and the fix.
+        """
+        from trl import RewardConfig
+
+        for name in self.train.extra:
+            if name not in RewardConfig.__dataclass_fields__:
+                raise UserError(f"train.extra.{name} has no effect on a reward model: leave it out for train-reward")
+        check_settings(self.train, self.precision, start)
+
 
 def load_reward_base(start: Path, attention: str | None = None) -> ModelAndTokenizer:
     """The start policy with a new head of one output, in float32, and its tokenizer.
@@ -47,19 +64,6 @@ def load_reward_base(start: Path, attention: str | None = None) -> ModelAndToken
     model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, **options)
     model.config.pad_token_id = tokenizer.pad_token_id
     return ModelAndTokenizer(model, tokenizer)
-
-
-def check_reward_settings(train: TrainSpec) -> None:
-    """Refuse an argument that training of a reward model does not have.
-
-    Raises:
-        UserError: names it.
-    """
-    from trl import RewardConfig
-
-    for name in train.extra:
-        if name not in RewardConfig.__dataclass_fields__:
-            raise UserError(f"train.extra.{name} has no effect on a reward model: leave it out for train-reward")
 
 
 def train_reward_model(
