@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.answer.chat import Prompt
+from harness.answer.load import allow_tf32
 from harness.recipe.search import Point
 from harness.run.evaluation import compare_with_reference, evaluate_policy
 from harness.run.housekeeping import discard_checkpoints
@@ -32,6 +33,7 @@ class Run:
 
     def __init__(self, plan: RunPlan, emit: Emit) -> None:
         comparison = plan.comparison
+        allow_tf32(comparison.recipe.tf32)
         self.plan, self.store = plan, comparison.store
         self.resources = Resources(comparison.recipe, comparison.store, comparison.facts.start, emit)
 

@@ -60,6 +60,8 @@ def train_policy(
     resources.meter.charge_stored_pairs(rows, pair_price(comparison, method), train.max_length)
     per_step = {axis: plain.total(1, axis) for axis in AXES}
     context = _context(resources, plan, point, rows, prompts["train"], seed=seed, work=work, per_step=per_step)
+    context.predicted_steps = plain.steps(budget) if plain.covers(budget) else None
+    resources.models.release()
     resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
     with resources.meter.enforce(budget):
         folder = method.train(context)
@@ -89,6 +91,10 @@ def _context(
     """What the method is given."""
     from harness.answer.load import load_model
 
+    def fresh(folder: Path | None = None) -> Any:
+        """A model of its own."""
+        return resources.meter.attach(load_model(folder or start, None, resources.loading))
+
     recipe, budget = plan.comparison.recipe, plan.comparison.budget
     start, ledger = resources.start_dir, resources.ledger
     return TrainContext(
@@ -105,10 +111,12 @@ def _context(
         max_new_tokens=recipe.data.max_new_tokens,
         train=recipe.train,
         directory=work,
-        load_model=lambda folder=None: resources.meter.attach(load_model(folder or start, dtype=recipe.dtype)),
+        load_model=fresh,
         on_step=lambda step: resources.emit("at", round(100 * budget.share(ledger))),
         per_step=per_step,
         fractions=plan.fractions,
+        precision=recipe.precision,
+        generation_batch_size=recipe.generation_batch_size,
     )
 
 
