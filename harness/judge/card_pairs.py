@@ -44,7 +44,7 @@ def read_pairs(path: Path, limit: int) -> PairsRead:
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it with --pairs")
     rows = PairSource(path.name, path).read_rows()
-    reader = FileReader(_with_prompt(row) for _, row in rows)
+    reader = FileReader({"prompt": row.get("prompt") or row.get("instruction")} for _, row in rows)
     for where, row in rows:
         try:
             pair = reader.read(_with_prompt(row))

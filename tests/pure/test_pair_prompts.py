@@ -119,6 +119,16 @@ def test_an_absent_prompt_in_a_file_with_prompts(empty: Row, layout: str, at: in
     assert (alone.prompt, alone.chosen) == ([user("The answer is")], " 4.")
 
 
+def test_judge_cards_take_an_instruction_for_a_prompt(tmp_path: Path) -> None:
+    rows: list[Row] = [ANSWERS, {"instruction": ASK, **ANSWERS}, {"instruction": ASK, "input": 3, **ANSWERS}]
+    card = read_pairs(lines(tmp_path / "a.jsonl", rows), 1)
+    assert [pair.prompt for pair in card.pairs] == [ASK] and card.without_preference == 1
+    with pytest.raises(UserError, match="line 3: 'input' must be a string, not int"):
+        read_pairs(tmp_path / "a.jsonl", 2)
+    with pytest.raises(UserError, match="line 1: 'input' must be a string, not int"):
+        read_pairs(lines(tmp_path / "b.jsonl", rows[2:]), 2)
+
+
 def test_absent_prompts_of_other_layouts() -> None:
     pku = {"response_0": YES, "response_1": NO, "better_response_id": 0}
     for row in (*[pku | {"prompt": empty} for empty in (None, "")], {"conversations": None} | ANSWERS):
