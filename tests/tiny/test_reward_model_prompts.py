@@ -65,7 +65,9 @@ def test_a_template_without_a_system_turn(template: str, reason: str, tokenizer:
 def test_a_template_may_write_other_white_space(tokenizer: Any, tmp_path: Path) -> None:
     """One that joins lines leaves no turn out; one that writes the first line alone does."""
     rows = [{"id": "0", "prompt": " Hi\n\nyou \n"}]
-    joins, first = (TURN.replace("m['content']", f"m['content'].{end}") for end in ("split() | join(' ')", "split()[0]"))
+    joins, first = (
+        TURN.replace("m['content']", f"m['content'].{end}") for end in ("split() | join(' ')", "split()[0]")
+    )
     reward = save(tmp_path / "joins", tokenizer, EACH + joins + END).score(rows, ["yes"])[0]
     assert math.isfinite(reward)
     none = save(tmp_path / "first", tokenizer, EACH + first + END).score(rows, ["yes"])[0]
