@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from sail.config import SAILConfig
 from sail.data import columns_of
 from sail.labels import TextPreference
+from sail.rotary import constant_rotary_length
 
 
 def check_labellers(args: SAILConfig, preference: Any, reward_funcs: Any) -> None:
@@ -57,6 +58,24 @@ def check_columns(dataset: Any, name: str, *, texts: bool) -> None:
         raise ValueError(
             f"reward_funcs and TextPreference read texts, and the {name} set holds token ids alone: add a column "
             "'prompt', or give preference=... a function of token ids"
+        )
+
+
+def check_rotary(config: Any, args: SAILConfig) -> None:
+    """Refuse batches that would pass the length at which a model's rotary factors change.
+
+    Args:
+        config: of the model.
+        args: of the trainer.
+
+    Raises:
+        ValueError: ``max_length`` allows longer rows.
+    """
+    limit, multiple = constant_rotary_length(config), args.pad_to_multiple_of or 1
+    if limit is not None and (args.max_length is None or -(-args.max_length // multiple) * multiple > limit):
+        raise ValueError(
+            f"the rotary factors of the model change after {limit} tokens, so that log-probabilities beyond depend on "
+            f"the batch: set max_length to at most {limit // multiple * multiple}, not {args.max_length}"
         )
 
 

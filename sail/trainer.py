@@ -51,7 +51,7 @@ from sail.rewards import ResponseRewards, RewardFunctions
 from sail.rollout import labelled_by, pairs_of_samples, requests_for
 from sail.routes import DP, OFF, PP, ROUTE_NAMES
 from sail.sampling import end_ids, sample
-from sail.support import check_columns, check_labellers, check_sharding, reads_texts
+from sail.support import check_columns, check_labellers, check_rotary, check_sharding, reads_texts
 from sail.term_norms import TermNorms
 from sail.types import Completion
 
@@ -76,7 +76,8 @@ class SAILTrainer(TokenisedDPOTrainer):
     Raises:
         ValueError: a share without what it needs (``preference`` or ``reward_funcs``, ``generator``), full fine-tuning
             without a reference, example ids that are no unique integers, online routes and a model without an
-            end-of-sequence id, or FSDP and DeepSpeed with online routes.
+            end-of-sequence id, a ``max_length`` beyond which the model's rotary factors change, or FSDP and DeepSpeed
+            with online routes.
     """
 
     data_collator: Any
@@ -119,6 +120,7 @@ class SAILTrainer(TokenisedDPOTrainer):
         args.precompute_ref_log_probs = precompute or not self.reads_reference  # so that TRL loads no reference
         super().__init__(model, ref_model, args, data_collator, train_dataset, *rest, **kwargs)
         args.precompute_ref_log_probs = precompute
+        check_rotary(self.model.config, args)
         self.precompute_ref_logps = precompute and self.reads_reference
         if args.pp_share + args.pr_share > 0:
             end_ids(self.model, self._tokenizer)
