@@ -49,7 +49,7 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
             if model is not None:
                 backbone(model)  # corrects the name by which TRL looks for it
         if self.aux_loss_enabled and not hasattr(self.model.config.get_text_config(), "num_experts"):
-            self.aux_loss_enabled = False
+            self.aux_loss_enabled: bool = False
             warnings.warn(
                 f"TRL has no load-balancing loss for {type(self.model).__name__}, which is trained without it: set "
                 "router_aux_loss_coef=0 to leave this warning out",

@@ -21,6 +21,8 @@ from harness.methods.rdpo import RDPO, RDPOConfig
 from harness.methods.sft import SFT
 from harness.methods.simpo import SimPO
 from harness.train.pair_trainers import PairKTOTrainer, PairTrainer
+from sail.losses import Rewards, Sides
+from sail.metrics import reward_metrics
 
 Load = Callable[[], Any]
 TIMED = ("seconds", "runtime", "per_second", "grad_norm", "epoch", "learning_rate")
@@ -66,6 +68,14 @@ def test_logs_without_shares_are_trls(tmp_path: Path, load: Load, tokenizer: Any
     settings = {"eval_dataset": held_out(), "per_device_eval_batch_size": 4, "max_steps": 2}
     stock = logged(dpo_trainer(tmp_path, load, tokenizer, rows(), loss_type=[theirs], **settings))
     assert_same(logged(sail_trainer(tmp_path, load, tokenizer, rows(), pair_loss=ours, **settings)), stock)
+
+
+def test_equal_rewards_are_no_accuracy() -> None:
+    """As TRL counts them."""
+    zero = torch.zeros(4)
+    rewards = Rewards(torch.tensor([1.0, 0.0, 2.0, 5.0]), torch.tensor([1.0, 0.0, 1.0, 6.0]))
+    sides = Sides(zero, zero, zero, zero, zero + 1, zero + 1)
+    assert reward_metrics(rewards, sides, torch.ones(4))["rewards/accuracies"] == 0.25
 
 
 def pair_trainer(folder: Path, load: Load, tokenizer: Any, kind: Any = PairTrainer, **options: Any) -> Any:
