@@ -17,6 +17,8 @@ ENDLESS = 10**7
 
 def arguments(context: TrainContext) -> dict[str, Any]:
     """Arguments of TRL's ``DPOConfig`` (and so of ``SAILConfig``) that are the same for every method."""
+    from harness.answer.adapter import load_config_of
+    from harness.answer.window import window_of
     from sail.config import cpu_arguments
 
     return {
@@ -27,7 +29,7 @@ def arguments(context: TrainContext) -> dict[str, Any]:
         "learning_rate": context.learning_rate,
         "lr_scheduler_type": "constant",
         "beta": context.train.beta,
-        "max_length": context.train.max_length,
+        "max_length": min(context.train.max_length, window_of(load_config_of(str(context.start)))),
         "max_grad_norm": context.train.max_grad_norm,
         "seed": context.seed,
         "data_seed": context.seed,

@@ -51,7 +51,7 @@ def trainer(folder: Path, pairs: int, **changes: Any) -> SAILTrainer:
         args=SAILConfig(**arguments(folder, per_device_train_batch_size=pairs, **(settings | changes))),
         train_dataset=Dataset.from_list(data),
         processing_class=tokenizer(),
-        preference=preference,
+        preference=preference if changes.get("pr_share") else None,
     )
     trained.current_gradient_accumulation_steps = 1
     return trained
