@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any, NamedTuple, get_args
 
 from sail.losses import Estimator, LossKind
@@ -32,7 +33,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 class Range(NamedTuple):
     """What a number must be: a test (False for NaN) and the same in words."""
 
-    holds: Callable[[float], bool]
+    holds: Callable[[Any], bool]
     words: str
 
 
@@ -44,7 +45,7 @@ RATE = Range(lambda v: 0 <= v < 0.5, "in [0, 0.5)")
 
 def at_least(low: int) -> Range:
     """Whole numbers from ``low`` on."""
-    return Range(lambda v: isinstance(v, int) and v >= low, f"a whole number of at least {low}")
+    return Range(lambda v: isinstance(v, Integral) and int(v) >= low, f"a whole number of at least {low}")
 
 
 RANGES: dict[str, Range] = {
@@ -58,8 +59,10 @@ RANGES: dict[str, Range] = {
     "num_samples": at_least(2),
     **dict.fromkeys(("max_new_tokens", "generation_batch_size", "lag_steps"), at_least(1)),
     "term_norms_every": at_least(0),
-    "noise_seed": Range(lambda v: isinstance(v, int), "a whole number"),
+    "noise_seed": Range(lambda v: isinstance(v, Integral), "a whole number"),
 }
+
+MAY_BE_NONE = (*(f"{route}_coef" for route in ROUTES), "noise_seed")
 
 REFUSED: dict[str, str] = {
     "loss_type": "SAIL's loss is chosen by pair_loss",
@@ -116,8 +119,14 @@ def check_values(args: Any) -> None:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(args, name)!r}")
     for name, (holds, words) in RANGES.items():
         value = getattr(args, name)
-        if value is not None and not holds(value):
-            raise ValueError(f"{name} must be {words}; got {value}")
+        if value is None and name in MAY_BE_NONE:
+            continue
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, Real)
+            or not holds(float(value) if not isinstance(value, Integral) else int(value))
+        ):
+            raise ValueError(f"{name} must be {words}; got {value!r}")
 
 
 def check_idle(args: Any, defaults: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from trl import DPOTrainer
 
 from sail.data import columns_of
 from sail.losses import Sides
+from sail.prefill import backbone
 
 
 def score_completions_only() -> None:
@@ -43,6 +45,16 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         score_completions_only()
         super().__init__(*args, **kwargs)
+        for model in (self.model, self.ref_model):
+            if model is not None:
+                backbone(model)  # corrects the name by which TRL looks for it
+        if self.aux_loss_enabled and not hasattr(self.model.config.get_text_config(), "num_experts"):
+            self.aux_loss_enabled: bool = False
+            warnings.warn(
+                f"TRL has no load-balancing loss for {type(self.model).__name__}, which is trained without it: set "
+                "router_aux_loss_coef=0 to leave this warning out",
+                stacklevel=2,
+            )
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         if "prompt_ids" in columns_of(dataset):

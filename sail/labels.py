@@ -7,6 +7,7 @@ Three kinds can label: a function of token ids (``preference=function``), a func
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,10 +28,32 @@ class TextPreference:
         function: called once a step as ``function(prompts, firsts, seconds)``. Prompts are those of the data set (text,
             or a conversation as a list of messages); both responses are texts, special tokens left out. It returns for
             each pair the probability that the first response is preferred, 0.5 for a tie.
+
+    Raises:
+        ValueError: it takes no such arguments.
     """
 
     def __init__(self, function: PairwiseText) -> None:
+        if not takes(function, 3):
+            raise ValueError(
+                f"TextPreference({function!r}): give a function of prompts, first responses and second responses"
+            )
         self.function = function
+
+
+def takes(function: Any, count: int) -> bool:
+    """Whether something can be called with ``count`` positional arguments, as far as its signature says."""
+    if not callable(function):
+        return False
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions written in C have none
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def token_labeller(preference: Preference) -> Labeller:

@@ -13,7 +13,7 @@ gradient: they enter as ``term - sg(term)``, so that the value of the loss is th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -37,6 +37,10 @@ class Sides:
     ref_2: Tensor
     len_1: Tensor
     len_2: Tensor
+
+    def where(self, mask: Tensor) -> Sides:
+        """The pairs for which ``mask`` (B,) is true."""
+        return Sides(*(getattr(self, side.name)[mask] for side in fields(self)))
 
 
 def token_mean(lp: Tensor, length: Tensor) -> Tensor:

@@ -60,7 +60,15 @@ def positions(mask: Tensor) -> Tensor:
 def backbone(model: Any) -> Any:
     """The model without its LM head, adapters included."""
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    name_backbone(bare)
     return getattr(bare, bare.base_model_prefix)
+
+
+def name_backbone(model: Any) -> None:
+    """Correct a ``base_model_prefix`` that names no part of the model, as that of Llama 4's text model: TRL's fused LM
+    head goes by it too."""
+    if not hasattr(model, model.base_model_prefix) and hasattr(model, "model"):
+        model.base_model_prefix = "model"
 
 
 @torch.no_grad()

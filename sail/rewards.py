@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import stdev
@@ -102,11 +103,14 @@ class RewardFunctions:
         args: of the trainer: ``reward_weights``, ``model_init_kwargs``, ``trust_remote_code``.
 
     Raises:
-        ValueError: not as many weights or tokenizers as functions, or none at all.
+        ValueError: not as many weights or tokenizers as functions, none at all, or something else.
     """
 
     def __init__(self, functions: Any, processing_classes: Any, args: SAILConfig) -> None:
         given = list(functions) if isinstance(functions, list | tuple) else [functions]
+        wrong = next((f for f in given if not (callable(f) or isinstance(f, str))), None)
+        if wrong is not None:
+            raise ValueError(f"reward_funcs has {wrong!r}: give functions, reward models or their addresses")
         if not given:
             raise ValueError("reward_funcs is empty: name at least one function or reward model")
         single = processing_classes is not None and not isinstance(processing_classes, list | tuple)
@@ -123,6 +127,7 @@ class RewardFunctions:
         ]
         self.batch_size = args.generation_batch_size
         self.extra: dict[str, Any] = {}
+        self._warned = False
 
     def prepare(self, accelerator: Any, **extra: Any) -> None:
         """Move reward models to the device.
@@ -155,6 +160,13 @@ class RewardFunctions:
         for row in zip(*table.values(), strict=True):
             scored = [w * r for w, r in zip(self.weights, row, strict=True) if not math.isnan(r)]
             total.append(sum(scored) if scored else math.nan)
+        if total and all(map(math.isnan, total)) and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"reward_funcs ({', '.join(self.names)}) scored none of the {len(total)} responses of a step, "
+                "whose pairs train nothing: return numbers",
+                stacklevel=2,
+            )
         return ResponseRewards(total, table)
 
     def _called(self, function: Any, name: str, batch: Completions) -> list[float]:

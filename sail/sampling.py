@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sail.noise import uniforms
 from sail.prefill import prefill
+from sail.rotary import constant_rotary_length
 from sail.types import Completion, Request
 
 CACHE_TOKENS = 1 << 16
@@ -72,10 +73,12 @@ def sample(
         on_rows: called after each batch with the indices and completions that are finished (for caching, progress).
 
     Raises:
-        ValueError: ``eos_ids`` is empty.
+        ValueError: ``eos_ids`` is empty, or a prompt with its longest answer passes the length at which the model's
+            rotary factors change.
     """
     if not eos_ids:
         raise ValueError("sampling needs at least one end-of-sequence id: the model has none")
+    _check_rotary(model, requests)
     was_training = model.training
     model.eval()
     done: list[Completion | None] = [None] * len(requests)
@@ -92,6 +95,16 @@ def sample(
     finally:
         model.train(was_training)
     return [c for c in done if c is not None]
+
+
+def _check_rotary(model: Any, requests: Sequence[Request]) -> None:
+    limit = constant_rotary_length(model.config)
+    longest = max((len(r.prompt) + r.max_new_tokens for r in requests), default=0)
+    if limit is not None and longest > limit:
+        raise ValueError(
+            f"a prompt with its longest answer has {longest} tokens, but the rotary factors of the model change after "
+            f"{limit}: lower max_new_tokens, or leave such prompts out"
+        )
 
 
 def batches(order: Sequence[int], requests: Sequence[Request], size: int) -> Iterator[list[int]]:

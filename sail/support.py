@@ -9,16 +9,18 @@ from accelerate.state import AcceleratorState
 
 from sail.config import SAILConfig
 from sail.data import columns_of
-from sail.labels import TextPreference
+from sail.labels import TextPreference, takes
+from sail.rotary import constant_rotary_length
 
 
-def check_labellers(args: SAILConfig, preference: Any, reward_funcs: Any) -> None:
-    """Refuse a PR share that nothing labels, two labellers at once, and rewards that label nothing.
+def check_labellers(args: SAILConfig, preference: Any, reward_funcs: Any, processing_classes: Any = None) -> None:
+    """Refuse a PR share that nothing labels, two labellers at once, labellers of nothing, and what is no labeller.
 
     Args:
         args: of the trainer.
         preference: as given to the trainer.
         reward_funcs: as given to the trainer.
+        processing_classes: ``reward_processing_classes`` as given to the trainer.
 
     Raises:
         ValueError: one of these.
@@ -29,8 +31,42 @@ def check_labellers(args: SAILConfig, preference: Any, reward_funcs: Any) -> Non
         raise ValueError("pr_share > 0 needs preference=... or reward_funcs=..., which label sampled pairs")
     if reward_funcs is not None and not args.pr_share:
         raise ValueError("reward_funcs label the pairs of the PR route, and there are none: set pr_share > 0")
+    if preference is not None and not args.pr_share:
+        raise ValueError("preference labels the pairs of the PR route, and there are none: set pr_share > 0")
     if args.reward_weights is not None and reward_funcs is None:
         raise ValueError("reward_weights weigh reward_funcs, and there are none: give reward_funcs=... too")
+    if processing_classes is not None and reward_funcs is None:
+        raise ValueError("reward_processing_classes belong to reward_funcs, and there are none: give reward_funcs too")
+    if preference is not None and not isinstance(preference, TextPreference) and not takes(preference, 1):
+        raise ValueError(
+            f"preference={preference!r} is no function of one list of pairs: give a function that takes one, or wrap a "
+            "function of texts as TextPreference(function)"
+        )
+
+
+def check_generator(args: SAILConfig, generator: Any) -> None:
+    """Refuse a share of ``other_generator`` without the model, and the model without a share.
+
+    Raises:
+        ValueError: one of these.
+    """
+    if args.other_generator > 0 and generator is None:
+        raise ValueError("other_generator > 0 needs generator=..., the model that samples")
+    if generator is not None and not args.other_generator:
+        raise ValueError("generator samples the share other_generator, which is 0: set it, or leave generator out")
+
+
+def check_reserved(dataset: Any) -> None:
+    """Refuse a column with a name under which reward functions get something else.
+
+    Raises:
+        ValueError: names it.
+    """
+    taken = sorted({"prompts", "completions", "trainer_state", "log_metric"} & set(columns_of(dataset)))
+    if taken:
+        raise ValueError(
+            f"the train set has a column {taken[0]!r}, a name that reward functions get for something else: rename it"
+        )
 
 
 def reads_texts(preference: Any, reward_funcs: Any) -> bool:
@@ -57,6 +93,24 @@ def check_columns(dataset: Any, name: str, *, texts: bool) -> None:
         raise ValueError(
             f"reward_funcs and TextPreference read texts, and the {name} set holds token ids alone: add a column "
             "'prompt', or give preference=... a function of token ids"
+        )
+
+
+def check_rotary(config: Any, args: SAILConfig) -> None:
+    """Refuse batches that would pass the length at which a model's rotary factors change.
+
+    Args:
+        config: of the model.
+        args: of the trainer.
+
+    Raises:
+        ValueError: ``max_length`` allows longer rows.
+    """
+    limit, multiple = constant_rotary_length(config), args.pad_to_multiple_of or 1
+    if limit is not None and (args.max_length is None or -(-args.max_length // multiple) * multiple > limit):
+        raise ValueError(
+            f"the rotary factors of the model change after {limit} tokens, so that log-probabilities beyond depend on "
+            f"the batch: set max_length to at most {limit // multiple * multiple}, not {args.max_length}"
         )
 
 

@@ -51,7 +51,15 @@ from sail.rewards import ResponseRewards, RewardFunctions
 from sail.rollout import labelled_by, pairs_of_samples, requests_for
 from sail.routes import DP, OFF, PP, ROUTE_NAMES
 from sail.sampling import end_ids, sample
-from sail.support import check_columns, check_labellers, check_sharding, reads_texts
+from sail.support import (
+    check_columns,
+    check_generator,
+    check_labellers,
+    check_reserved,
+    check_rotary,
+    check_sharding,
+    reads_texts,
+)
 from sail.term_norms import TermNorms
 from sail.types import Completion
 
@@ -74,9 +82,11 @@ class SAILTrainer(TokenisedDPOTrainer):
         Everything else is DPOTrainer's.
 
     Raises:
-        ValueError: a share without what it needs (``preference`` or ``reward_funcs``, ``generator``), full fine-tuning
+        ValueError: a share without what it needs (``preference`` or ``reward_funcs``, ``generator``) or these without
+            their share, a labeller or column that cannot serve, full fine-tuning
             without a reference, example ids that are no unique integers, online routes and a model without an
-            end-of-sequence id, or FSDP and DeepSpeed with online routes.
+            end-of-sequence id, a ``max_length`` beyond which the model's rotary factors change, or FSDP and DeepSpeed
+            with online routes.
     """
 
     data_collator: Any
@@ -102,12 +112,13 @@ class SAILTrainer(TokenisedDPOTrainer):
     ) -> None:
         if not isinstance(args, SAILConfig):
             raise TypeError("SAILTrainer needs args=SAILConfig(...)")
-        check_labellers(args, preference, reward_funcs)
+        check_labellers(args, preference, reward_funcs, reward_processing_classes)
+        check_generator(args, generator)
         check_sharding(args)
-        if args.other_generator > 0 and generator is None:
-            raise ValueError("other_generator > 0 needs generator=..., the model that samples")
         self.reads_texts = reads_texts(preference, reward_funcs)
         if train_dataset is not None:
+            if reward_funcs is not None:
+                check_reserved(train_dataset)
             train_dataset = select_rows(self._identified(train_dataset, args, "train"), args)
         rewards = None if reward_funcs is None else RewardFunctions(reward_funcs, reward_processing_classes, args)
         ref_model = resolve_reference(ref_model, model, args, kwargs.get("peft_config"))
@@ -119,6 +130,7 @@ class SAILTrainer(TokenisedDPOTrainer):
         args.precompute_ref_log_probs = precompute or not self.reads_reference  # so that TRL loads no reference
         super().__init__(model, ref_model, args, data_collator, train_dataset, *rest, **kwargs)
         args.precompute_ref_log_probs = precompute
+        check_rotary(self.model.config, args)
         self.precompute_ref_logps = precompute and self.reads_reference
         if args.pp_share + args.pr_share > 0:
             end_ids(self.model, self._tokenizer)
@@ -329,20 +341,29 @@ class SAILTrainer(TokenisedDPOTrainer):
             self._metrics["train"][name].extend(values)
 
     def _pair_metrics(self, inputs: dict[str, Tensor], sides: Sides, label: Tensor, outputs: Any) -> dict[str, float]:
-        """What TRL's DPOTrainer logs of a batch; the response that the label prefers counts as chosen."""
-        chosen = torch.cat([label >= 0.5, label < 0.5])
-        rewards = reward_metrics(self.pair_loss.rewards(sides), sides, label)
-        return rewards | token_metrics(outputs, inputs["completion_mask"], chosen)
+        """What TRL's DPOTrainer logs of a batch; the response that the label prefers counts as chosen.
+
+        Pairs that weigh nothing do not count.
+        """
+        counted = inputs["weight"] > 0 if "weight" in inputs else torch.ones_like(label, dtype=torch.bool)
+        part = sides.where(counted)
+        rewards = reward_metrics(self.pair_loss.rewards(part), part, label[counted])
+        mask = inputs["completion_mask"] * counted.repeat(2)[:, None]
+        return rewards | token_metrics(outputs, mask, torch.cat([label >= 0.5, label < 0.5]))
 
     def _log_step(
         self, inputs: dict[str, Tensor], sides: Sides, terms: SurrogateTerms, label: Tensor, outputs: Any
     ) -> None:
-        metrics = self._pair_metrics(inputs, sides, label, outputs) | label_metrics(self.pair_loss, sides)
-        metrics |= score_metrics(sides, terms.phi, inputs) | route_shares(inputs["route"])
+        metrics, phi, counted = route_shares(inputs["route"]), terms.phi.detach(), inputs["weight"] > 0
+        if bool(counted.any()):
+            names = {"online", "baseline", "ref_chosen_logps"} & inputs.keys()
+            columns: dict[str, Tensor] = {name: inputs[name][counted] for name in names}
+            metrics |= self._pair_metrics(inputs, sides, label, outputs)
+            metrics |= label_metrics(self.pair_loss, sides.where(counted))
+            metrics |= score_metrics(sides.where(counted), phi[counted], columns)
         self._log_batch(inputs, metrics)
-        phi = terms.phi.detach()
         for route in ROUTE_NAMES:
-            for value in phi[(inputs["route"] == route) & (inputs["weight"] > 0)].tolist():
+            for value in phi[(inputs["route"] == route) & counted].tolist():
                 self.lagged.add(route, value)
 
     def _log_norms(self, inputs: dict[str, Tensor], terms: SurrogateTerms) -> None:

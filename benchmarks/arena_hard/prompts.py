@@ -85,7 +85,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(user_files.read_text_file(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter by a date that does not exist
         raise UserError(f"{path} is no YAML ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is no YAML of keys and values: it needs prompt_template")

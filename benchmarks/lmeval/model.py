@@ -15,6 +15,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from harness.answer.policy import Policy
 from harness.errors import UserError
 from harness.store.json_files import digest
+from sail.rotary import constant_rotary_length
 
 TokenRequest = tuple[Any, list[int], list[int]]
 """As lm-eval passes it on: key of its own cache, context ids, continuation ids."""
@@ -40,8 +41,11 @@ class PolicyLM(HFLM):  # type: ignore[misc]
         progress: Callable[[int], None] = lambda done: None,
         expect: Callable[[int], None] = lambda total: None,
     ) -> None:
+        limit = constant_rotary_length(policy.model.config)  # None: HFLM's own
         with policy.held.computing():  # HFLM works where it finds the model
-            super().__init__(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch_size)
+            super().__init__(
+                pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch_size, max_length=limit
+            )
         self.policy, self._batch_rows, self._progress, self._expect = policy, batch_size, progress, expect
         self.cut: dict[tuple[str, int], int] = {}
         self._cuts: list[int] = []

@@ -19,8 +19,14 @@ from harness.store.json_files import read_json
 
 CONFIG = "adapter_config.json"
 
+CHECKPOINT = "checkpoint-"
+"""Trainers save earlier states of an adapter in subdirectories whose names begin so."""
+
 PREFIX = "base_model.model."
 """PEFT writes it before the name of each weight."""
+
+COPIES = (".modules_to_save.", ".token_adapter.")
+"""In names of weights that PEFT saves twice, if the adapter has other embeddings than its base, and reads once."""
 
 WEIGHTS = ("model*.safetensors", "model*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
 
@@ -61,10 +67,23 @@ def adapter_in(folder: Path) -> Adapter | None:
     """The adapter in a directory; None if there is none. Small files are read alone.
 
     Raises:
-        UserError: its base is not named, or is a directory that does not exist.
+        UserError: its base is not named, or is a directory that does not exist; adapters in subdirectories, as PEFT
+            saves those that have a name, of which none is meant or another than that in the directory itself.
     """
+    named = sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))
     if not (folder / CONFIG).is_file():
+        if named and not (folder / "config.json").is_file():
+            raise UserError(
+                f"{folder} holds no model, but adapters that were saved under a name: set 'model:' to the one that is "
+                f"meant, such as {named[-1]}"
+            )
         return None
+    others = [path for path in named if not path.name.startswith(CHECKPOINT)]
+    if others:
+        raise UserError(
+            f"{folder} holds an adapter, and another in {others[0]}: set 'model:' to the latter, or move it to another "
+            "directory"
+        )
     if (folder / "config.json").is_file() and any(file for pattern in WEIGHTS for file in folder.glob(pattern)):
         return Adapter(str(folder), None)
     return Adapter(str(folder), _named_base(str(folder), folder / CONFIG))
@@ -255,7 +274,8 @@ def merge(base: Any, adapter: Adapter) -> Any:
 
 
 def _attach(base: Any, adapter: Adapter) -> Any:
-    """The adapter on its base, by PEFT. A weight of the adapter that its file lacks is an error."""
+    """The adapter on its base, by PEFT. A weight of the adapter that its file lacks, or that the base has no place for,
+    is an error."""
     from peft import PeftConfig, PeftModel, load_peft_weights
 
     name, revision = Source.of(adapter.model)
@@ -266,7 +286,12 @@ def _attach(base: Any, adapter: Adapter) -> Any:
         _resize(base, load_peft_weights(name, device="cpu", revision=revision))
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            return PeftModel.from_pretrained(base, name, revision=revision)
+            adapted = PeftModel.from_pretrained(base, name, revision=revision)
+            loaded = adapted.load_adapter(name, "default", revision=revision)  # as above, and says what it did
+        unplaced = [key for key in loaded.unexpected_keys if not any(part in key for part in COPIES)]
+        if unplaced:
+            raise ValueError(f"the base has no place for {len(unplaced)} of its weights, such as {unplaced[0]}")
+        return adapted
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - PEFT raises many kinds of errors

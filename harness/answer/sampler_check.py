@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.errors import UserError
+from sail.rotary import constant_rotary_length
 from sail.sampling import sample
 from sail.types import Completion, Request
 
@@ -86,6 +87,7 @@ def _requests(model: Any, tokenizer: Any, ends: set[int]) -> list[Request]:
     """A long prompt, a short one that begins like it, and the long one again."""
     config = model.config.get_text_config()
     limits = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    limits.append(constant_rotary_length(config))
     room = min((n for n in limits if isinstance(n, int) and n > 0), default=1 << 16)
     answer = max(1, min(ANSWER_TOKENS, room // 2))
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]

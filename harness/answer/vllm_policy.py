@@ -12,6 +12,7 @@ from harness.answer.policy import Policy
 from harness.budget.flops import Shape, forward, head, shape_of
 from harness.errors import UserError
 from harness.store.json_files import digest
+from sail.rotary import constant_rotary_length
 from sail.types import Completion, Request
 
 CHUNK = 256
@@ -89,6 +90,9 @@ class VllmPolicy(Policy):
                     "disable_log_stats": True,
                     "gpu_memory_utilization": MEMORY_SHARE,
                 }
+                limit = constant_rotary_length(self.model.config)
+                if limit is not None:  # vLLM takes the long factors for all texts if it may hold longer ones
+                    settings["max_model_len"] = limit
                 self._llm = LLM(model=folder, **settings | self.options)
         return self._llm
 

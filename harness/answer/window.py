@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.errors import UserError
+from sail.rotary import constant_rotary_length
 
 UNBOUNDED = 10**9
 
@@ -13,14 +14,17 @@ OFFSET_POSITIONS = ("roberta", "camembert", "longformer", "mpnet")
 
 
 def window_of(config: Any) -> int:
-    """Most tokens of a sequence, by a model's configuration; :data:`UNBOUNDED` if it names no limit."""
+    """Most tokens of a sequence, by a model's configuration; :data:`UNBOUNDED` if it names no limit.
+
+    A model whose rotary factors change with the longest sequence of a batch holds no more than up to that change.
+    """
     inner = config.get_text_config()
     positions = getattr(inner, "max_position_embeddings", None)
     if not positions or positions < 0:
         return UNBOUNDED
     if any(kind in inner.model_type for kind in OFFSET_POSITIONS):
         positions -= (inner.pad_token_id or 0) + 1
-    return int(positions)
+    return min(int(positions), constant_rotary_length(config) or UNBOUNDED)
 
 
 def check_window(config: Any, prompt: int, answer: int) -> None:

@@ -34,6 +34,9 @@ class WatchedModel:
 
 def backbone_of(model: Any) -> Any:
     """The model without its LM head: PEFT calls its ``forward`` directly, past any hook on the whole."""
+    from sail.prefill import name_backbone
+
+    name_backbone(model)
     return getattr(model, model.base_model_prefix, model)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.pairs.layouts import READERS, Unusable, detect_layout
+from harness.pairs.file_reader import FileReader
+from harness.pairs.layouts import Unusable
 from harness.pairs.pair_source import PairSource
 from harness.store.user_files import Malformed
 
@@ -39,14 +40,14 @@ def read_pairs(path: Path, limit: int) -> PairsRead:
         UserError: no file, a row that is no pair (named with its line), or no usable pair at all.
     """
     pairs: list[LabelledPair] = []
-    skipped, layout = 0, ""
+    skipped = 0
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it with --pairs")
-    for where, raw in PairSource(path.name, path).read_rows():
+    rows = PairSource(path.name, path).read_rows()
+    reader = FileReader({"prompt": row.get("prompt") or row.get("instruction")} for _, row in rows)
+    for where, row in rows:
         try:
-            row = _with_prompt(raw)
-            layout = layout or detect_layout(row)
-            pair = READERS[layout](row, "better")
+            pair = reader.read(_with_prompt(row))
         except Malformed as error:
             raise UserError(f"{path}, {where}: {error}") from None
         except Unusable:

@@ -85,11 +85,11 @@ class RewardModel(Oracle):
         return LEFT_OUT if self._leaves_out(row) else ""
 
     def _leaves_out(self, row: Prompt) -> bool:
-        """Whether the chat template leaves out a turn of the system or of the user."""
+        """Whether the chat template leaves out a turn of the system or of the user. It may write other white space."""
         messages = messages_of(row)
         conversation = [*messages, {"role": "assistant", "content": PROBE}]
-        text = self.tokenizer.apply_chat_template(conversation, tokenize=False)
-        return any(m["content"].strip() not in text for m in messages if m["role"] != "assistant")
+        text = _without_spaces(self.tokenizer.apply_chat_template(conversation, tokenize=False))
+        return any(_without_spaces(m["content"]) not in text for m in messages if m["role"] != "assistant")
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -225,6 +225,10 @@ def conversation_ids(tokenizer: Any, prompt: Prompt, answer: str) -> list[int]:
         return text_ids(tokenizer, conversation_text(tokenizer, messages, opened=False))
     plain: list[int] = tokenizer(f"{prompt['prompt']}\n\n{answer}")["input_ids"]
     return plain
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(text.split())
 
 
 def _reason(error: BaseException) -> str:

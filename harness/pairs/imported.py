@@ -12,17 +12,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
+from harness.pairs.file_reader import FileReader
 from harness.pairs.labels import label_notes
-from harness.pairs.layouts import (
-    EMPTY,
-    EQUAL,
-    NO_PROMPT,
-    READERS,
-    PreferencePair,
-    Unusable,
-    columns_not_used,
-    detect_layout,
-)
+from harness.pairs.layouts import EMPTY, EQUAL, LAST_TURN, NO_PROMPT, TIE, PreferencePair, Unusable
 from harness.pairs.overlap import find_overlap, normalised
 from harness.pairs.pair_source import PairSource, locate_pair_source
 from harness.recipe.recipe import PairsSpec
@@ -35,6 +27,8 @@ TEST_ROWS, EVALUATION, NEAR = "rows of the test file", "evaluation prompts", "ne
 
 _CURES = {
     NO_PROMPT: "add a 'prompt', or let both conversations begin with it and end with an answer",
+    LAST_TURN: "write the beginning of the answer into 'chosen' and 'rejected' instead of the prompt",
+    TIE: "name a file in which one answer is the better one",
     EMPTY: "check that 'chosen' and 'rejected' hold the answers",
     EQUAL: "check that 'chosen' and 'rejected' are not one column",
 }
@@ -81,6 +75,8 @@ def _import_pairs(
 ) -> ImportedPairs:
     identity = {"train": train_source.identity(), "test": test_source.identity()}
     if identity["train"] == identity["test"]:
+        if train_source.path is not None and not train_source.read_rows():
+            raise UserError(f"data.train and data.test are empty ({data.train} and {data.test}): name other files")
         raise UserError(
             f"data.train and data.test hold the same rows ({data.train} and {data.test}): name another file or split, "
             "or cut it in two (head -n -200 FILE > train.jsonl and tail -n 200 FILE > test.jsonl)"
@@ -128,14 +124,11 @@ def read_usable_pairs(source: PairSource, data: PairsSpec) -> UsablePairs:
     """
     rows = source.read_rows()
     left_out, id_counts = Counter[str](), Counter[str]()
-    seen, unused = set[str](), set[str]()
+    reader, seen = FileReader([row for _, row in rows], str(data.format), data.label), set[str]()
     pairs: list[PreferencePair] = []
-    layout = str(data.format)
     for place, row in rows:
         try:
-            layout = detect_layout(row) if layout == "auto" else layout
-            unused |= columns_not_used(row, layout, data.label)
-            pair = READERS[layout](row, data.label)
+            pair = reader.read(row)
         except Malformed as error:
             raise UserError(f"{source.path or source.name}, {place}: {error}") from None
         except Unusable as error:
@@ -157,8 +150,8 @@ def read_usable_pairs(source: PairSource, data: PairsSpec) -> UsablePairs:
         raise UserError(f"{source.path or source.name} holds no usable pair ({reasons}): {cure}")
     repeated = sum(count - 1 for count in id_counts.values())
     kept = {"repeat an id and get one of their own": repeated} if repeated else {}
-    counts = {"format": layout, "rows": len(rows), "left_out": dict(sorted(left_out.items())), "kept": kept}
-    return UsablePairs(pairs, counts | {"columns_not_used": sorted(unused)})
+    counts = {"format": reader.layout, "rows": len(rows), "left_out": dict(sorted(left_out.items())), "kept": kept}
+    return UsablePairs(pairs, counts | {"columns_not_used": sorted(reader.unused)})
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -15,14 +15,17 @@ from reprlib import repr as short
 from typing import Any, Literal, NamedTuple
 
 from harness.answer.chat import Messages
+from harness.pairs.implicit_prompt import refuse_prompt_elsewhere
 from harness.pairs.repeated_prompt import REPEATED, join_text, join_turns, without_prompt
+from harness.pairs.row_labels import LABEL_COLUMNS, answer_scores, label_of_row
 from harness.pairs.row_texts import (
+    PROMPT_COLUMNS,
     RawRow,
+    has_no_prompt,
     is_absent,
     parse_messages,
     plain_text,
     refuse_unused_context,
-    score,
     system_turn,
     text_or_messages,
     unused_columns,
@@ -34,10 +37,10 @@ Label = Literal["better", "safer"]
 """Which of PKU-SafeRLHF's two preferences counts."""
 
 NO_PROMPT, EMPTY, EQUAL = "no shared prompt", "empty answers", "equal answers"
+LAST_TURN = "prompts that do not end with a turn of the user"
+TIE = "ties by their own label"
 SYSTEM_USED = "take their system turn from a column of its own"
-
-PROMPT_LIKE_KEYS = ("instruction", "question", "query", "input", "messages")
-"""Keys that often hold the prompt where a row has no ``prompt``."""
+TRANSCRIPT = "hold 'Human:' and 'Assistant:' turns within one turn of the user"
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def read_openai(row: RawRow, label: Label) -> PreferencePair:
 
 def _read(row: RawRow, keys: _Keys) -> PreferencePair:
     chosen, rejected = text_or_messages(row, keys.chosen), text_or_messages(row, keys.rejected)
-    prompt = text_or_messages(row, keys.prompt) if row.get(keys.prompt) is not None else None
+    prompt = None if has_no_prompt(row.get(keys.prompt)) else text_or_messages(row, keys.prompt)
     rest = {k: v for k, v in row.items() if k not in keys}
     if isinstance(chosen, list) and isinstance(rejected, list):
         turns = prompt if isinstance(prompt, str) else parse_messages(prompt or [], keys.prompt)
@@ -122,6 +125,8 @@ def _read(row: RawRow, keys: _Keys) -> PreferencePair:
             )
         return _pair(parse_messages(prompt, keys.prompt), chosen, rejected, rest)
     if prompt is None:
+        if keys != _Keys():
+            raise Unusable(NO_PROMPT)
         prompt, chosen, rejected = extract_prompt(chosen, rejected)
     return _pair([{"role": "user", "content": prompt}], chosen, rejected, rest)
 
@@ -142,6 +147,8 @@ def read_pku(row: RawRow, label: Label) -> PreferencePair:
     if isinstance(row[key], bool) or row[key] not in (0, 1):
         raise Malformed(f"{key!r} must be 0 or 1, not {short(row[key])}")
     better = int(row[key])  # a column of pandas holds 1.0
+    if row.get("prompt", "") is None:
+        raise Unusable(NO_PROMPT)
     prompt, answers = plain_text(row, "prompt"), [plain_text(row, f"response_{i}") for i in (0, 1)]
     return _pair([{"role": "user", "content": prompt}], answers[better], answers[1 - better], row)
 
@@ -191,29 +198,29 @@ def detect_layout(row: RawRow) -> str:
     if "conversations" in row and is_absent(row.get("prompt")):
         return "sharegpt"
     chosen, prompt = row["chosen"], row.get("prompt")
-    if isinstance(chosen, str) and _is_transcript(prompt, chosen):
+    if isinstance(chosen, str) and isinstance(row["rejected"], str) and is_transcript(prompt, chosen, row["rejected"]):
         return "hh-rlhf"
-    if prompt is None and not (isinstance(chosen, list) and len(chosen) > 1):
-        other = next((key for key in PROMPT_LIKE_KEYS if not is_absent(row.get(key))), None)
-        if other:
-            more = ", with 'input' at its end" if other == "instruction" and "input" in row else ""
-            raise Malformed(
-                f"there is {other!r} but no 'prompt': rename it{more} (or, if 'chosen' and 'rejected' begin with the "
-                "prompt, set data.format: trl in the recipe)"
-            )
+    refuse_prompt_elsewhere(row)
     if isinstance(chosen, list) and ("score_chosen" in row or isinstance(prompt, str)):
         return "ultrafeedback" if len(chosen) > 1 else "trl"
     return "trl"
 
 
-def _is_transcript(prompt: Any, chosen: str) -> bool:
-    """Whether a row is a transcript: its answer without a prompt, its answer beside one, or its prompt."""
-    if prompt is None:
-        return _TURN.match(chosen) is not None
-    if _HUMAN.match(chosen):
+def is_transcript(prompt: Any, chosen: str, rejected: str) -> bool:
+    """Whether a row is a transcript: an answer without a prompt, both answers beside a prompt, or the prompt.
+
+    Args:
+        prompt: what the row holds as its prompt, None if nothing.
+        chosen: the better answer.
+        rejected: the worse answer.
+    """
+    answers = (chosen, rejected)
+    if has_no_prompt(prompt):
+        return any(map(_TURN.match, answers))
+    if all(map(_HUMAN.match, answers)):
         return True
     opened = isinstance(prompt, str) and _HUMAN.match(prompt) is not None
-    return opened and (prompt.rstrip().endswith("\n\nAssistant:") or _TURN.match(chosen) is not None)
+    return opened and (prompt.rstrip().endswith("\n\nAssistant:") or all(map(_TURN.match, answers)))
 
 
 _USED_BY = {
@@ -231,14 +238,16 @@ def columns_not_used(row: RawRow, layout: str, label: Label) -> set[str]:
         layout: its layout.
         label: which of PKU-SafeRLHF's two preferences counts.
     """
-    used = {"id", "score_chosen", "score_rejected", *_USED_BY.get(layout, _Keys())}
+    used = {"id", *answer_scores(row).columns, *_USED_BY.get(layout, _Keys())}
+    if label_of_row(row) is not None:
+        used |= {*LABEL_COLUMNS}
     if layout == "pku-saferlhf":
         used.add(f"{label}_response_id")
     given = row.get("input")
     if layout == "openai" and isinstance(given, dict):
         rest = {f"input.{k}" for k, v in given.items() if k not in ("messages", "tools") and not is_absent(v)}
         return rest | set(unused_columns({**row, "input": given.get("messages")}, used))
-    return set(unused_columns(row, used)) - {"input"}  # a column "input" is refused, or part of the prompt
+    return set(unused_columns(row, used)) - {*PROMPT_COLUMNS}  # they are refused, or part of the prompt
 
 
 class PairTexts(NamedTuple):
@@ -272,6 +281,8 @@ _TURN = re.compile(r"\s*(Human|Assistant):")
 
 _HUMAN = re.compile(r"\s*Human:")
 
+_ANSWERED = re.compile(r"\n\nAssistant:")
+
 _TURNS = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
@@ -283,7 +294,10 @@ def parse_transcript(text: str) -> Messages:
     """
     first, *rest = _TURNS.split(text.lstrip("\n") if _TURN.match(text) else text)
     if first.strip() or not rest:
-        raise Malformed("a transcript must begin with 'Human:' or 'Assistant:'")
+        raise Malformed(
+            "a transcript must begin with 'Human:' or 'Assistant:': correct the row, or set data.format: trl in the "
+            "recipe if these are plain texts"
+        )
     roles = ("user" if speaker == "Human" else "assistant" for speaker in rest[::2])
     return [{"role": role, "content": turn.strip()} for role, turn in zip(roles, rest[1::2], strict=True)]
 
@@ -303,15 +317,20 @@ def _pair_of_conversations(
         raise Unusable(EQUAL)
     shared = chosen[:-1]
     both_answers = chosen[-1]["role"] == rejected[-1]["role"] == "assistant"
-    if shared != rejected[:-1] or not both_answers or not shared or shared[-1]["role"] != "user":
+    if shared != rejected[:-1] or not both_answers or not shared:
         raise Unusable(NO_PROMPT)
     return _pair(shared, chosen[-1]["content"], rejected[-1]["content"], row, notes)
 
 
 def _pair(prompt: Messages, chosen: str, rejected: str, row: RawRow, notes: tuple[str, ...] = ()) -> PreferencePair:
-    refuse_unused_context(row, "\n".join(m["content"] for m in prompt))
+    system = system_turn(row)
+    refuse_unused_context(row, "\n".join([*(m["content"] for m in prompt), system or ""]))
     if not any(m["content"].strip() for m in prompt if m["role"] == "user"):
         raise Unusable(NO_PROMPT)
+    if prompt[-1]["role"] != "user":
+        raise Unusable(LAST_TURN)
+    if label_of_row(row) == "tie":
+        raise Unusable(TIE)
     chosen, rejected, more = without_prompt(prompt[-1]["content"], chosen, rejected)
     if not chosen.strip() or not rejected.strip():
         raise Unusable(EMPTY)
@@ -320,11 +339,13 @@ def _pair(prompt: Messages, chosen: str, rejected: str, row: RawRow, notes: tupl
     for text in (*[m["content"] for m in prompt], chosen, rejected):
         if has_lone_surrogate(text):
             raise Malformed(f"the text holds {LONE_SURROGATE}")
-    system = system_turn(row)
+    if any(_HUMAN.match(m["content"]) and _ANSWERED.search(m["content"]) for m in prompt if m["role"] == "user"):
+        more = (*more, TRANSCRIPT)
     if system is not None:
         prompt, more = _with_system(prompt, system), (*more, SYSTEM_USED)
-    scores = score(row, "score_chosen"), score(row, "score_rejected")
-    return PreferencePair(prompt, chosen, rejected, *scores, notes=tuple(dict.fromkeys((*notes, *more))))
+    scores = answer_scores(row)
+    kept = tuple(dict.fromkeys((*notes, *more)))
+    return PreferencePair(prompt, chosen, rejected, scores.chosen, scores.rejected, kept)
 
 
 def _with_system(prompt: Messages, system: str) -> Messages:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import AbsentError, UserError
+from harness.pairs.row_labels import SCORE_COLUMNS
 from harness.pairs.row_texts import reads_as_messages
 from harness.store import hub
 from harness.store.data_folders import folder_files, read_folder
@@ -22,7 +23,7 @@ HUB_SPLIT = re.compile(
 )
 """``org/name@COMMIT:split``, with ``config:`` before the split if there is more than one."""
 
-NUMBERS = ("score_chosen", "score_rejected", "better_response_id", "safer_response_id")
+NUMBERS = (*(name for names in SCORE_COLUMNS for name in names), "better_response_id", "safer_response_id")
 """Columns of a CSV file that hold numbers."""
 
 

@@ -5,13 +5,12 @@ What would change the meaning of a row and is not used here is refused by name. 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
-from reprlib import repr as short
 from typing import Any, cast
 
 from harness.answer.chat import Messages
+from harness.pairs.overlap import normalised
 from harness.store.user_files import Malformed
 
 RawRow = Mapping[str, Any]
@@ -26,10 +25,20 @@ SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 """Columns that hold the system turn of a row."""
 
 REFUSED_COLUMNS = (
-    *("tools", "functions", "documents", "history", "chat_template_kwargs"),
+    *("tools", "functions", "documents", "history", "chat_template_kwargs", "enable_thinking"),
+    *("continue_final_message", "add_generation_prompt"),
     *("image", "images", "video", "videos", "audio", "audios"),
 )
 """Columns that are part of what a model reads, and that nothing here passes on."""
+
+_NO_CHANGE = {"continue_final_message": ("false", "0", "0.0"), "add_generation_prompt": ("true", "1", "1.0")}
+"""Values of such columns that say what is done anyway."""
+
+PROMPT_COLUMNS = {"input": "at the end of", "instruction": "at the beginning of", "context": "into"}
+"""Columns that must be part of the prompt, and where they belong."""
+
+_COUNTED = ("weight", "train", "loss")
+"""Keys of a message that say whether it counts in training; 1 and true do."""
 
 REFUSED_KEYS = {
     "tool_calls": "leave out rows with tool use",
@@ -39,7 +48,7 @@ REFUSED_KEYS = {
     "reasoning": "write the reasoning into 'content' as the chat template does, or remove the key",
     "thinking": "write the reasoning into 'content' as the chat template does, or remove the key",
     "name": "write the name into 'content', or remove the key",
-    "weight": "leave out the turns or rows that should not count, and remove the key",
+    **dict.fromkeys(_COUNTED, "leave out the turns or rows that should not count, and remove the key"),
     **dict.fromkeys(("image", "images", "video", "audio"), "leave out rows that are not text alone"),
 }
 """Keys of a message that nothing here passes on, with the cure."""
@@ -65,6 +74,11 @@ def is_absent(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(map(is_absent, value.values()))
     return isinstance(value, list | tuple) and all(map(is_absent, value))
+
+
+def has_no_prompt(value: Any) -> bool:
+    """Whether a ``prompt`` is absent. A text such as ``[]`` or ``null`` is a prompt."""
+    return not value.strip() if isinstance(value, str) else is_absent(value)
 
 
 def reads_as_messages(text: str) -> bool:
@@ -116,7 +130,7 @@ def _parse_message(message: Any, where: str) -> dict[str, str]:
     if not isinstance(message, dict):
         raise Malformed(f"{where}: an object with a 'role' and a text as 'content' is expected")
     for key, cure in REFUSED_KEYS.items():
-        if not is_absent(message.get(key)) and not (key == "weight" and message[key] == 1):
+        if not is_absent(message.get(key)) and not (key in _COUNTED and message[key] == 1):
             raise Malformed(f"{where}: {key!r} changes what the row means and is not used here: {cure}")
     role, content = message.get("role"), message.get("content")
     if is_absent(role) and "from" in message:
@@ -146,23 +160,6 @@ def _joined_parts(content: Any, where: str) -> Any:
     return "".join(part["text"] for part in content)
 
 
-def score(row: RawRow, key: str) -> float | None:
-    """A finite score, or None where there is none.
-
-    Raises:
-        Malformed: it is no finite number.
-    """
-    value = row.get(key)
-    if value is None:
-        return None
-    try:
-        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
-            return float(value)
-    except OverflowError:  # an integer beyond all floats
-        pass
-    raise Malformed(f"{key!r} must be a finite number, not {short(value)}")
-
-
 def system_turn(row: RawRow) -> str | None:
     """The system turn that a row holds in a column of its own.
 
@@ -180,22 +177,34 @@ def refuse_unused_context(row: RawRow, prompt: str) -> None:
 
     Args:
         row: the raw row.
-        prompt: all text of the prompt. A column ``input`` (of Alpaca's layout) that is in it already is no matter.
+        prompt: all text of the prompt. Columns ``input``, ``instruction`` and ``context`` that are in it already are no
+            matter.
 
     Raises:
         Malformed: such a column is not empty.
     """
     for key in REFUSED_COLUMNS:
-        if not is_absent(row.get(key)):
+        value = row.get(key)
+        if not is_absent(value) and str(value).strip().lower() not in _NO_CHANGE.get(key, ()):
             raise Malformed(
                 f"the column {key!r} changes what the row means and is not used here: leave out the rows that have it, "
                 "or remove the column if the answers do not depend on it"
             )
-    more = row.get("input")
-    if not is_absent(more) and not (isinstance(more, str) and more.strip() in prompt):
-        raise Malformed(
-            "the column 'input' is not in the prompt: write it at the end of 'prompt', or remove the column"
-        )
+    for key, place in PROMPT_COLUMNS.items():
+        if not is_absent(row.get(key)) and not _is_within(row[key], prompt):
+            raise Malformed(f"the column {key!r} is not in the prompt: write it {place} 'prompt', or remove the column")
+
+
+def _is_within(value: Any, prompt: str) -> bool:
+    """Whether a text, or the texts of some messages, are in a prompt."""
+    if isinstance(value, str):
+        return normalised(value) in normalised(prompt)
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        return False
+    texts = [m.get("content", m.get("value")) if isinstance(m, Mapping) else m for m in value]
+    return all(isinstance(text, str) and _is_within(text, prompt) for text in texts)
 
 
 def unused_columns(row: RawRow, used: set[str]) -> Iterator[str]:

@@ -16,6 +16,19 @@ from harness.errors import UserError, unknown
 from harness.recipe.recipe import TASKS, Recipe
 
 
+class _Loader(yaml.SafeLoader):
+    """Leaves a date that does not exist, such as 2025-02-30, as a text, so that the error names its key."""
+
+    def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> Any:
+        try:
+            return super().construct_yaml_timestamp(node)
+        except ValueError:
+            return node.value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_timestamp)
+
+
 def builtin_recipes() -> dict[str, Path]:
     """Names and files of the recipes that ship with the package."""
     folder = Path(str(files("harness.recipe") / "builtin"))
@@ -33,10 +46,10 @@ def load_recipe(name: str) -> Recipe:
     if name not in builtin and path.suffix not in (".yaml", ".yml"):
         raise unknown("recipe", name, builtin)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise UserError(f"The recipe file {name} does not exist: give a path to a YAML file or a name") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:
         raise UserError(f"The recipe file {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise UserError(f"The recipe file {path} must hold a mapping of keys, such as 'name: my-recipe'")

@@ -39,7 +39,7 @@ def train_reward(
         what ``reward.json`` beside the model holds: pairs, epochs, and the accuracy on held-out pairs with its counts.
 
     Raises:
-        UserError: the folder is taken.
+        UserError: the folder is taken, no held-out pair can have rewards, or none has.
     """
     from transformers.utils import logging
 
@@ -57,6 +57,7 @@ def train_reward(
     settings = RewardSettings(epochs, learning_rate, recipe.train, recipe.precision, seed)
     settings.check(run.resources.start_dir)
     pairs = _Pairs.read(run)
+    pairs.check_heldout(RewardModel(RewardModelOptions(model=str(run.resources.start_dir))))  # its tokenizer alone
     model, tokenizer = load_reward_base(run.resources.start_dir, recipe.train.attention)
     on_step = _progress(work, f"training on {len(pairs.train)} pairs, steps")
     train_reward_model(model, tokenizer, pairs.training_rows(tokenizer), settings, out, on_step)
@@ -116,10 +117,37 @@ class _Pairs:
     def heldout_wins(self, tokenizer: Any, oracle: RewardModel) -> list[float]:
         """For each held-out pair 1 where the chosen answer has the higher reward, 0 where it has not; NaN where one
         of them is not finite."""
+        prompts, chosen, rejected = self._heldout_texts(tokenizer)
+        return oracle.prefer(prompts, chosen, rejected)
+
+    def check_heldout(self, oracle: RewardModel) -> None:
+        """Refuse held-out pairs of which the reward model will rate none.
+
+        Args:
+            oracle: has the tokenizer of the reward model; its weights are not loaded.
+
+        Raises:
+            UserError: says how many its chat template does not write and how many are too long.
+        """
+        prompts, chosen, rejected = self._heldout_texts(oracle.tokenizer)
+        first, second = oracle.lengths(prompts, chosen), oracle.lengths(prompts, rejected)
+        unwritten = sum(0 in pair for pair in zip(first, second, strict=True))
+        long = sum(0 not in pair and max(pair) > oracle.limit for pair in zip(first, second, strict=True))
+        if unwritten + long < len(prompts):
+            return
+        cures = ["prompts whose turns the start policy's chat template writes"] if unwritten else []
+        cures += [f"conversations of at most {oracle.limit:,} tokens"] if long else []
+        raise UserError(
+            f"The reward model could rate none of the {len(prompts)} held-out pairs ({unwritten} are refused by the "
+            f"start policy's chat template or lose a turn in it, {long} are too long): take {' and '.join(cures)}"
+        )
+
+    def _heldout_texts(self, tokenizer: Any) -> tuple[list[Prompt], list[str], list[str]]:
+        """Prompts, chosen and rejected answers of the held-out pairs."""
         chosen, rejected = (
             [self.text(tokenizer, row, side) for row in self.heldout] for side in ("chosen", "rejected")
         )
-        return oracle.prefer([self.prompts[row["id"]] for row in self.heldout], chosen, rejected)
+        return [self.prompts[row["id"]] for row in self.heldout], chosen, rejected
 
     def text(self, tokenizer: Any, row: Row, side: str) -> str:
         """An answer: as it was imported, but for an end token at its end; one that was sampled here, decoded."""

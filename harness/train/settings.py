@@ -17,6 +17,9 @@ ENDLESS = 10**7
 
 def arguments(context: TrainContext) -> dict[str, Any]:
     """Arguments of TRL's ``DPOConfig`` (and so of ``SAILConfig``) that are the same for every method."""
+    from harness.answer.adapter import load_config_of
+    from harness.answer.window import window_of
+
     return {
         "output_dir": str(context.directory / "checkpoints"),
         "max_steps": planned_steps(context) or ENDLESS,
@@ -24,7 +27,7 @@ def arguments(context: TrainContext) -> dict[str, Any]:
         "gradient_accumulation_steps": context.train.gradient_accumulation,
         "learning_rate": context.learning_rate,
         "beta": context.train.beta,
-        "max_length": context.train.max_length,
+        "max_length": min(context.train.max_length, window_of(load_config_of(str(context.start)))),
         "max_grad_norm": context.train.max_grad_norm,
         "seed": context.seed,
         "data_seed": context.seed,

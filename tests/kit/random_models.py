@@ -51,8 +51,6 @@ def random_model(name: str, **changes: Any) -> Any:
         for weights in model.parameters():
             if weights.dim() > 1:
                 weights.data.normal_(0, 0.25)  # sharp enough for wrong attention to be seen
-    if name == "Llama4":
-        model.base_model_prefix = "model"  # transformers names a part that the model has not, so that TRL fails
     return model.eval()
 
 

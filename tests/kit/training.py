@@ -79,6 +79,8 @@ def sail_trainer(
 ) -> SAILTrainer:
     """A SAILTrainer on the tiny model with an explicit reference and full fine-tuning (or a peft_config)."""
     options = {k: changes.pop(k) for k in ("preference", "peft_config", "generator", "eval_dataset") if k in changes}
+    if not changes.get("pr_share"):
+        options.pop("preference", None)  # it would have nothing to label
     return SAILTrainer(
         model=load(),
         ref_model=changes.pop("ref_model", None if "peft_config" in options else load()),

@@ -102,10 +102,10 @@ def test_options_that_others_make_idle(tmp_path: Path, name: str) -> None:
 
 
 BAD: dict[str, list[Any]] = {
-    **{f"{route}_share": [-0.1, 1.2, math.nan] for route in ("dp", "pp", "pr")},
+    **{f"{route}_share": [-0.1, 1.2, math.nan, "0.3", True, None] for route in ("dp", "pp", "pr")},
     **{f"{route}_coef": [-0.1, math.nan, math.inf] for route in ("dp", "pp", "pr")},
     **{f"{source}_generator": [-0.1, 1.2, math.nan] for source in ("start", "lagged", "other")},
-    "beta": [0, 0.0, -0.1, math.nan, math.inf],
+    "beta": [0, 0.0, -0.1, math.nan, math.inf, "0.1", None, True],
     "temperature": [0.0, -1.0, math.nan, math.inf],
     "simpo_gamma": [-1.0, math.nan],
     "kl_penalty": [-0.1, math.nan],
@@ -114,7 +114,7 @@ BAD: dict[str, list[Any]] = {
     "flip_rate": [-0.1, 0.5, math.nan],
     "label_smoothing": [-0.1, 0.5, math.nan],
     "label_fraction": [-0.1, 1.1, math.nan],
-    "num_samples": [1, 0, 2.5],
+    "num_samples": [1, 0, 2.5, "3"],
     "max_new_tokens": [0, -1, 2.5],
     "generation_batch_size": [0],
     "lag_steps": [0],
@@ -126,7 +126,7 @@ BAD: dict[str, list[Any]] = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_values_out_of_range(tmp_path: Path, name: str, value: Any) -> None:
     needed = NEEDS.get(name, (0, {}))[1]
-    with pytest.raises(ValueError, match=rf"^{name} must be [^\n]*; got {value}$"):
+    with pytest.raises(ValueError, match=rf"^{name} must be [^\n]*; got {value!r}$"):
         config(tmp_path, **(needed | {name: value}))
 
 

@@ -306,7 +306,9 @@ def test_the_input_of_alpaca_rows() -> None:
     assert content(parse(TEXTS | {"input": "the sky"})) == ([user()], YES, NO)
     with pytest.raises(Malformed, match="the column 'input' is not in the prompt: write it at the end of 'prompt'"):
         parse(TEXTS | {"input": "The sea."})
-    with pytest.raises(Malformed, match="there is 'instruction' but no 'prompt': rename it, with 'input' at its end"):
+    with pytest.raises(
+        Malformed, match="there is 'instruction' but no 'prompt': rename it to 'prompt', with 'input' at its end"
+    ):
         parse({"instruction": ASK, "input": "", "chosen": YES, "rejected": NO})
     for name in ("question", "messages"):
         with pytest.raises(Malformed, match=f"there is '{name}' but no 'prompt'"):

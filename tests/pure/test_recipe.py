@@ -82,6 +82,20 @@ def test_mistakes(tmp_path: Path, change: dict[str, object], sentence: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_values_that_yaml_alone_refuses(tmp_path: Path) -> None:
+    """A date without quotes that does not exist, and a text that is tagged as a number."""
+    for value, sentence in (
+        ("2025-02-30", "In a.yaml, key 'chat_date': '2025-02-30' is no date: write one as 2025-01-01"),
+        ("2025-01-01 25:00:00", "In a.yaml, key 'chat_date': '2025-01-01 25:00:00' is no date"),
+        ("!!int x", "a.yaml cannot be read as YAML: invalid literal for int"),
+    ):
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump(tiny()) + f"chat_date: {value}\n")
+        with pytest.raises(UserError, match=sentence):
+            load_recipe(str(tmp_path / "a.yaml"))
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(tiny()) + "chat_date: 2025-02-28\n")
+    assert load_recipe(str(tmp_path / "a.yaml")).chat_date == date(2025, 2, 28)
+
+
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     for name, content in {"a.yaml": b"- 1", "b.yaml": b"{", "c.yaml": b"\xff\xfe\xfa"}.items():
         (tmp_path / name).write_bytes(content)

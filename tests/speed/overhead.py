@@ -133,7 +133,7 @@ class Bench:
             args=args,
             train_dataset=data if isinstance(args, SAILConfig) else data.remove_columns("example_id"),
             processing_class=self.tokenizer,
-            peft_config=lora_config(LoraSpec(layers=8), policy),
+            peft_config=lora_config(LoraSpec(layers=min(8, policy.config.num_hidden_layers)), policy),
             **options,
         )
         trainer.create_optimizer()
@@ -259,7 +259,7 @@ def generation(bench: Bench) -> dict[str, Any]:
         args=OnlineDPOConfig(**(bench.common | {"max_length": 512}), max_new_tokens=ANSWER, temperature=1.0),
         train_dataset=Dataset.from_list([{"prompt": p} for p in prompts]),
         processing_class=bench.tokenizer,
-        peft_config=lora_config(LoraSpec(layers=8), policy),
+        peft_config=lora_config(LoraSpec(layers=min(8, policy.config.num_hidden_layers)), policy),
     )
 
     def stock(place: int) -> float:

@@ -20,6 +20,7 @@ from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import Recipe
 from harness.store.json_files import digest
 from harness.store.stages import Store
+from harness.store.versions import START_VERSION
 from sail.sampling import end_ids
 
 EACH = "{% for m in messages %}"
@@ -199,7 +200,7 @@ def test_a_named_template_is_part_of_the_start_policy(tmp_path: Path, tokenizer:
     opening = "{% if add_generation_prompt %}assistant: {% endif %}"
     other.write_text(EACH + "{{ m['role'] }}: {{ m['content'] }}<|end|>\n{% endfor %}" + opening)
     plain, named = start_stage("tiny"), start_stage("tiny", str(other))
-    assert plain.inputs == {"version": 1, "built": "tiny"}  # keys of recipes without the setting stay
+    assert plain.inputs == {"version": START_VERSION, "built": "tiny"}  # keys of recipes without the setting stay
     assert named.key != plain.key
     folder = build_start("tiny", Store(tmp_path / "store"), str(other))
     assert folder.name == named.key

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from kit.random_models import random_model
 from kit.training import arguments, dpo_trainer, longest, perturb, rows, sail_trainer
 from trl import DPOConfig
 
@@ -20,6 +21,8 @@ from harness.methods.rdpo import RDPO, RDPOConfig
 from harness.methods.sft import SFT
 from harness.methods.simpo import SimPO
 from harness.train.pair_trainers import PairKTOTrainer, PairTrainer
+from sail.losses import Rewards, Sides
+from sail.metrics import reward_metrics
 
 Load = Callable[[], Any]
 TIMED = ("seconds", "runtime", "per_second", "grad_norm", "epoch", "learning_rate")
@@ -65,6 +68,14 @@ def test_logs_without_shares_are_trls(tmp_path: Path, load: Load, tokenizer: Any
     settings = {"eval_dataset": held_out(), "per_device_eval_batch_size": 4, "max_steps": 2}
     stock = logged(dpo_trainer(tmp_path, load, tokenizer, rows(), loss_type=[theirs], **settings))
     assert_same(logged(sail_trainer(tmp_path, load, tokenizer, rows(), pair_loss=ours, **settings)), stock)
+
+
+def test_equal_rewards_are_no_accuracy() -> None:
+    """As TRL counts them."""
+    zero = torch.zeros(4)
+    rewards = Rewards(torch.tensor([1.0, 0.0, 2.0, 5.0]), torch.tensor([1.0, 0.0, 1.0, 6.0]))
+    sides = Sides(zero, zero, zero, zero, zero + 1, zero + 1)
+    assert reward_metrics(rewards, sides, torch.ones(4))["rewards/accuracies"] == 0.25
 
 
 def pair_trainer(folder: Path, load: Load, tokenizer: Any, kind: Any = PairTrainer, **options: Any) -> Any:
@@ -236,8 +247,18 @@ def test_the_reference_that_is_synchronised_is_used(tmp_path: Path, load: Load, 
     assert second["loss"] == pytest.approx(0.693147, abs=1e-4)
 
 
+def test_llama_4_trains_as_its_forward_says(tmp_path: Path, tokenizer: Any) -> None:
+    """Transformers names a part of it that it has not, where TRL's fused LM head looks for the backbone."""
+    with pytest.warns(UserWarning, match="TRL has no load-balancing loss for Llama4ForCausalLM"):
+        trainer = sail_trainer(tmp_path, lambda: random_model("Llama4", vocab_size=261), tokenizer, rows())
+    batch = first_batch(trainer)
+    trainer._compute_loss(trainer.model, batch, False)
+    plain = random_model("Llama4", vocab_size=261)
+    assert last(trainer)["logps/chosen"] == pytest.approx(float(logps(plain, batch)[:4].sum(1).mean()), rel=1e-4)
+
+
 def test_the_auxiliary_loss_of_a_mixture_of_experts_is_trls(tmp_path: Path, tokenizer: Any) -> None:
-    """Loss, log and gradients, for SAIL without shares and for a method of ours; the router learns from it."""
+    """Loss, log, gradients and evaluation, for SAIL without shares and for a method of ours; the router learns."""
     from transformers import MixtralConfig, MixtralForCausalLM
 
     def load() -> Any:
@@ -253,16 +274,19 @@ def test_the_auxiliary_loss_of_a_mixture_of_experts_is_trls(tmp_path: Path, toke
     results = []
     dpo = RDPO(RDPOConfig(flip_rate=0.0)).loss(0.3)
     for trainer in (
-        dpo_trainer(tmp_path, load, tokenizer, rows(), max_steps=2),
-        sail_trainer(tmp_path, load, tokenizer, rows(), max_steps=2),
+        dpo_trainer(tmp_path, load, tokenizer, rows(), max_steps=2, per_device_eval_batch_size=4),
+        sail_trainer(tmp_path, load, tokenizer, rows(), max_steps=2, per_device_eval_batch_size=4),
         pair_trainer(tmp_path, load, tokenizer, pair_loss=dpo),
     ):
         perturb(trainer.model)
         trainer.train()
-        results.append(([row for row in trainer.state.log_history if "loss" in row], trainer.model))
+        trainer.evaluate(held_out())
+        logs = [row for row in trainer.state.log_history if "loss" in row or "eval_loss" in row]
+        results.append((logs, trainer.model))
     for log, model in results[1:]:
+        assert len(log) == 3
         for ours, stock in zip(log, results[0][0], strict=True):
-            for name in ("loss", "aux_loss", "grad_norm"):
+            for name in ("eval_loss", "eval_aux_loss") if "eval_loss" in stock else ("loss", "aux_loss", "grad_norm"):
                 assert ours[name] == pytest.approx(stock[name], rel=1e-4)
         for a, b in zip(model.parameters(), results[0][1].parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=3e-4)

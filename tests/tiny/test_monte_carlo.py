@@ -51,7 +51,7 @@ def trainer(folder: Path, pairs: int, **changes: Any) -> SAILTrainer:
         args=SAILConfig(**arguments(folder, per_device_train_batch_size=pairs, **(settings | changes))),
         train_dataset=Dataset.from_list(data),
         processing_class=tokenizer(),
-        preference=preference,
+        preference=preference if changes.get("pr_share") else None,
     )
     trained.current_gradient_accumulation_steps = 1
     return trained
@@ -79,8 +79,10 @@ def exact(trained: SAILTrainer, route: str, loss: PairLoss) -> torch.Tensor:
     """Gradient of the objective of a route by brute force over responses and labels, all of theta differentiated."""
     parameters = list(trained.model.parameters())
     lp = log_probabilities(trained.model)
+    assert (trained.ref_model is None) == (loss.kind == "simpo")
     with torch.no_grad():
-        ref = log_probabilities(trained.ref_model)
+        # a loss without a reference has no reference model; its margin reads no such values
+        ref = lp.detach() if trained.ref_model is None else log_probabilities(trained.ref_model)
     length = torch.tensor([float(len(r)) for r in RESPONSES], dtype=torch.float64)
     n = len(RESPONSES)
     first, second = torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)

@@ -62,6 +62,19 @@ def test_a_template_without_a_system_turn(template: str, reason: str, tokenizer:
     assert all(map(math.isfinite, plain.score(ROWS, ["yes", "yes"])))
 
 
+def test_a_template_may_write_other_white_space(tokenizer: Any, tmp_path: Path) -> None:
+    """One that joins lines leaves no turn out; one that writes the first line alone does."""
+    rows = [{"id": "0", "prompt": " Hi\n\nyou \n"}]
+    joins, first = (
+        TURN.replace("m['content']", f"m['content'].{end}") for end in ("split() | join(' ')", "split()[0]")
+    )
+    reward = save(tmp_path / "joins", tokenizer, EACH + joins + END).score(rows, ["yes"])[0]
+    assert math.isfinite(reward)
+    none = save(tmp_path / "first", tokenizer, EACH + first + END).score(rows, ["yes"])[0]
+    assert isinstance(none, NoVerdict)
+    assert none.reason == LEFT_OUT
+
+
 def test_no_more_tokens_than_positions(tokenizer: Any, tmp_path: Path) -> None:
     """A longer conversation has no reward, instead of an IndexError or the reward of its beginning."""
     oracle = save(tmp_path, tokenizer, EACH + TURN + END)

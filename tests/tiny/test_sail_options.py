@@ -181,7 +181,9 @@ def test_generators(tmp_path: Path, load: Load, tokenizer: Any, source: str, lor
     if source == "lagged":
         settings["lag_steps"] = 100
     other = perturb(load(), seed=3)
-    trainer = sail_trainer(tmp_path, load, tokenizer, rows(), generator=other, **settings)
+    if source == "other":
+        settings["generator"] = other
+    trainer = sail_trainer(tmp_path, load, tokenizer, rows(), **settings)
     if source == "lagged":
         first_step(trainer)  # remembers the weights of step 0
         trainer.state.global_step = 1

@@ -34,7 +34,7 @@ def refusal(model: Any) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["Llama", "GPT2", "Qwen3", "Gemma2", "Gemma3", "Mistral", "Phi3", "Mpt"])
+@pytest.mark.parametrize("name", ["Llama", "GPT2", "Qwen3", "Gemma2", "Gemma3", "Mistral", "Phi3", "Mpt", "Llama4"])
 def test_attention_over_a_cache_is_accepted(name: str) -> None:
     check_sampler(random_model(name), Words(), [2])
 

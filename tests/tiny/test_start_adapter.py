@@ -195,6 +195,46 @@ def test_what_acts_on_some_tokens_alone_cannot_be_merged(base: Path, tmp_path: P
     assert "(LORA) cannot be merged into its base" in refusal(tmp_path / "adapter", tmp_path)
 
 
+def test_merged_weights_that_give_other_logits(base: Path, tmp_path: Path) -> None:
+    """Layers that an adapter repeats share their base's weights, so that merging adds all their changes to each."""
+    config = KINDS["lora"]()
+    config.layer_replication = [[0, 2], [1, 2]]
+    make_adapter(base, tmp_path / "adapter", config)
+    sentence = refusal(tmp_path / "adapter", tmp_path)
+    assert "(LORA) cannot be merged into its base (its logits change by up to " in sentence
+
+
+def test_weights_for_which_the_base_has_no_place(base: Path, tmp_path: Path) -> None:
+    """The first two layers of a deeper base would be changed, and the others' changes be dropped."""
+    deep, adapter = tmp_path / "deep", tmp_path / "adapter"
+    config = AutoModelForCausalLM.from_pretrained(base).config
+    config.num_hidden_layers = 3
+    config.layer_types = None
+    AutoModelForCausalLM.from_config(config).save_pretrained(deep)
+    make_adapter(deep, adapter, KINDS["lora"]())
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": str(base)}))
+    assert "does not fit its base" in (sentence := refusal(adapter, tmp_path))
+    assert "the base has no place for 4 of its weights, such as base_model.model.model.layers.2." in sentence
+
+
+def test_adapters_that_were_saved_under_a_name(base: Path, tmp_path: Path) -> None:
+    """PEFT saves ``default`` in the directory and others below; states of a training do not count."""
+    both, adapted = tmp_path / "both", make_adapter(base, tmp_path / "both", KINDS["lora"]())
+    shutil.copytree(both, both / "checkpoint-8")
+    before = start_stage(str(both)).key
+    adapted.add_adapter("second", KINDS["lora"]())
+    adapted.save_pretrained(both)
+    assert f"{both} holds an adapter, and another in {both / 'second'}: set 'model:' to" in refusal(both, tmp_path)
+    start_stage(str(both / "second"))
+    shutil.move(both / "second", tmp_path / "named" / "mine")
+    assert start_stage(str(both)).key == before
+    sentence = refusal(tmp_path / "named", tmp_path)
+    assert f"'model:' to the one that is meant, such as {tmp_path / 'named' / 'mine'}" in sentence
+    shutil.copytree(base, tmp_path / "named", dirs_exist_ok=True)
+    start_stage(str(tmp_path / "named"))  # a model, whatever lies below
+
+
 def test_what_is_no_base_of_the_adapter(base: Path, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     make_adapter(base, adapter, KINDS["lora"]())

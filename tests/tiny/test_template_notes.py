@@ -162,6 +162,30 @@ def test_a_reward_model_is_trained_on_texts_as_imported(
     assert texts == sorted(f"<|user|>Q {i}?<|end|><|assistant|> A<|user|>{i}\n<|end|>" for i in range(10))
 
 
+def test_pairs_that_no_reward_model_could_rate(tiny_dir: Path) -> None:
+    """Refused before training, with the cause; one pair that it can rate is enough."""
+    from harness.oracles.reward_model import RewardModel, RewardModelOptions
+    from harness.run.train_reward import _Pairs
+
+    pairs = [row("Yes.", "No."), row("Yes!", "No.", role="system", content="Be brief."), row("y" * 99, "No!")]
+    template = (
+        EACH + "{% if m['role'] != 'system' %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endif %}{% endfor %}"
+    )
+
+    def check(*chosen: dict[str, Any]) -> None:
+        oracle = RewardModel(RewardModelOptions(model=str(tiny_dir), max_length=40))
+        oracle.tokenizer.chat_template = template
+        _Pairs([256], {pair["id"]: pair for pair in pairs}, [], list(chosen)).check_heldout(oracle)
+
+    check(*pairs)
+    with pytest.raises(
+        UserError, match=r"none of the 2 held-out pairs \(1 are refused .*, 1 are too long\): take prompts "
+    ):
+        check(*pairs[1:])
+    with pytest.raises(UserError, match="1 are too long.: take conversations of at most 40 tokens"):
+        check(pairs[2])
+
+
 def test_a_reward_model_without_a_template_reads_plain_text(tokenizer: Any) -> None:
     plain = deepcopy(tokenizer)
     plain.chat_template = None

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from kit.training import arguments, rows, sail_trainer
+from kit.training import arguments, perturb, rows, sail_trainer
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from sail import SAILConfig, SAILTrainer, TextPreference
@@ -22,6 +22,7 @@ from sail.rewards import Completions, ResponseRewards, RewardFunctions
 from sail.routes import PR
 
 Load = Callable[[], Any]
+LABELLERS = ("preference", "reward_funcs", "reward_processing_classes", "generator")
 PAIRS = [StepPair(7 + i, (1,), (2,), (3,), PR, 0.5) for i in range(3)]
 
 
@@ -47,7 +48,7 @@ def plain(count: int = 8) -> list[dict[str, Any]]:
 
 
 def trainer_on(folder: Path, load: Load, tokenizer: Any, data: list[dict[str, Any]], **changes: Any) -> SAILTrainer:
-    options = {k: changes.pop(k) for k in ("preference", "reward_funcs") if k in changes}
+    options = {k: changes.pop(k) for k in LABELLERS if k in changes}
     args = SAILConfig(**arguments(folder, **({"pr_share": 1.0, "max_new_tokens": 5} | changes)))
     dataset = Dataset.from_list(data)
     return SAILTrainer(load(), load(), args, train_dataset=dataset, processing_class=tokenizer, **options)
@@ -191,6 +192,17 @@ def test_a_prompt_without_a_reward_leaves_the_step(tmp_path: Path, load: Load, t
     assert batch["weight"][odd].tolist() == [0.0] * int(odd.sum())
     assert batch["weight"][~odd].tolist() == pytest.approx([1 / 12] * int((~odd).sum()))
     assert sum(trainer._metrics["train"]["rewards/unscored"]) == int(odd.sum()) / 3
+    perturb(trainer.model).train()
+    trainer._metrics["train"].clear()
+    trainer._compute_loss(trainer.model, batch, False)
+    whole = dict(trainer._metrics["train"])
+    stay = (~odd).nonzero()[:, 0]
+    rows_of = torch.cat([stay, stay + len(odd)])
+    part = {k: v[rows_of if len(v) == 2 * len(odd) else stay] for k, v in batch.items()}
+    trainer._metrics["train"].clear()
+    trainer._compute_loss(trainer.model, part, False)
+    for name in ("rewards/chosen", "rewards/accuracies", "logps/rejected", "entropy", "abs_u", "kl", "score/std"):
+        assert whole[name] == pytest.approx(trainer._metrics["train"][name], rel=1e-4, abs=1e-6), name
     trainer.train()
     assert all(p.isfinite().all() for p in trainer.model.parameters())
 
@@ -296,6 +308,15 @@ def test_tensors_are_rewards_too(tmp_path: Path) -> None:
         ({"preference": late, "reward_weights": [1.0]}, "give reward_funcs"),
         ({"reward_funcs": late, "reward_weights": [1.0, 2.0]}, "reward_weights has 2 entries for 1 reward_funcs"),
         ({"reward_funcs": []}, "reward_funcs is empty"),
+        ({"reward_funcs": [late, 3]}, "reward_funcs has 3: give functions"),
+        ({"pr_share": 0.0, "preference": late}, "preference labels the pairs of the PR route.*: set pr_share > 0"),
+        (
+            {"preference": lambda prompts, firsts, seconds: []},
+            r"wrap a function of texts as TextPreference\(function\)",
+        ),
+        ({"preference": 3}, "preference=3 is no function of one list of pairs"),
+        ({"preference": lambda pairs: [], "reward_processing_classes": 1}, "give reward_funcs too"),
+        ({"preference": lambda pairs: [], "generator": 1}, "generator samples the share other_generator, which is 0"),
     ],
 )
 def test_labellers_that_cannot_be_meant(
@@ -303,6 +324,35 @@ def test_labellers_that_cannot_be_meant(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         trainer_on(tmp_path, load, tokenizer, plain(), **changes)
+
+
+def test_functions_of_other_arguments_and_columns_of_reserved_names(tmp_path: Path, load: Load, tokenizer: Any) -> None:
+    for function in (lambda pairs: [], 3):
+        with pytest.raises(ValueError, match="give a function of prompts, first responses and second responses"):
+            TextPreference(function)  # type: ignore[arg-type]
+    data = [row | {"trainer_state": 1} for row in plain()]
+    with pytest.raises(ValueError, match="the train set has a column 'trainer_state'.*: rename it"):
+        trainer_on(tmp_path, load, tokenizer, data, reward_funcs=late)
+
+
+def test_rewards_of_nothing_are_a_warning(tmp_path: Path) -> None:
+    functions = RewardFunctions(lambda prompts, **_: [None] * len(prompts), None, SAILConfig(**arguments(tmp_path)))
+    batch = Completions(["a", "b"], ["c", "d"], [[1], [2]], {})
+    with pytest.warns(UserWarning, match=r"reward_funcs \(<lambda>\) scored none of the 2 responses") as caught:
+        functions(batch)
+        functions(batch)
+    assert len(caught) == 1
+
+
+def test_a_reward_model_without_a_padding_id_gets_the_tokenizers(tmp_path: Path, tokenizer: Any) -> None:
+    """It scores the last token before the padding: texts of two lengths have the rewards that each has alone."""
+    model = reward_model(tokenizer)
+    model.config.pad_token_id = None
+    functions = RewardFunctions(model, tokenizer, SAILConfig(**arguments(tmp_path)))
+    batch = Completions(["a", "b"], ["c", "defgh"], [[1], [2]], {})
+    with torch.no_grad():
+        alone = [model(torch.tensor([tokenizer(text)["input_ids"]])).logits.item() for text in ("ac", "bdefgh")]
+    assert functions(batch).total == pytest.approx(alone, rel=1e-5)
 
 
 def test_texts_need_a_prompt(tmp_path: Path, load: Load, tokenizer: Any) -> None:
