@@ -28,6 +28,7 @@ def check_before_work(resources: Resources, plan: RunPlan) -> None:
         UserError: names the fault and the fix.
     """
     comparison, recipe = plan.comparison, resources.recipe
+    _ = resources.engine  # whether it is there, and takes the recipe's precision
     methods = list(comparison.methods.values())
     if recipe.train.lora and any(method.trains for method in methods):
         from harness.train.settings import check_lora

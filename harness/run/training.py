@@ -61,7 +61,7 @@ def train_policy(
     per_step = {axis: plain.total(1, axis) for axis in AXES}
     context = _context(resources, plan, point, rows, prompts["train"], seed=seed, work=work, per_step=per_step)
     resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
-    with resources.meter.enforce(budget):
+    with resources.sampler(method, work / "engine") as context.sampler, resources.meter.enforce(budget):
         folder = method.train(context)
     _keep(plan.name, folder, context)
     steps = expected.steps(budget) if expected.covers(budget) else 0
@@ -147,7 +147,7 @@ def trial_scores(resources: Resources, policy: Any, prompts: list[Prompt]) -> di
     resources.emit("stage", ("score trial", len(requests)))
     with resources.meter.phase("eval"):
         answers = policy.sample(requests, resources.tick)
-        start_answers = resources.start.sample(requests)
+        start_answers = resources.start_served.sample(requests)
         rows = [(ids, c.ids) for ids, c in zip(encoded, answers, strict=True)]
         logps = resources.start.token_logps(rows, recipe.scoring_batch_size)
     nll = -sum(map(sum, logps)) / sum(map(len, logps))

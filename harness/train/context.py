@@ -15,6 +15,7 @@ from harness.recipe.train import TrainSpec
 if TYPE_CHECKING:
     from harness.budget.meter import Meter
     from harness.oracles.metered import MeteredOracle
+    from sail.sampling import Sampler
 
 
 @dataclass
@@ -41,6 +42,7 @@ class TrainContext:
         on_step: moves the progress bar; to be called with the number of finished steps.
         per_step: what a step is predicted to spend, by axis.
         fractions: shares of the budget at which trainers keep the policy, in ``directory/fractions``.
+        sampler: takes the place of :func:`sail.sampling.sample` under another engine; None under transformers.
         log: rows of the training log, which the method fills.
     """
 
@@ -61,6 +63,7 @@ class TrainContext:
     on_step: Callable[[int], None] = lambda step: None
     per_step: Mapping[str, float] = field(default_factory=dict)
     fractions: Sequence[float] = ()
+    sampler: Sampler | None = None
     log: list[dict[str, float]] = field(default_factory=list)
     _ticked: float = field(default_factory=time.perf_counter)
 

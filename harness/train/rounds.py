@@ -196,5 +196,5 @@ def sample_answers(
     ]
     ends, pad = end_ids(model, context.tokenizer), context.tokenizer.pad_token_id
     with context.meter.phase("generate"):
-        completions = sample(model, requests, eos_ids=ends, pad_id=pad)
+        completions = (context.sampler or sample)(model, requests, eos_ids=ends, pad_id=pad)
     return [completions[i * count : (i + 1) * count] for i in range(len(rows))]
