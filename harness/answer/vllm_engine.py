@@ -78,6 +78,8 @@ class VllmEngine(RolloutEngine):
     def _reload(self, folder: Path) -> None:
         with _random_state_kept(), _in_words("reload the weights"):
             self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+            if not self._keywords["enable_sleep_mode"]:  # no GPU
+                self._llm.collective_rpc(_pack_tied_head)
         self._llm.reset_prefix_cache()
         self._whole = folder
 
@@ -97,7 +99,7 @@ class VllmEngine(RolloutEngine):
             for r in requests
         ]
         prompts = [{"prompt_token_ids": list(r.prompt)} for r in requests]
-        with _random_state_kept():
+        with _random_state_kept(), _in_words("sample"):
             outputs = self._llm.generate(prompts, settings, use_tqdm=False, lora_request=self._adapter)
         return [_completion(output.outputs[0]) for output in outputs]
 
@@ -155,6 +157,7 @@ def _keywords(settings: EngineSettings) -> dict[str, Any]:
         "disable_log_stats": True,
         "gpu_memory_utilization": MEMORY_SHARE,
         "enable_sleep_mode": on_gpu,
+        "enable_chunked_prefill": on_gpu,  # vLLM 0.32 has no seeds for a prompt read in parts on a CPU
     }
     if settings.lora is not None:
         rank = min((r for r in ADAPTER_RANKS if r >= settings.lora.r), default=settings.lora.r)
@@ -165,6 +168,13 @@ def _keywords(settings: EngineSettings) -> dict[str, Any]:
             "engine: vllm has no float32 adapters on a GPU: set precision: bf16 or bf16-mixed, or train.lora: null"
         )
     return keywords
+
+
+def _pack_tied_head(worker: Any) -> None:
+    """On a CPU vLLM 0.32 keeps a packed copy of the LM head, and does not renew it where the head is the embedding."""
+    head = getattr(worker.get_model(), "lm_head", None)
+    if worker.device.type == "cpu" and hasattr(head, "quant_method"):
+        head.quant_method.process_weights_after_loading(head)
 
 
 @contextmanager
