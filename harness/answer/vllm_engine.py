@@ -40,8 +40,8 @@ class VllmEngine(RolloutEngine):
         super().__init__(settings)
         if find_spec("vllm") is None:
             raise UserError(
-                "The recipe asks for engine: vllm, which is not installed: python -m pip install -c "
-                "constraints-gpu.txt 'sail-bench[vllm]'"
+                "The recipe asks for engine: vllm, which is not installed: python -m pip install 'sail-bench[vllm]' "
+                "(from a clone with -c constraints-gpu.txt)"
             )
         self._keywords = _keywords(settings)
         self._llm: Any = None
@@ -173,7 +173,7 @@ def _keywords(settings: EngineSettings) -> dict[str, Any]:
 def _pack_tied_head(worker: Any) -> None:
     """On a CPU vLLM 0.32 keeps a packed copy of the LM head, and does not renew it where the head is the embedding."""
     head = getattr(worker.get_model(), "lm_head", None)
-    if worker.device.type == "cpu" and hasattr(head, "quant_method"):
+    if head is not None and worker.device.type == "cpu":
         head.quant_method.process_weights_after_loading(head)
 
 
