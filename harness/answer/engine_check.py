@@ -14,10 +14,11 @@ CHECKED_ANSWERS = 4
 """Answers whose log-probabilities are compared after each sync."""
 
 TOLERANCE = 1e-3
-"""Nats a token, on the mean of absolute differences, in float32 (5e-5 seen on SmolLM2)."""
+"""Nats a token, on the mean of absolute differences, in float32 (6e-6 seen on SmolLM2)."""
 
-HALF_TOLERANCE = 0.1
-"""The same where model or engine compute in half precision: a logit of 20 is exact to 0.06 in bfloat16."""
+HALF_TOLERANCE = 0.08
+"""The same where model or engine compute in half precision: 0.03 to 0.045 seen on SmolLM2, and 0.11 where the engine
+went on without a small adapter."""
 
 
 def check_engine(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,20 @@ CHECK = "check"
 
 _NUMBERS = count(1)
 """Of the weights saved in this process: no two folders have the same name."""
+
+
+@contextmanager
+def awake(engine: RolloutEngine, meter: Meter) -> Iterator[None]:
+    """Wake the engine for what happens inside. Starting it is no cost of sampling: its time is charged to ``setup``."""
+    if engine.started:
+        engine.wake()
+    else:
+        with meter.phase("setup"):
+            engine.wake()
+    try:
+        yield
+    finally:
+        engine.sleep()
 
 
 class EnginePolicy(Policy):
@@ -60,8 +75,7 @@ class EnginePolicy(Policy):
         self, requests: list[Request], on_rows: Callable[[list[int], list[Completion]], None]
     ) -> list[Completion]:
         answers: list[Completion] = []
-        self.engine.wake()
-        try:
+        with awake(self.engine, self.meter):
             self.engine.sync(self.folder)
             for first in range(0, len(requests), CHUNK):
                 chunk = requests[first : first + CHUNK]
@@ -69,8 +83,6 @@ class EnginePolicy(Policy):
                 charge_answers(self.meter, self.model, chunk, batch)
                 on_rows(list(range(first, first + len(chunk))), batch)
                 answers += batch
-        finally:
-            self.engine.sleep()
         if self.engine.unchecked:
             with self.meter.phase(CHECK):
                 check_engine(self.engine, self.model, requests, answers)
@@ -110,12 +122,9 @@ class EngineSampler:
             return []
         with self.meter.phase("generate"):
             before, saved = self.engine.synced, self._save(model)
-            self.engine.wake()
-            try:
+            with awake(self.engine, self.meter):
                 self.engine.sync(saved)
                 answers = self.engine.sample(requests, eos_ids)
-            finally:
-                self.engine.sleep()
             if before is not None and before.parent == self.folder and before != saved:
                 shutil.rmtree(before, ignore_errors=True)
             charge_answers(self.meter, model, requests, answers)

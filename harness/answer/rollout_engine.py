@@ -45,6 +45,7 @@ class RolloutEngine(ABC):
     Attributes:
         synced: folder of the weights that it samples from; None for the start policy.
         unchecked: nobody compared its log-probabilities with transformers since.
+        started: it has been awake once.
         asleep: whether the device's memory is given back.
     """
 
@@ -52,7 +53,7 @@ class RolloutEngine(ABC):
         self.settings = settings
         self.synced: Path | None = None
         self.unchecked = True
-        self.asleep = True
+        self.started, self.asleep = False, True
 
     def sync(self, folder: Path | None) -> None:
         """Take up saved weights, if they are others than those synced last.
@@ -86,7 +87,7 @@ class RolloutEngine(ABC):
 
     def wake(self) -> None:
         """Take the device's memory, at first or back after :meth:`sleep`, with the weights synced last."""
-        self.asleep = False
+        self.started, self.asleep = True, False
 
     def close(self) -> None:
         """Give everything back; it is not used again."""

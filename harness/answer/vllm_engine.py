@@ -43,7 +43,7 @@ class VllmEngine(RolloutEngine):
                 "The recipe asks for engine: vllm, which is not installed: python -m pip install 'sail-bench[vllm]' "
                 "(from a clone with -c constraints-gpu.txt)"
             )
-        self._keywords = _keywords(settings)
+        self._keywords = keywords(settings)
         self._llm: Any = None
         self._whole = settings.start  # the model whose weights are loaded
         self._adapter: Any = None
@@ -143,7 +143,7 @@ def _is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
-def _keywords(settings: EngineSettings) -> dict[str, Any]:
+def keywords(settings: EngineSettings) -> dict[str, Any]:
     """Keywords of ``vllm.LLM``.
 
     Raises:
@@ -152,7 +152,7 @@ def _keywords(settings: EngineSettings) -> dict[str, Any]:
     import torch
 
     on_gpu = torch.cuda.is_available()
-    keywords: dict[str, Any] = {
+    chosen: dict[str, Any] = {
         "dtype": settings.dtype,
         "disable_log_stats": True,
         "gpu_memory_utilization": MEMORY_SHARE,
@@ -161,13 +161,13 @@ def _keywords(settings: EngineSettings) -> dict[str, Any]:
     }
     if settings.lora is not None:
         rank = min((r for r in ADAPTER_RANKS if r >= settings.lora.r), default=settings.lora.r)
-        keywords |= {"enable_lora": True, "max_loras": 1, "max_cpu_loras": 1, "max_lora_rank": rank}
-    keywords |= settings.options
-    if on_gpu and keywords.get("enable_lora") and keywords["dtype"] == "float32":
+        chosen |= {"enable_lora": True, "max_loras": 1, "max_cpu_loras": 1, "max_lora_rank": rank}
+    chosen |= settings.options
+    if on_gpu and chosen.get("enable_lora") and chosen["dtype"] == "float32":
         raise UserError(
             "engine: vllm has no float32 adapters on a GPU: set precision: bf16 or bf16-mixed, or train.lora: null"
         )
-    return keywords
+    return chosen
 
 
 def _pack_tied_head(worker: Any) -> None:

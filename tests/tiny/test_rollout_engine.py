@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from harness.answer import rollout_engine
 from harness.answer.engine_policy import EnginePolicy, EngineSampler
 from harness.answer.policy import Policy
 from harness.answer.rollout_engine import EngineSettings, make_engine
+from harness.answer.vllm_engine import VllmEngine, keywords
 from harness.budget.budget import Budget
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
@@ -55,6 +58,40 @@ def requests(prompts: int = 3, answers: int = 2) -> list[Request]:
 def adapted(model: Any) -> Any:
     config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     return perturb(get_peft_model(model, config), scale=0.3)
+
+
+def test_vllm_is_asked_for_what_the_recipe_needs_and_refused_where_it_cannot(
+    tiny_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a simulated GPU: sleep mode, the next adapter rank that vLLM knows; no float32 adapters. And not installed."""
+    if find_spec("vllm") is None:
+        with pytest.raises(UserError, match="engine: vllm, which is not installed: python -m pip install"):
+            VllmEngine(EngineSettings(tiny_dir, "float32", LORA, {}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    asked = keywords(EngineSettings(tiny_dir, "bfloat16", LoraSpec(r=24, alpha=8), {"gpu_memory_utilization": 0.3}))
+    assert asked["enable_sleep_mode"] and asked["enable_lora"] and asked["max_lora_rank"] == 32
+    assert asked["gpu_memory_utilization"] == 0.3
+    assert "enable_lora" not in keywords(EngineSettings(tiny_dir, "float32", None, {}))
+    with pytest.raises(UserError, match="no float32 adapters on a GPU: set precision: bf16"):
+        keywords(EngineSettings(tiny_dir, "float32", LORA, {}))
+
+
+def test_starting_the_engine_is_no_cost_of_sampling(
+    tiny_dir: Path, load: Callable[[], Any], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, meter = engine_of(tiny_dir), Meter(Ledger())
+    policy = EnginePolicy.of(Policy(load(), tokenizer, "p", meter=meter, cache=None), engine, None)
+    inner = StandInEngine.wake
+
+    def slow(self: StandInEngine) -> None:
+        time.sleep(0 if self.started else 1.5)
+        inner(self)
+
+    monkeypatch.setattr(StandInEngine, "wake", slow)
+    with meter.phase("data"):
+        policy.sample(requests(1, 1))
+    assert meter.ledger.get("setup", "seconds") >= 1.5
+    assert meter.ledger.get("data", "seconds") < 1.5
 
 
 # A model in training
