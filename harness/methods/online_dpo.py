@@ -41,7 +41,7 @@ class OnlineDPO(Method):
             temperature=self.config.temperature,
             max_new_tokens=context.max_new_tokens,
         )
-        return run_trainer(context, SAILTrainer, args, preference=preference(context), sampler=context.sampler)
+        return run_trainer(context, SAILTrainer, args, preference=preference(context))
 
     def spending(self) -> Spending:
         """Both responses of each pair are sampled and labelled."""

@@ -72,14 +72,7 @@ class SAIL(Method):
         )
         online = options.share > 0 and self.route != "dp"  # stored pairs have their reference log-probabilities
         needs_reference = self.reads_reference and online
-        return run_trainer(
-            context,
-            SAILTrainer,
-            args,
-            needs_reference=needs_reference,
-            preference=preference(context),
-            sampler=context.sampler,
-        )
+        return run_trainer(context, SAILTrainer, args, needs_reference=needs_reference, preference=preference(context))
 
     def extra_settings(self, context: TrainContext) -> dict[str, Any]:
         """Further settings of :class:`sail.SAILConfig`, for a subclass to give."""
