@@ -12,7 +12,7 @@ from typing import Any
 from harness.answer.engine_check import check_engine
 from harness.answer.policy import Policy
 from harness.answer.rollout_engine import RolloutEngine
-from harness.budget.flops import forward, head, shape_of
+from harness.budget.flops import Shape, forward, head, shape_of
 from harness.budget.meter import Meter
 from harness.store.json_files import digest
 from sail.types import Completion, Request
@@ -75,16 +75,18 @@ class EnginePolicy(Policy):
         self, requests: list[Request], on_rows: Callable[[list[int], list[Completion]], None]
     ) -> list[Completion]:
         answers: list[Completion] = []
+        with self.held.computing():
+            shape = shape_of(self.model)
         with awake(self.engine, self.meter):
             self.engine.sync(self.folder)
             for first in range(0, len(requests), CHUNK):
                 chunk = requests[first : first + CHUNK]
                 batch = self.engine.sample(chunk, self.eos_ids)
-                charge_answers(self.meter, self.model, chunk, batch)
+                charge_answers(self.meter, shape, chunk, batch)
                 on_rows(list(range(first, first + len(chunk))), batch)
                 answers += batch
         if self.engine.unchecked:
-            with self.meter.phase(CHECK):
+            with self.meter.phase(CHECK), self.held.computing():
                 check_engine(self.engine, self.model, requests, answers)
         return answers
 
@@ -127,7 +129,8 @@ class EngineSampler:
                 answers = self.engine.sample(requests, eos_ids)
             if before is not None and before.parent == self.folder and before != saved:
                 shutil.rmtree(before, ignore_errors=True)
-            charge_answers(self.meter, model, requests, answers)
+            shape = shape_of(model.get_base_model() if hasattr(model, "peft_config") else model)
+            charge_answers(self.meter, shape, requests, answers)
         with self.meter.phase(CHECK):
             check_engine(self.engine, model, requests, answers)
         return answers
@@ -150,17 +153,16 @@ class EngineSampler:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def charge_answers(meter: Meter, model: Any, requests: Sequence[Request], answers: Sequence[Completion]) -> None:
+def charge_answers(meter: Meter, shape: Shape, requests: Sequence[Request], answers: Sequence[Completion]) -> None:
     """Charge sampled answers to the current phase, as the sampler of transformers would: each prompt once, but for its
     last token, which is read with each answer.
 
     Args:
         meter: that is charged.
-        model: whose shape counts.
+        shape: of the model.
         requests: that were sampled.
         answers: to them.
     """
-    shape = shape_of(model.get_base_model() if hasattr(model, "peft_config") else model)
     for prompt in dict.fromkeys(r.prompt for r in requests):
         meter.charge("tokens", len(prompt) - 1)
         meter.charge("prefill_flops", forward(shape, 1, len(prompt) - 1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.answer.load import load_model, load_tokenizer
+from harness.answer.load import Loading, load_model, load_tokenizer
 from harness.answer.rollout_engine import EngineSettings, RolloutEngine
 from sail.sampling import sample
 from sail.types import Completion, Request
@@ -30,7 +30,7 @@ class StandInEngine(RolloutEngine):
 
     def _load(self, folder: Path | None) -> None:
         self.folders.append(folder)
-        self._model = load_model(self.settings.start, folder, self.settings.dtype)
+        self._model = load_model(self.settings.start, folder, Loading("float32"))
 
     def sample(self, requests: Sequence[Request], eos_ids: Sequence[int]) -> list[Completion]:
         """By the keyed noise, as transformers would."""

@@ -45,7 +45,13 @@ SPLIT = f"HuggingFaceH4/ultrafeedback_binarized@{40 * '0'}:train_prefs"
 PAPER: dict[str, Any] = {
     "name": "paper",
     "dtype": "bfloat16",
-    "data": {"task": "preferences", "train": SPLIT, "test": SPLIT, "tune_prompts": 1, "eval_prompts": 500},
+    "data": {
+        "task": "preferences",
+        "train": SPLIT,
+        "test": f"{SPLIT[:-11]}test_prefs",
+        "tune_prompts": 1,
+        "eval_prompts": 500,
+    },
     "budget": "paper-steps",
     "train": {"batch_size": 4, "gradient_accumulation": 8, "max_length": 2048, "lora": {"r": 64, "alpha": 16}},
     "tune": {"learning_rates": [1.0e-5]},
