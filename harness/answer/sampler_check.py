@@ -108,13 +108,25 @@ def _difference(model: Any, requests: Sequence[Request], completions: Sequence[C
     all tokens, in half precision their mean."""
     import torch
 
-    apart = []
-    for request, completion in zip(requests, completions, strict=True):
-        count = len(completion.ids)
-        sequence = torch.tensor([[*request.prompt, *completion.ids]], device=model.device)
-        with torch.no_grad():
-            logits = model(input_ids=sequence, use_cache=False).logits[0, -count - 1 : -1].float()
-        plain = logits.log_softmax(-1).gather(-1, sequence[0, -count:, None])[:, 0]
-        apart.append(torch.tensor(completion.logps) - plain.cpu())
+    apart = [
+        torch.tensor(completion.logps) - plain_logps(model, request.prompt, completion.ids)
+        for request, completion in zip(requests, completions, strict=True)
+    ]
     tokens = torch.cat(apart)
     return float(tokens.mean().abs() if _is_half(model) else tokens.abs().max())
+
+
+def plain_logps(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> Any:
+    """Log-probabilities (nats) of an answer's tokens by a plain forward, without padding and cache: a tensor (n,).
+
+    Args:
+        model: of transformers.
+        prompt: token ids.
+        answer: token ids.
+    """
+    import torch
+
+    sequence = torch.tensor([[*prompt, *answer]], device=model.device)
+    with torch.no_grad():
+        logits = model(input_ids=sequence, use_cache=False).logits[0, -len(answer) - 1 : -1].float()
+    return logits.log_softmax(-1).gather(-1, sequence[0, -len(answer) :, None])[:, 0].cpu()

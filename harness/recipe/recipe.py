@@ -183,8 +183,8 @@ JudgeSpec = Annotated[
 
 
 class EngineSpec(Strict):
-    """What samples the answers of evaluation; a bare name stands for one without ``options`` (keywords of
-    ``vllm.LLM``, such as ``gpu_memory_utilization`` or ``max_model_len``). Training samples with transformers."""
+    """What samples: pairs, the search, training and evaluation. A bare name stands for one without ``options``
+    (keywords of ``vllm.LLM``, such as ``gpu_memory_utilization`` or ``max_model_len``)."""
 
     name: Literal["transformers", "vllm"] = "transformers"
     options: dict[str, Any] = {}
@@ -233,7 +233,7 @@ class Recipe(Strict):
         seeds: training runs of each method.
         benchmarks: options by benchmark.
         judge: grades the official sets: a model behind an OpenAI-compatible endpoint. The mini sets have the local one.
-        engine: samples the answers of evaluation.
+        engine: samples the answers, in training too.
         thinking: ``strip``: benchmarks judge and measure what follows the thoughts in an answer, and ask their second
             turn with it; thoughts that never end are an empty, truncated answer. ``keep``: the whole answer. Labels of
             training, the search, ``preference`` and ``curve`` always see the whole, as they measure what training

@@ -30,7 +30,7 @@ def assumptions(predicted: Estimate, outline: Outline) -> list[str]:
             peak = device.peak(settings.number.compute)
             parts.append(f"training at {utilisation(device):.0%} of {peak / 1e12:.3g} TFLOP/s, right within a factor 2")
         engine = outline.recipe.engine.name
-        parts.append(f"evaluation sampled by {engine}, {outline.recipe.generation_batch_size} answers at once")
+        parts.append(f"answers sampled by {engine}, {outline.recipe.generation_batch_size} answers at once")
     if predicted.peaks:
         recomputed = "with" if settings.gradient_checkpointing else "without"
         parts.append(

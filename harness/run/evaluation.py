@@ -55,7 +55,7 @@ def _policy(resources: Resources, plan: RunPlan, node: Node) -> Any:
         )
     elif method.trains:
         folder = resources.store.path(node.stage) / "policy"
-        policy = resources.served(resources.trained(folder, node.key))
+        policy = resources.served(resources.trained(folder, node.key), folder)
     else:
         policy = resources.start_served
     return policy.with_instruction(method.instruction) if method.instruction else policy
@@ -89,7 +89,7 @@ def _kept(resources: Resources, plan: RunPlan, fraction: float, final: Any) -> A
     folder = resources.store.path(plan.policy.stage) / "fractions" / f"{fraction:g}"
     if not folder.is_dir():
         return None
-    return resources.served(resources.trained(folder, f"{plan.policy.key}@{fraction:g}"))
+    return resources.served(resources.trained(folder, f"{plan.policy.key}@{fraction:g}"), folder)
 
 
 def _answer_together(resources: Resources, todo: Evaluated, context: EvalContext) -> None:

@@ -123,8 +123,8 @@ class Outline:
 
 
 def training_sampler(recipe: Recipe) -> Sampler:
-    """How stored pairs, the search and online methods sample: with transformers, whatever evaluation does."""
-    return Sampler("transformers", recipe.generation_batch_size, recipe.data.max_new_tokens)
+    """How stored pairs, the search and online methods sample."""
+    return Sampler(recipe.engine.name, recipe.generation_batch_size, recipe.data.max_new_tokens)
 
 
 def outline_of_plans(

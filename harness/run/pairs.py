@@ -28,14 +28,17 @@ def build_pairs(resources: Resources, work: Path) -> dict[str, Any]:
 
 def _sample(resources: Resources, data: DataSpec, work: Path) -> dict[str, Any]:
     from harness.pairs.sampled import sample_pairs
+    from harness.pairs.tokenised import add_reference_logps
 
     parts = splits(data)
-    policy = resources.start
+    policy, batch_size = resources.start_served, resources.recipe.scoring_batch_size
     resources.emit("stage", ("preference pairs", data.answers_to_sample))
     counts = {}
     for name in ("train", "heldout"):
         with resources.meter.phase("data" if name == "train" else name):
             rows, ties = sample_pairs(policy, resources.oracle, parts[name], data, resources.tick)
+            if resources.engine is not None:  # another engine's own are off by its rounding
+                add_reference_logps(policy, rows, batch_size)
             write_rows(work / f"{name}.jsonl", rows)
             counts[name] = {"pairs": len(rows), "ties": ties}
     write_json(work / "counts.json", counts)

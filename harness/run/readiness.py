@@ -30,6 +30,7 @@ def check_before_work(resources: Resources, plan: RunPlan) -> None:
         UserError: names the fault and the fix.
     """
     comparison, recipe = plan.comparison, resources.recipe
+    _ = resources.engine  # whether it is there, and takes the recipe's precision
     methods = list(comparison.methods.values())
     if any(method.trains for method in methods):
         from harness.train.checks import check_lora, check_settings

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
+from harness.methods.base import Method
 from harness.oracles.base import Oracle
 from harness.oracles.metered import MeteredOracle
 from harness.recipe.recipe import Recipe
@@ -97,7 +99,7 @@ class Resources:
 
     @cached_property
     def start_served(self) -> Any:
-        """The start policy as evaluation asks it."""
+        """The start policy as it is sampled."""
         return self.served(self.start)
 
     def policy(self, model: Any, identity: str) -> Any:
@@ -117,14 +119,43 @@ class Resources:
         """The policy saved in a folder (weights, or an adapter of the start policy)."""
         return self.policy(self.models.trained(folder), identity)
 
-    def served(self, policy: Any) -> Any:
-        """A policy as evaluation asks it: by the recipe's engine."""
-        engine = self.recipe.engine
-        if engine.name == "transformers":
-            return policy
-        from harness.answer.vllm_policy import VllmPolicy
+    @cached_property
+    def engine(self) -> Any:
+        """What samples in place of transformers, one for the process; None where the recipe names transformers."""
+        spec = self.recipe.engine
+        if spec.name == "transformers":
+            return None
+        from harness.answer.rollout_engine import EngineSettings, make_engine
 
-        return VllmPolicy.from_policy(policy, engine.options)
+        dtype = str(spec.options.get("dtype", "float32" if self.recipe.precision == "float32" else "bfloat16"))
+        return make_engine(spec.name, EngineSettings(self.start_dir, dtype, self.recipe.train.lora, spec.options))
+
+    def served(self, policy: Any, folder: Path | None = None) -> Any:
+        """A policy as it is sampled: by the recipe's engine. ``folder``: of its weights; None for the start policy."""
+        if self.engine is None:
+            return policy
+        from harness.answer.engine_policy import EnginePolicy
+
+        return EnginePolicy.of(policy, self.engine, folder)
+
+    @contextmanager
+    def sampler(self, method: Method, folder: Path) -> Iterator[Any]:
+        """What samples for a model in training by the recipe's engine; None where that is transformers.
+
+        Args:
+            method: that trains; one that does not sample needs no engine.
+            folder: for the weights under way; removed at the end.
+        """
+        if self.engine is None or not method.spending().sampled:
+            yield None
+            return
+        from harness.answer.engine_policy import EngineSampler
+
+        sampler = EngineSampler(self.engine, folder, self.meter)
+        try:
+            yield sampler
+        finally:
+            sampler.close()
 
     @cached_property
     def oracles(self) -> Oracles:

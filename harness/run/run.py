@@ -105,7 +105,8 @@ class Run:
             except FloatingPointError as error:
                 write_json(work / "scores.json", {"error": str(error)})
                 return self.resources.spent()
-            policy = self.resources.trained(folder / "policy", trial.train.key)
+            resources, saved = self.resources, folder / "policy"
+            policy = resources.served(resources.trained(saved, trial.train.key), saved)
             self.resources.open_ledger(work)
             write_json(work / "scores.json", trial_scores(self.resources, policy, self.prompts["tune"]))
             return self.resources.spent()

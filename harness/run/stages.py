@@ -62,12 +62,19 @@ def pairs_stage(recipe: Recipe, start: Stage, oracle: dict[str, Any]) -> Stage:
             "data": data.key(),
             "prompts": {part: _prompts_digest(parts[part]) for part in ("train", "heldout")},
             "oracle": oracle_in_keys(oracle),
+            **engine_in_keys(recipe),
         },
     )
 
 
 def _prompts_digest(prompts: Sequence[Mapping[str, Any]]) -> str:
     return digest([p["prompt"] for p in prompts])
+
+
+def engine_in_keys(recipe: Recipe) -> dict[str, Any]:
+    """The engine that samples, unless it is the default: another one gives other answers."""
+    engine = recipe.engine
+    return {} if engine.name == "transformers" else {"engine": engine.model_dump(mode="json")}
 
 
 def training_labels(recipe: Recipe, oracle: dict[str, Any]) -> list[Any]:
@@ -118,6 +125,7 @@ def train_stage(shared: Training, method: Method, point: Point, seed: int) -> St
             "max_new_tokens": shared.recipe.data.max_new_tokens,
             **({"fractions": list(shared.fractions)} if shared.fractions else {}),
             **({"oracle": list(shared.labels)} if shared.labels else {}),
+            **(engine_in_keys(shared.recipe) if method.spending().sampled else {}),
         },
     )
 
@@ -125,7 +133,8 @@ def train_stage(shared: Training, method: Method, point: Point, seed: int) -> St
 def tune_stage(recipe: Recipe, policy: Stage) -> Stage:
     """Gold reward of a trial on the tuning prompts (disjoint from training and from evaluation)."""
     prompts = _prompts_digest(splits(recipe.data)["tune"])
-    return Stage("tune", {"version": [TUNE_VERSION, SAMPLER_VERSION], "policy": policy.key, "prompts": prompts})
+    versions = [TUNE_VERSION, SAMPLER_VERSION]
+    return Stage("tune", {"version": versions, "policy": policy.key, "prompts": prompts, **engine_in_keys(recipe)})
 
 
 def judge_of(benchmark: Benchmark, recipe: Recipe, start: Stage) -> dict[str, Any] | None:
@@ -156,8 +165,7 @@ def protocol_of(
         eval_oracle: identity of the oracle that evaluates.
     """
     protocol = benchmark.protocol()
-    if recipe.engine.name != "transformers":
-        protocol |= {"engine": recipe.engine.model_dump(mode="json")}
+    protocol |= engine_in_keys(recipe)
     if recipe.thinking != "strip":
         protocol |= {"thinking": recipe.thinking}
     if recipe.chat_date != CHAT_DATE:

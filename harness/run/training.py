@@ -63,7 +63,7 @@ def train_policy(
     context.predicted_steps = plain.steps(budget) if plain.covers(budget) else None
     resources.models.release()
     resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
-    with resources.meter.enforce(budget):
+    with resources.sampler(method, work / "engine") as context.sampler, resources.meter.enforce(budget):
         folder = method.train(context)
     _keep(plan.name, folder, context)
     steps = expected.steps(budget) if expected.covers(budget) else 0
@@ -154,7 +154,7 @@ def answer_tuning_prompts(resources: Resources, prompts: list[Prompt]) -> None:
     """
     resources.open_ledger(None)
     with resources.meter.phase("eval"):
-        resources.start.sample(_tuning_requests(resources, prompts), priced=True)
+        resources.start_served.sample(_tuning_requests(resources, prompts), priced=True)
 
 
 def trial_scores(resources: Resources, policy: Any, prompts: list[Prompt]) -> dict[str, float]:
@@ -172,7 +172,7 @@ def trial_scores(resources: Resources, policy: Any, prompts: list[Prompt]) -> di
     resources.emit("stage", ("score trial", len(requests)))
     with resources.meter.phase("eval"):
         answers = policy.sample(requests, resources.tick)
-        start_answers = resources.start.sample(requests, priced=True)
+        start_answers = resources.start_served.sample(requests, priced=True)
         rows = [(q.prompt, c.ids) for q, c in zip(requests, answers, strict=True)]
         logps = resources.start.asked_by(policy.identity).token_logps(rows, recipe.scoring_batch_size)
     nll = -sum(map(sum, logps)) / sum(map(len, logps))

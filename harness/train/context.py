@@ -15,6 +15,7 @@ from harness.recipe.train import Precision, TrainSpec
 if TYPE_CHECKING:
     from harness.budget.meter import Meter
     from harness.oracles.metered import MeteredOracle
+    from sail.sampling import Sampler
 
 
 @dataclass
@@ -43,6 +44,7 @@ class TrainContext:
         per_step: what a step is predicted to spend, by axis.
         predicted_steps: that the budget is predicted to buy, where it does not fix them; None if nothing tells.
         fractions: shares of the budget at which trainers keep the policy, in ``directory/fractions``.
+        sampler: takes the place of :func:`sail.sampling.sample` under another engine; None under transformers.
         log: rows of the training log, which the method fills.
     """
 
@@ -66,6 +68,7 @@ class TrainContext:
     precision: Precision = "float32"
     generation_batch_size: int = 64
     fractions: Sequence[float] = ()
+    sampler: Sampler | None = None
     log: list[dict[str, float]] = field(default_factory=list)
     _ticked: float = field(default_factory=time.perf_counter)
 

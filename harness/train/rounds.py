@@ -212,7 +212,7 @@ def sample_answers(
     ]
     ends, pad = end_ids(model, context.tokenizer), context.tokenizer.pad_token_id
     with context.meter.phase("generate"):
-        size = context.generation_batch_size
+        draw, size = context.sampler or sample, context.generation_batch_size
         with autocast(context.precision):
-            completions = sample(model, requests, eos_ids=ends, pad_id=pad, batch_size=size)
+            completions = draw(model, requests, eos_ids=ends, pad_id=pad, batch_size=size)
     return [completions[i * count : (i + 1) * count] for i in range(len(rows))]

@@ -72,7 +72,7 @@ def run_trainer(
         policies: what training starts from; the start policy if None.
         goal: when training ends; at the end of the budget if None.
         steps: length of the learning rate's schedule; what the budget fixes, or is predicted to buy, if None.
-        options: further arguments of ``trainer_class``.
+        options: further arguments of ``trainer_class``; a ``SAILTrainer`` gets ``context.sampler`` beside them.
 
     Returns:
         the folder ``policy`` beside the checkpoints (``args.output_dir``).
@@ -81,6 +81,10 @@ def run_trainer(
         UserError: the budget cannot buy one step, or there are too few pairs for one batch.
         FloatingPointError: the loss is not a number.
     """
+    from sail import SAILTrainer
+
+    if context.sampler is not None and issubclass(trainer_class, SAILTrainer):
+        options = {"sampler": context.sampler} | options
     rows = context.pairs if rows is None else rows
     check_budget(context, rows)
     initial = policies or start_policies(context, reference=needs_reference)

@@ -56,7 +56,11 @@ def run_process(*arguments: object, cwd: Path | None = None, timeout: float = 30
 
 
 def kill_when(
-    folder: Path, arguments: Sequence[object], ready: Callable[[], bool], how: signal.Signals = signal.SIGKILL
+    folder: Path,
+    arguments: Sequence[object],
+    ready: Callable[[], bool],
+    how: signal.Signals = signal.SIGKILL,
+    seconds: float = 120,
 ) -> None:
     """Start ``sail-bench`` in a process of its own and send it a signal as soon as ``ready``."""
     process = subprocess.Popen(
@@ -66,7 +70,7 @@ def kill_when(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + seconds
     while not ready():
         assert process.poll() is None, "it ended before it could be interrupted"
         assert time.monotonic() < deadline

@@ -78,7 +78,9 @@ def sail_trainer(
     folder: Path, load: Callable[[], Any], tokenizer: Any, data: list[dict[str, Any]], **changes: Any
 ) -> SAILTrainer:
     """A SAILTrainer on the tiny model with an explicit reference and full fine-tuning (or a peft_config)."""
-    options = {k: changes.pop(k) for k in ("preference", "peft_config", "generator", "eval_dataset") if k in changes}
+    options = {
+        k: changes.pop(k) for k in ("preference", "peft_config", "generator", "eval_dataset", "sampler") if k in changes
+    }
     if not changes.get("pr_share"):
         options.pop("preference", None)  # it would have nothing to label
     return SAILTrainer(

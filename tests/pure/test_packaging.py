@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 @pytest.mark.slow
@@ -31,3 +34,27 @@ def test_the_wheel_holds_three_packages_and_their_data(tmp_path: Path) -> None:
         "sail/py.typed",
     ):
         assert wanted in names
+
+
+def pins(name: str) -> dict[str, str]:
+    """Versions by package of a constraints file."""
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(package): version for package, version in (line.split("==") for line in lines)}
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-gpu.txt"])
+def test_pins_lie_within_the_bounds(name: str) -> None:
+    project, pinned = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"], pins(name)
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    if name == "constraints-gpu.txt":
+        wanted += project["optional-dependencies"]["vllm"]
+    for requirement in map(Requirement, wanted):
+        version = pinned[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), (requirement, version)
+
+
+def test_the_pins_for_gpus_differ_in_what_vllm_wants_alone() -> None:
+    usual, gpu = pins("constraints.txt"), pins("constraints-gpu.txt")
+    differing = {name for name in usual.keys() & gpu.keys() if usual[name] != gpu[name]}
+    assert differing == {"transformers", "numpy", "fastapi"}
+    assert usual.keys() - gpu.keys() <= {"humanize", "tzdata"}

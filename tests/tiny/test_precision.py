@@ -216,15 +216,6 @@ def test_a_small_adapter_survives(tiny_dir: Path, tokenizer: Any, adapters: list
     assert float((ours - exact).square().mean()) < float((merged - exact).square().mean())
 
 
-def test_whole_weights_are_saved_of_a_shared_model(tiny_dir: Path, adapters: list[Path], tmp_path: Path) -> None:
-    models = HeldModels(tiny_dir, Loading("bf16"))
-    models.trained(adapters[0]).save_whole(tmp_path)
-    expected = load_model(tiny_dir, adapters[0]).state_dict()
-    saved = load_model(tmp_path).state_dict()
-    assert saved.keys() == expected.keys()
-    assert all(torch.equal(saved[name], weight) for name, weight in expected.items())
-
-
 def test_one_model_is_on_the_gpu_at_a_time(
     tiny_dir: Path, tokenizer: Any, adapters: list[Path], monkeypatch: Any
 ) -> None:
