@@ -16,7 +16,6 @@ from harness.answer.adapter import adapter_in, load_tokenizer_of, load_weights
 from harness.answer.chat_date import date_tokenizer
 from harness.answer.chat_template import set_chat_template, template_text
 from harness.answer.load import ModelAndTokenizer, on_accelerator
-from harness.answer.start_checks import check_start
 from harness.errors import UserError
 from harness.recipe.recipe import CHAT_DATE
 from harness.store.json_files import digest, file_digest
@@ -93,6 +92,8 @@ def build_start(model: str, store: Store, template: str | None = None, day: date
     """
 
     def build(work: Path) -> dict[str, Any]:
+        from harness.answer.start_checks import check_start  # loads torch, which planning does without
+
         loaded, tokenizer = _load(model)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token

@@ -42,7 +42,7 @@ def read_pairs(path: Path, limit: int) -> PairsRead:
     skipped, layout = 0, ""
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it with --pairs")
-    for where, raw in PairSource(path.name, path).read_rows():
+    for where, raw in PairSource(path.name, path).rows():
         try:
             row = _with_prompt(raw)
             layout = layout or detect_layout(row)

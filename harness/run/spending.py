@@ -27,7 +27,7 @@ from harness.budget.forecast import (
 from harness.budget.ledger import AXES, Ledger
 from harness.errors import AbsentError, UserError
 from harness.methods.base import Method
-from harness.pairs.prompts import splits
+from harness.pairs.prompts import letters_of, splits
 from harness.recipe.recipe import DataSpec, PairsSpec
 from harness.recipe.search import Point
 from harness.run.comparison import Comparison
@@ -170,12 +170,10 @@ def _shape(comparison: Comparison) -> Shape | None:
 def _guessed_lengths(comparison: Comparison) -> Lengths:
     """Prompts and imported responses by their letters, sampled responses at their longest."""
     data = comparison.recipe.data
-    prompts = splits(data)["train"]
-    prompt = sum(len(p["prompt"]) for p in prompts) / len(prompts) / LETTERS_PER_TOKEN + TEMPLATE_TOKENS
-    response = float(data.max_new_tokens)
+    letters = letters_of(data)
+    prompt, response = letters.prompt / LETTERS_PER_TOKEN + TEMPLATE_TOKENS, float(data.max_new_tokens)
     if data.imported:
-        letters = sum(len(p["chosen"]) + len(p["rejected"]) for p in prompts) / 2 / len(prompts)
-        response = min(letters / LETTERS_PER_TOKEN, comparison.recipe.train.max_length)
+        response = min(letters.answer / LETTERS_PER_TOKEN, comparison.recipe.train.max_length)
     return Lengths(prompt, response, prompt + response)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from harness.budget.forecast import Corrections, Lengths
 from harness.budget.ledger import AXES
 from harness.errors import UserError
 from harness.oracles.none import NONE
+from harness.pairs.prompts import PromptsById
 from harness.recipe.search import Point
 from harness.run.plan import RunPlan, configured
 from harness.run.readiness import check_rollouts
 from harness.run.resources import Resources
 from harness.run.spending import expect, pair_price
 from harness.store.environment import environment
-from harness.store.json_files import read_rows, write_json
+from harness.store.json_files import Row, write_json
+from harness.store.row_files import RowFile
 from harness.train.context import TrainContext
 from sail.types import Request
 
@@ -29,7 +32,7 @@ def train_policy(
     point: Point,
     seed: int,
     pairs: Path,
-    prompts: dict[str, list[Prompt]],
+    prompts: Mapping[str, Sequence[Prompt]],
     work: Path,
 ) -> dict[str, Any]:
     """Train the plan's method into a work folder (``policy``, ``log.json``); returns the manifest entries.
@@ -49,7 +52,7 @@ def train_policy(
     """
     comparison = plan.comparison
     budget, setting, train = comparison.budget, comparison.setting, comparison.recipe.train
-    rows, method = read_rows(pairs / "train.jsonl"), configured(plan, point)
+    rows, method = RowFile(pairs / "train.jsonl"), configured(plan, point)
     check_rollouts(resources, plan.name, method, rows)
     calibration = Calibration(comparison.store.root, environment())
     lengths = Lengths.of(rows, train.batch_size, train.max_length)
@@ -59,7 +62,7 @@ def train_policy(
     ledger = resources.open_ledger(None)  # checkpoints carry it
     resources.meter.charge_stored_pairs(rows, pair_price(comparison, method), train.max_length)
     per_step = {axis: plain.total(1, axis) for axis in AXES}
-    context = _context(resources, plan, point, rows, prompts["train"], seed=seed, work=work, per_step=per_step)
+    context = _context(resources, plan, point, rows, prompts, seed=seed, work=work, per_step=per_step)
     resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
     with resources.meter.enforce(budget):
         folder = method.train(context)
@@ -79,8 +82,8 @@ def _context(
     resources: Resources,
     plan: RunPlan,
     point: Point,
-    rows: list[dict[str, Any]],
-    prompts: list[Prompt],
+    rows: Sequence[Row],
+    prompts: Mapping[str, Sequence[Prompt]],
     *,
     seed: int,
     work: Path,
@@ -95,7 +98,7 @@ def _context(
         start=start,
         tokenizer=resources.tokenizer,
         pairs=rows,
-        prompts={p["id"]: p for p in prompts},
+        prompts=PromptsById(lambda: prompts["train"]),
         oracle=resources.oracle,
         meter=resources.meter,
         ledger=ledger,
@@ -125,7 +128,7 @@ def _keep(name: str, folder: Path | None, context: TrainContext) -> None:
     write_json(context.directory / "log.json", context.log)
 
 
-def trial_scores(resources: Resources, policy: Any, prompts: list[Prompt]) -> dict[str, float]:
+def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -> dict[str, float]:
     """Gold reward (where there is an oracle) and perplexity ratio of a trial's policy on the tuning prompts.
 
     Args:

@@ -41,11 +41,17 @@ LLAMA3_8B: dict[str, Any] = {
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
 }
-SPLIT = f"HuggingFaceH4/ultrafeedback_binarized@{40 * '0'}:train_prefs"
+HUB = f"HuggingFaceH4/ultrafeedback_binarized@{40 * '0'}"
+SPLITS = {"train": f"{HUB}:train_prefs", "test": f"{HUB}:test_prefs"}
 PAPER: dict[str, Any] = {
     "name": "paper",
     "dtype": "bfloat16",
-    "data": {"task": "preferences", "train": SPLIT, "test": SPLIT, "tune_prompts": 1, "eval_prompts": 500},
+    "data": {
+        "task": "preferences",
+        **SPLITS,
+        "tune_prompts": 1,
+        "eval_prompts": 500,
+    },
     "budget": "paper-steps",
     "train": {"batch_size": 4, "gradient_accumulation": 8, "max_length": 2048, "lora": {"r": 64, "alpha": 16}},
     "tune": {"learning_rates": [1.0e-5]},
