@@ -34,6 +34,15 @@ from harness.run.comparison import Comparison
 from harness.run.plan import RunPlan, configured
 from harness.store.json_files import read_json
 
+_EIGHT_BILLION: dict[str, Any] = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "tie_word_embeddings": False,
+}
+
 KNOWN_CONFIGS: dict[str, dict[str, Any]] = {
     "smollm2": {
         "hidden_size": 576,
@@ -45,7 +54,19 @@ KNOWN_CONFIGS: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
     "tiny": {**TINY_CONFIG, "vocab_size": 261},
+    "Qwen/Qwen1.5-0.5B-Chat": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "intermediate_size": 2816,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+    "alignment-handbook/zephyr-7b-sft-full": _EIGHT_BILLION | {"vocab_size": 32000},
+    "meta-llama/Meta-Llama-3-8B-Instruct": _EIGHT_BILLION | {"vocab_size": 128256},
 }
+"""Published configurations of the models of built-in recipes, as far as predictions need them."""
 
 
 Prior = Callable[[Method], Mapping[str, float]]
@@ -152,7 +173,7 @@ def local_config(model: str, start: Path | None) -> dict[str, Any] | None:
     """
     files = [*([start / "config.json"] if start else []), Path(model) / "config.json"]
     config: dict[str, Any] | None = next((read_json(file) for file in files if file.is_file()), None)
-    return KNOWN_CONFIGS.get(model) if config is None else config
+    return KNOWN_CONFIGS.get(model.partition("@")[0]) if config is None else config
 
 
 def _shape(comparison: Comparison) -> Shape | None:
