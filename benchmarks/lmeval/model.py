@@ -40,7 +40,8 @@ class PolicyLM(HFLM):  # type: ignore[misc]
         progress: Callable[[int], None] = lambda done: None,
         expect: Callable[[int], None] = lambda total: None,
     ) -> None:
-        super().__init__(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch_size)
+        with policy.held.computing():  # HFLM works where it finds the model
+            super().__init__(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch_size)
         self.policy, self._batch_rows, self._progress, self._expect = policy, batch_size, progress, expect
         self.cut: dict[tuple[str, int], int] = {}
         self._cuts: list[int] = []
@@ -97,8 +98,7 @@ class PolicyLM(HFLM):  # type: ignore[misc]
             requests, [max(0, n + new - self.max_length) for n, new in zip(lengths, new_tokens, strict=True)]
         )
         if any(settings.get("do_sample") for _, settings in prompts):
-            texts: list[str] = super().generate_until(requests, disable_tqdm=True)
-            return texts
+            return self._generated(requests)
         keys = [digest(["lm-eval generate", 1, self.policy.identity, text, settings]) for text, settings in prompts]
         answers = self.policy.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in answers]
@@ -106,11 +106,17 @@ class PolicyLM(HFLM):  # type: ignore[misc]
         self._expect(len(missing))
         for start in range(0, len(missing), self._batch_rows):
             part = missing[start : start + self._batch_rows]
-            fresh = super().generate_until([requests[i] for i in part], disable_tqdm=True)
+            fresh = self._generated([requests[i] for i in part])
             answers |= dict(zip((keys[i] for i in part), fresh, strict=True))
             self.policy.write_cache({keys[i]: answers[keys[i]] for i in part})
             self._progress(len(part))
         return [answers[key] for key in keys]
+
+    def _generated(self, requests: Sequence[Any]) -> list[str]:
+        """As ``HFLM``'s, with the model as the policy computes with it."""
+        with self.policy.held.computing():
+            texts: list[str] = super().generate_until(list(requests), disable_tqdm=True)
+        return texts
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """By the tokenizer's own template. What a policy adds to each turn of the user is added here too."""

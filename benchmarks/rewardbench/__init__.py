@@ -97,7 +97,7 @@ class RewardBench(Benchmark):
         with context.policy.meter.phase("eval"):
             policy_logps = self._logps(context, context.policy, pairs)
             is_start = context.policy.identity == context.start.identity
-            start_logps = policy_logps if is_start else self._logps(context, context.start, pairs)
+            start_logps = policy_logps if is_start else self._logps(context, context.start.asked_by(""), pairs)
         return [
             {key: pair[key] for key in ("id", "subset", "weight", "of")} | {"policy": logps, "start": reference}
             for pair, logps, reference in zip(pairs, policy_logps, start_logps, strict=True)

@@ -12,13 +12,12 @@ from math import inf
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from harness.answer.scored_positions import PromptAndAnswer, logits_in_parts
 from sail.prefill import backbone, common_prefix, prefill
 
 Ids = tuple[int, ...]
-
-PromptAndAnswer = tuple[Sequence[int], Sequence[int]]
-"""Token ids of a prompt and of a completion of it."""
 
 Stem = tuple[Ids, Ids]
 """A prompt and a completion without its last token: one forward pass scores every last token."""
@@ -171,20 +170,53 @@ def _score_batch(
     tails = torch.tensor([[*tail, *[pad_id] * (width - len(tail))] for _, tail in stems], device=last.device)
     ids = torch.cat([last, tails.view(len(stems), width).to(last.dtype)], 1)
     real = torch.tensor([[1] * len(tail) + [0] * (width - len(tail)) for _, tail in stems], device=mask.device)
-    logits = model(
+    output = backbone(model)(
         input_ids=ids,
         attention_mask=torch.cat([mask, real.view(len(stems), width).to(mask.dtype)], 1),
         position_ids=place + torch.arange(width + 1, device=place.device),
         past_key_values=cache,
         use_cache=True,
-    ).logits
-    results: list[ScoredContinuation] = []
-    for row, ends in zip(logits, completions, strict=True):
-        length = len(ends[0])
-        row_logits = row[:length].float()
-        targets = torch.tensor(ends, device=row.device)
-        positions = torch.arange(length, device=row.device)
-        logps = row_logits.log_softmax(-1)[positions, targets]  # rounds as lm-eval's does; logsumexp is 5e-5 off that
-        greedy = (targets == row_logits.argmax(-1)).all(1)
-        results += map(ScoredContinuation, logps.sum(1).tolist(), greedy.tolist())
-    return results
+    )
+    lengths = [len(tail) + 1 for _, tail in stems]
+    hidden = torch.cat([output.last_hidden_state[row, :length] for row, length in enumerate(lengths)])
+    sums = _Sums([torch.tensor(ends, device=hidden.device) for ends in completions])
+    for start, logits in logits_in_parts(model, output, hidden):
+        sums.add(start, logits)
+        del logits  # before the next part is there
+    return sums.results()
+
+
+class _Sums:
+    """Sums over positions that come in parts, those of one stem after those of another.
+
+    Args:
+        targets: token ids of the completions of each stem, (completions, positions).
+    """
+
+    def __init__(self, targets: Sequence[Tensor]) -> None:
+        self._targets = targets
+        self._logps = [ids.new_zeros(len(ids), dtype=torch.float32) for ids in targets]
+        self._greedy = [ids.new_ones(len(ids), dtype=torch.bool) for ids in targets]
+
+    def add(self, start: int, logits: Tensor) -> None:
+        """Add a part.
+
+        Args:
+            start: its first position, counted over all stems.
+            logits: (positions, vocabulary).
+        """
+        logps = logits.log_softmax(-1)  # rounds as lm-eval's does; logsumexp is 5e-5 off that
+        best, begin = logits.argmax(-1), 0
+        for stem, ids in enumerate(self._targets):
+            end = begin + ids.shape[1]
+            low, high = max(start, begin), min(start + len(logits), end)
+            if low < high:
+                own, part = ids[:, low - begin : high - begin], slice(low - start, high - start)
+                self._logps[stem] += logps[part].gather(-1, own.T).sum(0)
+                self._greedy[stem] &= (own == best[part]).all(1)
+            begin = end
+
+    def results(self) -> list[ScoredContinuation]:
+        """One for each completion, in order."""
+        pairs = zip(torch.cat(self._logps).tolist(), torch.cat(self._greedy).tolist(), strict=True)
+        return [ScoredContinuation(logp, is_greedy) for logp, is_greedy in pairs]

@@ -1,10 +1,14 @@
-"""Loading a saved policy: tokenizer, model, and a LoRA adapter merged into it."""
+"""Loading a saved policy: tokenizer, weights in the recipe's precision, and the context that they are computed in."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.answer.adapter import CONFIG
+from harness.recipe.train import Precision
 from harness.store.json_files import read_json
 
 
@@ -15,6 +19,35 @@ class ModelAndTokenizer(NamedTuple):
     tokenizer: Any
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How the policies of a comparison are loaded and computed with.
+
+    Attributes:
+        precision: the recipe's.
+        attention: the recipe's ``train.attention``; transformers' choice if None.
+    """
+
+    precision: Precision = "float32"
+    attention: str | None = None
+
+    @property
+    def dtype(self) -> str:
+        """Name of the torch type of the weights."""
+        return "bfloat16" if self.precision == "bf16" else "float32"
+
+    @property
+    def merges(self) -> bool:
+        """Whether an adapter is merged into the weights that it is evaluated with. In bfloat16, also under autocast,
+        the sum would be rounded by as much as a small adapter changes it."""
+        return self.precision == "float32"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of ``from_pretrained``."""
+        return {"dtype": self.dtype, **({"attn_implementation": self.attention} if self.attention else {})}
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Tokenizer of a saved policy."""
     from transformers import AutoTokenizer
@@ -22,33 +55,69 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def load_model(start: Path, adapter: Path | None = None, dtype: str = "float32") -> Any:
+def load_model(start: Path, adapter: Path | None = None, loading: Loading | None = None) -> Any:
     """A saved model in evaluation mode, on the accelerator if there is one.
 
     Args:
         start: folder of the start policy.
-        adapter: folder of a trained policy: a LoRA adapter, which is merged into the start policy, or a fully
-            fine-tuned model, which is loaded in place of it.
-        dtype: name of the torch type of the weights.
+        adapter: folder of a trained policy: a LoRA adapter on the start policy, merged into it where ``loading``
+            allows, or a fully fine-tuned model, which is loaded in place of it.
+        loading: precision and attention; float32 if None.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
-    is_full_model = adapter is not None and not (adapter / "adapter_config.json").is_file()
-    source = adapter if is_full_model else start
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
-    if adapter is not None and not is_full_model:
+    loading = loading or Loading()
+    on_start = adapter is not None and is_adapter(adapter)
+    source = start if adapter is None or on_start else adapter
+    model = AutoModelForCausalLM.from_pretrained(source, **loading.options)
+    if on_start:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        model = PeftModel.from_pretrained(model, str(adapter))
+        model = model.merge_and_unload() if loading.merges else model
     return on_accelerator(model).eval()
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a saved policy is an adapter of PEFT, not a whole model."""
+    return (folder / CONFIG).is_file()
+
+
+def device() -> str:
+    """Name of the device of models: the accelerator, if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def on_accelerator(model: Any) -> Any:
     """The model on the accelerator, if there is one."""
+    return model.to(device())
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let this process's GPU multiply float32 matrices with TF32's 10 bits of mantissa, or not. A CPU has none.
+
+    Args:
+        allowed: the recipe's ``tf32``.
+    """
     import torch
 
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def autocast(precision: Precision) -> AbstractContextManager[Any]:
+    """The context of every forward outside a trainer: that of the training forward, so that log-probabilities agree.
+
+    Args:
+        precision: of the recipe.
+    """
+    if precision != "bf16-mixed":
+        return nullcontext()
+    import torch
+
+    context: AbstractContextManager[Any] = torch.autocast(device(), dtype=torch.bfloat16)
+    return context
 
 
 def saved_eos_ids(folder: Path, tokenizer: Any) -> list[int]:

@@ -7,9 +7,11 @@ from copy import copy
 from typing import Any
 
 from harness.answer.chat import Messages, render
-from harness.answer.continuations import PromptAndAnswer, ScoredContinuation, score_continuations
+from harness.answer.continuations import ScoredContinuation, score_continuations
 from harness.answer.final_answer import FinalAnswer, final_answer, opens_thoughts
+from harness.answer.held_models import Held
 from harness.answer.row_costs import RowCosts, charge_stored_costs
+from harness.answer.scored_positions import PromptAndAnswer, answer_logps
 from harness.answer.window import check_window
 from harness.budget.meter import Meter
 from harness.errors import UserError
@@ -17,7 +19,7 @@ from harness.recipe.endpoint import Thinking
 from harness.store.json_files import digest
 from harness.store.row_cache import RowCache
 from harness.store.versions import LOGPS_VERSION
-from sail.prefill import left_pad, positions, prefill
+from sail.prefill import prefill
 from sail.sampling import end_ids, sample
 from sail.types import SAMPLER_VERSION, Completion, Request
 
@@ -33,7 +35,7 @@ class Policy:
     """A model with its tokenizer.
 
     Args:
-        model: a causal language model of transformers.
+        model: a causal language model of transformers, or a :class:`Held` one that says how it is computed with.
         tokenizer: its tokenizer, with a chat template.
         identity: names the weights in cache keys (a stage key).
         meter: is attached to the model and charged with all that it computes.
@@ -53,9 +55,11 @@ class Policy:
         batch_size: int = 64,
         thinking: Thinking = "strip",
     ) -> None:
-        self.model = meter.attach(model)
+        self.held = model if isinstance(model, Held) else Held(model)
+        self.model = meter.attach(self.held.model)
         self.tokenizer = tokenizer
         self.identity = identity
+        self._asker = ""
         self.instruction = ""
         self.meter = meter
         self._cache = cache
@@ -67,6 +71,18 @@ class Policy:
         other = copy(self)
         other.instruction = instruction
         other.identity = f"{self.identity}+{digest(instruction)}"
+        return other
+
+    def asked_by(self, identity: str) -> Policy:
+        """The same model in memory, with scores that are cached for one policy under test.
+
+        So what a row of a table costs does not depend on what other rows asked before. Its own answers stay shared.
+
+        Args:
+            identity: of the policy under test; "" for scores that all rows share.
+        """
+        other = copy(self)
+        other._asker = identity
         return other
 
     def without_cache(self) -> Policy:
@@ -91,6 +107,11 @@ class Policy:
     def sampler_identity(self) -> str:
         """Names the weights and the engine that samples from them, in cache keys."""
         return self.identity
+
+    @property
+    def _scorer(self) -> list[Any]:
+        """What the keys of cached log-probabilities begin with."""
+        return [LOGPS_VERSION, self.identity, *([self._asker] if self._asker else [])]
 
     @property
     def eos_ids(self) -> list[int]:
@@ -154,10 +175,9 @@ class Policy:
     def _generate(
         self, requests: list[Request], on_rows: Callable[[list[int], list[Completion]], None]
     ) -> list[Completion]:
-        pad_id = self.tokenizer.pad_token_id
-        return sample(
-            self.model, requests, eos_ids=self.eos_ids, pad_id=pad_id, batch_size=self._batch_size, on_rows=on_rows
-        )
+        pad_id, size = self.tokenizer.pad_token_id, self._batch_size
+        with self.held.computing():
+            return sample(self.model, requests, eos_ids=self.eos_ids, pad_id=pad_id, batch_size=size, on_rows=on_rows)
 
     def token_logps(
         self, rows: Sequence[PromptAndAnswer], batch_size: int = 16, progress: Progress | None = None
@@ -175,30 +195,17 @@ class Policy:
         Raises:
             UserError: a row passes the model's window, or holds an id without an embedding.
         """
-        import torch
-
         self._check_window((len(prompt), len(answer)) for prompt, answer in rows)
         self._check_embedded(ids for row in rows for ids in row)
-        keys = [digest(["logps", LOGPS_VERSION, self.identity, list(prompt), list(answer)]) for prompt, answer in rows]
+        keys = [digest(["logps", *self._scorer, list(prompt), list(answer)]) for prompt, answer in rows]
         results: dict[str, list[float]] = self.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in results]
         missing.sort(key=lambda i: len(rows[i][0]) + len(rows[i][1]))
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
-            sequences = [[*rows[i][0], *rows[i][1]] for i in batch]
-            longest_answer = max(len(rows[i][1]) for i in batch)
-            ids, mask = left_pad(sequences, self.tokenizer.pad_token_id, self.model.device)
-            with torch.no_grad():
-                logits = self.model(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=positions(mask),
-                    use_cache=False,
-                    logits_to_keep=longest_answer + 1,
-                ).logits.float()
-                logps = torch.log_softmax(logits[:, :-1], -1)
-                token_logps = logps.gather(-1, ids[:, -logits.shape[1] + 1 :, None])[..., 0].tolist()
-            new_results = {keys[i]: v[len(v) - len(rows[i][1]) :] for i, v in zip(batch, token_logps, strict=True)}
+            with self.held.computing():
+                logps = answer_logps(self.model, [rows[i] for i in batch], self.tokenizer.pad_token_id)
+            new_results = {keys[i]: values for i, values in zip(batch, logps, strict=True)}
             results.update(new_results)
             self.write_cache(new_results)
             if progress is not None:
@@ -234,13 +241,9 @@ class Policy:
             if progress is not None:
                 progress(len(indices))
 
-        score_continuations(
-            self.model,
-            [rows[i] for i in missing],
-            pad_id=self.tokenizer.pad_token_id,
-            batch_size=batch_size,
-            on_rows=keep,
-        )
+        left, pad_id = [rows[i] for i in missing], self.tokenizer.pad_token_id
+        with self.held.computing():
+            score_continuations(self.model, left, pad_id=pad_id, batch_size=batch_size, on_rows=keep)
         return [results[key] for key in keys]
 
     def _check_window(self, lengths: Iterable[tuple[int, int]]) -> None:
@@ -262,7 +265,7 @@ class Policy:
         for prompt, _ in rows:
             if tuple(prompt) not in prompt_digests:
                 prompt_digests[tuple(prompt)] = digest(list(prompt))
-        begin = [kind, LOGPS_VERSION, self.identity]
+        begin = [kind, *self._scorer]
         return [digest([*begin, prompt_digests[tuple(prompt)], list(answer)]) for prompt, answer in rows]
 
     def next_token_logps(
@@ -284,16 +287,16 @@ class Policy:
         import torch
 
         self._check_window((len(context), 0) for context in contexts)
-        keys = [digest(["next", LOGPS_VERSION, self.identity, list(c), list(candidates)]) for c in contexts]
+        keys = [digest(["next", *self._scorer, list(c), list(candidates)]) for c in contexts]
         results = self.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in results]
         missing.sort(key=lambda i: len(contexts[i]))
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
-            key_values, tokens, mask, place = prefill(
-                self.model, [tuple(contexts[i]) for i in batch], self.tokenizer.pad_token_id
-            )
-            with torch.no_grad():
+            with self.held.computing(), torch.no_grad():
+                key_values, tokens, mask, place = prefill(
+                    self.model, [tuple(contexts[i]) for i in batch], self.tokenizer.pad_token_id
+                )
                 logits = self.model(
                     input_ids=tokens,
                     attention_mask=mask,

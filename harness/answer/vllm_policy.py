@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.answer.policy import Policy
@@ -80,7 +81,7 @@ class VllmPolicy(Policy):
                     "The recipe asks for engine: vllm, which is not installed: python -m pip install 'sail-bench[vllm]'"
                 ) from None
             with tempfile.TemporaryDirectory() as folder:
-                self.model.save_pretrained(folder)
+                self.held.save_whole(Path(folder))
                 self.tokenizer.save_pretrained(folder)
                 dtype = str(self.model.dtype).removeprefix("torch.")
                 settings: dict[str, Any] = {

@@ -16,8 +16,8 @@ HEAD_TOKENS, HEAD_VOCABULARY = 4096, 32768
 """Tokens, and entries of the vocabulary, of which TRL's fused head holds logits at once."""
 
 
-SCORED_AT_ONCE: int | None = None
-"""Positions whose logits are in memory at once when answers are scored; None for all of a forward pass."""
+LOGITS_AT_ONCE = 1 << 26
+"""Most elements of the logits that are in memory at once when given answers are scored: positions times vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -214,21 +214,22 @@ def sampling_memory(size: ModelSize, rows: int, prompt: int, answer: int, number
         prompt: tokens of the longest prompt; answer: most tokens of an answer.
         number: bytes a number.
     """
-    cache = rows * (prompt + answer) * size.cached * number.compute
+    cache = rows * (prompt + answer) * size.cached * number.stream
     grown = cache / size.shape.layers  # the cache of a layer is copied when it grows
     logits = rows * size.shape.vocabulary * (number.compute + 3 * 4)
     prefill = rows * prompt * (3 * size.inner + 4 * size.shape.hidden) * number.compute
+    casts = cast_weights(size, TrainingBatch(rows, prompt, 1), number)
     parts = {
         "weights": float(size.parameters * number.weight),
         "key-value cache": cache + grown,
         "logits": float(logits),
-        "activations": float(prefill),
+        "activations": prefill + casts,
     }
     return Memory("sampling", parts)
 
 
 def scoring_memory(
-    size: ModelSize, rows: int, length: int, scored: int, number: Bytes, chunk: int | None = SCORED_AT_ONCE
+    size: ModelSize, rows: int, length: int, scored: int, number: Bytes, at_once: int = LOGITS_AT_ONCE
 ) -> Memory:
     """The peak of log-probabilities of given answers.
 
@@ -237,14 +238,18 @@ def scoring_memory(
         rows: of a forward pass.
         length: tokens of a row; scored: those whose log-probability counts.
         number: bytes a number.
-        chunk: positions whose logits are held at once; all if None.
+        at_once: elements of the logits in memory at once.
     """
-    positions = rows * (scored + 1)
-    positions = positions if chunk is None else min(chunk, positions)
+    tokens, hidden = rows * length, size.shape.hidden
+    elements = min(rows * scored * size.shape.vocabulary, max(at_once, size.shape.vocabulary))
+    logits = float(elements * ((2 if number.compute == 2 else 0) + 2 * 4))
+    blocks = float(tokens * (3 * size.inner + 4 * hidden) * number.compute)
+    last = float((tokens + rows * scored) * hidden * number.stream)  # hidden states, when the blocks are done
+    casts, at_end = cast_weights(size, TrainingBatch(rows, length, scored), number), logits + last > blocks
     parts = {
         "weights": float(size.parameters * number.weight),
-        "logits": float(positions * size.shape.vocabulary * ((number.compute if number.compute == 2 else 0) + 2 * 4)),
-        "activations": float(rows * length * (3 * size.inner + 4 * size.shape.hidden) * number.compute),
+        "logits": logits if at_end else 0.0,
+        "activations": casts + (last if at_end else blocks),
     }
     return Memory("scoring of log-probabilities", parts)
 

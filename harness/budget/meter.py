@@ -56,7 +56,9 @@ class Meter:
         return self
 
     def attach(self, model: Any) -> Any:
-        """Meter a transformers model and return it."""
+        """Meter a transformers model and return it. One that is metered already stays as it is."""
+        if any(watched.model() is model for watched in self._models):
+            return model
         backbone = backbone_of(model)
         backbone.register_forward_pre_hook(self._before_forward, with_kwargs=True)
         backbone.register_forward_hook(self._after_forward, with_kwargs=True)

@@ -40,6 +40,7 @@ class OnlineDPO(Method):
             pr_coef=0.0,
             temperature=self.config.temperature,
             max_new_tokens=context.max_new_tokens,
+            generation_batch_size=context.generation_batch_size,
         )
         return run_trainer(context, SAILTrainer, args, preference=preference(context))
 

@@ -68,6 +68,7 @@ class SAIL(Method):
             baseline=options.baseline,
             estimator=options.estimator,
             max_new_tokens=context.max_new_tokens,
+            generation_batch_size=context.generation_batch_size,
             **shares,
         )
         online = options.share > 0 and self.route != "dp"  # stored pairs have their reference log-probabilities

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, overload
 
 from harness.answer.answer_ids import answer_ids, text_marks
 from harness.answer.chat import messages_of, render
-from harness.answer.continuations import PromptAndAnswer
 from harness.answer.final_answer import is_blank
 from harness.answer.policy import Policy
 from harness.answer.row_costs import RowCosts, charge_stored_costs
+from harness.answer.scored_positions import PromptAndAnswer
 from harness.answer.window import window_of
 from harness.pairs.advice import (
     CUT,

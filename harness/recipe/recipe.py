@@ -314,9 +314,9 @@ class Recipe(Strict):
         return self
 
     @property
-    def dtype(self) -> str:
-        """Name of the torch type of the weights."""
-        return "bfloat16" if self.precision == "bf16" else "float32"
+    def arithmetic(self) -> str:
+        """Precision as keys hold it, with what else changes rounding."""
+        return f"{self.precision}, tf32" if self.tf32 else self.precision
 
     @property
     def hash(self) -> str:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.budget.spec import Strict
+from harness.errors import unknown
 
 Precision = Literal["float32", "bf16-mixed", "bf16"]
+
+OPTIMISERS = (
+    *("adamw_torch", "adamw_torch_fused", "adamw_torch_4bit", "adamw_torch_8bit", "adamw_bnb_8bit", "adamw_8bit"),
+    *("paged_adamw_32bit", "paged_adamw_8bit", "adamw_anyprecision", "stable_adamw", "grokadamw", "adafactor"),
+    *("ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit", "sgd", "adagrad"),
+    *("lion_32bit", "lion_8bit", "paged_lion_32bit", "paged_lion_8bit"),
+    *("rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit"),
+)
+"""Optimisers of transformers that step once a step, as a budget counts: not the layer-wise, projected and schedule-free
+ones."""
+
+SCHEDULES = (
+    *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "cosine_with_min_lr"),
+    *("cosine_warmup_with_min_lr", "polynomial", "inverse_sqrt", "warmup_stable_decay"),
+)
+"""Schedules of transformers that need no evaluation in training."""
+
+WITHOUT_LENGTH = ("constant", "constant_with_warmup", "inverse_sqrt")
+"""Schedules that are the same whatever the number of steps, but for a warm-up that is a share of them."""
 
 OWNED = {
     "beta": "train.beta",
@@ -37,6 +58,15 @@ OWNED = {
 }
 """Arguments of TRL's ``DPOConfig`` that are not ``train.extra``'s, and the key of a recipe that sets them."""
 
+EXTRA = (
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "optim_args", "lr_scheduler_kwargs", "disable_dropout"),
+    *("router_aux_loss_coef", "pad_to_multiple_of", "activation_offloading", "gradient_checkpointing_kwargs"),
+    *("torch_empty_cache_steps", "dataloader_num_workers", "dataloader_prefetch_factor"),
+    *("dataloader_persistent_workers", "dataloader_pin_memory", "full_determinism"),
+)
+"""Arguments of TRL's ``DPOConfig`` that do the same in the trainer of every method. The others choose the loss, the
+reference or the data, which a comparison fixes, or concern evaluation, logging and saving, which it does itself."""
+
 
 class LoraSpec(Strict):
     """Low-rank adapter on the linear layers of the top ``layers`` blocks (all blocks if 0)."""
@@ -57,16 +87,16 @@ class TrainSpec(Strict):
         max_grad_norm: at which gradients are clipped.
         lora: the adapter; ``null`` trains all weights.
         checkpoints: written over one run.
-        optim: name of the optimiser, one of transformers' (``adamw_torch``, ``paged_adamw_8bit``, ``rmsprop`` ...).
-        lr_scheduler: name of the schedule, one of transformers'. Its length is the steps that the budget is predicted
-            to buy.
+        optim: name of the optimiser, one of :data:`OPTIMISERS`.
+        lr_scheduler: name of the schedule, one of :data:`SCHEDULES`. Its length is the steps that the budget fixes, or
+            is predicted to buy.
         warmup: steps of warm-up, or below 1 their share of all steps.
-        weight_decay: of AdamW.
+        weight_decay: of the optimiser.
         gradient_checkpointing: whether activations are computed again in the backward pass instead of kept; ``null``
             does so on a GPU.
         attention: attention implementation of transformers (``sdpa``, ``flash_attention_2``, ``eager``); its choice if
             ``null``.
-        extra: further arguments of TRL's ``DPOConfig``, for every method.
+        extra: further arguments of TRL's ``DPOConfig``, for every method: those of :data:`EXTRA`.
     """
 
     batch_size: int = Field(default=8, gt=0)
@@ -76,7 +106,7 @@ class TrainSpec(Strict):
     max_grad_norm: float = Field(default=1.0, gt=0)
     lora: LoraSpec | None = LoraSpec()
     checkpoints: int = Field(default=4, gt=0)
-    optim: str = "adamw_torch"
+    optim: str = "adamw_torch_fused"
     lr_scheduler: str = "constant"
     warmup: float = Field(default=0, ge=0)
     weight_decay: float = Field(default=0, ge=0)
@@ -84,10 +114,53 @@ class TrainSpec(Strict):
     attention: str | None = None
     extra: dict[str, Any] = {}
 
+    @field_validator("optim")
+    @classmethod
+    def _optimiser(cls, value: str) -> str:
+        return _one_of("optimiser", value, OPTIMISERS)
+
+    @field_validator("lr_scheduler")
+    @classmethod
+    def _schedule(cls, value: str) -> str:
+        return _one_of("schedule", value, SCHEDULES)
+
+    @field_validator("warmup")
+    @classmethod
+    def _whole_or_share(cls, value: float) -> float:
+        if value >= 1 and value % 1:
+            raise ValueError(f"{value} is neither a number of steps nor a share below 1: give a whole number")
+        return value
+
     @field_validator("extra")
     @classmethod
     def _not_owned(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
             if name in OWNED:
                 raise ValueError(f"{name} is not set here: a comparison sets it by {OWNED[name]}")
+            if name not in EXTRA:
+                raise ValueError(_unknown("argument", name, EXTRA))
         return value
+
+    @model_validator(mode="after")
+    def _used(self) -> TrainSpec:
+        if self.warmup and self.lr_scheduler == "constant":
+            raise ValueError(
+                f"warmup: {self.warmup:g} has no effect with lr_scheduler: constant: set constant_with_warmup, or "
+                "leave warmup out"
+            )
+        if "lr_scheduler_kwargs" in self.extra and self.lr_scheduler.startswith("constant"):
+            raise ValueError(
+                f"extra.lr_scheduler_kwargs has no effect with lr_scheduler: {self.lr_scheduler}: leave it out"
+            )
+        return self
+
+
+def _one_of(kind: str, name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise ValueError(_unknown(kind, name, names))
+    return name
+
+
+def _unknown(kind: str, name: str, names: Sequence[str]) -> str:
+    """The sentence for a name that is none of these, with the nearest."""
+    return str(unknown(kind, name, names))

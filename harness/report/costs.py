@@ -175,9 +175,9 @@ def _details(board: Board) -> str:
         values = [[read(r) for r in board.runs_of(method)] for method in board.methods]
         rows.append([title, *[f"{sum(v) / len(v):{form}}" if any(v) else "" for v in values]])
     note = (
-        "*Search*: the trials not kept, and scoring all trials. The start policy's answers as a baseline are charged "
-        "to the run that needs them first. Time between two forwards belongs to the first of them; *wall* seconds hold "
-        "whatever a method did that no meter sees."
+        "*Search*: the trials not kept, and scoring all trials. The start policy's answers in evaluation are charged "
+        "to the first row of the comparison. Time between two forwards belongs to the first of them; *wall* seconds "
+        "hold whatever a method did that no meter sees."
     )
     if priced:
         prices = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in priced.items() if k != "currency" and v)

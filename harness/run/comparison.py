@@ -125,14 +125,14 @@ class Comparison:
     def key(self) -> str:
         """Hash of what two runs must share to stand in one table: start, pairs, budget, training and search."""
         recipe, facts = self.recipe, self.facts
-        shared = [recipe.train.model_dump(mode="json"), recipe.tune.key(), recipe.precision]
+        shared = [recipe.train.model_dump(mode="json"), recipe.tune.key(), recipe.arithmetic]
         labels = training_labels(recipe, facts.oracle)
         return digest([facts.start.key, facts.pairs.key, *self.budget.key(), *shared, *labels])
 
     @cached_property
     def setting(self) -> str:
         """What predictions of different runs must share to learn from each other."""
-        return digest([self.facts.pairs.key, self.recipe.train.model_dump(mode="json"), self.recipe.precision])
+        return digest([self.facts.pairs.key, self.recipe.train.model_dump(mode="json"), self.recipe.arithmetic])
 
 
 def facts_of(recipe: Recipe, benchmarks: Sequence[Benchmark]) -> Facts:

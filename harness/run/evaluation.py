@@ -69,8 +69,8 @@ def _context(resources: Resources, plan: RunPlan, policy: Any, pairs: Path, prom
     batch_size = resources.recipe.scoring_batch_size
     return EvalContext(
         policy=policy,
-        start=resources.start_served,
-        judge=LocalJudge(resources.start, batch_size),
+        start=resources.start_served.asked_by(policy.identity),
+        judge=LocalJudge(resources.start.asked_by(policy.identity), batch_size),
         oracle=resources.evaluating(evaluation),
         training_oracle=None if training is evaluation or training.name == NONE else resources.evaluating(training),
         prompts=prompts,

@@ -33,9 +33,6 @@ GPU_SHARE = 0.92
 PROCESS = 0.8 * GIB
 """Of a run process before any tensor, on a CPU: the interpreter and its libraries."""
 
-HALF_WEIGHTS = Bytes(weight=2, trained=2, optimiser=4, compute=2, stream=2)
-"""All weights in bfloat16, the optimiser's states too."""
-
 SHORTEST, SMALL_RANK = 256, 16
 
 OPTIMISER_BYTES: Mapping[str, float] = {"8bit": 2.0, "rmsprop": 4.0, "adafactor": 0.1, "lion": 4.0, "sgd": 0.0}
@@ -60,35 +57,25 @@ class MemorySettings:
     def of(cls, recipe: Recipe, device: Device) -> MemorySettings:
         """Those of a recipe on a device: activations are computed again on a GPU unless the recipe says otherwise."""
         train = recipe.train
-        checkpointing = getattr(train, "gradient_checkpointing", None)
+        checkpointing = train.gradient_checkpointing
         return cls(
             train.batch_size,
             train.gradient_accumulation,
             train.max_length,
             train.lora,
-            precision_of(recipe),
-            device.gpu if checkpointing is None else bool(checkpointing),
+            recipe.precision,
+            device.gpu if checkpointing is None else checkpointing,
             recipe.generation_batch_size,
             recipe.scoring_batch_size,
-            str(getattr(train, "optim", None) or "adamw"),
+            train.optim,
         )
 
     @property
     def number(self) -> Bytes:
         """Bytes a number."""
-        number = PRECISIONS.get(self.precision, HALF_WEIGHTS)
+        number = PRECISIONS[self.precision]
         states = next((size for name, size in OPTIMISER_BYTES.items() if name in self.optim), number.optimiser)
         return replace(number, optimiser=states)
-
-
-def precision_of(recipe: Recipe) -> str:
-    """The recipe's ``precision``; without that key, what its ``dtype`` means."""
-    stated = getattr(recipe, "precision", None) or getattr(recipe.train, "precision", None)
-    if stated:
-        return str(stated)
-    if recipe.dtype == "float32":
-        return "float32"
-    return "bf16" if recipe.train.lora else "bfloat16 weights"
 
 
 @dataclass(frozen=True)
@@ -178,13 +165,12 @@ def evaluation_memory(size: ModelSize, settings: MemorySettings, texts: Texts, n
         texts: the longest.
         number: bytes a number.
     """
-    whole = replace(number, weight=number.weight, compute=number.weight)
     width = texts.question + texts.evaluated
     rows = max(1, min(settings.generation_batch_size, CACHE_TOKENS // width))
     scored = max(texts.evaluated, texts.pair - texts.prompt)
     return [
-        sampling_memory(size, rows, texts.question, texts.evaluated, whole),
-        scoring_memory(size, settings.scoring_batch_size, max(texts.question, texts.prompt + scored), scored, whole),
+        sampling_memory(size, rows, texts.question, texts.evaluated, number),
+        scoring_memory(size, settings.scoring_batch_size, max(texts.question, texts.prompt + scored), scored, number),
     ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from harness.answer.chat import Prompt
 from harness.benchmark import EvalContext
+from harness.budget.forecast import Corrections
 from harness.errors import UserError
 from harness.methods.base import Method
 from harness.oracles.none import NONE
@@ -14,6 +15,7 @@ from harness.pairs.prompts import splits
 from harness.recipe.recipe import Recipe
 from harness.run.plan import RunPlan
 from harness.run.resources import Resources
+from harness.run.spending import expect
 from harness.store.json_files import Row
 
 
@@ -29,10 +31,13 @@ def check_before_work(resources: Resources, plan: RunPlan) -> None:
     """
     comparison, recipe = plan.comparison, resources.recipe
     methods = list(comparison.methods.values())
-    if recipe.train.lora and any(method.trains for method in methods):
-        from harness.train.settings import check_lora
+    if any(method.trains for method in methods):
+        from harness.train.checks import check_lora, check_settings
 
-        check_lora(recipe.train.lora, resources.start_dir)
+        check_settings(recipe.train, recipe.precision, resources.start_dir)
+        _check_schedule(plan)
+        if recipe.train.lora:
+            check_lora(recipe.train.lora, resources.start_dir)
     if not comparison.store.done(comparison.facts.pairs.stage):
         _check_windows(resources, plan)
     training, evaluation = resources.oracles
@@ -43,6 +48,19 @@ def check_before_work(resources: Resources, plan: RunPlan) -> None:
         parts += ["eval"] if oracle is evaluation and rated else []
         prompts: list[Prompt] = [prompt for part in parts for prompt in splits(recipe.data, comparison.store)[part]]
         oracle.check_prompts(prompts)
+
+
+def _check_schedule(plan: RunPlan) -> None:
+    """The budget tells how many steps there will be, where the learning rate's schedule depends on it."""
+    from harness.train.schedule import needs_length, unscheduled
+
+    comparison = plan.comparison
+    budget, train = comparison.budget, comparison.recipe.train
+    if not needs_length(train) or budget.steps(train.batch_size * train.gradient_accumulation) is not None:
+        return
+    for method in comparison.methods.values():
+        if method.trains and not expect(comparison, method, Corrections()).covers(budget):
+            raise unscheduled(train, budget)
 
 
 def _parts_rated_in_training(recipe: Recipe, methods: Sequence[Method]) -> list[str]:

@@ -21,6 +21,8 @@ from harness.store.stages import Stage, Store
 
 if TYPE_CHECKING:
     from harness.answer.client import Client
+    from harness.answer.held_models import HeldModels
+    from harness.answer.load import Loading
     from harness.answer.reply import Call, Reply
 
 Emit = Callable[[str, Any], None]
@@ -75,11 +77,23 @@ class Resources:
         return tokenizer
 
     @cached_property
+    def loading(self) -> Loading:
+        """How the run's policies are loaded and computed with."""
+        from harness.answer.load import Loading
+
+        return Loading(self.recipe.precision, self.recipe.train.attention)
+
+    @cached_property
+    def models(self) -> HeldModels:
+        """The policies in memory."""
+        from harness.answer.held_models import HeldModels
+
+        return HeldModels(self.start_dir, self.loading)
+
+    @cached_property
     def start(self) -> Any:
         """The start policy in memory: sampler, reference, baseline and judge."""
-        from harness.answer.load import load_model
-
-        return self.policy(load_model(self.start_dir, dtype=self.recipe.dtype), self._start.key)
+        return self.policy(self.models.start(), self._start.key)
 
     @cached_property
     def start_served(self) -> Any:
@@ -87,20 +101,21 @@ class Resources:
         return self.served(self.start)
 
     def policy(self, model: Any, identity: str) -> Any:
-        """A model as a metered, cached policy; ``identity`` names its weights."""
+        """A model (:class:`~harness.answer.held_models.Held`) as a metered, cached policy; ``identity`` names its
+        weights."""
         from harness.answer.policy import Policy
 
         recipe = self.recipe
         size, thinking = recipe.generation_batch_size, recipe.thinking
+        if recipe.arithmetic != "float32":
+            identity = f"{identity}, {recipe.arithmetic}"
         return Policy(
             model, self.tokenizer, identity, meter=self.meter, cache=self.cache, batch_size=size, thinking=thinking
         )
 
     def trained(self, folder: Path, identity: str) -> Any:
         """The policy saved in a folder (weights, or an adapter of the start policy)."""
-        from harness.answer.load import load_model
-
-        return self.policy(load_model(self.start_dir, folder, self.recipe.dtype), identity)
+        return self.policy(self.models.trained(folder), identity)
 
     def served(self, policy: Any) -> Any:
         """A policy as evaluation asks it: by the recipe's engine."""
@@ -133,20 +148,25 @@ class Resources:
 
     @cached_property
     def judge(self) -> Client:
-        """The recipe's judge behind an endpoint; calls and tokens go to the ledger as they are paid for."""
+        """The recipe's judge behind an endpoint."""
         from harness.answer.client import Client
 
-        def paid(reply: Reply) -> None:
-            self.meter.ledger.add("judge", "calls", 1)
-            self.meter.ledger.add("judge", "tokens", reply.tokens_in + reply.tokens_out)
-
         assert self.recipe.judge != "local"
-        return Client(self.recipe.judge, self.cache, paid)
+        return Client(self.recipe.judge, self.cache)
 
     def ask(self, calls: Sequence[Call]) -> list[Reply]:
-        """Replies of the recipe's judge."""
+        """Replies of the recipe's judge.
+
+        Each question of a stage is charged once, also one that another row has asked before and that costs nothing
+        now: what a row costs does not depend on the rows before it.
+        """
         self.expect(len(calls))
         replies = self.judge.ask(calls, lambda done: self.emit("at", done))
+        for call, reply in zip(calls, replies, strict=True):
+            if reply.answered:
+                self._judged[self.judge.key(call)] = reply.tokens_in + reply.tokens_out
+        entries = self.ledger.entries.setdefault("judge", {})
+        entries |= {"calls": len(self._judged), "tokens": sum(self._judged.values())}
         faults = [reply.error for reply in replies if reply.unanswered]
         self.unanswered += len(faults)
         self.fault = faults[-1] if faults else self.fault
@@ -162,6 +182,7 @@ class Resources:
             before: a finished stage that is built again; the ledger goes on from its spending.
         """
         self._ledger_file = work / "ledger.json" if work else None
+        self._judged: dict[str, int] = {}
         kept: Any = {}
         if self._ledger_file is not None and self._ledger_file.is_file():
             kept = read_json(self._ledger_file)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.answer.chat import Prompt
+from harness.answer.load import allow_tf32
 from harness.recipe.search import Point
 from harness.run.evaluation import compare_with_reference, evaluate_policy
 from harness.run.housekeeping import discard_checkpoints
@@ -16,7 +17,7 @@ from harness.run.pairs import build_pairs, prompts_by_part
 from harness.run.plan import RunPlan, resolved
 from harness.run.readiness import check_before_work
 from harness.run.resources import Emit, Resources
-from harness.run.training import train_policy, trial_scores
+from harness.run.training import answer_tuning_prompts, train_policy, trial_scores
 from harness.store.json_files import write_json
 
 ALL, SHARED, TRIAL = "all", "shared", "trial-"
@@ -33,6 +34,7 @@ class Run:
 
     def __init__(self, plan: RunPlan, emit: Emit) -> None:
         comparison = plan.comparison
+        allow_tf32(comparison.recipe.tf32)
         self.plan, self.store = plan, comparison.store
         self.resources = Resources(comparison.recipe, comparison.store, comparison.facts.start, emit)
 
@@ -52,6 +54,9 @@ class Run:
         if not all(store.done(n.stage) for n in (facts.pairs, *(t.tune for t in plan.trials))):
             check_before_work(self.resources, plan)
         self.pairs()
+        trained = any(method.trains for method in plan.comparison.methods.values())
+        if trained and (part == SHARED or not all(store.done(t.tune.stage) for t in plan.trials)):
+            answer_tuning_prompts(self.resources, self.prompts["tune"])
         if part == SHARED:
             return
         for number, trial in enumerate(plan.trials):

@@ -45,7 +45,7 @@ def pairs_stage(recipe: Recipe, start: Stage, oracle: dict[str, Any]) -> Stage:
             "pairs",
             {
                 "version": IMPORTED_VERSION,
-                "precision": recipe.precision,
+                "precision": recipe.arithmetic,
                 "start": start.key,
                 "data": data.key(),
                 "files": imported_stage(data).inputs["files"],
@@ -57,7 +57,7 @@ def pairs_stage(recipe: Recipe, start: Stage, oracle: dict[str, Any]) -> Stage:
         "pairs",
         {
             "version": [PAIRS_VERSION, SAMPLER_VERSION],
-            "precision": recipe.precision,
+            "precision": recipe.arithmetic,
             "start": start.key,
             "data": data.key(),
             "prompts": {part: _prompts_digest(parts[part]) for part in ("train", "heldout")},
@@ -108,7 +108,7 @@ def train_stage(shared: Training, method: Method, point: Point, seed: int) -> St
         {
             "version": [TRAIN_VERSION, SAMPLER_VERSION],
             "start": shared.start.key,
-            "precision": shared.recipe.precision,
+            "precision": shared.recipe.arithmetic,
             "method": [method.name, method.version, method.config.model_dump(mode="json")],
             "pairs": shared.pairs.key,
             "budget": shared.budget.trains_like(train.batch_size * train.gradient_accumulation),
@@ -187,7 +187,7 @@ def answers_stage(recipe: Recipe, method: Method, policy: Stage, protocol: Mappi
         protocol: of the benchmark; the judge does not change an answer.
     """
     unjudged = {k: v for k, v in protocol.items() if k != "judge"}
-    inputs = {"policy": policy.key, "protocol": unjudged, "version": SAMPLER_VERSION, "precision": recipe.precision}
+    inputs = {"policy": policy.key, "protocol": unjudged, "version": SAMPLER_VERSION, "precision": recipe.arithmetic}
     if method.instruction:
         inputs["instruction"] = method.instruction
     if isinstance(method, Remote):

@@ -31,7 +31,7 @@ def train_reward(
         store: folder of finished stages; the pairs are made if they are not there.
         out: folder for the reward model.
         epochs: passes over the pairs.
-        learning_rate: of AdamW.
+        learning_rate: of the optimiser.
         seed: of the order of pairs.
         shown: shows progress.
 
@@ -54,10 +54,10 @@ def train_reward(
     plan = make_run(recipe, recipe.budget, "start", 0, [], Store(store))
     work = shown.begin("reward model", ["preference pairs", "training", "held-out pairs"])
     run = Run(plan, work.show)
+    settings = RewardSettings(epochs, learning_rate, recipe.train, recipe.precision, seed)
+    settings.check(run.resources.start_dir)
     pairs = _Pairs.read(run)
-    model, tokenizer = load_reward_base(run.resources.start_dir)
-
-    settings = RewardSettings(epochs, learning_rate, recipe.train.batch_size, seed)
+    model, tokenizer = load_reward_base(run.resources.start_dir, recipe.train.attention)
     on_step = _progress(work, f"training on {len(pairs.train)} pairs, steps")
     train_reward_model(model, tokenizer, pairs.training_rows(tokenizer), settings, out, on_step)
     work.stage(f"held-out pairs ({len(pairs.heldout)})", None)

@@ -63,6 +63,8 @@ def train_policy(
     resources.meter.charge_stored_pairs(rows, pair_price(comparison, method), train.max_length)
     per_step = {axis: plain.total(1, axis) for axis in AXES}
     context = _context(resources, plan, point, rows, prompts, seed=seed, work=work, per_step=per_step)
+    context.predicted_steps = plain.steps(budget) if plain.covers(budget) else None
+    resources.models.release()
     resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
     with resources.meter.enforce(budget):
         folder = method.train(context)
@@ -92,6 +94,10 @@ def _context(
     """What the method is given."""
     from harness.answer.load import load_model
 
+    def fresh(folder: Path | None = None) -> Any:
+        """A model of its own."""
+        return resources.meter.attach(load_model(folder or start, None, resources.loading))
+
     recipe, budget = plan.comparison.recipe, plan.comparison.budget
     start, ledger = resources.start_dir, resources.ledger
     return TrainContext(
@@ -108,10 +114,12 @@ def _context(
         max_new_tokens=recipe.data.max_new_tokens,
         train=recipe.train,
         directory=work,
-        load_model=lambda folder=None: resources.meter.attach(load_model(folder or start, dtype=recipe.dtype)),
+        load_model=fresh,
         on_step=lambda step: resources.emit("at", round(100 * budget.share(ledger))),
         per_step=per_step,
         fractions=plan.fractions,
+        precision=recipe.precision,
+        generation_batch_size=recipe.generation_batch_size,
     )
 
 
@@ -128,6 +136,30 @@ def _keep(name: str, folder: Path | None, context: TrainContext) -> None:
     write_json(context.directory / "log.json", context.log)
 
 
+def _tuning_requests(resources: Resources, prompts: Sequence[Prompt]) -> list[Request]:
+    from harness.answer.chat import render
+
+    longest = resources.recipe.data.max_new_tokens
+    return [
+        Request(tuple(render(resources.tokenizer, messages_of(p))), longest, 1.0, ("tune", p["id"])) for p in prompts
+    ]
+
+
+def answer_tuning_prompts(resources: Resources, prompts: Sequence[Prompt]) -> None:
+    """Sample the start policy's answers to the tuning prompts, with which all trials are compared.
+
+    They are sampled once, before any trial, so that each trial is charged the same for them however trials follow each
+    other. Nothing is charged here.
+
+    Args:
+        resources: models and meters of the run.
+        prompts: the tuning prompts.
+    """
+    resources.open_ledger(None)
+    with resources.meter.phase("eval"):
+        resources.start.sample(_tuning_requests(resources, prompts), priced=True)
+
+
 def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -> dict[str, float]:
     """Gold reward (where there is an oracle) and perplexity ratio of a trial's policy on the tuning prompts.
 
@@ -139,20 +171,13 @@ def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -
     Raises:
         UserError: the oracle gave no verdict at all.
     """
-    from harness.answer.chat import render
-
-    recipe = resources.recipe
-    encoded = [render(resources.tokenizer, messages_of(p)) for p in prompts]
-    requests = [
-        Request(tuple(ids), recipe.data.max_new_tokens, 1.0, ("tune", p["id"]))
-        for p, ids in zip(prompts, encoded, strict=True)
-    ]
+    recipe, requests = resources.recipe, _tuning_requests(resources, prompts)
     resources.emit("stage", ("score trial", len(requests)))
     with resources.meter.phase("eval"):
         answers = policy.sample(requests, resources.tick)
-        start_answers = resources.start.sample(requests)
-        rows = [(ids, c.ids) for ids, c in zip(encoded, answers, strict=True)]
-        logps = resources.start.token_logps(rows, recipe.scoring_batch_size)
+        start_answers = resources.start.sample(requests, priced=True)
+        rows = [(q.prompt, c.ids) for q, c in zip(requests, answers, strict=True)]
+        logps = resources.start.asked_by(policy.identity).token_logps(rows, recipe.scoring_batch_size)
     nll = -sum(map(sum, logps)) / sum(map(len, logps))
     start_nll = -sum(c.logp for c in start_answers) / sum(len(c.ids) for c in start_answers)
     scores = {"perplexity_ratio": round(math.exp(nll - start_nll), 6)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sail.types import SAMPLER_VERSION
 
 START_VERSION, PAIRS_VERSION, IMPORTED_VERSION = 2, 1, 3
-TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION, VERSUS_VERSION = 3, 1, 3, 1
+TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION, VERSUS_VERSION = 3, 2, 3, 1
 LOGPS_VERSION = 2
 """Of cached log-probabilities of given answers."""
 

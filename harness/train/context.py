@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.budget.budget import Budget
 from harness.budget.ledger import Ledger
-from harness.recipe.train import TrainSpec
+from harness.recipe.train import Precision, TrainSpec
 
 if TYPE_CHECKING:
     from harness.budget.meter import Meter
@@ -35,11 +35,13 @@ class TrainContext:
         seed: of this run.
         learning_rate: of this run.
         max_new_tokens: longest answer that is sampled in training.
-        train: the recipe's settings that all methods share.
+        train: the recipe's settings that all methods share; precision: the recipe's.
+        generation_batch_size: most answers sampled at once.
         directory: a folder that survives a kill; checkpoints and the trained policy go there.
         load_model: gives a fresh, metered copy of the start policy or, given its folder, of a saved policy.
         on_step: moves the progress bar; to be called with the number of finished steps.
         per_step: what a step is predicted to spend, by axis.
+        predicted_steps: that the budget is predicted to buy, where it does not fix them; None if nothing tells.
         fractions: shares of the budget at which trainers keep the policy, in ``directory/fractions``.
         log: rows of the training log, which the method fills.
     """
@@ -60,6 +62,9 @@ class TrainContext:
     load_model: Callable[..., Any]
     on_step: Callable[[int], None] = lambda step: None
     per_step: Mapping[str, float] = field(default_factory=dict)
+    predicted_steps: int | None = None
+    precision: Precision = "float32"
+    generation_batch_size: int = 64
     fractions: Sequence[float] = ()
     log: list[dict[str, float]] = field(default_factory=list)
     _ticked: float = field(default_factory=time.perf_counter)

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.answer.load import ModelAndTokenizer
+from harness.answer.load import Loading, ModelAndTokenizer
+from harness.errors import UserError
+from harness.recipe.train import Precision, TrainSpec
+from harness.train.checks import check_settings
+from harness.train.settings import shared_arguments
 
 
 @dataclass(frozen=True)
@@ -16,23 +20,48 @@ class RewardSettings:
     """How a reward model is trained.
 
     Attributes:
-        epochs: passes over the pairs; learning_rate: of AdamW; batch_size: pairs a step; seed: of the order of pairs.
+        epochs: passes over the pairs; learning_rate: of the optimiser; seed: of the order of pairs.
+        train: the recipe's settings: pairs a step, optimiser, schedule, and what saves memory. All weights are trained.
+        precision: the recipe's. The weights are float32, so that ``bf16`` is ``bf16-mixed`` here.
     """
 
     epochs: int
     learning_rate: float
-    batch_size: int
+    train: TrainSpec
+    precision: Precision = "float32"
     seed: int = 0
 
+    def check(self, start: Path) -> None:
+        """Refuse settings of the recipe that cannot train a reward model here.
 
-def load_reward_base(start: Path) -> ModelAndTokenizer:
-    """The start policy with a new head of one output, in float32, and its tokenizer."""
+        Args:
+            start: folder of the start policy.
+
+        Raises:
+            UserError: names the key, the reason and the fix.
+        """
+        from trl import RewardConfig
+
+        for name in self.train.extra:
+            if name not in RewardConfig.__dataclass_fields__:
+                raise UserError(f"train.extra.{name} has no effect on a reward model: leave it out for train-reward")
+        check_settings(self.train, self.precision, start)
+
+
+def load_reward_base(start: Path, attention: str | None = None) -> ModelAndTokenizer:
+    """The start policy with a new head of one output, in float32, and its tokenizer.
+
+    Args:
+        start: folder of the start policy.
+        attention: the recipe's ``train.attention``.
+    """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(start)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, dtype="float32")
+    options = Loading("float32", attention).options
+    model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1, **options)
     model.config.pad_token_id = tokenizer.pad_token_id
     return ModelAndTokenizer(model, tokenizer)
 
@@ -51,15 +80,13 @@ def train_reward_model(
         model: with a classification head.
         tokenizer: of the model.
         rows: ``chosen_ids`` and ``rejected_ids``, whole conversations.
-        settings: epochs, learning rate, batch size, seed.
+        settings: epochs, learning rate, seed and the recipe's.
         out: folder of the saved model.
         on_step: called with the steps done and the steps in all, first with 0.
     """
     from datasets import Dataset
     from transformers import PrinterCallback, TrainerCallback
     from trl import RewardConfig, RewardTrainer
-
-    from sail.config import cpu_arguments
 
     class Steps(TrainerCallback):  # type: ignore[misc]
         """Reports progress."""
@@ -75,7 +102,9 @@ def train_reward_model(
             "output_dir": scratch,
             "num_train_epochs": settings.epochs,
             "learning_rate": settings.learning_rate,
-            "per_device_train_batch_size": settings.batch_size,
+            "per_device_train_batch_size": settings.train.batch_size,
+            "gradient_accumulation_steps": settings.train.gradient_accumulation,
+            "max_grad_norm": settings.train.max_grad_norm,
             "max_length": None,
             "seed": settings.seed,
             "report_to": "none",
@@ -83,8 +112,7 @@ def train_reward_model(
             "disable_tqdm": True,
             "logging_steps": 10,
             "dataloader_pin_memory": False,
-            **cpu_arguments(),
-            "bf16": False,
+            **shared_arguments(settings.train, "float32" if settings.precision == "float32" else "bf16-mixed"),
         }
         trainer = RewardTrainer(
             model=model,

@@ -85,12 +85,20 @@ def train_rounds(
             continue
         if goal.reached(context):
             continue
-        this_round = Round(number, _pairs_needed(context, goal), _rows_of(context, rounds, rows, number))
+        needed = _pairs_needed(context, goal)
+        this_round = Round(number, needed, _rows_of(context, rounds, rows, number))
         pairs = _pairs(context, folder, policy, this_round, make_pairs)
         settings = arguments(context) | {"output_dir": str(folder / "checkpoints"), "beta": beta}
-        policies = _policies(context, rounds, policy)
         args = DPOConfig(**settings, precompute_ref_log_probs=False)
-        run_trainer(context, TokenisedDPOTrainer, args, rows=pairs, policies=policies, goal=goal)
+        run_trainer(
+            context,
+            TokenisedDPOTrainer,
+            args,
+            rows=pairs,
+            policies=_policies(context, rounds, policy),
+            goal=goal,
+            steps=max(1, needed // pairs_per_step(context)),
+        )
         write_json(folder / "log.json", context.log)
         context.tick()
         write_json(folder / "done.json", context.ledger.dump())
@@ -166,12 +174,19 @@ def _policies(context: TrainContext, rounds: Rounds, policy: Path | None) -> Pol
     if not context.train.lora:
         model = load_policy(context, policy if rounds.begin == "continue" else None)
         return Policies(model, load_policy(context, reference))
-    if rounds.begin == "continue":
-        model = load_policy(context, policy, trainable=True)  # TRL copies its adapter as the reference
-        return Policies(model, None if reference else context.load_model())
+    if rounds.begin == "continue" and reference:
+        return Policies(load_policy(context, policy, trainable=True))  # TRL copies its adapter as the reference
     model = context.load_model()
     config = lora_config(context.train.lora, model)
-    return Policies(model, load_policy(context, reference).merge_and_unload() if reference else None, config)
+    if rounds.begin == "continue":
+        return Policies(model, peft_config=config, adapter=policy)
+    return Policies(model, _reference(context, reference) if reference else None, config)
+
+
+def _reference(context: TrainContext, folder: Path) -> Any:
+    """The policy of a saved adapter as a model of its own. In bfloat16 a merged adapter would be rounded away."""
+    adapted = load_policy(context, folder)
+    return adapted.merge_and_unload() if context.precision == "float32" else adapted.get_base_model()
 
 
 def sample_answers(
@@ -189,6 +204,7 @@ def sample_answers(
     Returns:
         ``count`` completions (:class:`sail.types.Completion`) for each row.
     """
+    from harness.answer.load import autocast
     from sail.sampling import end_ids, sample
     from sail.types import Request
 
@@ -199,5 +215,7 @@ def sample_answers(
     ]
     ends, pad = end_ids(model, context.tokenizer), context.tokenizer.pad_token_id
     with context.meter.phase("generate"):
-        completions = sample(model, requests, eos_ids=ends, pad_id=pad)
+        size = context.generation_batch_size
+        with autocast(context.precision):
+            completions = sample(model, requests, eos_ids=ends, pad_id=pad, batch_size=size)
     return [completions[i * count : (i + 1) * count] for i in range(len(rows))]

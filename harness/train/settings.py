@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.budget.flops import BLOCK
 from harness.errors import UserError
-from harness.recipe.train import LoraSpec
+from harness.recipe.train import LoraSpec, Precision, TrainSpec
 from harness.train.context import TrainContext
 from harness.train.stopping import planned_steps
 
@@ -17,15 +17,12 @@ ENDLESS = 10**7
 
 def arguments(context: TrainContext) -> dict[str, Any]:
     """Arguments of TRL's ``DPOConfig`` (and so of ``SAILConfig``) that are the same for every method."""
-    from sail.config import cpu_arguments
-
     return {
         "output_dir": str(context.directory / "checkpoints"),
         "max_steps": planned_steps(context) or ENDLESS,
         "per_device_train_batch_size": context.train.batch_size,
         "gradient_accumulation_steps": context.train.gradient_accumulation,
         "learning_rate": context.learning_rate,
-        "lr_scheduler_type": "constant",
         "beta": context.train.beta,
         "max_length": context.train.max_length,
         "max_grad_norm": context.train.max_grad_norm,
@@ -38,8 +35,30 @@ def arguments(context: TrainContext) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
+        **shared_arguments(context.train, context.precision),
+    }
+
+
+def shared_arguments(train: TrainSpec, precision: Precision) -> dict[str, Any]:
+    """Arguments of any trainer of transformers for the optimiser, its schedule, and how memory is saved.
+
+    Args:
+        train: of the recipe.
+        precision: of the recipe. Under ``bf16`` the weights are in bfloat16 already, and adapters compute in float32.
+    """
+    from sail.config import cpu_arguments, has_accelerator
+
+    recomputed = train.gradient_checkpointing
+    return {
         **cpu_arguments(),
-        "bf16": False,  # the weights have the recipe's dtype already
+        "bf16": precision == "bf16-mixed",
+        "use_cpu": not has_accelerator(),  # without it transformers refuses bf16 on a CPU
+        "optim": train.optim,
+        "lr_scheduler_type": train.lr_scheduler,
+        "warmup_steps": train.warmup,
+        "weight_decay": train.weight_decay,
+        **({} if recomputed is None else {"gradient_checkpointing": recomputed}),
+        **train.extra,
     }
 
 
@@ -94,29 +113,6 @@ def _expert_weights(model: Any) -> list[tuple[str, int]]:
     return weights
 
 
-def check_lora(spec: LoraSpec, start: Path) -> None:
-    """Refuse, from its configuration alone, a start policy to which the recipe's adapter cannot be added.
-
-    Args:
-        spec: the recipe's ``train.lora``.
-        start: folder of the start policy.
-
-    Raises:
-        UserError: names the reason and the fix.
-    """
-    import torch
-    from peft import get_peft_model
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(start))
-        config = lora_config(spec, model)
-        try:
-            get_peft_model(model, config)
-        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-            raise no_lora(model, " ".join(str(error).split())[:200].rstrip(".")) from None
-
-
 def no_lora(model: Any, reason: str) -> UserError:
     """The error for a model to which no adapter can be added.
 
@@ -137,12 +133,13 @@ class Policies:
         model: the policy, metered.
         reference: the reference policy; None for the model with its adapter off, or with the copy that TRL makes of
             the adapter that it comes with.
-        peft_config: of the adapter to add, if any.
+        peft_config: of the adapter to add, if any; adapter: folder of the saved one that it starts as.
     """
 
     model: Any
     reference: Any = None
     peft_config: Any = None
+    adapter: Path | None = None
 
 
 def start_policies(context: TrainContext, *, reference: bool = True) -> Policies:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.store.json_files import read_json
 from harness.train.context import TrainContext
+from harness.train.schedule import set_schedule
 from harness.train.settings import Policies, start_policies
 from harness.train.stopping import BudgetCallback, Goal, check_budget, planned_steps
 
@@ -68,6 +69,7 @@ def run_trainer(
     rows: Sequence[dict[str, Any]] | None = None,
     policies: Policies | None = None,
     goal: Goal | None = None,
+    steps: int | None = None,
     **options: Any,
 ) -> Path:
     """Train, or resume, within the budget and save the policy.
@@ -81,6 +83,7 @@ def run_trainer(
         rows: pairs to train on; the stored pairs if None.
         policies: what training starts from; the start policy if None.
         goal: when training ends; at the end of the budget if None.
+        steps: length of the learning rate's schedule; what the budget fixes, or is predicted to buy, if None.
         options: further arguments of ``trainer_class``.
 
     Returns:
@@ -104,13 +107,36 @@ def run_trainer(
         callbacks=[budget],
         **options,
     )
+    if initial.adapter is not None:
+        _load_adapter(trainer.model, initial.adapter)
     budget.save = trainer.save_model
+    set_schedule(context, trainer, steps)
     history = _train_or_resume(context, trainer, budget)
     context.log.extend(row for row in history if "loss" in row)
     context.ledger.note_memory()
     folder = Path(args.output_dir).parent / "policy"
     trainer.save_model(str(folder))
+    del trainer, budget, initial, policies
+    free_memory()
     return folder
+
+
+def free_memory() -> None:
+    """Free what a training left: its trainer, model and callbacks refer to each other."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _load_adapter(model: Any, folder: Path) -> None:
+    """Give the adapter that a trainer added the weights of a saved one."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, load_peft_weights(str(folder)))
 
 
 def _train_or_resume(context: TrainContext, trainer: Any, budget: BudgetCallback) -> list[dict[str, float]]:

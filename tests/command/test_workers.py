@@ -60,7 +60,7 @@ def test_workers_that_cannot_be(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mo
     """One sentence each, before any work."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     timed = {"budgets": {"s": {"axis": "seconds", "limit": 5}}, "budget": "s", "methods": ["start", "dpo"]}
-    recipe = write_tiny(tmp_path, **SMALL | timed)
+    recipe = write_tiny(tmp_path / "timed.yaml", **SMALL | timed)
     cases = {
         ("--workers", "2"): "this budget counts seconds",
         ("--workers", "0"): "--workers 0 is no number of workers",

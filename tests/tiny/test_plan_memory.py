@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from harness.budget.memory import PRECISIONS, TrainingBatch, sampling_memory, scoring_memory, training_memory
 from harness.budget.model_size import ModelSize, size_of_config
-from harness.recipe.recipe import LoraSpec
+from harness.recipe.train import LoraSpec
 
 SMALL = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 300}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}

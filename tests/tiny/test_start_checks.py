@@ -21,7 +21,8 @@ from harness.budget.meter import Meter
 from harness.errors import UserError
 from harness.recipe.train import LoraSpec
 from harness.store.stages import Store
-from harness.train.settings import check_lora, lora_config
+from harness.train.checks import check_lora
+from harness.train.settings import lora_config
 from sail.types import Request
 
 SMALL = {"vocab_size": 261, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}

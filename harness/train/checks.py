@@ -1,0 +1,141 @@
+"""What can be known of a recipe's training settings before any work, once the start policy is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from harness.errors import UserError
+from harness.recipe.train import LoraSpec, Precision, TrainSpec
+from harness.train.settings import lora_config, no_lora, shared_arguments
+
+
+def check_settings(train: TrainSpec, precision: Precision, start: Path) -> None:
+    """Refuse settings that this machine, or this model, cannot train with.
+
+    Args:
+        train: of the recipe.
+        precision: of the recipe.
+        start: folder of the start policy.
+
+    Raises:
+        UserError: names the key, the reason and the fix.
+    """
+    from trl import DPOConfig
+
+    _check_types(train.extra, DPOConfig)
+    plain = train.model_copy(update={"extra": {}})
+    with _refused("precision", precision, "set float32"):
+        DPOConfig(output_dir=str(start), **shared_arguments(plain, precision))
+    with _refused("train.extra", "its values", "correct or remove them"):
+        settings = DPOConfig(output_dir=str(start), **shared_arguments(train, precision))
+    with _refused("train.optim", train.optim, "install what it needs, or set adamw_torch"):
+        _optimiser(settings)
+        unread = list(_unread(train, precision, start))
+    if unread:
+        raise UserError(f"train.extra.{unread[0]} has no effect with train.optim: {train.optim}: leave it out")
+    with _refused("train.lr_scheduler", train.lr_scheduler, "set train.extra.lr_scheduler_kwargs to what it takes"):
+        _schedule(settings)
+    if train.attention:
+        with _refused("train.attention", train.attention, "leave it out, or set sdpa or eager"):
+            _empty_model(start, attn_implementation=train.attention)
+
+
+@contextmanager
+def _refused(key: str, value: str, fix: str) -> Iterator[None]:
+    """What goes wrong inside, as a sentence about a key."""
+    try:
+        yield
+    except (ImportError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(f"{key}: {value} cannot be used here ({reason}): {fix}") from None
+
+
+def _check_types(extra: dict[str, Any], config: Any) -> None:
+    """Each value has the type of its argument; a dataclass does not look."""
+    from pydantic import TypeAdapter, ValidationError
+
+    hints = get_type_hints(config)
+    for name, value in extra.items():
+        try:
+            TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"train.extra.{name}: {value!r} is no value for it: {error.errors()[0]['msg']}") from None
+
+
+def _optimiser(settings: Any) -> Any:
+    """An optimiser of one weight, by the settings of a trainer."""
+    import torch
+    from transformers import Trainer
+
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(settings)
+    return kind([torch.nn.Parameter(torch.zeros(1))], **options)
+
+
+def _unread(train: TrainSpec, precision: Precision, start: Path) -> Iterator[str]:
+    """Arguments of the optimiser in ``train.extra`` that it does not read: another value changes nothing."""
+    from transformers import Trainer
+    from trl import DPOConfig
+
+    def options(extra: dict[str, Any]) -> Any:
+        """What the optimiser is made with."""
+        other = train.model_copy(update={"extra": extra})
+        settings = DPOConfig(output_dir=str(start), **shared_arguments(other, precision))
+        return Trainer.get_optimizer_cls_and_kwargs(settings)
+
+    given, extra = options(train.extra), train.extra
+    for name in extra:
+        if name.startswith("adam_") and options(extra | {name: 0.5 if extra[name] != 0.5 else 0.25}) == given:
+            yield name
+    parts = [part for part in (extra.get("optim_args") or "").split(",") if part]
+    for part in parts:
+        others = ",".join(other for other in parts if other != part)
+        if options(extra | {"optim_args": others}) == given:
+            yield f"optim_args: {part.strip()}"
+
+
+def _schedule(settings: Any) -> Any:
+    """A schedule of 100 steps, by the settings of a trainer."""
+    import torch
+    from transformers import get_scheduler
+
+    return get_scheduler(
+        settings.lr_scheduler_type,
+        optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
+        num_warmup_steps=settings.get_warmup_steps(100),
+        num_training_steps=100,
+        scheduler_specific_kwargs=settings.lr_scheduler_kwargs,
+    )
+
+
+def _empty_model(start: Path, **options: Any) -> Any:
+    """The start policy by its configuration alone, without memory for weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(start), **options)
+
+
+def check_lora(spec: LoraSpec, start: Path) -> None:
+    """Refuse, from its configuration alone, a start policy to which the recipe's adapter cannot be added.
+
+    Args:
+        spec: the recipe's ``train.lora``.
+        start: folder of the start policy.
+
+    Raises:
+        UserError: names the reason and the fix.
+    """
+    import torch
+    from peft import get_peft_model
+
+    model = _empty_model(start)
+    with torch.device("meta"):
+        config = lora_config(spec, model)
+        try:
+            get_peft_model(model, config)
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+            raise no_lora(model, " ".join(str(error).split())[:200].rstrip(".")) from None
