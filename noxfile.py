@@ -136,6 +136,13 @@ def vllm(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def gpu(session: nox.Session) -> None:
+    """The GPU path on this machine in at most 8 minutes; table in results/bench. `-- --small` tries it on a CPU."""
+    prepare(session)
+    session.run("python", "tests/gpu/gpu_check.py", *session.posargs)
+
+
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Build the wheel and the source distribution into dist/."""
     session.install("build")

@@ -92,7 +92,7 @@ def build_start(model: str, store: Store, template: str | None = None, day: date
     """
 
     def build(work: Path) -> dict[str, Any]:
-        from harness.answer.start_checks import check_start
+        from harness.answer.start_checks import check_start  # loads torch, which planning does without
 
         loaded, tokenizer = _load(model)
         if tokenizer.pad_token_id is None:

@@ -57,7 +57,8 @@ class Lengths:
             max_length: tokens at which training cuts a row.
         """
         drawn = random.Random(0)
-        part = pairs if len(pairs) <= SIMULATED else drawn.sample(list(pairs), SIMULATED)
+        places = range(len(pairs)) if len(pairs) <= SIMULATED else drawn.sample(range(len(pairs)), SIMULATED)
+        part = [pairs[place] for place in places]
         rows = [
             [min(max_length, len(p["prompt_ids"]) + len(p[s])) for s in ("chosen_ids", "rejected_ids")] for p in part
         ]

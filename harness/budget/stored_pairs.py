@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from harness.budget.ledger import Ledger
@@ -22,11 +24,10 @@ class StoredPairs:
 
     def __init__(self, pairs: Sequence[dict[str, Any]], price: Mapping[str, float], max_length: int) -> None:
         self._price = price
-        self._pair_of = {
-            tuple([*row["prompt_ids"], *row[side]][:max_length]): i
-            for i, row in reversed(list(enumerate(pairs)))
-            for side in ("rejected_ids", "chosen_ids")
-        }
+        self._pair_of: dict[bytes, int] = {}
+        for number, row in enumerate(pairs):
+            for side in ("chosen_ids", "rejected_ids"):
+                self._pair_of.setdefault(_hash([*row["prompt_ids"], *row[side]][:max_length]), number)
 
     def charge(self, ids: Any, mask: Any, ledger: Ledger) -> None:
         """Charge the pairs that a training forward uses for the first time, to phase ``data``.
@@ -39,10 +40,15 @@ class StoredPairs:
         rows = ids.tolist()
         masks = [[True] * len(row) for row in rows] if mask is None else mask.bool().tolist()
         used = {
-            self._pair_of.get(tuple(token for token, real in zip(row, row_mask, strict=True) if real))
+            self._pair_of.get(_hash([token for token, real in zip(row, row_mask, strict=True) if real]))
             for row, row_mask in zip(rows, masks, strict=True)
         }
         ledger.bought |= {i for i in used if i is not None}
         if ledger.bought:
             count = len(ledger.bought)
             ledger.entries["data"] = {q: each * count for q, each in self._price.items()} | {"pairs": count}
+
+
+def _hash(ids: Sequence[int]) -> bytes:
+    """Of token ids, in 16 bytes: the ids of all stored pairs would fill memory."""
+    return blake2b(array("q", ids).tobytes(), digest_size=16).digest()

@@ -43,9 +43,9 @@ def read_pairs(path: Path, limit: int) -> PairsRead:
     skipped = 0
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it with --pairs")
-    rows = PairSource(path.name, path).read_rows()
-    reader = FileReader({"prompt": row.get("prompt") or row.get("instruction")} for _, row in rows)
-    for where, row in rows:
+    source = PairSource(path.name, path)
+    reader = FileReader({"prompt": row.get("prompt") or row.get("instruction")} for _, row in source.rows())
+    for where, row in source.rows():
         try:
             pair = reader.read(_with_prompt(row))
         except Malformed as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.methods.base import TrainContext
 from harness.methods.dpo import DPO
+from harness.store.row_files import RowView
 
 
 class ShuffledLabels(DPO):
@@ -21,8 +22,10 @@ class ShuffledLabels(DPO):
         """Train on the swapped pairs; the coin is keyed by seed and prompt."""
         from sail.noise import uniform
 
-        rows = [swapped(r) if uniform((context.seed, r["id"], "coin")) < 0.5 else r for r in context.pairs]
-        return super().train(replace(context, pairs=rows))
+        def drawn(row: dict[str, Any]) -> dict[str, Any]:
+            return swapped(row) if uniform((context.seed, row["id"], "coin")) < 0.5 else row
+
+        return super().train(replace(context, pairs=RowView(context.pairs, change=drawn)))
 
 
 def swapped(row: dict[str, Any]) -> dict[str, Any]:

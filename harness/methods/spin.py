@@ -37,7 +37,7 @@ class SPIN(Method):
         from harness.train.rounds import Rounds, train_rounds
 
         rounds = Rounds(self.config.rounds, self.config.prompts, "previous", "continue")
-        return train_rounds(context, rounds, self.config.beta or context.train.beta, list(context.pairs), self.pairs)
+        return train_rounds(context, rounds, self.config.beta or context.train.beta, context.pairs, self.pairs)
 
     def pairs(self, context: TrainContext, model: Any, this_round: Round) -> list[dict[str, Any]]:
         """The stored chosen response against one fresh sample.

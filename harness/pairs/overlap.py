@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Literal, get_args
 
 RUN_LENGTH = 13
 """Words of a run, as in the overlap analysis of GPT-3 (arXiv 2005.14165, appendix C)."""
@@ -35,6 +35,10 @@ def word_runs(normalised_text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + RUN_LENGTH]) for i in range(len(words) - RUN_LENGTH + 1)}
 
 
+Likeness = Literal["equal", "near", "shared"]
+LIKENESSES: tuple[Likeness, ...] = get_args(Likeness)
+
+
 @dataclass(frozen=True)
 class Overlap:
     """Indices of the texts that equal an evaluation text, that nearly do, and that only share some run with one."""
@@ -44,35 +48,50 @@ class Overlap:
     shared: list[int]
 
 
-def find_overlap(texts: Iterable[str], evaluation: Sequence[str]) -> Overlap:
-    """Compare texts with evaluation texts.
+class EvaluationTexts:
+    """Texts that others are compared with.
 
     Two texts are nearly equal if at least half of the runs of one of them are in the other. Fewer common runs (an
-    instruction that many prompts begin with, say) are reported apart, as ``shared``.
+    instruction that many prompts begin with, say) are told apart, as ``shared``.
+    All texts are given normalised (:func:`normalised`).
     """
-    return _find_overlap(tuple(texts), tuple(evaluation))
 
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._run_counts: list[int] = []
+        self._distinct: set[str] = set()
+        self._texts_with_run: dict[tuple[str, ...], list[int]] = {}
+        for text in texts:
+            self.add(text)
 
-@lru_cache(maxsize=16)  # every run of a comparison asks for the same texts
-def _find_overlap(texts: tuple[str, ...], evaluation: tuple[str, ...]) -> Overlap:
-    evaluation_texts = [normalised(text) for text in evaluation]
-    distinct = set(evaluation_texts)
-    run_counts: list[int] = []
-    texts_with_run: dict[tuple[str, ...], list[int]] = {}
-    for index, text in enumerate(evaluation_texts):
+    def add(self, text: str) -> None:
+        """Add a text."""
         runs = word_runs(text)
-        run_counts.append(len(runs))
         for run in runs:
-            texts_with_run.setdefault(run, []).append(index)
-    equal, near, shared = [], [], []
-    for index, text in enumerate(map(normalised, texts)):
-        if text in distinct:
-            equal.append(index)
-            continue
-        runs = word_runs(text) if texts_with_run else set()
-        common = Counter(other for run in runs for other in texts_with_run.get(run, ()))
-        if any(count >= NEAR_SHARE * min(len(runs), run_counts[other]) for other, count in common.items()):
-            near.append(index)
-        elif common:
-            shared.append(index)
-    return Overlap(equal, near, shared)
+            self._texts_with_run.setdefault(run, []).append(len(self._run_counts))
+        self._distinct.add(text)
+        self._run_counts.append(len(runs))
+
+    def compare(self, text: str) -> Likeness | None:
+        """How a text is like one of these; None if it shares no run with any."""
+        if text in self._distinct:
+            return "equal"
+        runs = word_runs(text) if self._texts_with_run else set()
+        common = Counter(other for run in runs for other in self._texts_with_run.get(run, ()))
+        if any(count >= NEAR_SHARE * min(len(runs), self._run_counts[other]) for other, count in common.items()):
+            return "near"
+        return "shared" if common else None
+
+
+def find_overlap(texts: Iterable[str], evaluation: Iterable[str]) -> Overlap:
+    """Compare texts with evaluation texts.
+
+    Args:
+        texts: as they are; taken one by one.
+        evaluation: as they are.
+    """
+    evaluation_texts, places = EvaluationTexts(map(normalised, evaluation)), Overlap([], [], [])
+    for index, text in enumerate(texts):
+        likeness = evaluation_texts.compare(normalised(text))
+        if likeness is not None:
+            getattr(places, likeness).append(index)
+    return places

@@ -13,10 +13,10 @@ from harness.errors import AbsentError, UserError
 from harness.pairs.row_labels import SCORE_COLUMNS
 from harness.pairs.row_texts import reads_as_messages
 from harness.store import hub
-from harness.store.data_folders import folder_files, read_folder
+from harness.store.data_folders import folder_files, iterate_folder
 from harness.store.json_files import Row, digest, file_digest
 from harness.store.settings import settings
-from harness.store.user_files import LocatedRow, is_csv, read_located_rows
+from harness.store.user_files import LocatedRow, is_csv, iterate_rows
 
 HUB_SPLIT = re.compile(
     r"(?P<name>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40}):(?:(?P<config>[\w.-]+):)?(?P<split>[\w.-]+)"
@@ -56,8 +56,8 @@ class PairSource:
         digests = [file_digest(path) for path in self.files()]
         return {"sha256": digest(digests) if self.path.is_dir() else digests[0]}
 
-    def read_rows(self) -> list[LocatedRow]:
-        """All rows with their places.
+    def rows(self) -> Iterator[LocatedRow]:
+        """The rows with their places, read as they are taken.
 
         Raises:
             UserError: the source cannot be read.
@@ -65,10 +65,10 @@ class PairSource:
         if self.path is None:
             parts = HUB_SPLIT.fullmatch(self.name)
             assert parts is not None
-            return hub.read_split(parts["name"], parts["commit"], parts["split"], parts["config"])
-        rows = read_folder(self.path, self.split) if self.path.is_dir() else read_located_rows(self.path)
+            return hub.iterate_split(parts["name"], parts["commit"], parts["split"], parts["config"])
+        rows = iterate_folder(self.path, self.split) if self.path.is_dir() else iterate_rows(self.path)
         if is_csv(self.files()[0]):
-            return [LocatedRow(place, _typed(row)) for place, row in rows]
+            return (LocatedRow(place, _typed(row)) for place, row in rows)
         return rows
 
 

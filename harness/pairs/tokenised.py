@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from harness.answer.answer_ids import answer_ids, text_marks
 from harness.answer.chat import messages_of, render
@@ -74,7 +74,7 @@ class KeptRows(NamedTuple):
     """The rows that stay, how many others were left out (or cut), and what of those that stay is worth a note; both by
     reason."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     left_out: dict[str, int]
     kept: dict[str, int]
 
@@ -90,37 +90,61 @@ class _Counts:
     def refused(self, error: Exception) -> None:
         self.refusals.append(" ".join(str(error).split())[:200] or type(error).__name__)
 
-    def of(self, rows: list[Row]) -> KeptRows:
+    def of(self, rows: Sequence[Row]) -> KeptRows:
         refused = {f"{REFUSED_BY_TEMPLATE}: {self.refusals[0]!r}": len(self.refusals)} if self.refusals else {}
         return KeptRows(rows, dict(sorted({**self.left_out, **refused}.items())), dict(sorted(self.kept.items())))
 
 
-def tokenised_pairs(policy: Policy, rows: Sequence[Row], limits: LengthLimits) -> KeptRows:
-    """Imported pairs as :mod:`harness.pairs.sampled` stores them, but for :func:`add_reference_logps`.
+class PairTokeniser:
+    """Turns imported pairs into rows as :mod:`harness.pairs.sampled` stores them, but for the log-probabilities.
 
     Args:
         policy: its tokenizer and the ids that end its answers count.
-        rows: rows with ``id``, a prompt, ``chosen`` and ``rejected``.
         limits: pairs beyond them are left out or cut.
     """
-    tokenizer, end_ids, counts = policy.tokenizer, policy.eos_ids, _Counts()
-    stored: list[Row] = []
-    for row in rows:
-        try:
-            ids = pair_ids(tokenizer, row, end_ids)
-        except Exception as error:  # noqa: BLE001 - templates raise many kinds of errors
-            counts.refused(error)
-            continue
-        fitting, reason = _fitting(tokenizer, ids, limits)
-        if reason:
-            counts.left_out[reason] += 1
-        if fitting is None:
-            continue
-        counts.kept.update(_notes(tokenizer, row, ids, end_ids))
-        rewards: Row = {k: row[k] for k in ("chosen_reward", "rejected_reward") if k in row}
-        stopped = {f"{side}_stopped": fitting[f"{side}_ids"][-1] in end_ids for side in ("chosen", "rejected")}
-        stored.append({"id": row["id"], "prompt_ids": ids.prompt, **fitting, **stopped, **rewards})
-    return counts.of(stored)
+
+    def __init__(self, policy: Policy, limits: LengthLimits) -> None:
+        self._tokenizer, self._end_ids, self._limits = policy.tokenizer, policy.eos_ids, limits
+        self._counts = _Counts()
+
+    def rows(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The pairs that stay.
+
+        Args:
+            rows: with ``id``, a prompt, ``chosen`` and ``rejected``.
+        """
+        tokenizer, end_ids, counts = self._tokenizer, self._end_ids, self._counts
+        for row in rows:
+            try:
+                ids = pair_ids(tokenizer, row, end_ids)
+            except Exception as error:  # noqa: BLE001 - templates raise many kinds of errors
+                counts.refused(error)
+                continue
+            fitting, reason = _fitting(tokenizer, ids, self._limits)
+            if reason:
+                counts.left_out[reason] += 1
+            if fitting is None:
+                continue
+            counts.kept.update(_notes(tokenizer, row, ids, end_ids))
+            rewards: Row = {k: row[k] for k in ("chosen_reward", "rejected_reward") if k in row}
+            stopped = {f"{side}_stopped": fitting[f"{side}_ids"][-1] in end_ids for side in ("chosen", "rejected")}
+            yield {"id": row["id"], "prompt_ids": ids.prompt, **fitting, **stopped, **rewards}
+
+    def counted(self, rows: Sequence[Row]) -> KeptRows:
+        """With what was counted; ``rows``: all that :meth:`rows` gave."""
+        return self._counts.of(rows)
+
+
+def tokenised_pairs(policy: Policy, rows: Iterable[Row], limits: LengthLimits) -> KeptRows:
+    """All rows of a :class:`PairTokeniser`.
+
+    Args:
+        policy: see there.
+        rows: with ``id``, a prompt, ``chosen`` and ``rejected``.
+        limits: see there.
+    """
+    tokeniser = PairTokeniser(policy, limits)
+    return tokeniser.counted(list(tokeniser.rows(rows)))
 
 
 def _fitting(tokenizer: Any, ids: PairIds, limits: LengthLimits) -> tuple[dict[str, Ids] | None, str]:
@@ -178,10 +202,38 @@ def fitting_prompts(policy: Policy, rows: Sequence[Row], max_tokens: int) -> Kep
     return counts.of(fitting)
 
 
-def add_reference_logps(
+class _Answers(Sequence[PromptAndAnswer]):
+    """Both answers of each row, chosen before rejected, each with its prompt."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return 2 * len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> PromptAndAnswer: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[PromptAndAnswer]: ...
+
+    def __getitem__(self, place: int | slice) -> PromptAndAnswer | list[PromptAndAnswer]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(len(self))[place]]
+        row = self._rows[place // 2]
+        return row["prompt_ids"], row[_SIDES[place % 2]]
+
+    def __iter__(self) -> Iterator[PromptAndAnswer]:
+        return ((row["prompt_ids"], row[side]) for row in self._rows for side in _SIDES)
+
+
+_SIDES = ("chosen_ids", "rejected_ids")
+
+
+def with_reference_logps(
     policy: Policy, rows: Sequence[Row], batch_size: int, progress: Callable[[int], None] | None = None
-) -> None:
-    """Add ``ref_chosen_logps`` and ``ref_rejected_logps`` to rows of :func:`tokenised_pairs`.
+) -> Iterator[Row]:
+    """Rows of a :class:`PairTokeniser` with ``ref_chosen_logps`` and ``ref_rejected_logps``.
 
     Args:
         policy: the start policy.
@@ -189,10 +241,9 @@ def add_reference_logps(
         batch_size: rows of a forward pass.
         progress: called with the number of answers that have their log-probability.
     """
-    answers = [(row["prompt_ids"], row[side]) for row in rows for side in ("chosen_ids", "rejected_ids")]
-    logps = reference_logps(policy, answers, batch_size, progress)
+    logps = reference_logps(policy, _Answers(rows), batch_size, progress)
     for row, chosen, rejected in zip(rows, logps[::2], logps[1::2], strict=True):
-        row |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        yield row | {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
 
 
 def reference_logps(
@@ -213,18 +264,21 @@ def reference_logps(
         progress: called with the number of finished rows.
     """
     begin = ["reference", LOGPS_VERSION, policy.identity]
-    keys = [digest([*begin, list(prompt), list(answer)]) for prompt, answer in rows]
+    keys, lengths = [], []
+    for prompt, answer in rows:
+        keys.append(digest([*begin, list(prompt), list(answer)]))
+        lengths.append(len(prompt) + len(answer))
     results = {key: (value[0], value[1]) for key, value in policy.read_cache(keys).items()}
     charge_stored_costs(policy.meter, (cost for _, cost in results.values()))
     if progress is not None and results:
         progress(len(results))
     uncached_policy = policy.without_cache()
-    missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in results}
-    order = sorted(missing, key=lambda key: sum(map(len, missing[key])))
+    missing = {key: place for place, key in enumerate(keys) if key not in results}
+    order = sorted(missing, key=lambda key: lengths[missing[key]])
     costs = RowCosts(policy.meter)
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        logps = uncached_policy.token_logps([missing[key] for key in batch], batch_size)
+        logps = uncached_policy.token_logps([rows[missing[key]] for key in batch], batch_size)
         cost = costs.of_batch(len(batch))
         new_results = {key: (sum(values), cost) for key, values in zip(batch, logps, strict=True)}
         policy.write_cache(new_results)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from harness.answer.start_policy import start_stage
@@ -17,7 +18,7 @@ from harness.budget.spec import named_budgets
 from harness.errors import UserError, unknown
 from harness.methods.base import Method
 from harness.oracles.none import NONE
-from harness.pairs.imported import count_benchmark_overlaps
+from harness.pairs.imported import count_benchmark_overlaps, imported_stage
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import Recipe
 from harness.recipe.search import points
@@ -25,8 +26,8 @@ from harness.run.configure import make_benchmark, make_method, make_oracle, own_
 from harness.run.nodes import Node
 from harness.run.plugins import plugins
 from harness.run.stages import judge_of, pairs_stage, protocol_of, training_labels
-from harness.store.json_files import digest
-from harness.store.stages import Store
+from harness.store.json_files import digest, read_json, write_json
+from harness.store.stages import Stage, Store
 
 ORACLE_FIX = "set oracle: {name: reward_model, options: {model: DIR}} (sail-bench train-reward makes one)"
 
@@ -91,10 +92,34 @@ class Comparison:
     @cached_property
     def overlap(self) -> dict[str, dict[str, int]]:
         """How many imported training prompts are prompts of the recipe's benchmarks, by benchmark."""
-        if not self.recipe.data.imported:
+        stage = self.overlap_stage
+        if stage is None:
             return {}
-        texts = {b.name: prompts for b in self.benchmarks if (prompts := b.prompt_texts())}
-        return count_benchmark_overlaps(splits(self.recipe.data)["train"], texts)
+
+        def build(work: Path) -> None:
+            rows = splits(self.recipe.data, self.store)["train"]
+            write_json(work / "counts.json", count_benchmark_overlaps(rows, self._benchmark_prompts))
+
+        counts: dict[str, dict[str, int]] = read_json(self.store.get(stage, build) / "counts.json")
+        return counts
+
+    @cached_property
+    def overlap_stage(self) -> Stage | None:
+        """The stage that holds :attr:`overlap`; None where nothing is imported, or no prompts are known."""
+        if not self.recipe.data.imported or not self._benchmark_prompts:
+            return None
+        prompts = {name: digest(list(texts)) for name, texts in self._benchmark_prompts.items()}
+        return Stage("overlap", {"imported": imported_stage(self.recipe.data).key, "prompts": prompts})
+
+    @property
+    def caches(self) -> set[str]:
+        """Keys of stages that belong to no run: the cleaned pairs, and their overlap."""
+        cleaned = imported_stage(self.recipe.data) if self.recipe.data.imported else None
+        return {stage.key for stage in (cleaned, self.overlap_stage) if stage is not None}
+
+    @cached_property
+    def _benchmark_prompts(self) -> dict[str, Sequence[str]]:
+        return {b.name: prompts for b in self.benchmarks if (prompts := b.prompt_texts())}
 
     @cached_property
     def key(self) -> str:
@@ -151,7 +176,7 @@ def resolve(
     if budget_name not in offered:
         raise unknown("budget", budget_name, offered)
     budget = Budget.of(budget_name, offered[budget_name], free_data=recipe.data.free)
-    splits(recipe.data)
+    splits(recipe.data, store)
     benchmarks = tuple(make_benchmark(recipe, name) for name in dict.fromkeys([*recipe.benchmarks, *wanted]))
     if facts is None:
         _check_benchmarks(recipe, benchmarks)

@@ -16,11 +16,12 @@ from harness.run.plan import RunPlan
 from harness.run.resources import Resources
 from harness.run.thoughts import thinking_of
 from harness.store.json_files import read_rows, write_rows
+from harness.store.row_files import RowFile
 
 Evaluated = Sequence[tuple[Benchmark, EvaluationNodes]]
 
 
-def evaluate_policy(resources: Resources, plan: RunPlan, pairs: Path, prompts: list[Prompt]) -> None:
+def evaluate_policy(resources: Resources, plan: RunPlan, pairs: Path, prompts: Sequence[Prompt]) -> None:
     """Answer and judge every benchmark that is still open.
 
     Args:
@@ -61,7 +62,7 @@ def _policy(resources: Resources, plan: RunPlan, node: Node) -> Any:
     return policy.with_instruction(method.instruction) if method.instruction else policy
 
 
-def _context(resources: Resources, plan: RunPlan, policy: Any, pairs: Path, prompts: list[Prompt]) -> EvalContext:
+def _context(resources: Resources, plan: RunPlan, policy: Any, pairs: Path, prompts: Sequence[Prompt]) -> EvalContext:
     from harness.judge.local import LocalJudge
 
     training, evaluation = resources.oracles
@@ -75,7 +76,7 @@ def _context(resources: Resources, plan: RunPlan, policy: Any, pairs: Path, prom
         prompts=prompts,
         ask=resources.ask,
         kept=lambda fraction: _kept(resources, plan, fraction, policy),
-        heldout_pairs=read_rows(pairs / "heldout.jsonl"),
+        heldout_pairs=RowFile(pairs / "heldout.jsonl"),
         scoring_batch_size=batch_size,
         progress=resources.tick,
         expect=resources.expect,
@@ -128,7 +129,7 @@ def _answer_and_judge(resources: Resources, benchmark: Benchmark, nodes: Evaluat
     store.get(judgments, judge)
 
 
-def compare_with_reference(resources: Resources, plan: RunPlan, prompts: list[Prompt]) -> None:
+def compare_with_reference(resources: Resources, plan: RunPlan, prompts: Sequence[Prompt]) -> None:
     """Ask a pairwise oracle about the policy's answers and the reference method's, in both orders.
 
     Args:
@@ -147,7 +148,7 @@ def _compare(
     rival: str,
     benchmark: Benchmark,
     nodes: tuple[Node, Node, Node],
-    prompts: list[Prompt],
+    prompts: Sequence[Prompt],
 ) -> None:
     """``nodes``: our answers, the rival's, and the verdicts to make of them."""
     store, (ours, theirs, versus) = resources.store, nodes

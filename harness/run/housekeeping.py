@@ -80,6 +80,6 @@ def unneeded(store: Store, recipes: Iterable[Recipe], methods: Sequence[str] | N
         for budget in dict.fromkeys([recipe.budget, *recipe.budgets]):
             count = max(recipe.seeds, seeds or 0)
             for plan in make_runs(recipe, budget, names, count, list(recipe.benchmarks), store):
-                needed |= {node.key for node in plan.nodes}
+                needed |= {node.key for node in plan.nodes} | plan.comparison.caches
     work = [path for path in (store.root / "work").glob("*") if path.is_dir()]
     return [path for path in (*stage_folders(store), *work) if path.name not in needed]

@@ -24,7 +24,7 @@ from harness.budget.memory import Memory
 from harness.budget.spec import named_budgets
 from harness.errors import AbsentError, unknown
 from harness.methods.base import Method
-from harness.pairs.prompts import splits
+from harness.pairs.prompts import letters_of
 from harness.recipe.recipe import Recipe
 from harness.recipe.search import points
 from harness.run.configure import make_benchmark, make_method, own_options
@@ -170,15 +170,13 @@ def outline_of_plans(
 
 def _longest(recipe: Recipe) -> tuple[int, int]:
     """Tokens of the longest prompt and of the longest pair, by letters."""
-    data, prompts = recipe.data, splits(recipe.data)["train"]
+    data, letters = recipe.data, letters_of(recipe.data)
 
     def tokens(letters: int) -> int:
         return letters // LETTERS_AT_LEAST + TEMPLATE_TOKENS
 
-    prompt = max(tokens(len(p["prompt"])) for p in prompts)
-    if not data.imported:
-        return prompt, prompt + data.max_new_tokens
-    return prompt, max(tokens(len(p["prompt"]) + max(len(p["chosen"]), len(p["rejected"]))) for p in prompts)
+    prompt = tokens(letters.longest_prompt)
+    return prompt, tokens(letters.longest_pair) if data.imported else prompt + data.max_new_tokens
 
 
 def _longest_answer(benchmarks: Sequence[Benchmark]) -> int:

@@ -47,7 +47,7 @@ def check_before_work(resources: Resources, plan: RunPlan) -> None:
         oracle.ready()
         parts = _parts_rated_in_training(recipe, methods) if oracle is training and oracle.name != NONE else []
         parts += ["eval"] if oracle is evaluation and rated else []
-        prompts: list[Prompt] = [prompt for part in parts for prompt in splits(recipe.data)[part]]
+        prompts: list[Prompt] = [prompt for part in parts for prompt in splits(recipe.data, comparison.store)[part]]
         oracle.check_prompts(prompts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,9 @@ class Run:
         return self.store.get(stage, lambda work: build_pairs(self.resources, work))
 
     @cached_property
-    def prompts(self) -> dict[str, list[Prompt]]:
+    def prompts(self) -> Mapping[str, Sequence[Prompt]]:
         """The recipe's prompts by part."""
-        return prompts_by_part(self.resources.recipe, self.pairs())
+        return prompts_by_part(self.resources.recipe, self.store, self.pairs())
 
     def train(self, node: Node) -> Path:
         """The folder of a trained policy."""

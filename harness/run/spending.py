@@ -27,12 +27,21 @@ from harness.budget.forecast import (
 from harness.budget.ledger import AXES, Ledger
 from harness.errors import AbsentError, UserError
 from harness.methods.base import Method
-from harness.pairs.prompts import splits
+from harness.pairs.prompts import letters_of, splits
 from harness.recipe.recipe import DataSpec, PairsSpec
 from harness.recipe.search import Point
 from harness.run.comparison import Comparison
 from harness.run.plan import RunPlan, configured
 from harness.store.json_files import read_json
+
+_EIGHT_BILLION: dict[str, Any] = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "tie_word_embeddings": False,
+}
 
 KNOWN_CONFIGS: dict[str, dict[str, Any]] = {
     "smollm2": {
@@ -45,7 +54,19 @@ KNOWN_CONFIGS: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
     "tiny": {**TINY_CONFIG, "vocab_size": 261},
+    "Qwen/Qwen1.5-0.5B-Chat": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "intermediate_size": 2816,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+    "alignment-handbook/zephyr-7b-sft-full": _EIGHT_BILLION | {"vocab_size": 32000},
+    "meta-llama/Meta-Llama-3-8B-Instruct": _EIGHT_BILLION | {"vocab_size": 128256},
 }
+"""Published configurations of the models of built-in recipes, as far as predictions need them."""
 
 
 Prior = Callable[[Method], Mapping[str, float]]
@@ -152,7 +173,7 @@ def local_config(model: str, start: Path | None) -> dict[str, Any] | None:
     """
     files = [*([start / "config.json"] if start else []), Path(model) / "config.json"]
     config: dict[str, Any] | None = next((read_json(file) for file in files if file.is_file()), None)
-    return KNOWN_CONFIGS.get(model) if config is None else config
+    return KNOWN_CONFIGS.get(model.partition("@")[0]) if config is None else config
 
 
 def _shape(comparison: Comparison) -> Shape | None:
@@ -170,12 +191,10 @@ def _shape(comparison: Comparison) -> Shape | None:
 def _guessed_lengths(comparison: Comparison) -> Lengths:
     """Prompts and imported responses by their letters, sampled responses at their longest."""
     data = comparison.recipe.data
-    prompts = splits(data)["train"]
-    prompt = sum(len(p["prompt"]) for p in prompts) / len(prompts) / LETTERS_PER_TOKEN + TEMPLATE_TOKENS
-    response = float(data.max_new_tokens)
+    letters = letters_of(data)
+    prompt, response = letters.prompt / LETTERS_PER_TOKEN + TEMPLATE_TOKENS, float(data.max_new_tokens)
     if data.imported:
-        letters = sum(len(p["chosen"]) + len(p["rejected"]) for p in prompts) / 2 / len(prompts)
-        response = min(letters / LETTERS_PER_TOKEN, comparison.recipe.train.max_length)
+        response = min(letters.answer / LETTERS_PER_TOKEN, comparison.recipe.train.max_length)
     return Lengths(prompt, response, prompt + response)
 
 

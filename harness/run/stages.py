@@ -14,7 +14,7 @@ from harness.budget.budget import Budget
 from harness.judge.prompts import identity
 from harness.methods.base import Method
 from harness.methods.endpoint import Remote
-from harness.pairs.imported import imported_pairs
+from harness.pairs.imported import imported_stage
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import CHAT_DATE, Recipe
 from harness.recipe.search import Point
@@ -48,7 +48,7 @@ def pairs_stage(recipe: Recipe, start: Stage, oracle: dict[str, Any]) -> Stage:
                 "precision": recipe.arithmetic,
                 "start": start.key,
                 "data": data.key(),
-                "files": imported_pairs(data).identity,
+                "files": imported_stage(data).inputs["files"],
                 "max_length": recipe.train.max_length,
             },
         )

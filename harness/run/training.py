@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from harness.budget.forecast import Corrections, Lengths
 from harness.budget.ledger import AXES
 from harness.errors import UserError
 from harness.oracles.none import NONE
+from harness.pairs.prompts import PromptsById
 from harness.recipe.search import Point
 from harness.run.plan import RunPlan, configured
 from harness.run.readiness import check_rollouts
 from harness.run.resources import Resources
 from harness.run.spending import expect, pair_price
 from harness.store.environment import environment
-from harness.store.json_files import read_rows, write_json
+from harness.store.json_files import Row, write_json
+from harness.store.row_files import RowFile
 from harness.train.context import TrainContext
 from sail.types import Request
 
@@ -29,7 +32,7 @@ def train_policy(
     point: Point,
     seed: int,
     pairs: Path,
-    prompts: dict[str, list[Prompt]],
+    prompts: Mapping[str, Sequence[Prompt]],
     work: Path,
 ) -> dict[str, Any]:
     """Train the plan's method into a work folder (``policy``, ``log.json``); returns the manifest entries.
@@ -49,7 +52,7 @@ def train_policy(
     """
     comparison = plan.comparison
     budget, setting, train = comparison.budget, comparison.setting, comparison.recipe.train
-    rows, method = read_rows(pairs / "train.jsonl"), configured(plan, point)
+    rows, method = RowFile(pairs / "train.jsonl"), configured(plan, point)
     check_rollouts(resources, plan.name, method, rows)
     calibration = Calibration(comparison.store.root, environment())
     lengths = Lengths.of(rows, train.batch_size, train.max_length)
@@ -59,7 +62,7 @@ def train_policy(
     ledger = resources.open_ledger(None)  # checkpoints carry it
     resources.meter.charge_stored_pairs(rows, pair_price(comparison, method), train.max_length)
     per_step = {axis: plain.total(1, axis) for axis in AXES}
-    context = _context(resources, plan, point, rows, prompts["train"], seed=seed, work=work, per_step=per_step)
+    context = _context(resources, plan, point, rows, prompts, seed=seed, work=work, per_step=per_step)
     context.predicted_steps = plain.steps(budget) if plain.covers(budget) else None
     resources.models.release()
     resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
@@ -81,8 +84,8 @@ def _context(
     resources: Resources,
     plan: RunPlan,
     point: Point,
-    rows: list[dict[str, Any]],
-    prompts: list[Prompt],
+    rows: Sequence[Row],
+    prompts: Mapping[str, Sequence[Prompt]],
     *,
     seed: int,
     work: Path,
@@ -101,7 +104,7 @@ def _context(
         start=start,
         tokenizer=resources.tokenizer,
         pairs=rows,
-        prompts={p["id"]: p for p in prompts},
+        prompts=PromptsById(lambda: prompts["train"]),
         oracle=resources.oracle,
         meter=resources.meter,
         ledger=ledger,
@@ -133,7 +136,7 @@ def _keep(name: str, folder: Path | None, context: TrainContext) -> None:
     write_json(context.directory / "log.json", context.log)
 
 
-def _tuning_requests(resources: Resources, prompts: list[Prompt]) -> list[Request]:
+def _tuning_requests(resources: Resources, prompts: Sequence[Prompt]) -> list[Request]:
     from harness.answer.chat import render
 
     longest = resources.recipe.data.max_new_tokens
@@ -142,7 +145,7 @@ def _tuning_requests(resources: Resources, prompts: list[Prompt]) -> list[Reques
     ]
 
 
-def answer_tuning_prompts(resources: Resources, prompts: list[Prompt]) -> None:
+def answer_tuning_prompts(resources: Resources, prompts: Sequence[Prompt]) -> None:
     """Sample the start policy's answers to the tuning prompts, with which all trials are compared.
 
     They are sampled once, before any trial, so that each trial is charged the same for them however trials follow each
@@ -157,7 +160,7 @@ def answer_tuning_prompts(resources: Resources, prompts: list[Prompt]) -> None:
         resources.start_served.sample(_tuning_requests(resources, prompts), priced=True)
 
 
-def trial_scores(resources: Resources, policy: Any, prompts: list[Prompt]) -> dict[str, float]:
+def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -> dict[str, float]:
     """Gold reward (where there is an oracle) and perplexity ratio of a trial's policy on the tuning prompts.
 
     Args:

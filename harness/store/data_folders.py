@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.store import hub
 from harness.store.json_files import read_json
-from harness.store.user_files import LocatedRow, kind_of, read_located_rows
+from harness.store.user_files import LocatedRow, iterate_rows, kind_of
 
 DATA_KINDS = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 """Endings of the files that are read, unpacked or packed (``.gz``, ``.zst``)."""
@@ -39,8 +39,8 @@ def folder_files(folder: Path, split: str) -> list[Path]:
     return files
 
 
-def read_folder(folder: Path, split: str) -> list[LocatedRow]:
-    """The rows of a folder, each with its place.
+def iterate_folder(folder: Path, split: str) -> Iterator[LocatedRow]:
+    """The rows of a folder, each with its place; they are read as they are taken.
 
     Args:
         folder: as for :func:`folder_files`.
@@ -52,12 +52,11 @@ def read_folder(folder: Path, split: str) -> list[LocatedRow]:
     files = folder_files(folder, split)
     saved = _saved_folder(folder, split)
     if saved is not None:
-        return hub.read_saved(saved)
-    return [
-        LocatedRow(f"{path.relative_to(folder)}, {place}", row)
-        for path in files
-        for place, row in read_located_rows(path)
-    ]
+        yield from hub.iterate_saved(saved)
+        return
+    for path in files:
+        for place, row in iterate_rows(path):
+            yield LocatedRow(f"{path.relative_to(folder)}, {place}", row)
 
 
 def _saved_folder(folder: Path, split: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,19 @@ def reachable(repository: str, revision: str) -> bool:
 
 
 def read_split(repository: str, revision: str, split: str, config: str | None = None) -> list[LocatedRow]:
-    """The rows of one split, each with its place (``row 3``).
+    """All rows of :func:`iterate_split`.
+
+    Args:
+        repository: ``org/name`` of the data set.
+        revision: the commit.
+        split: name of the split.
+        config: the data set's configuration, if it has more than one.
+    """
+    return list(iterate_split(repository, revision, split, config))
+
+
+def iterate_split(repository: str, revision: str, split: str, config: str | None = None) -> Iterator[LocatedRow]:
+    """The rows of one split, each with its place (``row 3``); they are read as they are taken.
 
     Args:
         repository: ``org/name`` of the data set.
@@ -36,7 +48,7 @@ def read_split(repository: str, revision: str, split: str, config: str | None = 
     import datasets
 
     try:
-        return _located(datasets.load_dataset(repository, name=config, revision=revision, split=split))
+        yield from _located(datasets.load_dataset(repository, name=config, revision=revision, split=split))
     except Exception as error:  # noqa: BLE001 - requests, caches and parsers raise many kinds of errors
         name = f"{repository}@{revision[:12]}:{config + ':' if config else ''}{split}"
         raise AbsentError(
@@ -45,7 +57,7 @@ def read_split(repository: str, revision: str, split: str, config: str | None = 
         ) from None
 
 
-def read_saved(folder: Path) -> list[LocatedRow]:
+def iterate_saved(folder: Path) -> Iterator[LocatedRow]:
     """The rows of a ``Dataset`` that ``save_to_disk`` wrote, each with its place (``row 3``).
 
     Raises:
@@ -54,13 +66,13 @@ def read_saved(folder: Path) -> list[LocatedRow]:
     import datasets
 
     try:
-        return _located(datasets.load_from_disk(str(folder)))
+        yield from _located(datasets.load_from_disk(str(folder)))
     except Exception as error:  # noqa: BLE001 - files and parsers raise many kinds of errors
         raise UserError(f"The data set {folder} cannot be read ({_reason(error)}): save it again") from None
 
 
-def _located(rows: Iterable[Mapping[str, Any]]) -> list[LocatedRow]:
-    return [LocatedRow(f"row {number}", dict(row)) for number, row in enumerate(rows, 1)]
+def _located(rows: Iterable[Mapping[str, Any]]) -> Iterator[LocatedRow]:
+    return (LocatedRow(f"row {number}", dict(row)) for number, row in enumerate(rows, 1))
 
 
 def _reason(error: Exception) -> str:

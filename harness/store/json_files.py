@@ -50,6 +50,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def text_hash(*texts: str) -> int:
+    """A hash of texts in 64 bits, the same in every process: for sets of so many that the texts would fill memory."""
+    value = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        value.update(len(encoded).to_bytes(8, "little"))
+        value.update(encoded)
+    return int.from_bytes(value.digest(), "little")
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as handle:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +83,17 @@ class Store:
                 work.rename(final)
                 shutil.rmtree(old, ignore_errors=True)
         return self.path(stage)
+
+    def remove_if_empty(self, stage: Stage) -> None:
+        """Leave no trace of a stage that failed: its lock and, if nothing else is in it, the store itself.
+
+        Args:
+            stage: whose work folder is gone.
+        """
+        (self.root / "locks" / f"{stage.key}.lock").unlink(missing_ok=True)
+        with suppress(OSError):  # other things are in it
+            for folder in (self.root / "work", self.root / "locks", self.root):
+                folder.rmdir()
 
     def manifest(self, stage: Stage) -> dict[str, Any]:
         """Manifest of a finished stage."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from harness.errors import UserError
 from harness.store.json_files import Row
@@ -27,7 +28,7 @@ class _Numbered(NamedTuple):
     """Values of a file with their numbers; ``unit`` says what the numbers count (``line``, ``item``, ``row``)."""
 
     unit: str
-    values: list[tuple[int, Any]]
+    values: Iterator[tuple[int, Any]]
 
 
 def read_text_file(path: Path) -> str:
@@ -73,28 +74,28 @@ def kind_of(path: Path) -> str:
     return name.suffix.lower()
 
 
-def read_located_rows(path: Path, required_keys: Iterable[str] = ()) -> list[LocatedRow]:
+def iterate_rows(path: Path, required_keys: Iterable[str] = ()) -> Iterator[LocatedRow]:
     """The objects of a JSON array, a JSONL file (lines end at ``\\n`` only: U+2028 may stand inside a string), a
-    Parquet file, or a CSV or TSV file with a header (all values are strings), each with its place.
+    Parquet file, or a CSV or TSV file with a header (all values are strings), each with its place. But for an array,
+    the file is read as the rows are taken.
 
     Raises:
         UserError: the file is none of these, or holds something else than objects, or an object lacks a required key.
     """
     keys = list(required_keys)
-    if path.suffix == ".parquet":
-        unit, numbered = _parse_parquet(path)
-    elif is_csv(path):
-        unit, numbered = _parse_csv(path)
-    else:
-        text = read_text_file(path)
-        unit, numbered = _parse_array(path, text) if text.lstrip()[:1] == "[" else _parse_lines(path, text)
+    unit, numbered = _numbered(path)
     for number, row in numbered:
         if not isinstance(row, dict):
             raise UserError(f"{path}, {unit} {number}: an object is expected, not {type(row).__name__}")
-        missing = [k for k in keys if k not in row]
-        if missing:
-            raise UserError(f"{path}, {unit} {number}: the key {missing[0]!r} is missing")
-    return [LocatedRow(f"{unit} {number}", row) for number, row in numbered]
+        missing = next((k for k in keys if k not in row), None)
+        if missing is not None:
+            raise UserError(f"{path}, {unit} {number}: the key {missing!r} is missing")
+        yield LocatedRow(f"{unit} {number}", row)
+
+
+def read_located_rows(path: Path, required_keys: Iterable[str] = ()) -> list[LocatedRow]:
+    """All rows of :func:`iterate_rows`."""
+    return list(iterate_rows(path, required_keys))
 
 
 def read_user_rows(path: Path, required_keys: Iterable[str] = ()) -> list[Row]:
@@ -102,24 +103,58 @@ def read_user_rows(path: Path, required_keys: Iterable[str] = ()) -> list[Row]:
     return [row for _, row in read_located_rows(path, required_keys)]
 
 
-def _parse_array(path: Path, text: str) -> _Numbered:
+def _numbered(path: Path) -> _Numbered:
+    if path.suffix == ".parquet":
+        return _Numbered("row", _parse_parquet(path))
+    if is_csv(path):
+        return _Numbered("line", _parse_csv(path))
+    first = next((line for line in _lines(path) if line.strip()), b"").removeprefix(codecs.BOM_UTF8)
+    if first.lstrip()[:1] == b"[":
+        return _Numbered("item", _parse_array(path))
+    return _Numbered("line", _parse_lines(path))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, unpacked."""
     try:
-        return _Numbered("item", list(enumerate(json.loads(text), 1)))
+        with _unpacked(path) as handle:
+            yield from handle
+    except (OSError, EOFError, zlib.error):
+        read_text_file(path)  # says what is wrong
+        raise
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if path.suffix == ".zst":
+        import pyarrow
+
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
+
+
+def _parse_array(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        values = json.loads(read_text_file(path))
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(f"{path}{line}: {_reason(error)}; a JSON array is expected") from None
+    yield from enumerate(values, 1)
 
 
-def _parse_lines(path: Path, text: str) -> _Numbered:
-    values = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
+def _parse_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(_lines(path), 1):
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if not content.strip():
             continue
         try:
-            values.append((number, json.loads(line)))
+            yield number, json.loads(content.decode())
+        except UnicodeDecodeError:
+            read_text_file(path)  # says where
+            raise
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: {_reason(error)}; one JSON object a line is expected") from None
-    return _Numbered("line", values)
 
 
 def _reason(error: Exception) -> str:
@@ -128,18 +163,26 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "msg", error))
 
 
-def _parse_parquet(path: Path) -> _Numbered:
+BATCH = 256
+"""Rows of a Parquet file that are in memory at a time."""
+
+
+def _parse_parquet(path: Path) -> Iterator[tuple[int, Any]]:
     from pyarrow import ArrowException, parquet
 
     number = 0
     try:
-        table = parquet.read_table(path)
-        try:
-            return _Numbered("row", list(enumerate(table.to_pylist(), 1)))
-        except UnicodeDecodeError:
-            for number in range(1, table.num_rows + 1):  # row by row, so that ``number`` stops at the bad one
-                table.slice(number - 1, 1).to_pylist()
-            raise
+        for batch in parquet.ParquetFile(path).iter_batches(BATCH):
+            try:
+                rows = batch.to_pylist()
+            except UnicodeDecodeError:
+                for row in range(batch.num_rows):  # row by row, so that ``number`` stops at the bad one
+                    number += 1
+                    batch.slice(row, 1).to_pylist()
+                raise
+            for row in rows:
+                number += 1
+                yield number, row
     except FileNotFoundError:
         raise UserError(f"There is no file {path}") from None
     except UnicodeDecodeError:
@@ -148,27 +191,31 @@ def _parse_parquet(path: Path) -> _Numbered:
         raise UserError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]})") from None
 
 
-def _parse_csv(path: Path) -> _Numbered:
+def _parse_csv(path: Path) -> Iterator[tuple[int, Any]]:
     """Records of CSV or TSV under the number of their first line; a quoted text may hold line breaks."""
     csv.field_size_limit(2**31 - 1)
     separator = "," if kind_of(path) == ".csv" else "\t"
-    reader = csv.reader(io.StringIO(read_text_file(path), newline=""), delimiter=separator, strict=True)
     header: list[str] | None = None
-    values, line = [], 1
+    line = 1
     try:
-        for record in reader:
-            if header is None:
-                header = _checked_header(path, record, separator)
-            elif record and len(record) != len(header):
-                raise UserError(
-                    f"{path}, line {line}: {len(record)} values under a header of {len(header)}: put texts in quotes"
-                )
-            elif record:
-                values.append((line, dict(zip(header, record, strict=True))))
-            line = reader.line_num + 1
+        with _unpacked(path) as handle, io.TextIOWrapper(handle, "utf-8-sig", newline="") as text:
+            reader = csv.reader(text, delimiter=separator, strict=True)
+            for record in reader:
+                if header is None:
+                    header = _checked_header(path, record, separator)
+                elif record and len(record) != len(header):
+                    raise UserError(
+                        f"{path}, line {line}: {len(record)} values under a header of {len(header)}: put texts in "
+                        "quotes"
+                    )
+                elif record:
+                    yield line, dict(zip(header, record, strict=True))
+                line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}, line {line}: {error}; put quotes around texts and double those in them") from None
-    return _Numbered("line", values)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError):
+        read_text_file(path)  # says what is wrong
+        raise
 
 
 def _checked_header(path: Path, header: list[str], separator: str) -> list[str]:

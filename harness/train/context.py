@@ -27,7 +27,7 @@ class TrainContext:
         tokenizer: of the start policy.
         pairs: the stored preference pairs, one row each: ``id`` (of the prompt), ``prompt_ids``, ``chosen_ids`` and
             ``rejected_ids`` (token ids), and, under the start policy, ``ref_chosen_logps`` and ``ref_rejected_logps``
-            (sums in nats). Sampled pairs also hold their rewards.
+            (sums in nats). Sampled pairs also hold their rewards. A row is read from disk each time it is taken.
         prompts: what the oracle needs to label an answer, by prompt id.
         oracle: labels answers: ``prefer(rows, firsts, seconds)``, ``score(rows, texts)``, ``rank(row, texts)``.
         meter: counts what passes through the models; its ``phase(name)`` charges all inside to one phase.
@@ -51,7 +51,7 @@ class TrainContext:
     start: Path
     tokenizer: Any
     pairs: Sequence[dict[str, Any]]
-    prompts: dict[str, dict[str, Any]]
+    prompts: Mapping[str, dict[str, Any]]
     oracle: MeteredOracle
     meter: Meter
     ledger: Ledger

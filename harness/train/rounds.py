@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.store.json_files import read_json, read_rows, write_json, write_rows
+from harness.store.row_files import RowView
 from harness.train.context import TrainContext
 from harness.train.settings import Policies, arguments, lora_config, start_policies
 from harness.train.stopping import Goal, pairs_per_step, planned_steps
@@ -30,7 +31,7 @@ class Round(NamedTuple):
 
     number: int
     needed: int
-    rows: Rows
+    rows: Sequence[dict[str, Any]]
 
 
 MakePairs = Callable[[TrainContext, Any, Round], Rows]
@@ -114,12 +115,14 @@ def _goal(context: TrainContext, number: int, count: int) -> Goal:
     return Goal(number / count, total)
 
 
-def _rows_of(context: TrainContext, rounds: Rounds, rows: Sequence[dict[str, Any]], number: int) -> Rows:
+def _rows_of(
+    context: TrainContext, rounds: Rounds, rows: Sequence[dict[str, Any]], number: int
+) -> Sequence[dict[str, Any]]:
     """The rows of a round, by its number: its part of them, or all, those not used yet first."""
     if rounds.prompts == "split":
-        return list(rows[number :: rounds.count])
+        return rows[number :: rounds.count]
     used = int(context.ledger.get("train", "pairs")) % max(1, len(rows))
-    return [*rows[used:], *rows[:used]]
+    return RowView(rows, [*range(used, len(rows)), *range(used)])
 
 
 def _pairs_needed(context: TrainContext, goal: Goal) -> int:

@@ -31,11 +31,23 @@ def check_finite(folder: Path) -> None:
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps")
 
 
-def dataset(rows: Sequence[dict[str, Any]]) -> Any:
-    """Pairs as a data set of token ids, with a row number that names each example."""
-    from datasets import Dataset
+def dataset(rows: Sequence[dict[str, Any]], file: Path) -> Any:
+    """Pairs as a data set of token ids that is read from disk, with a row number that names each example.
 
-    return Dataset.from_list([{"example_id": i, **{c: r[c] for c in COLUMNS if c in r}} for i, r in enumerate(rows)])
+    Args:
+        rows: the pairs.
+        file: written here, in Arrow's format.
+    """
+    from datasets import Dataset
+    from datasets.arrow_writer import ArrowWriter
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)  # an earlier attempt may have it in memory still
+    with ArrowWriter(path=str(file)) as writer:
+        for place, row in enumerate(rows):
+            writer.write({"example_id": place, **{name: row[name] for name in COLUMNS if name in row}})
+        writer.finalize()
+    return Dataset.from_file(str(file))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -93,7 +105,7 @@ def run_trainer(
         model=initial.model,
         ref_model=initial.reference,
         args=args,
-        train_dataset=dataset(rows),
+        train_dataset=dataset(rows, Path(args.output_dir) / "pairs.arrow"),
         processing_class=context.tokenizer,
         peft_config=initial.peft_config,
         callbacks=[budget],

@@ -24,12 +24,12 @@ from harness.errors import UserError
 from harness.pairs.advice import CUT, EQUAL_CUT, LONG_PAIR, LONG_PROMPT, REFUSED_BY_TEMPLATE
 from harness.pairs.tokenised import (
     LengthLimits,
-    add_reference_logps,
     context_window,
     fitting_prompts,
     pair_ids,
     reference_logps,
     tokenised_pairs,
+    with_reference_logps,
 )
 from harness.recipe.load import load_recipe
 from harness.recipe.recipe import Recipe
@@ -66,7 +66,7 @@ def short(number: int) -> list[dict[str, Any]]:
 
 def test_reference_log_probabilities_are_the_models(policy: Policy) -> None:
     rows, left_out, kept = tokenised_pairs(policy, short(5), LengthLimits(100, 100))
-    add_reference_logps(policy, rows, 2)
+    rows = list(with_reference_logps(policy, rows, 2))
     assert not left_out and not kept and [r["id"] for r in rows] == [f"r{i}" for i in range(5)]
     for row in rows:
         assert row["chosen_stopped"] and row["rejected_stopped"] and row["chosen_reward"] == 1.0

@@ -12,10 +12,11 @@ import pytest
 from conftest import golden
 
 from harness.errors import UserError
-from harness.pairs.imported import ImportedPairs, count_benchmark_overlaps, imported_pairs, read_usable_pairs
+from harness.pairs.imported import ImportedPairs, count_benchmark_overlaps, imported_pairs
 from harness.pairs.layouts import READERS, PreferencePair, Unusable, detect_layout, extract_prompt, parse_transcript
 from harness.pairs.overlap import find_overlap
 from harness.pairs.pair_source import PairSource, locate_pair_source
+from harness.pairs.usable import UsablePairs
 from harness.recipe.recipe import PairsSpec
 from harness.store import user_files as files
 from harness.store.settings import DATA_DIR
@@ -235,7 +236,7 @@ def test_parts_share_no_prompt(tmp_path: Path, test_file: Path) -> None:
         ({"eval_prompts": 5}, "data.heldout_prompts for 2 rows with others, 5 and 1 are left"),
         ({"train": "none.jsonl"}, "data.train: there is no file none.jsonl"),
         ({"test": "org/name@main:train"}, "data.test: org/name@main:train needs a commit of 40 hex digits"),
-        ({"format": "pku-saferlhf"}, "a.jsonl, line 1: the key 'better_response_id' is missing"),
+        ({"format": "pku-saferlhf"}, "test.jsonl, line 1: the key 'better_response_id' is missing"),
     ],
 )
 def test_too_few_rows_and_wrong_sources(tmp_path: Path, test_file: Path, more: dict[str, Any], sentence: str) -> None:
@@ -324,7 +325,7 @@ def test_a_split_of_the_hub_is_named_by_its_commit() -> None:
     name = f"org/name@{'0' * 40}:train"
     assert locate_pair_source("train", name, None).identity() == {"hub": name}
     with pytest.raises(UserError, match=f"The data set org/name@{'0' * 12}:train cannot be read"):
-        locate_pair_source("train", name, None).read_rows()
+        list(locate_pair_source("train", name, None).rows())
 
 
 def test_overlap_by_brute_force() -> None:
@@ -381,4 +382,4 @@ def test_golden_pairs_are_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_golden_file_without_prompts_is_refused() -> None:
     source = PairSource("short", golden("preference", "short_synthetic_1100.jsonl"))
     with pytest.raises(UserError, match="line 1: there is 'instruction' but no 'prompt'"):
-        read_usable_pairs(source, spec(Path("a"), Path("b")))
+        list(UsablePairs(source, spec(Path("a"), Path("b"))))

@@ -296,5 +296,5 @@ def test_cases_of_repeated_prompts_and_system_columns() -> None:
 
 
 def test_the_case_of_tools_is_refused_by_line() -> None:
-    with pytest.raises(UserError, match="train.jsonl, line 1: the column 'tools' changes what the row means"):
+    with pytest.raises(UserError, match="test.jsonl, line 1: the column 'tools' changes what the row means"):
         case("08-columns-dropped", "tools-column")

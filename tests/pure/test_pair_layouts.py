@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.answer.chat import Messages
-from harness.pairs.labels import label_notes
+from harness.pairs.labels import LabelNotes
 from harness.pairs.layouts import READERS, PreferencePair, detect_layout
 from harness.pairs.unread_layouts import UNREAD_LAYOUTS
 from harness.store.user_files import Malformed
@@ -142,10 +142,13 @@ def test_scores_against_labels_and_both_orders_are_counted() -> None:
         pair("b", "x", "y", 0.0, 0.5),
         pair("b", "z", "y"),
     ]
-    assert label_notes(pairs) == {
+    notes = LabelNotes()
+    for each in pairs:
+        notes.add(each)
+    assert notes.counts() == {
         "are there in both orders": 2,
         "n": 2,
         "score both answers alike": 1,
         "score the rejected answer higher": 2,
     }
-    assert label_notes([]) == {}
+    assert LabelNotes().counts() == {}

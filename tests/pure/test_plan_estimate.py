@@ -41,14 +41,14 @@ LLAMA3_8B: dict[str, Any] = {
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
 }
-SPLIT = f"HuggingFaceH4/ultrafeedback_binarized@{40 * '0'}:train_prefs"
+HUB = f"HuggingFaceH4/ultrafeedback_binarized@{40 * '0'}"
+SPLITS = {"train": f"{HUB}:train_prefs", "test": f"{HUB}:test_prefs"}
 PAPER: dict[str, Any] = {
     "name": "paper",
     "dtype": "bfloat16",
     "data": {
         "task": "preferences",
-        "train": SPLIT,
-        "test": f"{SPLIT[:-11]}test_prefs",
+        **SPLITS,
         "tune_prompts": 1,
         "eval_prompts": 500,
     },
