@@ -19,6 +19,8 @@ from harness.answer.window import window_of
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.errors import UserError
+from harness.recipe.recipe import TrainSpec
+from harness.train.settings import arguments
 from sail.rotary import constant_rotary_length
 from sail.sampling import sample
 from sail.types import Request
@@ -119,3 +121,13 @@ def test_training_needs_a_limit_within_it(tmp_path: Path, tokenizer: Any, length
     with pytest.raises(ValueError, match=f"set max_length to at most {limit}, not {length}"):
         sail_trainer(tmp_path, load, tokenizer, rows(), max_length=length, pad_to_multiple_of=multiple)
     sail_trainer(tmp_path, load, tokenizer, rows(), max_length=limit, pad_to_multiple_of=multiple)
+
+
+def test_trainers_of_a_comparison_stay_within_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ``train.max_length`` allows, as the imported pairs do."""
+    longrope().config.save_pretrained(tmp_path)
+    monkeypatch.setattr("harness.train.settings.planned_steps", lambda context: 1)
+    for allowed, expected in ((32, 32), (512, BOUNDARY)):
+        train = TrainSpec(batch_size=2, max_length=allowed)
+        context: Any = SimpleNamespace(start=tmp_path, directory=tmp_path, train=train, learning_rate=1e-5, seed=0)
+        assert arguments(context)["max_length"] == expected
