@@ -38,7 +38,7 @@ def build_pairs(resources: Resources, work: Path) -> dict[str, Any]:
 
 def _sample(resources: Resources, data: DataSpec, work: Path) -> dict[str, Any]:
     from harness.pairs.sampled import sample_pairs
-    from harness.pairs.tokenised import add_reference_logps
+    from harness.pairs.tokenised import with_reference_logps
 
     parts = splits(data)
     policy, batch_size = resources.start_served, resources.recipe.scoring_batch_size
@@ -48,7 +48,7 @@ def _sample(resources: Resources, data: DataSpec, work: Path) -> dict[str, Any]:
         with resources.meter.phase("data" if name == "train" else name):
             rows, ties = sample_pairs(policy, resources.oracle, parts[name], data, resources.tick)
             if resources.engine is not None:  # another engine's own are off by its rounding
-                add_reference_logps(policy, rows, batch_size)
+                rows = list(with_reference_logps(policy, rows, batch_size))
             write_rows(work / f"{name}.jsonl", rows)
             counts[name] = {"pairs": len(rows), "ties": ties}
     write_json(work / "counts.json", counts)

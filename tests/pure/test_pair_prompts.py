@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from harness.errors import UserError
 from harness.judge.card_pairs import read_pairs
 from harness.pairs.file_reader import FileReader
-from harness.pairs.imported import UsablePairs, imported_pairs, read_usable_pairs
+from harness.pairs.imported import imported_pairs
 from harness.pairs.layouts import LAST_TURN, NO_PROMPT, READERS, TRANSCRIPT, PreferencePair, Unusable, detect_layout
 from harness.pairs.pair_source import PairSource
+from harness.pairs.usable import UsablePairs
 from harness.recipe.recipe import PairsSpec
 from harness.store.user_files import Malformed
 
@@ -41,8 +42,14 @@ def spec(layout: str = "auto", train: Any = "a", test: Any = "b") -> PairsSpec:
     return PairsSpec.model_validate({"task": "preferences", "format": layout} | files | sizes)
 
 
-def usable(folder: Path, rows: list[Row], layout: str = "auto") -> UsablePairs:
-    return read_usable_pairs(PairSource("a", lines(folder / "a.jsonl", rows)), spec(layout))
+class Usable(NamedTuple):
+    pairs: list[PreferencePair]
+    counts: dict[str, Any]
+
+
+def usable(folder: Path, rows: list[Row], layout: str = "auto") -> Usable:
+    pairs = UsablePairs(PairSource("a", lines(folder / "a.jsonl", rows)), spec(layout))
+    return Usable([each.pair for each in pairs], pairs.counts())
 
 
 @pytest.mark.parametrize(

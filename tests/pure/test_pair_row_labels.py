@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.pairs.file_reader import FileReader
-from harness.pairs.labels import AGAINST, TIED, label_notes
+from harness.pairs.labels import AGAINST, TIED, LabelNotes
 from harness.pairs.layouts import TIE, PreferencePair, Unusable, columns_not_used
 from harness.pairs.pair_source import PairSource
 from harness.pairs.row_labels import SCORE_COLUMNS
@@ -36,9 +36,12 @@ def test_scores_under_every_name_are_compared_with_the_label(what: str, pattern:
     row = TEXTS | {chosen: 1, rejected: 4.0}
     assert (parse(row).chosen_score, parse(row).rejected_score) == (1.0, 4.0)
     assert columns_not_used(row, "trl", "better") == set()
-    assert label_notes([parse(row), parse(TEXTS | {chosen: 2, rejected: 2})]) == {AGAINST: 1, TIED: 1}
+    notes = LabelNotes()
+    for each in (row, TEXTS | {chosen: 2, rejected: 2}):
+        notes.add(parse(each))
+    assert notes.counts() == {AGAINST: 1, TIED: 1}
     (tmp_path / "a.csv").write_text(f"prompt,chosen,rejected,{chosen},{rejected}\na,b,c,1,4.0\n")
-    read = PairSource("a", tmp_path / "a.csv").read_rows()[0].row
+    read = next(PairSource("a", tmp_path / "a.csv").rows()).row
     assert (parse(read).chosen_score, parse(read).rejected_score) == (1.0, 4.0)
 
 
