@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
 from harness.pairs.file_reader import FileReader
 from harness.pairs.layouts import EMPTY, EQUAL, LAST_TURN, NO_PROMPT, TIE, PreferencePair, Unusable
 from harness.pairs.pair_source import PairSource
+from harness.pairs.row_texts import has_no_prompt
 from harness.recipe.recipe import PairsSpec
 from harness.store.json_files import digest
 from harness.store.user_files import Malformed
@@ -42,9 +44,7 @@ class UsablePairs:
     """
 
     def __init__(self, source: PairSource, data: PairsSpec) -> None:
-        self._source, self._rows = source, 0
-        # looks for the first row with a prompt: mostly the first
-        self._reader = FileReader((row for _, row in source.rows()), str(data.format), data.label)
+        self._source, self._data, self._rows = source, data, 0
         self._left_out, self._ids = Counter[str](), Counter[str]()
 
     def __iter__(self) -> Iterator[UsablePair]:
@@ -54,7 +54,10 @@ class UsablePairs:
             UserError: a row breaks its layout (file and line are named), or no row is usable.
         """
         seen, usable = set[int](), 0
-        for place, row in self._source.rows():
+        rows = self._source.rows()
+        first = list(islice(rows, 1))
+        self._reader = self._reader_of([row for _, row in first])
+        for place, row in chain(first, rows):
             self._rows += 1
             try:
                 pair = self._reader.read(row)
@@ -84,6 +87,12 @@ class UsablePairs:
     @property
     def _name(self) -> object:
         return self._source.path or self._source.name
+
+    def _reader_of(self, first: list[dict[str, Any]]) -> FileReader:
+        """What reads the rows. Only a file whose first row has no prompt is looked through for one beforehand."""
+        if any(has_no_prompt(row.get("prompt")) for row in first):
+            return FileReader((row for _, row in self._source.rows()), str(self._data.format), self._data.label)
+        return FileReader(first, str(self._data.format), self._data.label)
 
     def counts(self) -> dict[str, Any]:
         """After the last pair: the source's entry in :attr:`harness.pairs.imported.ImportedPairs.counts`."""

@@ -113,11 +113,11 @@ def test_stored_log_probabilities_are_the_trained_ones(precision: Precision, tin
     trainer = TokenisedDPOTrainer(
         model=model,
         args=DPOConfig(**arguments(given), precompute_ref_log_probs=True),
-        train_dataset=dataset(data),
+        train_dataset=dataset(data, tmp_path / "train.arrow"),
         processing_class=given.tokenizer,
         peft_config=lora_config(ADAPTER, model),
     )
-    batch = trainer._prepare_inputs(trainer.data_collator(list(dataset(data))))
+    batch = trainer._prepare_inputs(trainer.data_collator(list(dataset(data, tmp_path / "batch.arrow"))))
     with trainer.accelerator.autocast():
         sides = pair_scores(trainer.model, batch).sides
     trained, stored = torch.stack([sides.lp_1, sides.lp_2]), torch.stack([sides.ref_1, sides.ref_2])

@@ -129,5 +129,6 @@ def test_trainers_of_a_comparison_stay_within_it(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("harness.train.settings.planned_steps", lambda context: 1)
     for allowed, expected in ((32, 32), (512, BOUNDARY)):
         train = TrainSpec(batch_size=2, max_length=allowed)
-        context: Any = SimpleNamespace(start=tmp_path, directory=tmp_path, train=train, learning_rate=1e-5, seed=0)
+        rates = {"learning_rate": 1e-5, "seed": 0, "precision": "float32", "generation_batch_size": 4}
+        context: Any = SimpleNamespace(start=tmp_path, directory=tmp_path, train=train, **rates)
         assert arguments(context)["max_length"] == expected

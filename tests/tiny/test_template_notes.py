@@ -154,7 +154,8 @@ def test_a_reward_model_is_trained_on_texts_as_imported(
         raise UserError("seen")
 
     monkeypatch.setattr(training, "train_reward_model", stop)
-    shown: Any = SimpleNamespace(**{name: lambda *_: None for name in ("run", "stage", "advance", "at", "finished")})
+    work = SimpleNamespace(**{name: lambda *_: None for name in ("show", "stage", "advance", "at", "finished")})
+    shown: Any = SimpleNamespace(begin=lambda *_: work)
     recipe = load_recipe(str(tmp_path / "recipe.yaml"))
     with pytest.raises(UserError, match="seen"):
         train_reward(recipe, tmp_path / "store", tmp_path / "rm", epochs=1, learning_rate=1e-3, shown=shown)
