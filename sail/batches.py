@@ -136,11 +136,11 @@ def collated(pairs: Sequence[StepPair], collator: ExampleCollator, coefs: tuple[
     def column(values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32)
 
-    known = all(p.ref_logps is not None for p in pairs)
+    all_computed = all(p.ref_logps is not None for p in pairs)
     references = {
         f"ref_{side}_logps": torch.tensor([p.references[i] for p in pairs])
         for i, side in enumerate(("chosen", "rejected"))
-        if known
+        if all_computed
     }
     return {
         **padded(pairs, collator),

@@ -219,7 +219,7 @@ def unused_columns(row: RawRow, used: set[str]) -> Iterator[str]:
         if key in used:
             for message in value if isinstance(value, list) else [value]:
                 if isinstance(message, Mapping):
-                    known = {*(("from", "value") if "from" in message else ("role", "content")), *REFUSED_KEYS}
-                    yield from (f"{key}[].{k}" for k, v in message.items() if k not in known and not is_absent(v))
+                    read_keys = {*(("from", "value") if "from" in message else ("role", "content")), *REFUSED_KEYS}
+                    yield from (f"{key}[].{k}" for k, v in message.items() if k not in read_keys and not is_absent(v))
         elif key not in context and not is_absent(value):
             yield key or "(no name)"

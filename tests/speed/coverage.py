@@ -63,24 +63,26 @@ def length_control(folder: Path, sets: int, resamples: int) -> None:
     """
     from benchmarks.alpaca_eval.evaluation_set import read_evaluation_set
 
-    known = read_evaluation_set(None, folder)
-    assert known.difficulty is not None
+    evaluation_set = read_evaluation_set(None, folder)
+    assert evaluation_set.difficulty is not None
     rows = [alpaca_rows(folder, model) for model in ("alpaca-7b", "gemma-7b-it")]
-    one = np.ones((1, len(known.difficulty)))
+    one = np.ones((1, len(evaluation_set.difficulty)))
     truth = length_controlled_rate(
-        fit_length_control(*rows[0], known.difficulty, one, known.anchors), known.difficulty, one
+        fit_length_control(*rows[0], evaluation_set.difficulty, one, evaluation_set.anchors),
+        evaluation_set.difficulty,
+        one,
     )[0]
-    rng, n = np.random.default_rng(0), len(known.difficulty)
+    rng, n = np.random.default_rng(0), len(evaluation_set.difficulty)
     hits, false, started = [], [], time.perf_counter()
     for _ in range(sets):
         chosen, weights = rng.integers(n, size=n), draw(rng, n, resamples)
-        gamma = known.difficulty[chosen]
+        gamma = evaluation_set.difficulty[chosen]
         y, delta = rows[0][0][chosen], rows[0][1][chosen]
-        ci = interval(*_lc(y, delta, gamma, known.anchors, weights), n)
+        ci = interval(*_lc(y, delta, gamma, evaluation_set.anchors, weights), n)
         hits.append(ci.low <= truth <= ci.high)
         swap = rng.random(n) < 0.5
         sides = [[np.where(swap, rows[1 - k][f][chosen], rows[k][f][chosen]) for f in (0, 1)] for k in (0, 1)]
-        (a, s), (b, t) = (_lc(y, delta, gamma, known.anchors, weights) for y, delta in sides)
+        (a, s), (b, t) = (_lc(y, delta, gamma, evaluation_set.anchors, weights) for y, delta in sides)
         false.append(interval(a - b, s - t, n).p < 0.05)
     print_share("length-controlled win rate, coverage", hits, started)
     print_share("length-controlled win rate, false verdicts", false, started)
