@@ -64,35 +64,25 @@ class Calibration:
 
         with FileLock(self.path.with_suffix(".lock")):
             self._all = self._read()
-            self._record(setting, method, shape, ledger, uncorrected)
+            steps = ledger.get("train", "steps")
+            of_setting = self._all.setdefault(self.machine, {}).setdefault(setting, {})
+            of_setting["shape"] = asdict(shape)
+            rates = of_setting.setdefault("rates", {})
+            for phase in ("train", "reference", "generate"):
+                spent, seconds = ledger.flops(phase), ledger.get(phase, "seconds")
+                if seconds > 0 and spent > 0:
+                    rates[phase] = spent / seconds
+            predicted = uncorrected(Corrections(rates)).step
+            methods = of_setting.setdefault("methods", {})
+            before = methods.get(method, {})
+            runs = before.get("runs", 0) + 1
+            ratios: dict[str, float] = {"runs": runs}
+            own = Ledger({phase: row for phase, row in ledger.entries.items() if phase != "data"})
+            for axis in AXES:
+                spent = own.spent(axis) / steps
+                if predicted.get(axis) and spent:
+                    new = spent / predicted[axis]
+                    kept = before.get(axis, new) if axis != "seconds" else new  # speed is today's, not a mean over days
+                    ratios[axis] = kept + (new - kept) / runs
+            methods[method] = ratios
             write_json(self.path, self._all)
-
-    def _record(
-        self,
-        setting: str,
-        method: str,
-        shape: Shape,
-        ledger: Ledger,
-        uncorrected: Callable[[Corrections], Forecast],
-    ) -> None:
-        steps = ledger.get("train", "steps")
-        of_setting = self._all.setdefault(self.machine, {}).setdefault(setting, {})
-        of_setting["shape"] = asdict(shape)
-        rates = of_setting.setdefault("rates", {})
-        for phase in ("train", "reference", "generate"):
-            spent, seconds = ledger.flops(phase), ledger.get(phase, "seconds")
-            if seconds > 0 and spent > 0:
-                rates[phase] = spent / seconds
-        predicted = uncorrected(Corrections(rates)).step
-        methods = of_setting.setdefault("methods", {})
-        before = methods.get(method, {})
-        runs = before.get("runs", 0) + 1
-        ratios: dict[str, float] = {"runs": runs}
-        own = Ledger({phase: row for phase, row in ledger.entries.items() if phase != "data"})
-        for axis in AXES:
-            spent = own.spent(axis) / steps
-            if predicted.get(axis) and spent:
-                new = spent / predicted[axis]
-                kept = before.get(axis, new) if axis != "seconds" else new  # speed is today's, not a mean over days
-                ratios[axis] = kept + (new - kept) / runs
-        methods[method] = ratios

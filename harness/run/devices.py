@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.errors import UserError
@@ -20,11 +20,11 @@ class Workers:
 
     Attributes:
         devices: one a worker: the value of ``CUDA_VISIBLE_DEVICES`` in its processes, or None where there is no GPU.
-        threads: of torch in each worker.
+        threads: of torch in each worker; None leaves torch's own choice to one that works alone.
     """
 
     devices: tuple[str | None, ...]
-    threads: int
+    threads: int | None
 
     @property
     def count(self) -> int:
@@ -61,7 +61,6 @@ def workers_of(request: str, axis: str) -> Workers:
         UserError: a number that cannot be, or more workers than GPUs.
     """
     devices = visible_devices()
-    cores = usable_cores()
     count = max(1, len(devices)) if request == "auto" else _number(request)
     if devices and count > len(devices):
         raise UserError(f"--workers {count} is more than the {len(devices)} GPUs here: give one worker a GPU, or auto")
@@ -69,8 +68,8 @@ def workers_of(request: str, axis: str) -> Workers:
         raise UserError(
             f"--workers {count} on one CPU slows each run down, and this budget counts seconds: leave --workers out"
         )
-    own = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(own) if own.isdigit() and int(own) > 0 else max(1, cores // count)
+    chosen = "OMP_NUM_THREADS" in os.environ  # torch keeps to it
+    threads = None if count == 1 or chosen else max(1, usable_cores() // count)
     return Workers(tuple(devices[:count]) or (None,) * count, threads)
 
 
@@ -102,20 +101,16 @@ def refuse_launcher(environment: Mapping[str, str]) -> None:
         )
 
 
-def claim(device: str | None, threads: int) -> None:
+def claim(device: str | None, threads: int | None) -> None:
     """Make a device, and so many threads, those of this process: to be called before its first CUDA call.
 
     Args:
         device: a name of :func:`visible_devices`, or None.
-        threads: of torch.
+        threads: of torch; None leaves its own choice.
     """
     if device is not None and not device.startswith(SIMULATED):
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    import torch
+    if threads is not None:
+        import torch
 
-    torch.set_num_threads(threads)
-
-
-def names(devices: Sequence[str | None]) -> str:
-    """Devices in words, for the terminal."""
-    return f"{len(devices)} GPUs" if devices[0] is not None else f"{len(devices)} workers on the CPU"
+        torch.set_num_threads(threads)

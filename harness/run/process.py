@@ -93,14 +93,14 @@ class Job:
         return load_run(comparison, self.method, self.seed, self.nodes)
 
 
-def run_job(job: Job, events: Connection, device: str | None, threads: int) -> None:
+def run_job(job: Job, events: Connection, device: str | None, threads: int | None) -> None:
     """Body of a run process: redirect output to the log, work, report.
 
     Args:
         job: what is to be done.
         events: gets an :class:`Event` at a time.
         device: the GPU of this process, by its name in ``CUDA_VISIBLE_DEVICES``; None leaves that variable alone.
-        threads: of torch.
+        threads: of torch; None leaves its own choice.
     """
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process
