@@ -85,7 +85,8 @@ class QuestionSet:
         if not hub.reachable(self.repository, self.revision):
             wanted = ", ".join(f"{self.folder}/{names[0]}" for names in self.files.values())
             raise AbsentError(
-                f"The Hub is switched off and {self.repository} is not in its cache: give --data-dir with {wanted}"
+                f"The Hub is switched off or does not answer, and {self.repository} is not in its cache: "
+                f"give --data-dir with {wanted}"
             )
         return f"{self.repository}@{self.revision}"
 

@@ -52,7 +52,8 @@ def pairs_identity(path: Path | None) -> str:
         return files_hash(path)
     if not hub.reachable(REPOSITORY, REVISION):
         raise AbsentError(
-            f"The Hub is switched off and {REPOSITORY} is not in its cache: give --data-dir with {FOLDER}/{FILES[0]}"
+            f"The Hub is switched off or does not answer, and {REPOSITORY} is not in its cache: "
+            f"give --data-dir with {FOLDER}/{FILES[0]}"
         )
     return f"{REPOSITORY}@{REVISION}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UserError
+from harness.store import hub
 from harness.store.json_files import file_digest
 from harness.store.settings import settings
 
@@ -60,9 +62,12 @@ def _sha256(path: Path, modified: int) -> str:
 
 
 def _from_hub(file: PublishedFile) -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+    held = try_to_load_from_cache(file.repository, file.path, revision=file.revision, repo_type=file.home)
+    if isinstance(held, str):
+        return Path(held)
     try:
         return Path(
             hf_hub_download(
@@ -70,11 +75,15 @@ def _from_hub(file: PublishedFile) -> Path:
                 file.path,
                 repo_type=file.home,
                 revision=file.revision,
-                local_files_only=settings().offline,
+                local_files_only=not hub.answers(),
             )
         )
     except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise UnavailableError(_reason(error)) from None
+        raise UnavailableError(_reason(error if hub.answers() else None)) from None
+
+
+_silent: dict[str, str] = {}
+"""Roots that gave no answer, each with the reason: they are not asked again for every file."""
 
 
 def _from_github(file: PublishedFile) -> Path:
@@ -87,6 +96,8 @@ def _from_github(file: PublishedFile) -> Path:
     if settings().offline:
         raise UnavailableError(_reason(None))
     root = (settings().github or "https://raw.githubusercontent.com").rstrip("/")
+    if root in _silent:
+        raise UnavailableError(_silent[root])
     address = f"{root}/{file.repository}/{file.revision}/{file.path}"
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -96,13 +107,15 @@ def _from_github(file: PublishedFile) -> Path:
         part.write_bytes(content)
         part.replace(path)
     except (OSError, ValueError) as error:
+        if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+            _silent[root] = _reason(error)
         raise UnavailableError(_reason(error)) from None
     return path
 
 
 def _reason(error: Exception | None) -> str:
-    if settings().offline:
-        return "the Hub is switched off and the file is not in its cache"
+    if error is None:
+        return "the Hub is switched off or does not answer, and the file is not in its cache"
     for fault in (error, error and error.__cause__):
         status = getattr(fault, "code", None) or getattr(getattr(fault, "response", None), "status_code", None)
         if status:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
+from harness.store import hub
 from harness.store.json_files import read_json
 
 CONFIG = "adapter_config.json"
@@ -98,6 +99,7 @@ def find_adapter(model: str) -> Adapter | None:
     name, revision = Source.of(model)
     if Path(name).is_dir():
         return adapter_in(Path(name))
+    hub.answers()
     from transformers.utils import find_adapter_config_file
 
     config = find_adapter_config_file(name, revision=revision)

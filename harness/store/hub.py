@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,39 @@ from harness.store.json_files import read_json
 from harness.store.settings import settings
 from harness.store.user_files import LocatedRow
 
+CONNECT_SECONDS = 10
+"""Seconds without an answer after which the Hub counts as out of reach."""
+
+
+def answers() -> bool:
+    """Whether the Hub is switched on and answers; it is asked once a process.
+
+    If it does not, the libraries of this process and of those it starts use the cache alone: they would try each file
+    for half a minute.
+    """
+    return not settings().offline and _answers()
+
+
+@cache
+def _answers() -> bool:
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=CONNECT_SECONDS)
+    except Exception:  # noqa: BLE001 - names, proxies, certificates: whatever it is, no file comes this way
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+        return False
+    return True
+
 
 def reachable(repository: str, revision: str) -> bool:
-    """Whether a data set can be read: the Hub is not switched off, or the local cache holds it. Sends no request."""
+    """Whether a data set can be read: the Hub answers, or the local cache holds it."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    if not settings().offline:
+    if answers():
         return True
     return (Path(HF_HUB_CACHE) / f"datasets--{repository.replace('/', '--')}" / "snapshots" / revision).is_dir()
 
@@ -45,15 +75,16 @@ def iterate_split(repository: str, revision: str, split: str, config: str | None
     Raises:
         AbsentError: the split cannot be read.
     """
+    answers()
     import datasets
 
     try:
         yield from _located(datasets.load_dataset(repository, name=config, revision=revision, split=split))
     except Exception as error:  # noqa: BLE001 - requests, caches and parsers raise many kinds of errors
         name = f"{repository}@{revision[:12]}:{config + ':' if config else ''}{split}"
+        reason = _reason(error) if answers() else "it is switched off or does not answer"
         raise AbsentError(
-            f"The data set {name} cannot be read from the Hub ({_reason(error)}): put its files into the folder of "
-            "--data-dir"
+            f"The data set {name} cannot be read from the Hub ({reason}): put its files into the folder of --data-dir"
         ) from None
 
 
@@ -79,10 +110,6 @@ def _reason(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
-FETCH_SECONDS = 3
-"""Seconds after which the Hub counts as out of reach for a configuration."""
-
-
 def model_config(repository: str, revision: str | None) -> dict[str, Any]:
     """A model's ``config.json``, from the cache or the Hub; its weights are not fetched.
 
@@ -100,11 +127,10 @@ def model_config(repository: str, revision: str | None) -> dict[str, Any]:
             repository,
             "config.json",
             revision=revision,
-            etag_timeout=FETCH_SECONDS,
-            local_files_only=settings().offline,
+            local_files_only=not answers(),
         )
         config: dict[str, Any] = read_json(Path(path))
     except Exception as error:  # noqa: BLE001 - requests and caches raise many kinds of errors
-        reason = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".") or type(error).__name__
+        reason = _reason(error).split(". ")[0] if answers() else "it is switched off or does not answer"
         raise AbsentError(f"The configuration of {repository} cannot be read from the Hub ({reason})") from None
     return config

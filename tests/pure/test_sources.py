@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -137,12 +138,15 @@ def test_a_file_is_fetched_once_at_its_commit(site: Site, tmp_path: Path) -> Non
     site.files |= dict.fromkeys(ADDRESSES.values(), TEXT)
     with downloads(site, tmp_path, HF_HUB_OFFLINE="1") as download:
         for file in FILES:
-            assert download(file) == {"reason": "the Hub is switched off and the file is not in its cache"}
+            assert download(file) == {
+                "reason": "the Hub is switched off or does not answer, and the file is not in its cache"
+            }
     assert not site.requests
     with downloads(site, tmp_path) as download:
         for file, address in zip(FILES, ADDRESSES.values(), strict=True):
             assert download(file) == {"text": TEXT.decode()}
-            assert {path for _, path in site.requests} == {address}  # the commit, and nothing else, is asked for
+            paths = {path for _, path in site.requests} - {"/"}  # which tells whether the Hub answers
+            assert paths == {address}  # the commit, and nothing else, is asked for
             site.requests.clear()
             assert download(file) == {"text": TEXT.decode()}
             assert not site.requests
@@ -173,6 +177,22 @@ def test_a_file_that_is_not_there_and_a_site_that_is_away(site: Site, tmp_path: 
         site.server_close()
         for file in FILES:
             assert "the download failed" in download(file)["reason"]
+
+
+PLAN = "from harness.cli import main; main()"
+
+
+@pytest.mark.slow
+def test_a_hub_that_does_not_answer_is_asked_once(site: Site, tmp_path: Path) -> None:
+    """Its client would wait half a minute for each of the files of this recipe."""
+    site.shutdown()
+    site.server_close()
+    command = [sys.executable, "-c", PLAN, "plan", "llama3-8b-ultrafeedback", "--store", str(tmp_path)]
+    begun = time.monotonic()
+    done = subprocess.run(command, env=environment(site, tmp_path), capture_output=True, text=True, timeout=100)
+    assert "cannot be read from the Hub (it is switched off or does not answer)" in done.stdout + done.stderr
+    assert "Retrying" not in done.stdout + done.stderr
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.slow
