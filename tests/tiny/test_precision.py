@@ -248,6 +248,16 @@ def test_one_model_is_on_the_gpu_at_a_time(
     models.release()
     assert list(places.values()) == ["cpu", "cpu"]
     assert used(0) == ["cuda", "cpu"]
+    placed: list[list[str]] = []
+    inner = load_model
+
+    def loading(*arguments: Any) -> Any:
+        placed.append(list(places.values()))
+        return inner(*arguments)
+
+    monkeypatch.setattr("harness.answer.held_models.load_model", loading)
+    third = models.trained(adapters[1])
+    assert placed == [["cpu", "cpu"]] and third.model is not policies[1].model, "others leave before it is loaded"
 
 
 # Settings that reach their place
