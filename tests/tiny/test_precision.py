@@ -315,8 +315,10 @@ def test_tf32_is_set() -> None:
 
 
 def test_precision_is_part_of_every_key() -> None:
-    kinds = {Recipe.model_validate(tiny_recipe(**change)).arithmetic for change in ({}, {"tf32": True})}
-    assert kinds == {"float32", "float32, tf32"}
+    """And the attention that is chosen, whose kernels round otherwise."""
+    changes: list[dict[str, Any]] = [{}, {"tf32": True}, {"tf32": True, "train": {"attention": "eager"}}]
+    kinds = [Recipe.model_validate(tiny_recipe(**change)).arithmetic for change in changes]
+    assert kinds == ["float32", "float32, tf32", "float32, tf32, eager"]
 
 
 def test_an_unknown_attention_is_refused_before_any_work(tiny_dir: Path) -> None:
