@@ -82,7 +82,7 @@ def test_only_the_ids_that_are_given_end_an_answer(make: Callable[[Any], Rollout
     engine, end = make(LORA), 70
     engine.wake()
     engine.sync(None)
-    answers = engine.sample([Request(tuple(range(65, 75)), 16, 1.0, ("end", k)) for k in range(96)], [end])
+    answers = engine.sample([Request(tuple(range(65, 75)), 16, 1.0, ("end", k)) for k in range(256)], [end])
     engine.sleep()
     assert any(EOS in c.ids[:-1] for c in answers)
     assert all(c.stopped == (c.ids[-1] == end) and end not in c.ids[:-1] for c in answers)
