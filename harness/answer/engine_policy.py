@@ -77,17 +77,21 @@ class EnginePolicy(Policy):
         answers: list[Completion] = []
         with self.held.computing():
             shape = shape_of(self.model)
-        with awake(self.engine, self.meter):
-            self.engine.sync(self.folder)
-            for first in range(0, len(requests), CHUNK):
-                chunk = requests[first : first + CHUNK]
-                batch = self.engine.sample(chunk, self.eos_ids)
-                charge_answers(self.meter, shape, chunk, batch)
-                on_rows(list(range(first, first + len(chunk))), batch)
-                answers += batch
-        if self.engine.unchecked:
-            with self.meter.phase(CHECK), self.held.computing():
-                check_engine(self.engine, self.model, requests, answers)
+        while len(answers) < len(requests):
+            with awake(self.engine, self.meter):
+                self.engine.sync(self.folder)
+                while len(answers) < len(requests):
+                    first, chunk = len(answers), requests[len(answers) : len(answers) + CHUNK]
+                    batch = self.engine.sample(chunk, self.eos_ids)
+                    charge_answers(self.meter, shape, chunk, batch)
+                    answers += batch
+                    if self.engine.unchecked:
+                        break
+                    on_rows(list(range(first, len(answers))), batch)
+            if self.engine.unchecked:  # before any answer is kept: a later call would not sample and check it again
+                with self.meter.phase(CHECK), self.held.computing():
+                    check_engine(self.engine, self.model, chunk, batch)
+                on_rows(list(range(first, len(answers))), batch)
         return answers
 
 

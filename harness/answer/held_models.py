@@ -50,12 +50,14 @@ class HeldModels:
     def start(self) -> Held:
         """The start policy."""
         if self._base is None:
+            self.release()
             self._base = self._noted(load_model(self._start, None, self._loading))
         return self._held(self._base, None)
 
     def trained(self, folder: Path) -> Held:
         """The policy saved in a folder: an adapter of the start policy, or a whole model."""
         if not is_adapter(folder) or self._loading.merges:
+            self.release()
             return self._held(self._noted(load_model(self._start, folder, self._loading)), None)
         self.start()
         self._drop_adapters()

@@ -95,6 +95,7 @@ class VllmEngine(RolloutEngine):
                 max_tokens=r.max_new_tokens,
                 seed=seed_of(r) if r.temperature else None,
                 stop_token_ids=list(eos_ids),
+                ignore_eos=True,  # these ids alone, not the tokenizer's as well
                 logprobs=0,
                 detokenize=False,
             )

@@ -48,6 +48,7 @@ def collect(
     root: Path, recipes: tuple[str, ...], methods: str | None, seeds: int | None, data_dir: Path | None, yes: bool
 ) -> None:
     """Remove checkpoints of finished trainings and, with --keep, every stage that the named recipes do not need."""
+    from harness.errors import UserError
     from harness.recipe.load import load_recipe
     from harness.run.housekeeping import finished_checkpoints, size, unneeded
     from harness.store.stages import Store
@@ -59,6 +60,11 @@ def collect(
         names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
         others = unneeded(opened, map(load_recipe, recipes), names, seeds)
         paths = [*others, *(path for path in paths if not any(other in path.parents for other in others))]
+    if recipes and yes and (busy := opened.under_way()):
+        raise UserError(
+            f"A command is at work in the store {root} ({busy[0]}), and may need what would go: wait until it has "
+            "ended, or leave out --keep"
+        )
     for path in paths:
         click.echo(f"{'removed' if yes else 'would remove'} {path.relative_to(root)} ({_amount(size(path))})")
         if yes:

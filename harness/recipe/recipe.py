@@ -315,8 +315,8 @@ class Recipe(Strict):
 
     @property
     def arithmetic(self) -> str:
-        """Precision as keys hold it, with what else changes rounding."""
-        return f"{self.precision}, tf32" if self.tf32 else self.precision
+        """Precision as keys hold it, with what else changes rounding: TF32, and an attention that is named."""
+        return ", ".join([self.precision, *(["tf32"] if self.tf32 else []), *filter(None, [self.train.attention])])
 
     @property
     def hash(self) -> str:

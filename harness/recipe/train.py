@@ -101,7 +101,7 @@ class TrainSpec(Strict):
 
     batch_size: int = Field(default=8, gt=0)
     gradient_accumulation: int = Field(default=1, gt=0)
-    beta: float = Field(default=0.1, gt=0)
+    beta: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     max_length: int = Field(default=512, gt=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     lora: LoraSpec | None = LoraSpec()
@@ -109,9 +109,9 @@ class TrainSpec(Strict):
     optim: str = "adamw_torch_fused"
     lr_scheduler: str = "constant"
     warmup: float = Field(default=0, ge=0)
-    weight_decay: float = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0, ge=0, allow_inf_nan=False)
     gradient_checkpointing: bool | None = None
-    attention: str | None = None
+    attention: str | None = Field(default=None, min_length=1)
     extra: dict[str, Any] = {}
 
     @field_validator("optim")

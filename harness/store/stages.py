@@ -84,6 +84,19 @@ class Store:
                 shutil.rmtree(old, ignore_errors=True)
         return self.path(stage)
 
+    def under_way(self) -> list[str]:
+        """Keys of the stages that some process is building, or waits for, now."""
+        from filelock import FileLock, Timeout
+
+        held = []
+        for file in sorted((self.root / "locks").glob("*.lock")):
+            try:
+                with FileLock(file, timeout=0):
+                    pass
+            except Timeout:
+                held.append(file.stem)
+        return held
+
     def remove_if_empty(self, stage: Stage) -> None:
         """Leave no trace of a stage that failed: its lock and, if nothing else is in it, the store itself.
 

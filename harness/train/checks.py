@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from harness.errors import UserError
 from harness.recipe.train import LoraSpec, Precision, TrainSpec
-from harness.train.settings import lora_config, no_lora, shared_arguments
+from harness.train.settings import lora_config, no_lora, shared_arguments, typed
 
 
 def check_settings(train: TrainSpec, precision: Precision, start: Path) -> None:
@@ -25,12 +25,13 @@ def check_settings(train: TrainSpec, precision: Precision, start: Path) -> None:
     """
     from trl import DPOConfig
 
-    _check_types(train.extra, DPOConfig)
+    _check_used(train, start)
     plain = train.model_copy(update={"extra": {}})
     with _refused("precision", precision, "set float32"):
         DPOConfig(output_dir=str(start), **shared_arguments(plain, precision))
     with _refused("train.extra", "its values", "correct or remove them"):
         settings = DPOConfig(output_dir=str(start), **shared_arguments(train, precision))
+        _try(settings)
     with _refused("train.optim", train.optim, "install what it needs, or set adamw_torch"):
         _optimiser(settings)
         unread = list(_unread(train, precision, start))
@@ -48,21 +49,52 @@ def _refused(key: str, value: str, fix: str) -> Iterator[None]:
     """What goes wrong inside, as a sentence about a key."""
     try:
         yield
-    except (ImportError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ImportError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise UserError(f"{key}: {value} cannot be used here ({reason}): {fix}") from None
 
 
-def _check_types(extra: dict[str, Any], config: Any) -> None:
-    """Each value has the type of its argument; a dataclass does not look."""
-    from pydantic import TypeAdapter, ValidationError
+def _check_used(train: TrainSpec, start: Path) -> None:
+    """Refuse arguments that nothing would read: by the other settings, on this machine, or in this model."""
+    from transformers import AutoConfig
 
-    hints = get_type_hints(config)
-    for name, value in extra.items():
-        try:
-            TypeAdapter(hints[name]).validate_python(value)
-        except ValidationError as error:
-            raise UserError(f"train.extra.{name}: {value!r} is no value for it: {error.errors()[0]['msg']}") from None
+    from sail.config import has_accelerator
+
+    extra = typed(train.extra)
+    for part in (extra.get("optim_args") or "").split(","):
+        if part.partition("=")[0].strip() == "weight_decay":
+            raise UserError("train.extra.optim_args: weight_decay has no effect here: set train.weight_decay")
+    if "gradient_checkpointing_kwargs" in extra and train.gradient_checkpointing is False:
+        raise UserError(
+            "train.extra.gradient_checkpointing_kwargs has no effect with train.gradient_checkpointing: false: leave "
+            "it out"
+        )
+    if extra.get("activation_offloading") and not has_accelerator():
+        raise UserError("train.extra.activation_offloading needs a GPU, and there is none here: leave it out")
+    config = AutoConfig.from_pretrained(start).get_text_config()
+    if extra.get("router_aux_loss_coef") and not hasattr(config, "output_router_logits"):
+        raise UserError(
+            "train.extra.router_aux_loss_coef has no effect, since the start policy is no mixture of experts: leave it "
+            "out"
+        )
+
+
+def _try(settings: Any) -> None:
+    """Use on one number what trainers read when they train: padding, the data loader, checkpointing."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+    from torch.utils.data import DataLoader, TensorDataset
+
+    one, multiple = torch.ones(1, requires_grad=True), settings.pad_to_multiple_of
+    if multiple is not None and multiple < 1:
+        raise ValueError(f"pad_to_multiple_of is {multiple}, which is no number of tokens")
+    DataLoader(
+        TensorDataset(one),
+        num_workers=settings.dataloader_num_workers,
+        persistent_workers=settings.dataloader_persistent_workers,
+        prefetch_factor=settings.dataloader_prefetch_factor,
+    )
+    checkpoint(torch.exp, one, **{"use_reentrant": False, **(settings.gradient_checkpointing_kwargs or {})})
 
 
 def _optimiser(settings: Any) -> Any:

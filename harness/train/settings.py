@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from harness.budget.flops import BLOCK
 from harness.errors import UserError
@@ -61,8 +62,26 @@ def shared_arguments(train: TrainSpec, precision: Precision) -> dict[str, Any]:
         "warmup_steps": train.warmup,
         "weight_decay": train.weight_decay,
         **({} if recomputed is None else {"gradient_checkpointing": recomputed}),
-        **train.extra,
+        **typed(train.extra),
     }
+
+
+def typed(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of ``train.extra`` in the types of their arguments: YAML reads ``1e-8`` as a text.
+
+    Raises:
+        UserError: one has another type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+    from trl import DPOConfig
+
+    hints, values = get_type_hints(DPOConfig) if extra else {}, {}
+    for name, value in extra.items():
+        try:
+            values[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"train.extra.{name}: {value!r} is no value for it: {error.errors()[0]['msg']}") from None
+    return values
 
 
 def lora_config(spec: LoraSpec, model: Any) -> Any:

@@ -77,6 +77,17 @@ def assert_of(model: Any, asked: list[Request], answers: list[Completion], limit
         np.testing.assert_allclose(c.logps, answer_logps(model, r.prompt, c.ids), atol=limit)
 
 
+def test_only_the_ids_that_are_given_end_an_answer(make: Callable[[Any], RolloutEngine]) -> None:
+    """The end of sequence of tokenizer and generation configuration is a token like any other where it is not given."""
+    engine, end = make(LORA), 70
+    engine.wake()
+    engine.sync(None)
+    answers = engine.sample([Request(tuple(range(65, 75)), 16, 1.0, ("end", k)) for k in range(256)], [end])
+    engine.sleep()
+    assert any(EOS in c.ids[:-1] for c in answers)
+    assert all(c.stopped == (c.ids[-1] == end) and end not in c.ids[:-1] for c in answers)
+
+
 def test_pairs_of_tokens_follow_the_distribution_of_transformers(
     make: Callable[[Any], RolloutEngine], start: Path
 ) -> None:

@@ -6,6 +6,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from kit.command import Finished, run_here
 
 from harness.store.json_files import digest, read_rows, write_rows
 from harness.store.row_cache import RowCache
@@ -89,3 +90,33 @@ def test_cache_returns_what_was_put_first(tmp_path: Path) -> None:
     assert cache.get(keys) == {k: int(k) for k in keys}
     cache.close()
     assert RowCache(tmp_path / "rows.sqlite").get(["b"]) == {"b": {"x": "\u2028"}}
+
+
+def gc(store: Store, *arguments: str) -> Finished:
+    return run_here("store", "gc", "--store", store.root, *arguments)
+
+
+def test_what_no_recipe_needs_goes_only_while_nothing_is_at_work(tmp_path: Path) -> None:
+    """Another command's work folder, and stages that it has read, are not needed by the recipe that is kept."""
+    store, stage, other = Store(tmp_path), Stage("train", {"a": 1}), Stage("train", {"a": 2})
+
+    def build(work: Path) -> None:
+        (work / "checkpoints").mkdir()
+        (work / "checkpoints" / "optimizer.pt").write_text("state")
+
+    def building(work: Path) -> None:
+        build(work)
+        assert store.under_way() == [other.key]
+        done = gc(store, "--keep", "tiny", "--yes")
+        assert done.returncode == 2 and f"at work in the store {tmp_path} ({other.key})" in done.stderr
+        done = gc(store, "--yes")  # checkpoints of finished trainings alone
+        assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+
+    kept = store.get(stage, build)
+    store.get(other, building)
+    assert (store.path(other) / "checkpoints" / "optimizer.pt").is_file() and not (kept / "checkpoints").exists()
+    assert store.under_way() == []
+    assert gc(store, "--keep", "tiny").stdout.splitlines()[-1] == "Nothing is removed yet: add --yes."
+    assert gc(store, "--keep", "tiny", "--yes").returncode == 0
+    assert not list((tmp_path / "stages").iterdir())
+    assert gc(store, "--keep", "tiny", "--yes").stdout == "Nothing to remove.\n"

@@ -248,6 +248,16 @@ def test_one_model_is_on_the_gpu_at_a_time(
     models.release()
     assert list(places.values()) == ["cpu", "cpu"]
     assert used(0) == ["cuda", "cpu"]
+    placed: list[list[str]] = []
+    inner = load_model
+
+    def loading(*arguments: Any) -> Any:
+        placed.append(list(places.values()))
+        return inner(*arguments)
+
+    monkeypatch.setattr("harness.answer.held_models.load_model", loading)
+    third = models.trained(adapters[1])
+    assert placed == [["cpu", "cpu"]] and third.model is not policies[1].model, "others leave before it is loaded"
 
 
 # Settings that reach their place
@@ -305,8 +315,10 @@ def test_tf32_is_set() -> None:
 
 
 def test_precision_is_part_of_every_key() -> None:
-    kinds = {Recipe.model_validate(tiny_recipe(**change)).arithmetic for change in ({}, {"tf32": True})}
-    assert kinds == {"float32", "float32, tf32"}
+    """And the attention that is chosen, whose kernels round otherwise."""
+    changes: list[dict[str, Any]] = [{}, {"tf32": True}, {"tf32": True, "train": {"attention": "eager"}}]
+    kinds = [Recipe.model_validate(tiny_recipe(**change)).arithmetic for change in changes]
+    assert kinds == ["float32", "float32, tf32", "float32, tf32, eager"]
 
 
 def test_an_unknown_attention_is_refused_before_any_work(tiny_dir: Path) -> None:

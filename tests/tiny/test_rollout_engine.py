@@ -32,6 +32,7 @@ from harness.run.configure import make_method
 from harness.run.plan import make_runs
 from harness.run.run import Run
 from harness.run.stages import Training, pairs_stage, train_stage, tune_stage
+from harness.store.row_cache import RowCache
 from harness.store.stages import Stage, Store
 from sail.types import Completion, Request
 
@@ -158,6 +159,26 @@ def test_an_engine_with_other_weights_is_refused(
     engine._model = load()
     with pytest.raises(UserError, match="nats a token off those of transformers, over 0.001: set engine: transformers"):
         sampler(model, requests(), eos_ids=[EOS], pad_id=0)
+
+
+def test_answers_that_fail_the_check_are_not_kept(
+    tiny_dir: Path, load: Callable[[], Any], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next call is refused as well: kept answers would neither be sampled nor checked again."""
+    monkeypatch.setattr("harness.answer.engine_policy.CHUNK", 2)
+    cache = RowCache(tmp_path / "rows.sqlite")
+    policy = Policy(perturb(load(), scale=0.3), tokenizer, "p", meter=Meter(Ledger()), cache=cache)
+    for _ in range(2):
+        engine = engine_of(tiny_dir)
+        with pytest.raises(UserError, match="nats a token off those of transformers"):
+            EnginePolicy.of(policy, engine, None).sample(requests())
+        assert engine.answers == 2 and engine.asleep
+    engine = engine_of(tiny_dir)
+    rows_done: list[int] = []
+    own = Policy(load(), tokenizer, "q", meter=Meter(Ledger()), cache=cache)
+    answers = EnginePolicy.of(own, engine, None).sample(requests(), rows_done.append)
+    assert rows_done == [2, 2, 2] and not engine.unchecked
+    assert [a.ids for a in answers] == [a.ids for a in own.without_cache().sample(requests())]
 
 
 def test_a_model_without_the_adapter_is_the_start_policy_and_is_not_saved(

@@ -202,6 +202,19 @@ def test_the_tables_name_what_there_is() -> None:
         ({"extra": {"optim_args": "alpha=0.9,no_such=1"}, "optim": "rmsprop"}, "optim_args: no_such=1 has no effect"),
         ({"extra": {"adam_beta1": 0.8}, "optim": "rmsprop"}, r"train\.extra\.adam_beta1 has no effect"),
         ({"extra": {"optim_args": "alpha=a"}, "optim": "rmsprop"}, r"train\.optim: rmsprop cannot be used here"),
+        ({"extra": {"optim_args": "weight_decay=0.1"}, "optim": "sgd"}, r"no effect here: set train\.weight_decay"),
+        ({"extra": {"optim_args": 3}, "optim": "sgd"}, r"train\.extra\.optim_args: 3 is no value"),
+        ({"extra": {"disable_dropout": "maybe"}}, "disable_dropout: 'maybe' is no value"),
+        ({"extra": {"dataloader_persistent_workers": True}}, r"train\.extra: its values .*num_workers > 0"),
+        ({"extra": {"dataloader_num_workers": -1}}, r"train\.extra: its values .*num_workers"),
+        ({"extra": {"pad_to_multiple_of": 0}}, r"train\.extra: its values cannot be used"),
+        ({"extra": {"pad_to_multiple_of": -3}}, r"train\.extra: its values cannot be used"),
+        ({"extra": {"gradient_checkpointing_kwargs": {"foo": 1}}}, r"train\.extra: its values .*foo"),
+        (
+            {"extra": {"gradient_checkpointing_kwargs": {"use_reentrant": True}}, "gradient_checkpointing": False},
+            "gradient_checkpointing_kwargs has no effect",
+        ),
+        ({"extra": {"router_aux_loss_coef": 0.1}}, "router_aux_loss_coef has no effect, since .* no mixture"),
         ({"lr_scheduler": "warmup_stable_decay"}, r"train\.lr_scheduler: warmup_stable_decay cannot be used here"),
         ({"lr_scheduler": "cosine", "extra": {"lr_scheduler_kwargs": {"cycles": 2}}}, r"cycles.*lr_scheduler_kwargs"),
     ],
@@ -209,6 +222,20 @@ def test_the_tables_name_what_there_is() -> None:
 def test_values_are_tried_before_any_work(settings: dict[str, Any], sentence: str, tiny_dir: Path) -> None:
     with pytest.raises(UserError, match=sentence):
         check_settings(TrainSpec(**settings), "float32", tiny_dir)
+
+
+def test_offloading_needs_a_gpu(tiny_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sail.config.has_accelerator", lambda: False)
+    with pytest.raises(UserError, match=r"activation_offloading needs a GPU, and there is none here"):
+        check_settings(TrainSpec(extra={"activation_offloading": True}), "float32", tiny_dir)
+
+
+def test_values_reach_the_configuration_as_numbers(tiny_dir: Path, tmp_path: Path) -> None:
+    """YAML reads a number without a point, such as 1e-8, as a text, and a text is true."""
+    train = TrainSpec(**SMALL, extra={"adam_epsilon": "1e-7", "disable_dropout": "no"})
+    check_settings(train, "float32", tiny_dir)
+    args = DPOConfig(**arguments(context(tiny_dir, tmp_path, train, STEPS)))
+    assert (args.adam_epsilon, args.disable_dropout) == (1e-7, False)
 
 
 def test_a_package_that_is_missing_is_named(tiny_dir: Path) -> None:
