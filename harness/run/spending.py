@@ -41,6 +41,7 @@ _EIGHT_BILLION: dict[str, Any] = {
     "num_key_value_heads": 8,
     "intermediate_size": 14336,
     "tie_word_embeddings": False,
+    "dtype": "bfloat16",
 }
 
 KNOWN_CONFIGS: dict[str, dict[str, Any]] = {
@@ -62,6 +63,7 @@ KNOWN_CONFIGS: dict[str, dict[str, Any]] = {
         "intermediate_size": 2816,
         "vocab_size": 151936,
         "tie_word_embeddings": True,
+        "dtype": "bfloat16",
     },
     "alignment-handbook/zephyr-7b-sft-full": _EIGHT_BILLION | {"vocab_size": 32000},
     "meta-llama/Meta-Llama-3-8B-Instruct": _EIGHT_BILLION | {"vocab_size": 128256},
