@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from harness.answer.tiny_model import TINY_CONFIG
 from harness.benchmark import Benchmark, EvalCost
 from harness.budget.calibration import Calibration
-from harness.budget.flops import Shape, shape_of_config
+from harness.budget.flops import Shape
 from harness.budget.forecast import (
     LETTERS_PER_TOKEN,
     TEMPLATE_TOKENS,
@@ -31,6 +31,7 @@ from harness.pairs.prompts import letters_of, splits
 from harness.recipe.recipe import DataSpec, PairsSpec
 from harness.recipe.search import Point
 from harness.run.comparison import Comparison
+from harness.run.fitting import model_size
 from harness.run.plan import RunPlan, configured
 from harness.store.json_files import read_json
 
@@ -182,12 +183,8 @@ def _shape(comparison: Comparison) -> Shape | None:
     """The model's shape by its configuration, where that is here."""
     lora = comparison.recipe.train.lora
     config = local_config(comparison.recipe.model, comparison.store.path(comparison.facts.start.stage))
-    if config is None:
-        return None
-    try:
-        return shape_of_config(config, lora.layers if lora else None, lora.r if lora else 0)
-    except KeyError:  # not laid out like Llama: the first run will show it
-        return None
+    size = None if config is None else model_size(config, lora)
+    return size.shape if size else None
 
 
 def _guessed_lengths(comparison: Comparison) -> Lengths:

@@ -224,6 +224,14 @@ def test_a_reward_model_of_the_evaluation_alone_is_left_out_in_words() -> None:
     assert "time and memory of the reward model" in predicted.unsaid
 
 
+def test_memory_that_is_not_counted_is_named() -> None:
+    plain = estimate(outline(), machine_named("h100", 2), 1, None).unsaid
+    assert not any("memory of" in sentence for sentence in plain)
+    eager = outline(engine="vllm", train=PAPER["train"] | {"attention": "eager"})
+    unsaid = estimate(eager, machine_named("h100", 2), 1, None).unsaid
+    assert "vLLM" in unsaid[0] and "eager" in unsaid[1]
+
+
 def test_money_of_the_judge_and_of_an_hour() -> None:
     """805 AlpacaEval calls a policy of 1,300 tokens in and 1 out, at 10 and 30 a million."""
     predicted = estimate(outline(), machine_named("h100", 2), 1, 7.0)
