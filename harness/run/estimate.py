@@ -92,6 +92,8 @@ def estimate(outline: Outline, machine: Machine, workers: int, hour: float | Non
     wall = work.wall(workers)
     unsaid = [*work.unsaid, *(f"the cost of {name}, whose data are not here" for name in outline.unknown)]
     unsaid += _uncounted_memory(recipe)
+    if outline.config is not None and size is None:
+        unsaid.append("hours, memory and disk, since transformers makes no model of this config.json")
     if not machine.has_speed:
         unsaid.append(f"hours, since the speed of {device.name} is not known")
     return Estimate(

@@ -173,10 +173,21 @@ def local_config(model: str, start: Path | None) -> dict[str, Any] | None:
     Args:
         model: as the recipe names it.
         start: folder of the start policy in the store, which may not be there yet.
+
+    Raises:
+        UserError: the file cannot be read.
     """
     files = [*([start / "config.json"] if start else []), Path(model) / "config.json"]
-    config: dict[str, Any] | None = next((read_json(file) for file in files if file.is_file()), None)
-    return KNOWN_CONFIGS.get(model.partition("@")[0]) if config is None else config
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return KNOWN_CONFIGS.get(model.partition("@")[0])
+    try:
+        config = read_json(file)
+    except (ValueError, OSError) as error:
+        raise UserError(f"The file {file} cannot be read ({error}): write the model's folder again") from None
+    if not isinstance(config, dict):
+        raise UserError(f"The file {file} holds no JSON object: write the model's folder again")
+    return config
 
 
 def _shape(comparison: Comparison) -> Shape | None:

@@ -303,6 +303,17 @@ def test_the_command_refuses_what_cannot_fit(cli: Cli, tmp_path: Path) -> None:
     assert "hours" in shown.stdout
 
 
+def test_a_configuration_of_no_model_is_a_sentence(cli: Cli, tmp_path: Path) -> None:
+    path = write(tmp_path)
+    (tmp_path / "llama/config.json").write_text("{}")
+    shown = cli("plan", path, "--machine", "h100", cwd=tmp_path)
+    assert shown.returncode == 0 and "since transformers makes no model of this config.json" in shown.stdout
+    for text, reason in (("{", "cannot be read"), ("[1]", "holds no JSON object")):
+        (tmp_path / "llama/config.json").write_text(text)
+        shown = cli("plan", path, "--machine", "h100", cwd=tmp_path)
+        assert shown.returncode == 2 and reason in shown.stderr and "Traceback" not in shown.stderr
+
+
 def test_a_configuration_out_of_reach_is_one_line(cli: Cli, tmp_path: Path) -> None:
     shown = cli("plan", write(tmp_path, model="org/absent"), "--machine", "h100", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
