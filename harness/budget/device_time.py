@@ -61,7 +61,7 @@ def reading_rate(device: Device, number: Bytes) -> float:
         device: that computes.
         number: bytes a number.
     """
-    return device.peak(number.compute) * min(0.9, READING * utilisation(device))
+    return device.peak(number.compute, number.tf32) * min(0.9, READING * utilisation(device))
 
 
 def decoding_seconds(
@@ -123,7 +123,7 @@ def prior_rates(
         checkpointing: whether activations are computed again.
         micro_batches: of an optimiser step.
     """
-    peak = device.peak(number.compute)
+    peak = device.peak(number.compute, number.tf32)
     rates = {"train": peak * utilisation(device), "reference": reading_rate(device, number)}
     padded = max(1, round(lengths.padded))
     if checkpointing:

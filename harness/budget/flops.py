@@ -30,6 +30,8 @@ class Linear:
         rank: of its active adapter; 0 if there is none.
         adapter_trained: whether that adapter is trained.
         reads_input: whether it reads the block's input, and so depends on no other layer of the block.
+        experts: how many such layers with an adapter each are kept in one weight; 1 outside of a mixture of experts.
+        routed: how many of them a token goes through.
     """
 
     block: int
@@ -39,6 +41,8 @@ class Linear:
     rank: int
     adapter_trained: bool
     reads_input: bool
+    experts: int = 1
+    routed: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def shape_of(model: Any) -> Shape:
                 reads_input=name.rsplit(".", 1)[-1] in READERS,
             )
         )
+    linears += _experts(model, config)
     layers = int(config.num_hidden_layers)
     trained = [n.block for n in linears if n.trained or n.adapter_trained]
     bottom = -1 if embeddings.weight.requires_grad else min(trained, default=layers)
@@ -125,6 +130,35 @@ def shape_of(model: Any) -> Shape:
     )
 
 
+def _experts(model: Any, config: Any) -> list[Linear]:
+    """The weights that hold one matrix for each expert of a block. A token goes through the experts that it is routed
+    to, so that these alone are counted."""
+    adapters = {id(m.get_param()): m for m in model.modules() if hasattr(m, "parameter_name") and hasattr(m, "lora_A")}
+    linears = []
+    for name, weight in model.named_parameters():
+        block = BLOCK.search(f".{name}")
+        if block is None or weight.ndim != 3 or "expert" not in name or ".lora_" in name:
+            continue
+        experts, fan_in, fan_out = weight.shape
+        adapter = adapters.get(id(weight))
+        on = adapter is not None and not adapter.disable_adapters and not adapter.merged
+        active = [a for a in adapter.active_adapters if a in adapter.r] if adapter is not None and on else []
+        linears.append(
+            Linear(
+                block=int(block[1]),
+                fan_in=fan_in,
+                fan_out=fan_out,
+                trained=weight.requires_grad,
+                rank=sum(adapter.r[a] for a in active) if adapter is not None else 0,
+                adapter_trained=adapter is not None and any(adapter.lora_A[a].weight.requires_grad for a in active),
+                reads_input=False,
+                experts=experts,
+                routed=min(experts, int(getattr(config, "num_experts_per_tok", None) or experts)),
+            )
+        )
+    return linears
+
+
 @lru_cache
 def _per_token(shape: Shape) -> tuple[int, int]:
     """Operations a token of all linear layers: forward, backward.
@@ -135,12 +169,13 @@ def _per_token(shape: Shape) -> tuple[int, int]:
     """
     forward = backward = 0
     for n in shape.linears:
-        forward += n.fan_in * n.fan_out + n.rank * (n.fan_in + n.fan_out)
+        forward += n.routed * (n.fan_in * n.fan_out + n.rank * (n.fan_in + n.fan_out))
         if n.block < shape.bottom:
             continue
         flows = n.block > shape.bottom or not n.reads_input
-        backward += n.fan_in * n.fan_out * (flows + n.trained)
-        backward += n.rank * (n.fan_in * (flows + n.adapter_trained) + n.fan_out * (1 + n.adapter_trained))
+        own = n.fan_in * n.fan_out * (flows + n.trained)
+        own += n.rank * (n.fan_in * (flows + n.adapter_trained) + n.fan_out * (1 + n.adapter_trained))
+        backward += n.routed * own
     return 2 * forward, 2 * backward
 
 

@@ -41,10 +41,14 @@ class Device:
         """Whether it is a GPU."""
         return self.name != "cpu"
 
-    def peak(self, compute_bytes: int) -> float:
-        """Operations a second in matrix products of a precision (2 bytes: bfloat16; 4: float32, by TF32 if it has it).
-        What it has no units for is computed in float32."""
-        return (self.bf16 if compute_bytes == 2 else self.tf32) or self.fp32
+    def peak(self, compute_bytes: int, tf32: bool = False) -> float:
+        """Operations a second in matrix products. What the device has no units for is computed in float32.
+
+        Args:
+            compute_bytes: 2 for bfloat16, 4 for float32.
+            tf32: whether float32 may be multiplied by TF32.
+        """
+        return (self.bf16 if compute_bytes == 2 else self.tf32 if tf32 else None) or self.fp32
 
 
 @dataclass(frozen=True)
@@ -136,12 +140,14 @@ def machine_named(text: str, cores: int) -> Machine:
     Raises:
         UserError: no such device.
     """
-    name, count = text, ""
-    if text not in DEVICES and (match := re.fullmatch(r"(.+)x(\d+)", text)):
+    name, count = text.lower(), ""
+    if name not in DEVICES and (match := re.fullmatch(r"(.+)x(\d+)", name)):
         name, count = match.groups()
     if name == "cpu" and not count:
         return Machine(cpu(cores), here=True)
     if name not in DEVICES:
+        if same := [device for device in DEVICES if name and device.startswith(name)]:
+            raise UserError(f"--machine {text} could be {' or '.join(same)}: name one of them")
         raise unknown("device of --machine", text, [*DEVICES, "cpu", "this"])
     number = int(count) if count else 1
     if number < 1:

@@ -30,6 +30,7 @@ class Bytes:
         optimiser: of the optimiser's states of one trained weight.
         compute: of matrix products.
         stream: of the hidden states between blocks.
+        tf32: whether a GPU may multiply float32 matrices by TF32.
     """
 
     weight: int = 4
@@ -37,6 +38,7 @@ class Bytes:
     optimiser: float = 8
     compute: int = 4
     stream: int = 4
+    tf32: bool = False
 
 
 PRECISIONS: Mapping[str, Bytes] = {

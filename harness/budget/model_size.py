@@ -9,7 +9,7 @@ from typing import Any
 from harness.budget.flops import Shape, shape_of, shape_of_config
 
 LLAMA_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-BY_FORMULA = ("llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3")
+BY_FORMULA = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Types that are laid out like Llama, so that the formulas count every weight."""
 
 
@@ -34,7 +34,7 @@ class ModelSize:
     @property
     def adapter(self) -> int:
         """Weights of the adapter; 0 without one."""
-        return sum(n.rank * (n.fan_in + n.fan_out) for n in self.shape.linears)
+        return sum(n.experts * n.rank * (n.fan_in + n.fan_out) for n in self.shape.linears)
 
     @property
     def full(self) -> bool:

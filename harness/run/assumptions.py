@@ -27,7 +27,7 @@ def assumptions(predicted: Estimate, outline: Outline) -> list[str]:
         if learned:
             parts.append("training at the speed that earlier runs here had")
         else:
-            peak = device.peak(settings.number.compute)
+            peak = device.peak(settings.number.compute, settings.tf32)
             parts.append(f"training at {utilisation(device):.0%} of {peak / 1e12:.3g} TFLOP/s, right within a factor 2")
         engine = outline.recipe.engine.name
         parts.append(f"answers sampled by {engine}, {outline.recipe.generation_batch_size} answers at once")

@@ -52,6 +52,8 @@ class MemorySettings:
     generation_batch_size: int
     scoring_batch_size: int
     optim: str = "adamw"
+    tf32: bool = False
+    attention: str | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, device: Device) -> MemorySettings:
@@ -68,6 +70,8 @@ class MemorySettings:
             recipe.generation_batch_size,
             recipe.scoring_batch_size,
             train.optim,
+            recipe.tf32,
+            train.attention,
         )
 
     @property
@@ -75,7 +79,7 @@ class MemorySettings:
         """Bytes a number."""
         number = PRECISIONS[self.precision]
         states = next((size for name, size in OPTIMISER_BYTES.items() if name in self.optim), number.optimiser)
-        return replace(number, optimiser=states)
+        return replace(number, optimiser=states, tf32=self.tf32)
 
 
 @dataclass(frozen=True)
@@ -223,8 +227,16 @@ def _candidates(settings: MemorySettings) -> Iterator[MemorySettings]:
     for recomputed, batch, (lora, precision), length, answers, scored in product(
         {settings.gradient_checkpointing, True}, batches, adapters, lengths, answer_batches, scored_batches
     ):
-        yield MemorySettings(
-            batch, pairs // batch, length, lora, precision, recomputed, answers, scored, settings.optim
+        yield replace(
+            settings,
+            batch_size=batch,
+            gradient_accumulation=pairs // batch,
+            max_length=length,
+            lora=lora,
+            precision=precision,
+            gradient_checkpointing=recomputed,
+            generation_batch_size=answers,
+            scoring_batch_size=scored,
         )
 
 

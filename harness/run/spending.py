@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from harness.answer.tiny_model import TINY_CONFIG
 from harness.benchmark import Benchmark, EvalCost
 from harness.budget.calibration import Calibration
-from harness.budget.flops import Shape, shape_of_config
+from harness.budget.flops import Shape
 from harness.budget.forecast import (
     LETTERS_PER_TOKEN,
     TEMPLATE_TOKENS,
@@ -31,6 +31,7 @@ from harness.pairs.prompts import letters_of, splits
 from harness.recipe.recipe import DataSpec, PairsSpec
 from harness.recipe.search import Point
 from harness.run.comparison import Comparison
+from harness.run.fitting import model_size
 from harness.run.plan import RunPlan, configured
 from harness.store.json_files import read_json
 
@@ -41,6 +42,7 @@ _EIGHT_BILLION: dict[str, Any] = {
     "num_key_value_heads": 8,
     "intermediate_size": 14336,
     "tie_word_embeddings": False,
+    "dtype": "bfloat16",
 }
 
 KNOWN_CONFIGS: dict[str, dict[str, Any]] = {
@@ -62,6 +64,7 @@ KNOWN_CONFIGS: dict[str, dict[str, Any]] = {
         "intermediate_size": 2816,
         "vocab_size": 151936,
         "tie_word_embeddings": True,
+        "dtype": "bfloat16",
     },
     "alignment-handbook/zephyr-7b-sft-full": _EIGHT_BILLION | {"vocab_size": 32000},
     "meta-llama/Meta-Llama-3-8B-Instruct": _EIGHT_BILLION | {"vocab_size": 128256},
@@ -170,22 +173,29 @@ def local_config(model: str, start: Path | None) -> dict[str, Any] | None:
     Args:
         model: as the recipe names it.
         start: folder of the start policy in the store, which may not be there yet.
+
+    Raises:
+        UserError: the file cannot be read.
     """
     files = [*([start / "config.json"] if start else []), Path(model) / "config.json"]
-    config: dict[str, Any] | None = next((read_json(file) for file in files if file.is_file()), None)
-    return KNOWN_CONFIGS.get(model.partition("@")[0]) if config is None else config
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return KNOWN_CONFIGS.get(model.partition("@")[0])
+    try:
+        config = read_json(file)
+    except (ValueError, OSError) as error:
+        raise UserError(f"The file {file} cannot be read ({error}): write the model's folder again") from None
+    if not isinstance(config, dict):
+        raise UserError(f"The file {file} holds no JSON object: write the model's folder again")
+    return config
 
 
 def _shape(comparison: Comparison) -> Shape | None:
     """The model's shape by its configuration, where that is here."""
     lora = comparison.recipe.train.lora
     config = local_config(comparison.recipe.model, comparison.store.path(comparison.facts.start.stage))
-    if config is None:
-        return None
-    try:
-        return shape_of_config(config, lora.layers if lora else None, lora.r if lora else 0)
-    except KeyError:  # not laid out like Llama: the first run will show it
-        return None
+    size = None if config is None else model_size(config, lora)
+    return size.shape if size else None
 
 
 def _guessed_lengths(comparison: Comparison) -> Lengths:

@@ -60,8 +60,9 @@ class Workload:
         self._label_calls = outline.recipe.oracle.name == LLM_JUDGE or bool(
             outline.recipe.prices and outline.recipe.prices.oracle_call
         )
-        if outline.recipe.oracle.name == REWARD_MODEL:
-            self.unsaid.append("time and memory of the reward model")
+        oracles = [o for o in (outline.recipe.oracle, outline.recipe.eval_oracle) if o and o.name == REWARD_MODEL]
+        if oracles:
+            self.unsaid.append(f"time and memory of the reward model{'s' if len(oracles) > 1 else ''}")
         self._rates = outline.corrections(outline.rows[0].name).rates if outline.rows and machine.here else {}
         self._shared = self._pairs() if outline.pairs_open else 0.0
         self._runs = [self._run(row) for row in outline.rows]

@@ -177,6 +177,61 @@ def test_more_workers_shorten_the_wall_and_cost_their_devices() -> None:
     assert four.money.parts["devices"] == pytest.approx(four.wall / 3600 * 4 * 3.0)
 
 
+def test_float32_is_fast_only_where_the_recipe_allows_tf32() -> None:
+    """An H100 has 67 TFLOP/s in float32 and 495 by TF32, which is off unless a recipe sets it."""
+    slow, fast = (
+        estimate(outline(dtype="float32", tf32=tf32), machine_named("h100", 2), 1, None) for tf32 in (False, True)
+    )
+    assert slow.seconds["pairs"] / fast.seconds["pairs"] == pytest.approx(495 / 67)
+    assert slow.seconds["training"] > 2 * fast.seconds["training"]
+
+
+@pytest.mark.parametrize("name", ["qwen-0.5b-safe", "zephyr-7b-ultrafeedback", "llama3-8b-ultrafeedback"])
+def test_a_start_policy_is_stored_in_its_own_precision(name: str) -> None:
+    """The models of the paper's recipes are published in bfloat16: 2 bytes a weight."""
+    recipe = load_recipe(name)
+    config = KNOWN_CONFIGS[recipe.model.partition("@")[0]]
+    planned = outline_of_recipe(recipe, recipe.budget, recipe.methods, 1, list(recipe.benchmarks), config)
+    size = size_of_config(config, None, 0)
+    assert size is not None
+    assert estimate(planned, machine_named("h100", 2), 1, None).disk["start policy"] == 2 * size.parameters
+
+
+def test_the_costs_in_the_documentation_are_those_of_plan() -> None:
+    """Each line of the table of docs/gpu.md: hours, memory, disk and money."""
+    recipe = ""
+    lines = re.findall(r"^\| (`[^`]+`)? ?\| `(h100x\d)` \|(.+)\|$", (ROOT / "docs/gpu.md").read_text(), re.M)
+    assert len(lines) == 6
+    for name, machine, cells in lines:
+        recipe = name.strip("`") or recipe
+        hours, _, memory, disk, money = cells.split(" | ")
+        spec = load_recipe(recipe)
+        config = KNOWN_CONFIGS[spec.model.partition("@")[0]]
+        planned = outline_of_recipe(spec, spec.budget, spec.methods, 1, list(spec.benchmarks), config)
+        target = machine_named(machine, 2)
+        predicted = estimate(planned, target, target.count, None)
+        assert predicted.wall is not None and float(hours) == pytest.approx(predicted.wall / 3600, abs=0.06)
+        assert float(memory.split()[0]) == pytest.approx(predicted.peaks[0].total / 2**30, abs=0.06)
+        assert float(disk.split()[0]) == pytest.approx(sum(predicted.disk.values()) / 1e9, abs=0.06)
+        assert [float(amount) for amount in money.split(",")] == pytest.approx(
+            [predicted.money.parts["devices"], predicted.money.parts["judge"]], abs=0.6
+        )
+
+
+def test_a_reward_model_of_the_evaluation_alone_is_left_out_in_words() -> None:
+    reward = {"name": "reward_model", "options": {"model": "org/reward"}}
+    predicted = estimate(outline(eval_oracle=reward), machine_named("h100", 2), 1, None)
+    assert "time and memory of the reward model" in predicted.unsaid
+
+
+def test_memory_that_is_not_counted_is_named() -> None:
+    plain = estimate(outline(), machine_named("h100", 2), 1, None).unsaid
+    assert not any("memory of" in sentence for sentence in plain)
+    eager = outline(engine="vllm", train=PAPER["train"] | {"attention": "eager"})
+    unsaid = estimate(eager, machine_named("h100", 2), 1, None).unsaid
+    assert "vLLM" in unsaid[0] and "eager" in unsaid[1]
+
+
 def test_money_of_the_judge_and_of_an_hour() -> None:
     """805 AlpacaEval calls a policy of 1,300 tokens in and 1 out, at 10 and 30 a million."""
     predicted = estimate(outline(), machine_named("h100", 2), 1, 7.0)
@@ -203,6 +258,9 @@ def test_machines_by_name() -> None:
     assert machine_named("h100x8", 2).count == 8
     assert machine_named("rtx4090x2", 2).device.name == "rtx4090"
     assert machine_named("mi300x", 2).count == 1 and machine_named("mi300xx4", 2).count == 4
+    assert machine_named("H100x8", 2).name == "8 x h100"
+    with pytest.raises(UserError, match="a100-80 or a100-40"):
+        machine_named("a100", 2)
     with pytest.raises(UserError, match="did you mean 'h100'"):
         machine_named("h1000", 2)
     with pytest.raises(UserError, match="at least 1"):
@@ -243,6 +301,17 @@ def test_the_command_refuses_what_cannot_fit(cli: Cli, tmp_path: Path) -> None:
     assert shown.returncode == 2
     assert re.search(r"needs 1\d\d\.\d GiB, and a run has 73\.\d GiB on 1 x h100: set train\.lora", shown.stderr)
     assert "hours" in shown.stdout
+
+
+def test_a_configuration_of_no_model_is_a_sentence(cli: Cli, tmp_path: Path) -> None:
+    path = write(tmp_path)
+    (tmp_path / "llama/config.json").write_text("{}")
+    shown = cli("plan", path, "--machine", "h100", cwd=tmp_path)
+    assert shown.returncode == 0 and "since transformers makes no model of this config.json" in shown.stdout
+    for text, reason in (("{", "cannot be read"), ("[1]", "holds no JSON object")):
+        (tmp_path / "llama/config.json").write_text(text)
+        shown = cli("plan", path, "--machine", "h100", cwd=tmp_path)
+        assert shown.returncode == 2 and reason in shown.stderr and "Traceback" not in shown.stderr
 
 
 def test_a_configuration_out_of_reach_is_one_line(cli: Cli, tmp_path: Path) -> None:

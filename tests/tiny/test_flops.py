@@ -131,6 +131,22 @@ def test_other_families(name: str, train: bool, meter: Meter) -> None:
     agrees(meter.ledger, counter)
 
 
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe"])
+def test_experts_count_that_a_token_goes_through(kind: str, meter: Meter) -> None:
+    """Against their plain implementation: torch's counter does not see the grouped kernel."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 300, "head_dim": 16}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "moe_intermediate_size": 96}
+    config = AutoConfig.for_model(kind, **sizes, num_local_experts=6, num_experts_per_tok=2)
+    model = AutoModelForCausalLM.from_config(config, experts_implementation="eager")
+    meter.attach(model)
+    ids = torch.arange(80).view(2, 40)
+    with counting() as counter:
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss.backward()
+    agrees(meter.ledger, counter)
+
+
 def test_adapters_are_seen_as_they_are(load: Callable[[], Any]) -> None:
     """Active, switched off, merged: the linear layers cost what runs."""
     model = load()

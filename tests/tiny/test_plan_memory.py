@@ -47,6 +47,24 @@ def test_weights_are_counted_as_transformers_has_them(config: dict[str, Any]) ->
     assert adapted is not None and 0 < adapted.trained < size.parameters / 10
 
 
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "phi3"])
+def test_an_adapter_is_counted_as_peft_has_it(kind: str) -> None:
+    """Experts have an adapter each; Phi-3 keeps queries, keys and values in one layer."""
+    from peft import get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from harness.train.settings import lora_config
+
+    config = {"model_type": kind, **SMALL, **HEADS, "pad_token_id": 0, "head_dim": 16}
+    config |= {} if kind == "phi3" else {"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+        adapted = get_peft_model(model, lora_config(LoraSpec(r=4), model))
+    size = size_of_config(config, 0, 4)
+    assert size is not None
+    assert size.adapter == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
 def test_an_unknown_kind_of_model_has_no_size() -> None:
     assert size_of_config({"model_type": "no-such-model"}, None, 0) is None
 
