@@ -71,7 +71,7 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     Returns:
         one sentence for each run that failed; empty if all finished.
     """
-    refuse_launcher(os.environ)
+    refuse_launcher(os.environ, "compare")
     plans = options.runs()
     workers = workers_of(options.workers, plans[0].comparison.budget.axis)
     check_writable(options.results, "--results")
