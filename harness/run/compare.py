@@ -58,7 +58,7 @@ def check_writable(folder: Path, flag: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another command may try the same
     except OSError as error:
         raise UserError(
             f"The folder {folder} cannot be written ({error.strerror}): choose another with {flag}"
@@ -71,7 +71,7 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     Returns:
         one sentence for each run that failed; empty if all finished.
     """
-    refuse_launcher(os.environ)
+    refuse_launcher(os.environ, "compare")
     plans = options.runs()
     workers = workers_of(options.workers, plans[0].comparison.budget.axis)
     check_writable(options.results, "--results")
@@ -159,7 +159,7 @@ class _Driver:
                 text += _open_calls(plan)
             else:
                 publish_failure(plan, self._results, reason)
-        work.finished(text if reason is None else f"FAILED: {reason}")
+        work.finished(text if reason is None else f"FAILED: {reason}", len(places))
         if places:
             write_leaderboard(self._folder)
 

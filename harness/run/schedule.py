@@ -112,8 +112,8 @@ class Schedule:
         if not part.whole:
             if reason is None:
                 return []
-            same = [i for i in self.open_runs if part.key in [t.tune.key for t in self.plans[i].trials]]
-            places = same or places
+            needing = [i for i in self.open_runs if part.key in [t.tune.key for t in self.plans[i].trials]]
+            places = needing or [i for i in places if i not in self.failed]  # the first reason stands
         if reason is not None:
             self.failed |= dict.fromkeys(places, reason)
         return places

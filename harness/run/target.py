@@ -46,7 +46,7 @@ def target_workers(machine: Machine, request: str) -> int:
     """
     if request == "auto":
         return machine.count if machine.device.gpu else 1
-    if not request.isdigit() or int(request) < 1:
+    if not request.isdecimal() or int(request) < 1:
         raise UserError(f"--workers {request} is no number of workers: give auto, or 1 or more")
     if machine.device.gpu and int(request) > machine.count:
         raise UserError(f"--workers {request} is more than {machine.name}: give one worker a GPU, or auto")

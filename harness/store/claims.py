@@ -1,11 +1,13 @@
 """Locks between the processes of one machine that share a store, one for each number, thousands at no cost.
 
 They are ranges of one byte in an empty file (POSIX ``fcntl``). The system frees those of a process that ends, however
-it ends. Where there is no ``fcntl`` (Windows) every claim is granted: processes there then do some work twice.
+it ends. Where there are no such locks (Windows, some network file systems) every claim is granted: processes there then
+do some work twice.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,9 +24,8 @@ class Claims:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open(
-            "ab"
-        )  # never closed: closing any handle of the file would free all claims of the process
+        # never closed: closing any handle of the file would free all claims of the process
+        self._file = path.open("ab")
         self._own: set[int] = set()
 
     def take(self, number: int) -> bool:
@@ -34,8 +35,10 @@ class Claims:
         if fcntl is not None:
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-            except OSError:
+            except (BlockingIOError, PermissionError):  # the two that POSIX allows for a lock that is taken
                 return False
+            except OSError:  # a file system without locks
+                pass
         self._own.add(number)
         return True
 
@@ -43,7 +46,8 @@ class Claims:
         """Give a claimed number back."""
         self._own.remove(number)
         if fcntl is not None:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+            with suppress(OSError):
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
 
 @lru_cache(maxsize=16)

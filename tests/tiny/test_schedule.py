@@ -102,3 +102,21 @@ def test_finished_work_is_not_begun_again(tmp_path: Path) -> None:
     run(tmp_path, 2, 0)
     again = run(tmp_path, 2, 0)
     assert begun(again) == ["start 0 all", "dpo 0 all", "sail-pp 0 all", "dpo 1 all", "sail-pp 1 all"]
+
+
+def test_a_run_fails_once_for_the_first_reason(tmp_path: Path) -> None:
+    """Two of its trials can be lost at once; runs that are over are counted by it."""
+    recipe, store = load_recipe("tiny"), Store(tmp_path)
+    schedule = Schedule(make_runs(recipe, recipe.budget, ["start", "dpo"], 2, ["mmlu"], store), split=True)
+    shared = schedule.next()
+    assert shared is not None
+    fill(store, shared)
+    schedule.over(shared, None)
+    parts = [part for part in (schedule.next(), schedule.next(), schedule.next()) if part is not None]
+    trials = [part for part in parts if part.name.startswith("trial-")]
+    assert len(trials) == 2
+    assert [schedule.over(part, reason) for part, reason in zip(trials, ("first", "second"), strict=True)] == [
+        [1, 2],
+        [],
+    ]
+    assert schedule.failed == {1: "first", 2: "first"}
