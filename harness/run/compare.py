@@ -15,7 +15,7 @@ from harness.run.pool import LocalPool, Pool
 from harness.run.process import Job
 from harness.run.progress import Display, Work
 from harness.run.publish import check_folder, publish, publish_failure, set_aside
-from harness.run.run import SHARED, TRIAL
+from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
 from harness.run.target import memory_warning
 from harness.store.settings import settings, using
@@ -131,8 +131,7 @@ class _Driver:
         """Begin parts as long as there is room; a run with nothing left to do needs none."""
         while self._pool.room and (part := self._schedule.next()):
             plan = part.plan
-            name = f"{plan.name} seed {plan.seed}"
-            todo = plan.todo if part.whole else [_words(part)]
+            name, todo = f"{plan.name} seed {plan.seed}", part.todo
             work = self._shown.begin(name, todo or ["done before"], counts=part.whole)
             if part.whole and not todo:
                 self._over(part, work, None, "already done")
@@ -159,16 +158,10 @@ class _Driver:
                 text += _open_calls(plan)
             else:
                 publish_failure(plan, self._results, reason)
-        work.finished(text if reason is None else f"FAILED: {reason}", len(places))
+        ended = 0 if part.name == FIRST and reason is None else len(places)
+        work.finished(text if reason is None else f"FAILED: {reason}", ended)
         if places:
             write_leaderboard(self._folder)
-
-
-def _words(part: Part) -> str:
-    """A part of a run, for the terminal."""
-    if part.name == SHARED:
-        return "start policy and preference pairs"
-    return str(part.plan.trials[int(part.name.removeprefix(TRIAL))].tune.label)
 
 
 def _open_calls(plan: RunPlan) -> str:
