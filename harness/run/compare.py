@@ -107,6 +107,7 @@ class _Driver:
         self._schedule, self._pool, self._shown = schedule, pool, shown
         self._results, self._folder = results, folder
         self._active: dict[int, tuple[Part, Work]] = {}
+        self._page_open = False
 
     def drive(self) -> None:
         """Work until nothing is left.
@@ -115,6 +116,7 @@ class _Driver:
             UserError: a run met an error that would meet every run.
         """
         self._begin()
+        self._write_page()
         for happening in self._pool.events():
             part, work = self._active[happening.ticket.number]
             kind, value = happening.event
@@ -125,7 +127,8 @@ class _Driver:
                 raise UserError(value)
             log = Path(happening.ticket.job.log).name
             self._over(part, work, None if kind == "done" else f"{value} (log: {log})")
-            self._begin()
+            self._begin()  # before the page, so that no worker waits for it
+            self._write_page()
 
     def _begin(self) -> None:
         """Begin parts as long as there is room; a run with nothing left to do needs none."""
@@ -148,8 +151,6 @@ class _Driver:
             reason: why it failed, or None.
             text: how it ended.
         """
-        from harness.report.leaderboard import write_leaderboard
-
         places = self._schedule.over(part, reason)
         for place in places:
             plan = resolved(self._schedule.plans[place])
@@ -160,8 +161,15 @@ class _Driver:
                 publish_failure(plan, self._results, reason)
         ended = 0 if part.name == FIRST and reason is None else len(places)
         work.finished(text if reason is None else f"FAILED: {reason}", ended)
-        if places:
+        self._page_open = self._page_open or bool(places)
+
+    def _write_page(self) -> None:
+        """Write the leaderboard anew if there are new results."""
+        from harness.report.leaderboard import write_leaderboard
+
+        if self._page_open:
             write_leaderboard(self._folder)
+        self._page_open = False
 
 
 def _open_calls(plan: RunPlan) -> str:

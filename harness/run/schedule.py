@@ -110,12 +110,16 @@ class Schedule:
                     return Part(place, plan, f"{TRIAL}{number}", trial.tune.key)
             if any(trial.tune.key not in self._over for _, trial in open_trials):
                 return None
-        if place != self._ahead and self._ahead in self.open_runs and f"first {self._ahead}" not in self._over:
-            if self._plan(self._ahead).first_todo:
-                return None
+        if place != self._ahead and self._ahead_is_first():
+            return None
         if plan.todo == plan.first_todo:
             return Part(place, plan, ALL, whole)
         return Part(place, plan, FIRST, first)
+
+    def _ahead_is_first(self) -> bool:
+        """Whether the run that others wait for has no first score yet, and can still get one."""
+        ahead = self._ahead
+        return ahead in self.open_runs and f"first {ahead}" not in self._over and bool(self._plan(ahead).first_todo)
 
     def _rest(self, place: int) -> Part | None:
         """All that is left of a run, if it can begin."""
