@@ -17,7 +17,7 @@ from harness.run.progress import Display, Work
 from harness.run.publish import check_folder, publish, publish_failure, set_aside
 from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
-from harness.run.target import memory_warning
+from harness.run.target import MemoryHere
 from harness.store.settings import settings, using
 from harness.store.stages import Store
 
@@ -73,7 +73,8 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     """
     refuse_launcher(os.environ, "compare")
     plans = options.runs()
-    workers = workers_of(options.workers, plans[0].comparison.budget.axis)
+    memory = MemoryHere(plans)
+    workers = workers_of(options.workers, plans[0].comparison.budget.axis, memory.fits)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store")
     aside = set_aside(plans, options.results)
@@ -85,7 +86,7 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     with display or Display(total) as shown, using(shared), LocalPool(workers) as pool:
         if aside is not None:
             shown.say(f"The results in {folder} are of an earlier version of SAIL-bench: they are now in {aside}")
-        if warning := memory_warning(plans, workers.count):
+        if warning := memory.warning(workers.count):
             shown.say(f"This may not fit: {warning}")
         schedule = Schedule(plans, split=workers.count > 1)
         _Driver(schedule, pool, shown, options.results, folder).drive()

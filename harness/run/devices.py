@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -61,27 +61,52 @@ def _beyond(name: str, present: int) -> bool:
     return bool(present) and name.isdecimal() and int(name) >= present
 
 
-def workers_of(request: str, axis: str) -> Workers:
+def workers_of(request: str, axis: str, fits: Callable[[int], bool] = lambda count: True) -> Workers:
     """The workers of a command.
 
     Args:
-        request: what ``--workers`` says: ``auto`` is one a GPU, or one where there is none.
+        request: what ``--workers`` says: ``auto`` is one a GPU, and without a GPU :func:`workers_on_cpu`.
         axis: of the budget. Runs side by side slow each other down, so that seconds would match nothing.
+        fits: whether so many runs fit into memory.
 
     Raises:
         UserError: a number that cannot be, or more workers than GPUs.
     """
     devices = visible_devices()
-    count = max(1, len(devices)) if request == "auto" else _number(request)
+    automatic = len(devices) or workers_on_cpu(axis, usable_cores(), fits)
+    count = automatic if request == "auto" else _number(request)
     if devices and count > len(devices):
         raise UserError(f"--workers {count} is more than the {len(devices)} GPUs here: give one worker a GPU, or auto")
     if axis == "seconds" and count > 1 and not devices:
         raise UserError(
             f"--workers {count} on one CPU slows each run down, and this budget counts seconds: leave --workers out"
         )
-    chosen = "OMP_NUM_THREADS" in os.environ  # torch keeps to it
-    threads = None if count == 1 or chosen else max(1, usable_cores() // count)
+    threads = None if count == 1 or threads_chosen() else max(1, usable_cores() // count)
     return Workers(tuple(devices[:count]) or (None,) * count, threads)
+
+
+MOST_ON_CPU = 4
+"""Runs side by side on a CPU: memory and its bandwidth carry no more."""
+
+
+def workers_on_cpu(axis: str, cores: int, fits: Callable[[int], bool]) -> int:
+    """How many runs work side by side on a CPU unless the user says it.
+
+    Small matrices scale badly over threads, so that two runs with a thread each are faster than one with two.
+
+    Args:
+        axis: of the budget; one run at a time where it counts seconds.
+        cores: that may be used.
+        fits: whether so many runs fit into memory.
+    """
+    most = 1 if axis == "seconds" else min(MOST_ON_CPU, max(1, cores // (threads_chosen() or 1)))
+    return next((count for count in range(most, 1, -1) if fits(count)), 1)
+
+
+def threads_chosen() -> int:
+    """Threads that ``OMP_NUM_THREADS`` asks for, to which torch keeps; 0 if it is not set."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def usable_cores() -> int:

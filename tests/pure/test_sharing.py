@@ -71,6 +71,33 @@ def test_a_device_that_is_not_there_is_no_workers(monkeypatch: pytest.MonkeyPatc
         assert visible_devices({}) == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    ("axis", "cores", "threads", "most", "expected"),
+    [
+        ("pairs", 1, None, 9, 1),
+        ("pairs", 2, None, 9, 2),
+        ("pairs", 16, None, 9, 4),
+        ("pairs", 16, None, 3, 3),  # no more fit into memory
+        ("pairs", 16, None, 0, 1),  # memory warns, and one is tried
+        ("pairs", 16, "8", 9, 2),
+        ("pairs", 2, "2", 9, 1),
+        ("seconds", 16, None, 9, 1),
+    ],
+)
+def test_runs_side_by_side_on_a_cpu(
+    axis: str, cores: int, threads: str | None, most: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One a core, with the threads that are left, unless memory or the user's threads say otherwise."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr(devices, "visible_devices", lambda: [])
+    monkeypatch.setattr(devices, "usable_cores", lambda: cores)
+    workers = devices.workers_of("auto", axis, lambda count: count <= most)
+    assert workers.count == expected
+    assert workers.threads == (None if expected == 1 or threads else cores // expected)
+
+
 def test_a_gpu_that_torch_cannot_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "gpus", lambda: TWO_GPUS)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
