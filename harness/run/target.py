@@ -29,7 +29,7 @@ def target_machine(name: str) -> Machine:
         UserError: no such device.
     """
     if name == "this":
-        return machine_at_hand(gpus(), len(visible_devices()), usable_cores())
+        return machine_at_hand(gpus(), visible_devices(), usable_cores())
     machine = machine_named(name, usable_cores())
     return replace(machine, here=machine.here and not gpus())
 

@@ -16,14 +16,14 @@ from harness.store.settings import settings
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
 
-QUERY = ("name", "memory.total", "driver_version")
+QUERY = ("name", "memory.total", "driver_version", "uuid")
 
 
 @lru_cache(maxsize=1)
 def gpus() -> tuple[dict[str, str], ...]:
     """The NVIDIA GPUs of this machine, by their driver's own tool: no CUDA call. Empty without that tool.
 
-    Each has its ``name``, ``memory.total`` and ``driver_version``.
+    Each has its ``name``, ``memory.total``, ``driver_version`` and ``uuid``.
     """
     command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
     try:
@@ -55,13 +55,14 @@ def environment() -> dict[str, Any]:
 
 
 def _accelerator() -> dict[str, Any]:
-    """Name, memory and driver of the GPUs, and their number, where there are any."""
+    """Name, memory and driver of the GPUs, and their number, where there are any; no UUID, which names the machine."""
     devices = gpus()
     if not devices:
         return {}
     torch = sys.modules.get("torch")
     cuda = {"cuda": torch.version.cuda} if torch is not None else {}
-    return {"gpu": {**devices[0], "count": len(devices), **cuda}}
+    described = {key: value for key, value in devices[0].items() if key != "uuid"}
+    return {"gpu": {**described, "count": len(devices), **cuda}}
 
 
 def _sharing() -> dict[str, Any]:
