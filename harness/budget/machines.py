@@ -202,9 +202,7 @@ def machine_named(text: str, cores: int) -> Machine:
             raise UserError(f"--machine {text} could be {' or '.join(same)}: name one of them")
         raise unknown("device of --machine", text, [*DEVICES, "cpu", "this"])
     if len(count.lstrip("0")) > 4 or int(count or 1) > MOST_DEVICES:
-        raise UserError(
-            f"--machine {text} has more than {MOST_DEVICES:,} devices: give a smaller number, as in {name}x8"
-        )
+        raise UserError(f"--machine {text[:24]} has more than {MOST_DEVICES:,} devices: give fewer, as in {name}x8")
     number = int(count or 1)
     if number < 1:
         raise UserError(f"--machine {text} has no device: give a number of at least 1, as in {name}x8")

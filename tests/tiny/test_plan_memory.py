@@ -27,6 +27,10 @@ HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
         {"model_type": "qwen2", **SMALL, **HEADS, "tie_word_embeddings": True},
         {"model_type": "qwen3", **SMALL, **HEADS, "head_dim": 16, "tie_word_embeddings": True},
         {"model_type": "llama", **SMALL, **HEADS, "tie_word_embeddings": True, "mlp_bias": True},
+        {"model_type": "mistral", **SMALL, "num_attention_heads": 16, "tie_word_embeddings": False},
+        {"model_type": "qwen2", **SMALL, "num_attention_heads": 64},
+        {"model_type": "qwen3", **SMALL, **HEADS},
+        {"model_type": "smollm3", **SMALL, "num_attention_heads": 8, "pad_token_id": 0},
         {"model_type": "gemma2", **SMALL, **HEADS, "head_dim": 16},
         {"model_type": "phi3", **SMALL, **HEADS, "pad_token_id": 0, "tie_word_embeddings": False},
         {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 300},
@@ -67,6 +71,7 @@ def test_an_adapter_is_counted_as_peft_has_it(kind: str) -> None:
 
 def test_an_unknown_kind_of_model_has_no_size() -> None:
     assert size_of_config({"model_type": "no-such-model"}, None, 0) is None
+    assert size_of_config({"model_type": "llama", "hidden_size": "many"}, None, 0) is None
 
 
 LLAMA: dict[str, Any] = {
