@@ -79,7 +79,7 @@ class MemorySettings:
         """Bytes a number."""
         number = PRECISIONS[self.precision]
         states = next((size for name, size in OPTIMISER_BYTES.items() if name in self.optim), number.optimiser)
-        return replace(number, optimiser=states, tf32=self.tf32)
+        return replace(number, optimiser=states, tf32=self.tf32, eager=self.attention == "eager")
 
 
 @dataclass(frozen=True)
