@@ -227,9 +227,9 @@ def test_a_reward_model_of_the_evaluation_alone_is_left_out_in_words() -> None:
 def test_memory_that_is_not_counted_is_named() -> None:
     plain = estimate(outline(), machine_named("h100", 2), 1, None).unsaid
     assert not any("memory of" in sentence for sentence in plain)
-    eager = outline(engine="vllm", train=PAPER["train"] | {"attention": "eager"})
-    unsaid = estimate(eager, machine_named("h100", 2), 1, None).unsaid
-    assert "vLLM" in unsaid[0] and "eager" in unsaid[1]
+    vllm = outline(engine="vllm")
+    assert not any("memory of" in s for s in estimate(vllm, machine_named("h100", 2), 1, None).unsaid)
+    assert "the memory of vLLM on a CPU" in estimate(vllm, machine_named("cpu", 2), 1, None).unsaid
 
 
 def test_money_of_the_judge_and_of_an_hour() -> None:
