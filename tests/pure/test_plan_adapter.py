@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from harness.budget.memory import PRECISIONS
 from harness.errors import UserError
@@ -86,3 +89,24 @@ def test_the_base_of_an_adapter_is_warned_of(tmp_path: Path, base: Path) -> None
 def test_an_absent_model_is_a_reason(model: str, tmp_path: Path) -> None:
     read = model_config(recipe_of(model), None)
     assert read.config is None and "cannot be read from the Hub" in read.reason
+
+
+def test_an_adapter_of_the_hub_has_the_configuration_of_its_base(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both in the Hub's cache, which another process reads: the libraries look for it once."""
+    files = {"adapter": adapter(tmp_path / "a", "org/base") / "adapter_config.json", "base": base / "config.json"}
+    for name, file in files.items():
+        cached = tmp_path / f"hub/models--org--{name}"
+        (cached / "snapshots/1").mkdir(parents=True)
+        (cached / "snapshots/1" / file.name).write_bytes(file.read_bytes())
+        (cached / "refs").mkdir()
+        (cached / "refs/main").write_text("1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    code = (
+        "import json; from harness.recipe.load import load_recipe; from harness.run.target import model_config; "
+        "recipe = load_recipe('tiny').model_copy(update={'model': 'org/adapter'}); "
+        "print(json.dumps(model_config(recipe, None).config))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(shown.stdout) == HUGE
