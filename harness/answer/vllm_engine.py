@@ -114,6 +114,10 @@ class VllmEngine(RolloutEngine):
 
     def wake(self) -> None:
         """Take the memory back, with the weights as they were; the first call starts vLLM."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # blocks that torch keeps for later would be missing
         if self._llm is None:
             self._start()
         elif self._keywords["enable_sleep_mode"] and self.asleep:

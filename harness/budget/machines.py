@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.errors import UserError, unknown
 
 MIB = 2**20
+MOST_DEVICES = 1024
+"""That ``--machine`` may name."""
+
 CORE_FLOPS, CORE_BANDWIDTH = 1e11, 8e9
 """Of one CPU core: 16 float32 multiply-adds a cycle at 3 GHz, and its share of the memory's bandwidth (bytes/s)."""
 
@@ -105,29 +110,76 @@ DEVICES: Mapping[str, Device] = {
 
 
 def cpu(cores: int) -> Device:
-    """The CPU at hand, with its main memory."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """The CPU at hand, with its main memory, or what a container may use of it."""
+    memory = min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), container_memory())
     return Device("cpu", None, None, CORE_FLOPS * cores, float(memory), CORE_BANDWIDTH * cores)
 
 
-def machine_at_hand(gpus: Sequence[Mapping[str, str]], visible: int, cores: int) -> Machine:
-    """The machine that the command runs on.
+def container_memory(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes that Linux lets this process's control groups use: the lowest limit of its own and those above it.
+
+    Args:
+        groups: names the groups, a line a hierarchy: ``0::/a/b`` in version 2, ``4:memory:/a/b`` in version 1.
+        root: where both are mounted. A container often sees its own group there.
+
+    Returns:
+        Infinite where there is no limit, or no control group.
+    """
+    try:
+        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
+    except OSError:
+        return math.inf
+    limits = [math.inf]
+    for number, controllers, path in (line for line in lines if len(line) == 3):
+        if number == "0" and not controllers:
+            mounted, name = root, "memory.max"
+        elif "memory" in controllers.split(","):
+            mounted, name = root / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        own = mounted / path.lstrip("/")
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(mounted):
+                limits.append(_limit(folder / name))
+    return min(limits)
+
+
+def _limit(file: Path) -> float:
+    """The bytes in a control group's file; infinite if there is no such file, or it says ``max``."""
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return math.inf
+    return float(text) if text.isdigit() else math.inf
+
+
+def machine_at_hand(gpus: Sequence[Mapping[str, str]], visible: Sequence[str], cores: int) -> Machine:
+    """The machine that the command runs on. Where it has several kinds of GPUs, the first visible one stands for all.
 
     Args:
         gpus: as :func:`harness.store.environment.gpus` lists them.
-        visible: how many of them runs may use.
+        visible: those that runs may use, as ``CUDA_VISIBLE_DEVICES`` names them: by number or UUID.
         cores: of the CPU, which counts where there is no GPU.
     """
     if not gpus or not visible:
         return Machine(cpu(cores), here=True)
-    name, listed = gpus[0]["name"], gpus[0]["memory.total"]
+    gpu = _gpu_named(gpus, visible[0])
+    name, listed, count = gpu["name"], gpu["memory.total"], len(visible)
     memory = float(listed.split()[0]) * MIB
     device = next((d for d in DEVICES.values() if re.search(d.match, name)), None)
     if device is None:
-        return Machine(Device(name, None, None, 0.0, memory, 0.0), visible, has_speed=False, here=True)
+        return Machine(Device(name, None, None, 0.0, memory, 0.0), count, has_speed=False, here=True)
     if device.name.startswith("a100"):
         device = DEVICES["a100-80" if memory > 60e9 else "a100-40"]
-    return Machine(replace(device, memory=memory), visible, here=True)
+    return Machine(replace(device, memory=memory), count, here=True)
+
+
+def _gpu_named(gpus: Sequence[Mapping[str, str]], name: str) -> Mapping[str, str]:
+    """The GPU that ``CUDA_VISIBLE_DEVICES`` names: by its number in the driver's list, or the beginning of its UUID.
+    The first one for other names (of a part of a GPU, say)."""
+    if name.isdigit() and int(name) < len(gpus):
+        return gpus[int(name)]
+    return next((gpu for gpu in gpus if name and gpu.get("uuid", "").startswith(name)), gpus[0])
 
 
 def machine_named(text: str, cores: int) -> Machine:
@@ -138,7 +190,7 @@ def machine_named(text: str, cores: int) -> Machine:
         cores: of the CPU at hand, for ``cpu``.
 
     Raises:
-        UserError: no such device.
+        UserError: no such device, none of it, or more than :data:`MOST_DEVICES`.
     """
     name, count = text.lower(), ""
     if name not in DEVICES and (match := re.fullmatch(r"(.+)x(\d+)", name)):
@@ -149,7 +201,9 @@ def machine_named(text: str, cores: int) -> Machine:
         if same := [device for device in DEVICES if name and device.startswith(name)]:
             raise UserError(f"--machine {text} could be {' or '.join(same)}: name one of them")
         raise unknown("device of --machine", text, [*DEVICES, "cpu", "this"])
-    number = int(count) if count else 1
+    if len(count.lstrip("0")) > 4 or int(count or 1) > MOST_DEVICES:
+        raise UserError(f"--machine {text[:24]} has more than {MOST_DEVICES:,} devices: give fewer, as in {name}x8")
+    number = int(count or 1)
     if number < 1:
         raise UserError(f"--machine {text} has no device: give a number of at least 1, as in {name}x8")
     return Machine(DEVICES[name], number)

@@ -1,7 +1,8 @@
 """How much memory a device needs, by part and by moment, from a model's size and a few settings. Pure.
 
 Counted as torch's allocator counts: tensors, without the context of a GPU and without fragmentation. The formulas
-follow transformers' blocks (RMS norms, rotary attention by a fused kernel, a gated MLP) and TRL's fused LM head.
+follow transformers' blocks (RMS norms, rotary attention by a fused kernel or eager, a gated MLP) and TRL's fused LM
+head.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Bytes:
         compute: of matrix products.
         stream: of the hidden states between blocks.
         tf32: whether a GPU may multiply float32 matrices by TF32.
+        eager: whether attention holds its scores, as ``attention: eager`` does; a fused kernel holds none.
     """
 
     weight: int = 4
@@ -39,6 +41,7 @@ class Bytes:
     compute: int = 4
     stream: int = 4
     tf32: bool = False
+    eager: bool = False
 
 
 PRECISIONS: Mapping[str, Bytes] = {
@@ -137,6 +140,8 @@ def activations(size: ModelSize, batch: TrainingBatch, number: Bytes) -> tuple[f
     """
     shape, tokens = size.shape, batch.rows * batch.length
     block = tokens * _block_bytes(size, number)
+    if number.eager:
+        block += _scores(size, batch.rows, batch.length) * (4 + _half_copy(number))
     stream = tokens * shape.hidden * number.stream
     final = tokens * shape.hidden * (number.stream + 4 * size.full) + batch.rows * batch.scored * shape.hidden * 4
     if batch.checkpointing:
@@ -153,18 +158,24 @@ def _block_bytes(size: ModelSize, number: Bytes) -> float:
     padding needs a mask) and its output; the gated MLP keeps four vectors of its width.
     """
     shape, compute = size.shape, number.compute
-    wide, hidden, inner = shape.heads * shape.head_dim, shape.hidden, size.inner
+    wide, hidden = shape.heads * shape.head_dim, shape.hidden
     mixed, frozen_half = number.stream != compute, number.stream == 2
     norms = 2 * hidden * (4 + (number.stream if size.full else 0))
     read = hidden * (5 * compute if mixed else 5 * 4 if frozen_half else 2 * compute)
     attention = 4 * wide * compute + 4 * shape.heads + wide * (4 if frozen_half else compute)
-    mlp = 3 * inner * compute + inner * (4 if frozen_half else compute)
     adapters = 0 if size.full else 4 * max((n.rank for n in shape.linears), default=0) * 7
-    return norms + read + attention + mlp + adapters
+    return norms + read + attention + _mlp_bytes(size, number) + adapters
+
+
+def _mlp_bytes(size: ModelSize, number: Bytes) -> float:
+    """Bytes a token that the MLP of one block keeps without checkpointing."""
+    return 3 * size.inner * number.compute + size.inner * (4 if number.stream == 2 else number.compute)
 
 
 def block_backward(size: ModelSize, batch: TrainingBatch, number: Bytes) -> float:
     """Bytes of gradients of activations while one block's backward runs: of the MLP's vectors, and of the stream.
+
+    Or, if these are more, of eager attention's scores before and after the softmax, when the MLP's vectors are free.
 
     Args:
         size: of the model.
@@ -172,7 +183,36 @@ def block_backward(size: ModelSize, batch: TrainingBatch, number: Bytes) -> floa
         number: bytes a number.
     """
     tokens = batch.rows * batch.length
-    return tokens * (2 * size.inner * number.compute + 2 * size.shape.hidden * number.stream)
+    mlp = tokens * 2 * size.inner * number.compute
+    scores = 0.0
+    if number.eager:
+        scores = _scores(size, batch.rows, batch.length) * (2 * 4 - _half_copy(number))
+        scores -= tokens * _mlp_bytes(size, number)
+    return max(mlp, scores) + tokens * 2 * size.shape.hidden * number.stream
+
+
+def _scores(size: ModelSize, rows: int, length: int) -> int:
+    """Scores of one block's attention: of each head, between all positions of each row."""
+    return rows * size.shape.heads * length**2
+
+
+def _half_copy(number: Bytes) -> int:
+    """Bytes of the copy in half precision of what the softmax gives in float32; none where it is multiplied so."""
+    return number.compute if number.compute < 4 else 0
+
+
+def _forward_block(size: ModelSize, rows: int, length: int, number: Bytes) -> float:
+    """Bytes of what one block computes forward, without gradients: the MLP's vectors, or eager attention's scores.
+
+    Scores are held before the softmax (converted to float32) and after it, and a mask is held for all blocks.
+    """
+    tokens, hidden, compute = rows * length, size.shape.hidden, number.compute
+    mlp = float(tokens * (3 * size.inner + 4 * hidden) * compute)
+    if not number.eager:
+        return mlp
+    scores = _scores(size, rows, length) * (compute + 4 + (4 if compute < 4 else 0))
+    attention = tokens * (4 * size.shape.heads * size.shape.head_dim + 2 * hidden) * compute
+    return max(mlp, attention + scores) + rows * length**2 * number.stream
 
 
 def cast_weights(size: ModelSize, batch: TrainingBatch, number: Bytes) -> float:
@@ -219,7 +259,7 @@ def sampling_memory(size: ModelSize, rows: int, prompt: int, answer: int, number
     cache = rows * (prompt + answer) * size.cached * number.stream
     grown = cache / size.shape.layers  # the cache of a layer is copied when it grows
     logits = rows * size.shape.vocabulary * (number.compute + 3 * 4)
-    prefill = rows * prompt * (3 * size.inner + 4 * size.shape.hidden) * number.compute
+    prefill = _forward_block(size, rows, prompt, number)
     casts = cast_weights(size, TrainingBatch(rows, prompt, 1), number)
     parts = {
         "weights": float(size.parameters * number.weight),
@@ -245,7 +285,7 @@ def scoring_memory(
     tokens, hidden = rows * length, size.shape.hidden
     elements = min(rows * scored * size.shape.vocabulary, max(at_once, size.shape.vocabulary))
     logits = float(elements * ((2 if number.compute == 2 else 0) + 2 * 4))
-    blocks = float(tokens * (3 * size.inner + 4 * hidden) * number.compute)
+    blocks = _forward_block(size, rows, length, number)
     last = float((tokens + rows * scored) * hidden * number.stream)  # hidden states, when the blocks are done
     casts, at_end = cast_weights(size, TrainingBatch(rows, length, scored), number), logits + last > blocks
     parts = {

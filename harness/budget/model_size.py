@@ -9,8 +9,15 @@ from typing import Any
 from harness.budget.flops import Shape, shape_of, shape_of_config
 
 LLAMA_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-BY_FORMULA = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
-"""Types that are laid out like Llama, so that the formulas count every weight."""
+BY_FORMULA: Mapping[str, tuple[str, ...]] = {
+    "llama": (),
+    "mistral": ("num_key_value_heads",),
+    "qwen2": ("num_key_value_heads",),
+    "qwen3": ("num_key_value_heads", "head_dim"),
+    "smollm3": ("num_key_value_heads", "tie_word_embeddings"),
+}
+"""Types that are laid out like Llama, so that the formulas count every weight; and their fields whose defaults differ
+from Llama's (as many heads of keys as of queries, which share the width; embeddings that are not tied)."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class ModelSize:
 def size_of_config(config: Mapping[str, Any], lora_layers: int | None, rank: int) -> ModelSize | None:
     """The size of a model: by formula if it is laid out like Llama, else by building it without weights.
 
+    What ``config.json`` does not say has the default of the model's own type in transformers.
+
     Args:
         config: the parsed ``config.json``.
         lora_layers: top blocks that get an adapter of this ``rank`` (0: all); None trains all weights.
@@ -70,7 +79,7 @@ def size_of_config(config: Mapping[str, Any], lora_layers: int | None, rank: int
     """
     text = config.get("text_config") or config
     kind = text.get("model_type", "llama")
-    if kind not in BY_FORMULA or not all(key in text for key in LLAMA_KEYS):
+    if kind not in BY_FORMULA or not all(key in text for key in (*LLAMA_KEYS, *BY_FORMULA[kind])):
         return _built(config, lora_layers, rank)
     shape = shape_of_config(text, lora_layers, rank)
     tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False)))
@@ -98,7 +107,7 @@ def _built(config: Mapping[str, Any], lora_layers: int | None, rank: int) -> Mod
         configuration = AutoConfig.for_model(**config)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(configuration)
-    except (ValueError, KeyError, AttributeError, TypeError, ImportError):
+    except Exception:  # noqa: BLE001 - configurations and models check themselves with many kinds of errors
         return None
     text, shape = configuration.get_text_config(), shape_of(model)
     full = lora_layers is None

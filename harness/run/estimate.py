@@ -91,7 +91,8 @@ def estimate(outline: Outline, machine: Machine, workers: int, hour: float | Non
     need = memory_need(outline, machine, workers)
     wall = work.wall(workers)
     unsaid = [*work.unsaid, *(f"the cost of {name}, whose data are not here" for name in outline.unknown)]
-    unsaid += _uncounted_memory(recipe)
+    if recipe.engine.name == "vllm" and not device.gpu:
+        unsaid.append("the memory of vLLM on a CPU")
     if outline.config is not None and size is None:
         unsaid.append("hours, memory and disk, since transformers makes no model of this config.json")
     if not machine.has_speed:
@@ -110,16 +111,6 @@ def estimate(outline: Outline, machine: Machine, workers: int, hour: float | Non
         need.shortage,
         unsaid,
     )
-
-
-def _uncounted_memory(recipe: Recipe) -> list[str]:
-    """Sentences on the memory that :func:`harness.run.outline.memory_need` does not count."""
-    unsaid = []
-    if recipe.engine.name == "vllm":
-        unsaid.append("the memory of vLLM while it samples (40% of a GPU, or engine.options.gpu_memory_utilization)")
-    if recipe.train.attention == "eager":
-        unsaid.append("the memory of attention: eager, which grows with the square of a text's length")
-    return unsaid
 
 
 def _disk(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
 
+from harness.answer.vllm_engine import MEMORY_SHARE
 from harness.budget.device_time import CACHE_TOKENS
 from harness.budget.machines import Device
 from harness.budget.memory import (
@@ -20,6 +22,7 @@ from harness.budget.memory import (
     training_memory,
 )
 from harness.budget.model_size import ModelSize, size_of_config
+from harness.errors import UserError
 from harness.methods.base import Method
 from harness.recipe.recipe import Recipe
 from harness.recipe.train import LoraSpec
@@ -32,6 +35,12 @@ GPU_SHARE = 0.92
 
 PROCESS = 0.8 * GIB
 """Of a run process before any tensor, on a CPU: the interpreter and its libraries."""
+
+VLLM = "vLLM's share"
+"""Name of this part of memory."""
+
+SHRINKING = ("quantization", "cpu_offload_gb")
+"""Options of vLLM by which its weights take less of the device's memory than the model's."""
 
 SHORTEST, SMALL_RANK = 256, 16
 
@@ -54,6 +63,8 @@ class MemorySettings:
     optim: str = "adamw"
     tf32: bool = False
     attention: str | None = None
+    vllm: Mapping[str, Any] | None = None
+    """``engine.options`` where vLLM samples on a GPU."""
 
     @classmethod
     def of(cls, recipe: Recipe, device: Device) -> MemorySettings:
@@ -72,6 +83,7 @@ class MemorySettings:
             train.optim,
             recipe.tf32,
             train.attention,
+            recipe.engine.options if recipe.engine.name == "vllm" and device.gpu else None,
         )
 
     @property
@@ -79,7 +91,23 @@ class MemorySettings:
         """Bytes a number."""
         number = PRECISIONS[self.precision]
         states = next((size for name, size in OPTIMISER_BYTES.items() if name in self.optim), number.optimiser)
-        return replace(number, optimiser=states, tf32=self.tf32)
+        return replace(number, optimiser=states, tf32=self.tf32, eager=self.attention == "eager")
+
+    @property
+    def vllm_share(self) -> float:
+        """Share of the device's memory that vLLM has while it samples; 0 without it.
+
+        Raises:
+            UserError: the recipe gives no share.
+        """
+        if self.vllm is None:
+            return 0.0
+        share = self.vllm.get("gpu_memory_utilization", MEMORY_SHARE)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+            raise UserError(
+                f"engine.options.gpu_memory_utilization is {share!r}: give a share above 0 of at most 1, as in 0.4"
+            )
+        return float(share)
 
 
 @dataclass(frozen=True)
@@ -128,11 +156,10 @@ def peak_memory(
     size = model_size(config, settings.lora)
     if size is None:
         return []
-    number = settings.number
     moments = [
         moment for method in methods if method.trains for moment in _training(size, settings, method, texts, device)
     ]
-    moments += evaluation_memory(size, settings, texts, number)
+    moments += evaluation_memory(size, settings, texts, device)
     return sorted(moments, key=lambda m: -m.total)
 
 
@@ -157,23 +184,52 @@ def _training(
         rows = min(settings.generation_batch_size, round(spending.sampled * settings.batch_size) or 1)
         sampling = sampling_memory(size, rows, texts.prompt, texts.sampled, settings.number)
         held = {name: step.parts[name] for name in ("weights", "optimiser", "reference")}
-        yield Memory(f"sampling in training of {method.name}", dict(sampling.parts) | held)
+        sampling = Memory(f"sampling in training of {method.name}", dict(sampling.parts) | held)
+        yield _by_vllm(sampling, settings, device, held) if settings.vllm is not None else sampling
 
 
-def evaluation_memory(size: ModelSize, settings: MemorySettings, texts: Texts, number: Bytes) -> list[Memory]:
+def _by_vllm(sampling: Memory, settings: MemorySettings, device: Device, held: Mapping[str, float]) -> Memory:
+    """The same sampling by vLLM, which has its share of the device beside what this process holds meanwhile."""
+    return Memory(sampling.moment, dict(held) | {VLLM: settings.vllm_share * device.memory})
+
+
+def vllm_least(size: ModelSize, settings: MemorySettings, texts: Texts) -> float:
+    """Bytes that vLLM's share must have: its own copy of the weights, the adapter, and the cache of the longest text.
+
+    0 without vLLM, and where its options make the weights smaller.
+
+    Args:
+        size: of the model.
+        settings: of the recipe.
+        texts: the longest.
+    """
+    if settings.vllm is None or any(settings.vllm.get(key) for key in SHRINKING):
+        return 0.0
+    dtype = str(settings.vllm.get("dtype", "float32" if settings.precision == "float32" else "bfloat16"))
+    number = 4 if dtype in ("float32", "float") else 2
+    longest = max(texts.prompt + texts.sampled, texts.question + texts.evaluated)
+    cached = 0 if "kv_cache_dtype" in settings.vllm else longest * size.cached
+    return float((size.parameters + size.adapter + cached) * number)
+
+
+def evaluation_memory(size: ModelSize, settings: MemorySettings, texts: Texts, device: Device) -> list[Memory]:
     """Peaks of evaluation: sampling, and log-probabilities of given answers. One policy is in memory at a time.
 
     Args:
         size: of the model.
         settings: of the recipe.
         texts: the longest.
-        number: bytes a number.
+        device: that holds them.
     """
+    number = settings.number
     width = texts.question + texts.evaluated
     rows = max(1, min(settings.generation_batch_size, CACHE_TOKENS // width))
     scored = max(texts.evaluated, texts.pair - texts.prompt)
+    sampling = sampling_memory(size, rows, texts.question, texts.evaluated, number)
+    if settings.vllm is not None:
+        sampling = _by_vllm(sampling, settings, device, {"weights": sampling.parts["weights"]})
     return [
-        sampling_memory(size, rows, texts.question, texts.evaluated, number),
+        sampling,
         scoring_memory(size, settings.scoring_batch_size, max(texts.question, texts.prompt + scored), scored, number),
     ]
 
@@ -207,10 +263,51 @@ def fitting_settings(
         usable: bytes that tensors can have.
     """
     for candidate in sorted(_candidates(settings), key=lambda c: _distance(settings, c)):
-        moments = peak_memory(config, candidate, methods, texts, device)
-        if moments and moments[0].total <= usable:
-            return _in_words(settings, candidate)
+        shared = _with_share(config, candidate, methods, texts, device, usable)
+        moments = peak_memory(config, shared, methods, texts, device)
+        size = model_size(config, shared.lora)
+        if moments and size and moments[0].total <= usable and vllm_shortage(size, shared, texts, device) <= 0:
+            return _in_words(settings, shared)
     return None
+
+
+def vllm_shortage(size: ModelSize, settings: MemorySettings, texts: Texts, device: Device) -> float:
+    """Bytes that vLLM's share is too small by; 0 or less if it is large enough.
+
+    Args:
+        size: of the model.
+        settings: of the recipe.
+        texts: the longest.
+        device: that it is a share of.
+    """
+    return vllm_least(size, settings, texts) - settings.vllm_share * device.memory
+
+
+def _with_share(
+    config: Mapping[str, Any],
+    settings: MemorySettings,
+    methods: Sequence[Method],
+    texts: Texts,
+    device: Device,
+    usable: float,
+) -> MemorySettings:
+    """The settings with a share of vLLM, in hundredths, that holds its weights and leaves enough for the rest.
+
+    Unchanged if there is none, or it is right already. One that is too small gets a fifth more than it must have, if
+    there is as much, since vLLM computes in it too. Arguments are those of :func:`fitting_settings`.
+    """
+    size = model_size(config, settings.lora)
+    if settings.vllm is None or size is None:
+        return settings
+    sampling = [m for m in peak_memory(config, settings, methods, texts, device) if VLLM in m.parts]
+    beside = max(m.total - m.parts[VLLM] for m in sampling)
+    must = vllm_least(size, settings, texts) / device.memory
+    least, ample = math.ceil(100 * must) / 100, math.ceil(120 * must) / 100
+    most = math.floor(100 * (usable - beside) / device.memory) / 100
+    share = min(settings.vllm_share if settings.vllm_share >= must else ample, most)
+    if share == settings.vllm_share or share <= 0 or share < least:
+        return settings
+    return replace(settings, vllm=dict(settings.vllm) | {"gpu_memory_utilization": share})
 
 
 def _candidates(settings: MemorySettings) -> Iterator[MemorySettings]:
@@ -224,8 +321,9 @@ def _candidates(settings: MemorySettings) -> Iterator[MemorySettings]:
         adapters.append((settings.lora, "bf16"))
     lengths = [n for n in _halved(settings.max_length) if n >= min(SHORTEST, settings.max_length)]
     answer_batches, scored_batches = _eased(settings.generation_batch_size), _eased(settings.scoring_batch_size)
-    for recomputed, batch, (lora, precision), length, answers, scored in product(
-        {settings.gradient_checkpointing, True}, batches, adapters, lengths, answer_batches, scored_batches
+    kernels = [settings.attention, "sdpa"] if settings.attention == "eager" else [settings.attention]
+    for recomputed, batch, (lora, precision), length, answers, scored, attention in product(
+        {settings.gradient_checkpointing, True}, batches, adapters, lengths, answer_batches, scored_batches, kernels
     ):
         yield replace(
             settings,
@@ -237,6 +335,7 @@ def _candidates(settings: MemorySettings) -> Iterator[MemorySettings]:
             gradient_checkpointing=recomputed,
             generation_batch_size=answers,
             scoring_batch_size=scored,
+            attention=attention,
         )
 
 
@@ -255,6 +354,7 @@ def _distance(ours: MemorySettings, other: MemorySettings) -> float:
     halvings = (ours.batch_size // other.batch_size).bit_length() - 1
     shortened = (ours.max_length // other.max_length).bit_length() - 1
     changed = 0.5 * (ours.gradient_checkpointing != other.gradient_checkpointing)
+    changed += 3 * (ours.attention != other.attention)
     changed += (0.3 if halvings else 0.0) + 0.1 * halvings
     changed += 0.2 * (ours.generation_batch_size // other.generation_batch_size).bit_length()
     changed += 0.2 * (ours.scoring_batch_size // other.scoring_batch_size).bit_length()
@@ -263,10 +363,12 @@ def _distance(ours: MemorySettings, other: MemorySettings) -> float:
 
 def _in_words(ours: MemorySettings, other: MemorySettings) -> str:
     """The keys of a variation that differ, as a recipe has them."""
-    train = ("batch_size", "gradient_accumulation", "max_length", "gradient_checkpointing")
+    train = ("batch_size", "gradient_accumulation", "max_length", "gradient_checkpointing", "attention")
     parts = [f"train.lora: {{r: {other.lora.r}}}"] if other.lora and ours.lora != other.lora else []
     for key in (*train, "precision", "generation_batch_size", "scoring_batch_size"):
         if getattr(ours, key) != getattr(other, key):
             value = str(getattr(other, key)).lower() if isinstance(getattr(other, key), bool) else getattr(other, key)
             parts.append(f"{'train.' if key in train else ''}{key}: {value}")
+    if ours.vllm_share != other.vllm_share:
+        parts.append(f"engine.options.gpu_memory_utilization: {other.vllm_share:g}")
     return ", ".join(parts)

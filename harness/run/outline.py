@@ -36,6 +36,7 @@ from harness.run.fitting import (
     model_size,
     peak_memory,
     usable_memory,
+    vllm_shortage,
 )
 from harness.run.plan import RunPlan, configured
 from harness.run.spending import Prior, StoredPairs, guessed_price, open_benchmarks, open_points, stored_pairs
@@ -285,11 +286,21 @@ def memory_need(outline: Outline, machine: Machine, workers: int) -> MemoryNeed:
         return MemoryNeed([], usable, None)
     settings = MemorySettings.of(outline.recipe, device)
     peaks = peak_memory(outline.config, settings, methods, outline.texts, device)
-    if not peaks or peaks[0].total <= usable:
+    size = model_size(outline.config, settings.lora)
+    if not peaks or size is None:
+        return MemoryNeed(peaks, usable, None)
+    lacking = vllm_shortage(size, settings, outline.texts, device)
+    if peaks[0].total <= usable and lacking <= 0:
         return MemoryNeed(peaks, usable, None)
     fit = fitting_settings(outline.config, settings, methods, outline.texts, device, usable)
     advice = f"set {fit}" if fit else "no settings would, so take a larger device or a smaller model"
     shortage = f"The {peaks[0].moment} needs {peaks[0].total / GIB:.1f} GiB, and a run has {usable / GIB:.1f} GiB on "
+    if lacking > 0:
+        share = settings.vllm_share * device.memory
+        shortage = (
+            f"vLLM needs {(share + lacking) / GIB:.1f} GiB for its copy of the weights and one text, and "
+            f"engine.options.gpu_memory_utilization ({settings.vllm_share:g}) gives it {share / GIB:.1f} GiB on "
+        )
     return MemoryNeed(peaks, usable, f"{shortage}{machine.name}: {advice}")
 
 

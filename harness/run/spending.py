@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.answer.adapter import adapter_in
 from harness.answer.tiny_model import TINY_CONFIG
 from harness.benchmark import Benchmark, EvalCost
 from harness.budget.calibration import Calibration
@@ -167,20 +168,22 @@ def stored_pairs(
 
 
 def local_config(model: str, start: Path | None) -> dict[str, Any] | None:
-    """The ``config.json`` of a recipe's model: of the start policy in the store, of its own directory, or of a model
-    that is built in. The Hub is not asked.
+    """The ``config.json`` of a recipe's model: of the start policy in the store, of its own directory (of its base, if
+    it is an adapter), or of a model that is built in. The Hub is not asked.
 
     Args:
         model: as the recipe names it.
         start: folder of the start policy in the store, which may not be there yet.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or an adapter's base is not there.
     """
-    files = [*([start / "config.json"] if start else []), Path(model) / "config.json"]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
-        return KNOWN_CONFIGS.get(model.partition("@")[0])
+    file = None if start is None else start / "config.json"
+    if file is None or not file.is_file():
+        base = local_base(model)
+        file = next((f for f in (Path(base) / "config.json", Path(model) / "config.json") if f.is_file()), None)
+        if file is None:
+            return KNOWN_CONFIGS.get(base.partition("@")[0])
     try:
         config = read_json(file)
     except (ValueError, OSError) as error:
@@ -188,6 +191,19 @@ def local_config(model: str, start: Path | None) -> dict[str, Any] | None:
     if not isinstance(config, dict):
         raise UserError(f"The file {file} holds no JSON object: write the model's folder again")
     return config
+
+
+def local_base(model: str) -> str:
+    """The base of an adapter in a folder, as a recipe would write it; any other model itself. The Hub is not asked.
+
+    Args:
+        model: as a recipe names it.
+
+    Raises:
+        UserError: as :func:`harness.answer.adapter.adapter_in`.
+    """
+    adapter = adapter_in(Path(model)) if Path(model).is_dir() else None
+    return model if adapter is None or adapter.base is None else local_base(adapter.base)
 
 
 def _shape(comparison: Comparison) -> Shape | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.answer.adapter import find_adapter
 from harness.budget.forecast import Corrections
 from harness.budget.machines import Machine, machine_at_hand, machine_named
 from harness.errors import AbsentError, UserError
@@ -14,7 +16,7 @@ from harness.recipe.recipe import Recipe
 from harness.run.devices import usable_cores, visible_devices, workers_on_cpu
 from harness.run.outline import fits_memory, memory_need, outline_of_plans
 from harness.run.plan import RunPlan
-from harness.run.spending import local_config
+from harness.run.spending import KNOWN_CONFIGS, local_base, local_config
 from harness.store import hub
 from harness.store.environment import gpus
 
@@ -29,7 +31,7 @@ def target_machine(name: str) -> Machine:
         UserError: no such device.
     """
     if name == "this":
-        return machine_at_hand(gpus(), len(visible_devices()), usable_cores())
+        return machine_at_hand(gpus(), visible_devices(), usable_cores())
     machine = machine_named(name, usable_cores())
     return replace(machine, here=machine.here and not gpus())
 
@@ -63,7 +65,7 @@ class ConfigRead(NamedTuple):
 
 
 def model_config(recipe: Recipe, start: Path | None) -> ConfigRead:
-    """The ``config.json`` of a recipe's model, from this machine or the Hub.
+    """The ``config.json`` of a recipe's model, from this machine or the Hub; of an adapter, that of its base.
 
     Args:
         recipe: names the model.
@@ -72,11 +74,29 @@ def model_config(recipe: Recipe, start: Path | None) -> ConfigRead:
     local = local_config(recipe.model, start)
     if local is not None:
         return ConfigRead(local)
-    name, _, revision = recipe.model.partition("@")
+    name = local_base(recipe.model)
     try:
-        return ConfigRead(hub.model_config(name, revision or None))
+        return ConfigRead(_of_hub(name))
     except AbsentError as error:
         return ConfigRead(None, f"{error}.")
+
+
+def _of_hub(model: str) -> dict[str, Any]:
+    """The ``config.json`` of a model on the Hub; of an adapter there, that of its base.
+
+    Raises:
+        AbsentError: it cannot be had.
+    """
+    name, _, revision = model.partition("@")
+    try:
+        return hub.model_config(name, revision or None)
+    except AbsentError:
+        adapter = None
+        with suppress(OSError):  # no name of the Hub's
+            adapter = find_adapter(model)
+        if adapter is None or adapter.base is None:
+            raise
+        return KNOWN_CONFIGS.get(adapter.base.partition("@")[0]) or _of_hub(adapter.base)
 
 
 class MemoryHere:

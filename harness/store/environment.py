@@ -16,14 +16,14 @@ from harness.store.settings import settings
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
 
-QUERY = ("name", "memory.total", "driver_version")
+QUERY = ("name", "memory.total", "driver_version", "uuid")
 
 
 @lru_cache(maxsize=1)
 def gpus() -> tuple[dict[str, str], ...]:
     """The NVIDIA GPUs of this machine, by their driver's own tool: no CUDA call. Empty without that tool.
 
-    Each has its ``name``, ``memory.total`` and ``driver_version``.
+    Each has its ``name``, ``memory.total``, ``driver_version`` and ``uuid``.
     """
     command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
     try:
@@ -55,15 +55,18 @@ def environment() -> dict[str, Any]:
 
 
 def _accelerator() -> dict[str, Any]:
-    """Name, memory and driver of this process's GPU, and the number of GPUs; nothing where it may use none."""
+    """Name, memory and driver of this process's GPU, and the number of GPUs; nothing where it may use none. No UUID: it
+    names the machine."""
     devices = gpus()
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     if not devices or first in ("", "-1", "NoDevFiles"):
         return {}
-    own = int(first) if first.isdecimal() and int(first) < len(devices) else 0
+    named = [i for i, device in enumerate(devices) if first == str(i) or device.get("uuid", "").startswith(first)]
+    own = named[0] if named else 0
     torch = sys.modules.get("torch")
     cuda = {"cuda": torch.version.cuda} if torch is not None else {}
-    return {"gpu": {**devices[own], "count": len(devices), **cuda}}
+    described = {key: value for key, value in devices[own].items() if key != "uuid"}
+    return {"gpu": {**described, "count": len(devices), **cuda}}
 
 
 def _sharing() -> dict[str, Any]:

@@ -183,9 +183,10 @@ def _utilisation(setting: Setting, precision: dict[str, Any], lora: dict[str, in
 def _share_of_peak(rate: float) -> float | None:
     """Operations a second as a share of the device's peak in bfloat16; None if that is not known."""
     from harness.budget.machines import machine_at_hand
+    from harness.run.devices import visible_devices
     from harness.store.environment import gpus
 
-    device = machine_at_hand(gpus(), 1, 1).device
+    device = machine_at_hand(gpus(), visible_devices(), 1).device
     return rate / device.bf16 if device.gpu and device.bf16 else None
 
 

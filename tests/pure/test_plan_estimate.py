@@ -227,9 +227,9 @@ def test_a_reward_model_of_the_evaluation_alone_is_left_out_in_words() -> None:
 def test_memory_that_is_not_counted_is_named() -> None:
     plain = estimate(outline(), machine_named("h100", 2), 1, None).unsaid
     assert not any("memory of" in sentence for sentence in plain)
-    eager = outline(engine="vllm", train=PAPER["train"] | {"attention": "eager"})
-    unsaid = estimate(eager, machine_named("h100", 2), 1, None).unsaid
-    assert "vLLM" in unsaid[0] and "eager" in unsaid[1]
+    vllm = outline(engine="vllm")
+    assert not any("memory of" in s for s in estimate(vllm, machine_named("h100", 2), 1, None).unsaid)
+    assert "the memory of vLLM on a CPU" in estimate(vllm, machine_named("cpu", 2), 1, None).unsaid
 
 
 def test_money_of_the_judge_and_of_an_hour() -> None:
@@ -269,15 +269,15 @@ def test_machines_by_name() -> None:
 
 def test_the_machine_at_hand() -> None:
     listed = [{"name": "NVIDIA A100-SXM4-40GB", "memory.total": "40960 MiB", "driver_version": "1"}]
-    assert machine_at_hand(listed, 1, 2).device.name == "a100-40"
-    assert machine_at_hand([listed[0] | {"name": "NVIDIA H100 80GB HBM3"}] * 8, 8, 2).name == "8 x h100"
-    unknown = machine_at_hand([listed[0] | {"name": "GeForce 9999"}], 1, 2)
+    assert machine_at_hand(listed, ["0"], 2).device.name == "a100-40"
+    assert machine_at_hand([listed[0] | {"name": "NVIDIA H100 80GB HBM3"}] * 8, [*"01234567"], 2).name == "8 x h100"
+    unknown = machine_at_hand([listed[0] | {"name": "GeForce 9999"}], ["0"], 2)
     assert not unknown.has_speed and unknown.device.memory == 40960 * 2**20
     predicted = estimate(outline(), unknown, 1, None)
     assert (
         predicted.wall is None and predicted.peaks and "the speed of GeForce 9999 is not known" in predicted.unsaid[-1]
     )
-    assert machine_at_hand([], 0, 2).device.name == "cpu"
+    assert machine_at_hand([], [], 2).device.name == "cpu"
 
 
 def test_the_command_prints_hours_memory_disk_and_money(cli: Cli, tmp_path: Path) -> None:

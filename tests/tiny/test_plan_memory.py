@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
         {"model_type": "qwen2", **SMALL, **HEADS, "tie_word_embeddings": True},
         {"model_type": "qwen3", **SMALL, **HEADS, "head_dim": 16, "tie_word_embeddings": True},
         {"model_type": "llama", **SMALL, **HEADS, "tie_word_embeddings": True, "mlp_bias": True},
+        {"model_type": "mistral", **SMALL, "num_attention_heads": 16, "tie_word_embeddings": False},
+        {"model_type": "qwen2", **SMALL, "num_attention_heads": 64},
+        {"model_type": "qwen3", **SMALL, **HEADS},
+        {"model_type": "smollm3", **SMALL, "num_attention_heads": 8, "pad_token_id": 0},
         {"model_type": "gemma2", **SMALL, **HEADS, "head_dim": 16},
         {"model_type": "phi3", **SMALL, **HEADS, "pad_token_id": 0, "tie_word_embeddings": False},
         {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 300},
@@ -67,6 +72,7 @@ def test_an_adapter_is_counted_as_peft_has_it(kind: str) -> None:
 
 def test_an_unknown_kind_of_model_has_no_size() -> None:
     assert size_of_config({"model_type": "no-such-model"}, None, 0) is None
+    assert size_of_config({"model_type": "llama", "hidden_size": "many"}, None, 0) is None
 
 
 LLAMA: dict[str, Any] = {
@@ -94,10 +100,11 @@ def allocated(work: Any) -> int:
     return peak
 
 
-def built(config: dict[str, Any]) -> Any:
+def built(config: dict[str, Any], eager: bool = False) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return LlamaForCausalLM(LlamaConfig(**config, eos_token_id=256, pad_token_id=257, bos_token_id=None))
+    made = LlamaConfig(**config, eos_token_id=256, pad_token_id=257, bos_token_id=None)
+    return LlamaForCausalLM._from_config(made, attn_implementation="eager" if eager else "sdpa")
 
 
 def sized(config: dict[str, Any], lora: LoraSpec | None) -> ModelSize:
@@ -106,7 +113,14 @@ def sized(config: dict[str, Any], lora: LoraSpec | None) -> ModelSize:
     return size
 
 
-def trained_peak(folder: Path, config: dict[str, Any], lora: LoraSpec | None, batch: TrainingBatch, bf16: bool) -> int:
+def trained_peak(
+    folder: Path,
+    config: dict[str, Any],
+    lora: LoraSpec | None,
+    batch: TrainingBatch,
+    bf16: bool,
+    eager: bool = False,
+) -> int:
     """Peak of two optimiser steps of DPO on random ids, model and optimiser included."""
     from datasets import Dataset
     from trl import DPOConfig
@@ -138,7 +152,7 @@ def trained_peak(folder: Path, config: dict[str, Any], lora: LoraSpec | None, ba
     )
 
     def work() -> None:
-        model = built(config)
+        model = built(config, eager)
         TokenisedDPOTrainer(
             model=model,
             args=args,
@@ -178,6 +192,29 @@ def test_training_memory_is_within_15_percent_of_the_measured_peak(
     assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
 
 
+@pytest.mark.parametrize(
+    ("lora", "batch", "precision"),
+    [
+        (LORA, TrainingBatch(4, 512, 64, checkpointing=True, fused_kernel=False), "float32"),
+        pytest.param(FULL, TrainingBatch(4, 256, 64, fused_kernel=False), "float32", marks=pytest.mark.nightly),
+        pytest.param(FULL, TrainingBatch(4, 256, 64, fused_kernel=False), "bf16-mixed", marks=pytest.mark.nightly),
+        pytest.param(
+            LORA,
+            TrainingBatch(4, 512, 64, checkpointing=True, fused_kernel=False),
+            "bf16-mixed",
+            marks=pytest.mark.nightly,
+        ),
+    ],
+)
+def test_eager_attention_holds_its_scores_in_training(
+    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: str
+) -> None:
+    number = replace(PRECISIONS[precision], eager=True)
+    predicted = training_memory(sized(LLAMA, lora), batch, number).total
+    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision == "bf16-mixed", eager=True)
+    assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("lora", [FULL, LORA])
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -191,7 +228,8 @@ def test_training_memory_of_28_million_weights(
     assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
 
 
-def test_sampling_and_scoring_memory_are_within_25_percent() -> None:
+@pytest.mark.parametrize(("eager", "rows", "length"), [(False, 16, 64), (True, 4, 256)])
+def test_sampling_and_scoring_memory_are_within_25_percent(eager: bool, rows: int, length: int) -> None:
     """Of their own peaks, the model included. (Caches grow in steps, so these are less exact than training.)"""
     from harness.answer.policy import Policy
     from harness.answer.tiny_model import build_tokenizer
@@ -200,16 +238,17 @@ def test_sampling_and_scoring_memory_are_within_25_percent() -> None:
     from sail.sampling import sample
     from sail.types import Request
 
-    size, number = sized(LLAMA, FULL), PRECISIONS["float32"]
-    prompts = [tuple((7 * i + j) % 250 for j in range(64)) for i in range(16)]
+    size, number = sized(LLAMA, FULL), replace(PRECISIONS["float32"], eager=eager)
+    prompts = [tuple((7 * i + j) % 250 for j in range(length)) for i in range(rows)]
 
     def sampled() -> None:
         requests = [Request(prompt, 64, 1.0, ("r", i)) for i, prompt in enumerate(prompts)]
-        sample(built(LLAMA), requests, eos_ids=[299], pad_id=257, batch_size=16)
+        sample(built(LLAMA, eager), requests, eos_ids=[299], pad_id=257, batch_size=rows)
 
     def scored() -> None:
-        policy = Policy(built(LLAMA).eval(), build_tokenizer(), "p", meter=Meter(Ledger()), cache=None)
-        policy.token_logps([(prompt, prompt) for prompt in prompts], 16)
+        policy = Policy(built(LLAMA, eager).eval(), build_tokenizer(), "p", meter=Meter(Ledger()), cache=None)
+        policy.token_logps([(prompt, prompt) for prompt in prompts], rows)
 
-    assert sampling_memory(size, 16, 64, 64, number).total == pytest.approx(allocated(sampled), rel=0.25)
-    assert scoring_memory(size, 16, 128, 64, number).total == pytest.approx(allocated(scored), rel=0.25)
+    assert sampling_memory(size, rows, length, 64, number).total == pytest.approx(allocated(sampled), rel=0.25)
+    scoring = scoring_memory(size, rows, 2 * length, length, number)
+    assert scoring.total == pytest.approx(allocated(scored), rel=0.25)
