@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("SAIL_BENCH_WORKERS", "1")  # tests run side by side themselves
 os.environ["OPENAI_API_KEY"] = "sk-very-secret"  # a run process has the environment that its fork server began with
 
 import pytest

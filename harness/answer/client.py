@@ -193,7 +193,7 @@ class Client:
 
     def _answered_meanwhile(self, key: str) -> Reply | None:
         """What another process has asked and kept since :meth:`ask` looked."""
-        if not (self._turns.shared and self.cache):
+        if not self.cache:
             return None
         return next((Reply(**value) for value in self.cache.get([key]).values()), None)
 

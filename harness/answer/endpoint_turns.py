@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from harness.recipe.endpoint import Endpoint
 from harness.store.claims import NUMBERS, Claims, claims_in
 from harness.store.json_files import digest
-from harness.store.settings import settings
 
 if TYPE_CHECKING:
     from harness.store.row_cache import RowCache
@@ -22,7 +21,7 @@ PAUSE_S = 0.02
 class Turns:
     """Turns of the clients of one endpoint that share a cache.
 
-    ``concurrency`` of the endpoint holds for all of them together. With one worker there is nobody to wait for.
+    ``concurrency`` of the endpoint holds for all of them together: for the workers of a command, and for two commands.
 
     Args:
         endpoint: that is asked.
@@ -30,9 +29,8 @@ class Turns:
     """
 
     def __init__(self, endpoint: Endpoint, cache: RowCache | None) -> None:
-        self.shared = cache is not None and settings().workers > 1
         self._questions: Claims | None = None
-        if cache is not None and self.shared:
+        if cache is not None:
             folder = cache.path.parent / "locks"
             self._questions, self._requests = claims_in(folder / "questions"), claims_in(folder / "requests")
         first = int(digest(endpoint.identity()), 16) % NUMBERS // 2

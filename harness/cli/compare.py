@@ -17,7 +17,9 @@ from harness.cli.options import compare_options, comparison_options
     metavar="N",
     default="auto",
     show_default=True,
-    help="Runs side by side: auto is one a GPU, and one on a CPU.",
+    envvar="SAIL_BENCH_WORKERS",
+    show_envvar=True,
+    help="Runs side by side: auto is one a GPU, or one a core of a CPU (4 at most, and as many as fit into memory).",
 )
 def compare(**options: Any) -> None:
     """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget."""

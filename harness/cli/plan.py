@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +32,9 @@ WIDTH = 13
     show_default=True,
     help="Where it would run: a device such as h100, with xN for N of them (h100x8); cpu; or this machine.",
 )
-@click.option("--workers", metavar="N", default="auto", show_default=True, help="Runs side by side: auto is one a GPU.")
+@click.option(
+    "--workers", metavar="N", default="auto", show_default=True, help="Runs side by side, as compare takes it."
+)
 @click.option("--price-hour", type=click.FloatRange(min=0), metavar="X", help="Price of one device for an hour.")
 def plan(machine: str, price_hour: float | None, **options: Any) -> None:
     """What `compare` would run, what is already there, and what the rest needs: hours, memory, disk, money.
@@ -40,13 +43,12 @@ def plan(machine: str, price_hour: float | None, **options: Any) -> None:
     """
     from harness.budget.calibration import Calibration
     from harness.run.estimate import estimate
-    from harness.run.outline import outline_of_plans, outline_of_recipe
+    from harness.run.outline import fits_memory, outline_of_plans, outline_of_recipe
     from harness.run.target import model_config, target_machine, target_workers
     from harness.store.environment import environment
 
     chosen = compare_options(options)
     target = target_machine(machine)
-    workers = target_workers(target, chosen.workers)
     recipe = chosen.recipe
     calibration = Calibration(chosen.store, environment())
     try:
@@ -71,6 +73,8 @@ def plan(machine: str, price_hour: float | None, **options: Any) -> None:
         click.echo(f"Hours and memory are left out: {config.reason}")
     if not outline.rows:
         return
+    fits = partial(fits_memory, outline, target)
+    workers = target_workers(target, chosen.workers, outline.budget.axis, fits)
     predicted = estimate(outline, target, workers, price_hour)
     _show(predicted, outline)
     if predicted.shortage:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from harness.report.board import Board
 from harness.report.text import markdown_table
 from harness.store.json_files import digest
@@ -85,17 +88,27 @@ def protocols_section(board: Board) -> str:
         for b in run.benchmarks:
             judge = f"`{digest(b.judge)}`" if b.judge else "none"
             protocols[b.benchmark, b.protocol_hash] = [b.benchmark, b.label, f"`{b.protocol_hash}`", judge]
-    environments = {digest(r.environment): r.environment for r in board.finished}
-    lines = []
-    for env in environments.values():
-        libraries = ", ".join(f"{k} {v}" for k, v in sorted(env["libraries"].items()))
-        lines.append(f"- sail-bench {env['sail_bench']}, Python {env['python']}, {env['cores']} cores; {libraries}")
+    lines = list(dict.fromkeys(_machine_line(run.environment) for run in board.finished))
     run = board.results[0]
     command = f"`sail-bench compare {run.recipe} --budget {run.budget['name']}`"
     page = f"`sail-bench leaderboard {run.recipe}`"
     origin = f"Made by {command} (a recipe that is not built in: its file); this page: {page}."
     table = markdown_table(["benchmark", "label", "protocol", "judge"], list(protocols.values()))
     return f"## Protocols and environment\n\n{table}\n\n" + "\n".join(lines) + f"\n\n{origin}"
+
+
+def _machine_line(environment: Mapping[str, Any]) -> str:
+    """Machine and libraries of a run, and how many shared the machine with how many threads each."""
+    libraries = ", ".join(f"{k} {v}" for k, v in sorted(environment["libraries"].items()))
+    machine = [f"{environment['cores']} cores"]
+    if gpu := environment.get("gpu"):
+        cuda = f", CUDA {gpu['cuda']}" if gpu.get("cuda") else ""
+        machine.append(f"{gpu['count']} x {gpu['name']} ({gpu['memory.total']}, driver {gpu['driver_version']}{cuda})")
+    if "workers" in environment:
+        many = "s" if environment["workers"] > 1 else ""
+        machine.append(f"{environment['workers']} run{many} side by side, {environment['threads']} threads each")
+    first = f"- sail-bench {environment['sail_bench']}, Python {environment['python']}"
+    return f"{first}, {', '.join(machine)}; {libraries}"
 
 
 def failures_section(board: Board) -> str:

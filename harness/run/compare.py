@@ -15,9 +15,9 @@ from harness.run.pool import LocalPool, Pool
 from harness.run.process import Job
 from harness.run.progress import Display, Work
 from harness.run.publish import check_folder, publish, publish_failure, set_aside
-from harness.run.run import SHARED, TRIAL
+from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
-from harness.run.target import memory_warning
+from harness.run.target import MemoryHere
 from harness.store.settings import settings, using
 from harness.store.stages import Store
 
@@ -58,7 +58,7 @@ def check_writable(folder: Path, flag: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another command may try the same
     except OSError as error:
         raise UserError(
             f"The folder {folder} cannot be written ({error.strerror}): choose another with {flag}"
@@ -71,17 +71,20 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     Returns:
         one sentence for each run that failed; empty if all finished.
     """
-    refuse_launcher(os.environ)
+    refuse_launcher(os.environ, "compare")
     plans = options.runs()
-    workers = workers_of(options.workers, plans[0].comparison.budget.axis)
+    memory = MemoryHere(plans)
+    workers = workers_of(options.workers, plans[0].comparison.budget.axis, memory.fits)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store")
     with Store(options.store).in_use():
-        return _compare(options, plans, workers, display)
+        return _compare(options, plans, memory, workers, display)
 
 
-def _compare(options: CompareOptions, plans: list[RunPlan], workers: Workers, display: Display | None) -> list[str]:
-    """As :func:`compare`, once nothing stands in the way."""
+def _compare(
+    options: CompareOptions, plans: list[RunPlan], memory: MemoryHere, workers: Workers, display: Display | None
+) -> list[str]:
+    """As :func:`compare`, with the store in use."""
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     folder = options.results / options.recipe.name / plans[0].comparison.budget.name
@@ -91,7 +94,7 @@ def _compare(options: CompareOptions, plans: list[RunPlan], workers: Workers, di
     with display or Display(total) as shown, using(shared), LocalPool(workers) as pool:
         if aside is not None:
             shown.say(f"The results in {folder} are of an earlier version of SAIL-bench: they are now in {aside}")
-        if warning := memory_warning(plans, workers.count):
+        if warning := memory.warning(workers.count):
             shown.say(f"This may not fit: {warning}")
         schedule = Schedule(plans, split=workers.count > 1)
         _Driver(schedule, pool, shown, options.results, folder).drive()
@@ -113,6 +116,7 @@ class _Driver:
         self._schedule, self._pool, self._shown = schedule, pool, shown
         self._results, self._folder = results, folder
         self._active: dict[int, tuple[Part, Work]] = {}
+        self._page_open = False
 
     def drive(self) -> None:
         """Work until nothing is left.
@@ -121,6 +125,7 @@ class _Driver:
             UserError: a run met an error that would meet every run.
         """
         self._begin()
+        self._write_page()
         for happening in self._pool.events():
             part, work = self._active[happening.ticket.number]
             kind, value = happening.event
@@ -131,14 +136,14 @@ class _Driver:
                 raise UserError(value)
             log = Path(happening.ticket.job.log).name
             self._over(part, work, None if kind == "done" else f"{value} (log: {log})")
-            self._begin()
+            self._begin()  # before the page, so that no worker waits for it
+            self._write_page()
 
     def _begin(self) -> None:
         """Begin parts as long as there is room; a run with nothing left to do needs none."""
         while self._pool.room and (part := self._schedule.next()):
             plan = part.plan
-            name = f"{plan.name} seed {plan.seed}"
-            todo = plan.todo if part.whole else [_words(part)]
+            name, todo = f"{plan.name} seed {plan.seed}", part.todo
             work = self._shown.begin(name, todo or ["done before"], counts=part.whole)
             if part.whole and not todo:
                 self._over(part, work, None, "already done")
@@ -155,8 +160,6 @@ class _Driver:
             reason: why it failed, or None.
             text: how it ended.
         """
-        from harness.report.leaderboard import write_leaderboard
-
         places = self._schedule.over(part, reason)
         for place in places:
             plan = resolved(self._schedule.plans[place])
@@ -165,16 +168,17 @@ class _Driver:
                 text += _open_calls(plan)
             else:
                 publish_failure(plan, self._results, reason)
-        work.finished(text if reason is None else f"FAILED: {reason}")
-        if places:
+        ended = 0 if part.name == FIRST and reason is None else len(places)
+        work.finished(text if reason is None else f"FAILED: {reason}", ended)
+        self._page_open = self._page_open or bool(places)
+
+    def _write_page(self) -> None:
+        """Write the leaderboard anew if there are new results."""
+        from harness.report.leaderboard import write_leaderboard
+
+        if self._page_open:
             write_leaderboard(self._folder)
-
-
-def _words(part: Part) -> str:
-    """A part of a run, for the terminal."""
-    if part.name == SHARED:
-        return "start policy and preference pairs"
-    return str(part.plan.trials[int(part.name.removeprefix(TRIAL))].tune.label)
+        self._page_open = False
 
 
 def _open_calls(plan: RunPlan) -> str:

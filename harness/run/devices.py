@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from harness.errors import UserError
 from harness.store.environment import gpus
 from harness.store.settings import settings
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 SIMULATED = "simulated-"
 """Prefix of devices that :envvar:`SAIL_BENCH_DEVICES` adds for tests: a run process gets nothing of them."""
@@ -35,7 +38,8 @@ class Workers:
 def visible_devices(environment: Mapping[str, str] | None = None) -> list[str]:
     """Names of the GPUs that run processes may have, as ``CUDA_VISIBLE_DEVICES`` takes them.
 
-    A list in that variable (of a user or a scheduler) is kept to. ``SAIL_BENCH_DEVICES`` stands for so many devices.
+    A list in that variable (of a user or a scheduler) is kept to, as CUDA reads it: what follows a name of no device
+    does not count. ``SAIL_BENCH_DEVICES`` stands for so many devices.
 
     Args:
         environment: this process's if None.
@@ -44,33 +48,65 @@ def visible_devices(environment: Mapping[str, str] | None = None) -> list[str]:
     simulated = settings().devices
     if simulated:
         return [f"{SIMULATED}{i}" for i in range(simulated)]
-    listed = environment.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
-    return [str(i) for i in range(len(gpus()))]
+    listed, present = environment.get(VISIBLE), len(gpus())
+    if listed is None:
+        return [str(i) for i in range(present)]
+    names = [name.strip() for name in listed.split(",")]
+    usable = takewhile(lambda name: name not in ("", "-1", "NoDevFiles") and not _beyond(name, present), names)
+    return list(dict.fromkeys(usable))
 
 
-def workers_of(request: str, axis: str) -> Workers:
+def _beyond(name: str, present: int) -> bool:
+    """Whether a device is named by a number that none has, as far as the number of devices is known."""
+    return bool(present) and name.isdecimal() and int(name) >= present
+
+
+def workers_of(request: str, axis: str, fits: Callable[[int], bool] = lambda count: True) -> Workers:
     """The workers of a command.
 
     Args:
-        request: what ``--workers`` says: ``auto`` is one a GPU, or one where there is none.
+        request: what ``--workers`` says: ``auto`` is one a GPU, and without a GPU :func:`workers_on_cpu`.
         axis: of the budget. Runs side by side slow each other down, so that seconds would match nothing.
+        fits: whether so many runs fit into memory.
 
     Raises:
         UserError: a number that cannot be, or more workers than GPUs.
     """
     devices = visible_devices()
-    count = max(1, len(devices)) if request == "auto" else _number(request)
+    automatic = len(devices) or workers_on_cpu(axis, usable_cores(), fits)
+    count = automatic if request == "auto" else _number(request)
     if devices and count > len(devices):
         raise UserError(f"--workers {count} is more than the {len(devices)} GPUs here: give one worker a GPU, or auto")
     if axis == "seconds" and count > 1 and not devices:
         raise UserError(
             f"--workers {count} on one CPU slows each run down, and this budget counts seconds: leave --workers out"
         )
-    chosen = "OMP_NUM_THREADS" in os.environ  # torch keeps to it
-    threads = None if count == 1 or chosen else max(1, usable_cores() // count)
+    threads = None if count == 1 or threads_chosen() else max(1, usable_cores() // count)
     return Workers(tuple(devices[:count]) or (None,) * count, threads)
+
+
+MOST_ON_CPU = 4
+"""Runs side by side on a CPU: memory and its bandwidth carry no more."""
+
+
+def workers_on_cpu(axis: str, cores: int, fits: Callable[[int], bool]) -> int:
+    """How many runs work side by side on a CPU unless the user says it.
+
+    Small matrices scale badly over threads, so that two runs with a thread each are faster than one with two.
+
+    Args:
+        axis: of the budget; one run at a time where it counts seconds.
+        cores: that may be used.
+        fits: whether so many runs fit into memory.
+    """
+    most = 1 if axis == "seconds" else min(MOST_ON_CPU, max(1, cores // (threads_chosen() or 1)))
+    return next((count for count in range(most, 1, -1) if fits(count)), 1)
+
+
+def threads_chosen() -> int:
+    """Threads that ``OMP_NUM_THREADS`` asks for, to which torch keeps; 0 if it is not set."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def usable_cores() -> int:
@@ -79,25 +115,27 @@ def usable_cores() -> int:
 
 
 def _number(request: str) -> int:
-    if not request.isdigit() or int(request) < 1:
+    if not request.isdecimal() or int(request) < 1:
         raise UserError(f"--workers {request} is no number of workers: give auto, or 1 or more")
     return int(request)
 
 
-def refuse_launcher(environment: Mapping[str, str]) -> None:
+def refuse_launcher(environment: Mapping[str, str], command: str) -> None:
     """Refuse a command that a launcher started once for each GPU: the copies would wait for each other.
 
     Args:
         environment: of this process.
+        command: its name.
 
     Raises:
         UserError: ``WORLD_SIZE`` is over 1.
     """
-    size = environment.get("WORLD_SIZE", "1")
-    if size.isdigit() and int(size) > 1:
+    size = environment.get("WORLD_SIZE", "1").strip()
+    if size.isdecimal() and int(size) > 1:
+        more = "; --workers uses the GPUs" if command == "compare" else ""
         raise UserError(
-            f"compare runs once, and {size} copies of it were started (WORLD_SIZE={size}): start it without torchrun "
-            "or accelerate launch; --workers uses the GPUs"
+            f"{command} runs once, and {size} copies of it were started (WORLD_SIZE={size}): start it without torchrun "
+            f"or accelerate launch{more}"
         )
 
 
@@ -105,12 +143,40 @@ def claim(device: str | None, threads: int | None) -> None:
     """Make a device, and so many threads, those of this process: to be called before its first CUDA call.
 
     Args:
-        device: a name of :func:`visible_devices`, or None.
+        device: a name of :func:`visible_devices`, or None where it names none: then this process sees one GPU at most,
+            for a trainer would split its batches over several.
         threads: of torch; None leaves its own choice.
-    """
-    if device is not None and not device.startswith(SIMULATED):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-    if threads is not None:
-        import torch
 
+    Raises:
+        UserError: torch cannot use the device, so that the work would be done on the CPU.
+    """
+    import torch
+
+    if device is None or device.startswith(SIMULATED):
+        os.environ.setdefault(VISIBLE, "0")
+    else:
+        os.environ[VISIBLE] = device
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # the order of the driver's own list
+        if gpus() and not torch.cuda.is_available():
+            raise UserError(
+                f"torch {torch.__version__} cannot use the GPU {device}: install one that is built for its driver, or "
+                f"set {VISIBLE}=-1 to work on the CPU"
+            )
+    if threads is not None:
         torch.set_num_threads(threads)
+
+
+def claim_one(environment: Mapping[str, str], command: str) -> None:
+    """Make the first device that of a command which works in its own process.
+
+    Args:
+        environment: of this process.
+        command: its name.
+
+    Raises:
+        UserError: a launcher started several copies, or torch cannot use the device.
+    """
+    refuse_launcher(environment, command)
+    devices = visible_devices(environment)
+    if devices:
+        claim(devices[0], None)

@@ -291,3 +291,15 @@ def memory_need(outline: Outline, machine: Machine, workers: int) -> MemoryNeed:
     advice = f"set {fit}" if fit else "no settings would, so take a larger device or a smaller model"
     shortage = f"The {peaks[0].moment} needs {peaks[0].total / GIB:.1f} GiB, and a run has {usable / GIB:.1f} GiB on "
     return MemoryNeed(peaks, usable, f"{shortage}{machine.name}: {advice}")
+
+
+def fits_memory(outline: Outline, machine: Machine, workers: int) -> bool:
+    """Whether so many runs side by side surely fit: those of an unknown model do not.
+
+    Args:
+        outline: of the comparison.
+        machine: that holds them.
+        workers: runs side by side.
+    """
+    need = memory_need(outline, machine, workers)
+    return bool(need.peaks) and need.shortage is None

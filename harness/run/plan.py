@@ -102,6 +102,19 @@ class RunPlan:
         labels += [b.name for b, e in self.evaluated if not self.states[e.judgments.key].settled]
         return labels + [f"{name} against {self.comparison.recipe.reference}" for name in self.open_versus]
 
+    @property
+    def up_to_first(self) -> RunPlan:
+        """The same run with the first of the benchmarks asked for alone."""
+        wanted = [b for b in self.benchmarks if b.name in self.comparison.wanted]
+        return replace(self, benchmarks=tuple(wanted[:1]))
+
+    @property
+    def first_todo(self) -> list[str]:
+        """Labels of what is still to do until the first benchmark is measured."""
+        plan = self.up_to_first
+        versus = [f"{name} against {self.comparison.recipe.reference}" for name in plan.open_versus]
+        return [label for label in plan.todo if label not in versus]
+
     def dump(self) -> dict[str, Any]:
         """JSON form of what a process needs to work through this run without planning it again."""
         return {

@@ -6,7 +6,9 @@ separated list of distribution names; may be empty) limits third-party plugins t
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -56,7 +58,12 @@ class Plugin:
 
 def plugins(kind: str) -> dict[str, Plugin]:
     """Registered plugins of a kind by name. Our own win a clash of names; ``clash`` names who else claims it."""
-    allowed = settings().plugins
+    return dict(_registered(kind, settings().plugins, tuple(sys.path)))
+
+
+@lru_cache(maxsize=16)
+def _registered(kind: str, allowed: str | None, path: tuple[str, ...]) -> dict[str, Plugin]:
+    """The plugins among what is installed on a path, of the distributions that are allowed."""
     origins = None if allowed is None else {OURS, *(name.strip() for name in allowed.split(","))}
     by_name: dict[str, Plugin] = {}
     for entry in entry_points(group=f"harness.{kind}"):

@@ -12,8 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from harness.recipe.recipe import Recipe
 from harness.run.devices import Workers
+from harness.run.out_of_memory import settings_to_lower
 from harness.run.process import Event, Job, processes, run_job
+
+PATIENCE_S = 30.0
+"""For a process to end that has said its last word."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class LocalPool(Pool):
     """
 
     def __init__(self, workers: Workers) -> None:
-        self._free, self._threads = list(workers.devices), workers.threads
+        self._free, self._threads, self._workers = list(workers.devices), workers.threads, workers.count
         self._running: dict[int, _Process] = {}
         self._count = 0
 
@@ -134,15 +139,22 @@ class LocalPool(Pool):
         """The next event of a process; one that vanished has failed."""
         try:
             return Event(*running.receiver.recv())
-        except EOFError:
+        except (EOFError, OSError):  # it may have ended within an event
             running.process.join()
             code = running.process.exitcode or 0
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            return Event("failed", f"the process ended without a result ({how}; out of memory?)")
+            reason = f"the process ended without a result ({how}"
+            if how != "SIGKILL":
+                return Event("failed", f"{reason})")
+            cure = settings_to_lower(Recipe.model_validate(running.ticket.job.recipe), self._workers)
+            return Event("failed", f"{reason}; out of memory? {cure})")
 
     def _end(self, running: _Process) -> None:
         """Take a process that is over off the books; its device is free again."""
-        running.process.join()
+        running.process.join(PATIENCE_S)
+        if running.process.is_alive():  # a library's thread, or its clean-up, hangs
+            running.process.kill()
+            running.process.join()
         running.receiver.close()
         self._free.append(running.device)
         del self._running[running.ticket.number]

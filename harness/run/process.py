@@ -19,6 +19,7 @@ from harness.errors import UserError
 from harness.recipe.recipe import Recipe
 from harness.run.comparison import resolve
 from harness.run.devices import claim
+from harness.run.out_of_memory import ran_out_of_memory, settings_to_lower
 from harness.run.plan import RunPlan, load_facts, load_run
 from harness.run.run import ALL, Run
 from harness.store.settings import Settings, settings, using
@@ -123,10 +124,19 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
         events.send(Event("user error" if shared else "failed", str(error)))
     except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs in its row
         traceback.print_exc()
-        events.send(Event("failed", f"{type(error).__name__}: {error}".split("\n")[0]))
+        events.send(Event("failed", _reason(error, job, device)))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _reason(error: BaseException, job: Job, device: str | None) -> str:
+    """Why a run failed, in one line; of one that ran out of memory also which settings to lower."""
+    reason = f"{type(error).__name__}: {error}".split("\n")[0]
+    if not ran_out_of_memory(error):
+        return reason
+    sharing = job.settings["workers"] if device is None else 1
+    return f"{reason.rstrip('.')}: {settings_to_lower(Recipe.model_validate(job.recipe), sharing)}"
 
 
 def _die_with_parent() -> None:

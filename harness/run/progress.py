@@ -58,20 +58,20 @@ class Display:
         if not self.live:
             number = f"[{self._done + 1}/{self._runs}] " if counts else ""
             self.say(f"{number}{name}: {', '.join(todo)}")
-        return Work(self, name, counts)
+        return Work(self, name)
 
-    def over(self, name: str, text: str, *, counts: bool) -> None:
+    def over(self, name: str, text: str, runs: int) -> None:
         """A run, or a part of one, is over.
 
         Args:
             name: how it is called.
             text: how it ended.
-            counts: whether a run is over with it.
+            runs: how many are over with it: a lost trial fails all that need it.
         """
         spent = time.monotonic() - self._began
         tail = ""
-        if counts:
-            self._done += 1
+        if runs:
+            self._done += runs
             left = spent / self._done * (self._runs - self._done)
             tail = f"; about {left / 60:.0f} min left" if self._done < self._runs and left > 30 else ""
             if self.bar:
@@ -82,8 +82,8 @@ class Display:
 class Work:
     """A run, or a part of one, as a display shows it."""
 
-    def __init__(self, display: Display, name: str, counts: bool) -> None:
-        self._display, self._name, self._counts = display, name, counts
+    def __init__(self, display: Display, name: str) -> None:
+        self._display, self._name = display, name
         self._stage, self._at = "", 0
         self._total: int | None = None
         self._stage_began = self._last = time.monotonic()
@@ -129,8 +129,8 @@ class Work:
             left = spent / max(done, 1) * max(self._total - done, 0)
             self._display.say(f"  {self._name} · {self._stage}: {done}/{self._total}, about {left:.0f} s left")
 
-    def finished(self, text: str) -> None:
-        """It is over."""
+    def finished(self, text: str, runs: int = 1) -> None:
+        """It is over, and with it so many runs."""
         if self._display.bar:
             self._display.bar.remove_task(self._task)
-        self._display.over(self._name, text, counts=self._counts)
+        self._display.over(self._name, text, runs)

@@ -20,8 +20,9 @@ from harness.run.resources import Emit, Resources
 from harness.run.training import answer_tuning_prompts, train_policy, trial_scores
 from harness.store.json_files import write_json
 
-ALL, SHARED, TRIAL = "all", "shared", "trial-"
-"""Parts of a run: everything; what all runs share (start policy and pairs); one trial of the search, by its number."""
+ALL, FIRST, SHARED, TRIAL = "all", "first", "shared", "trial-"
+"""Parts of a run: everything; everything up to the first benchmark; what all runs share (start policy and pairs); one
+trial of the search, by its number."""
 
 
 class Run:
@@ -43,7 +44,8 @@ class Run:
         """Do everything that is open, in order.
 
         Args:
-            part: ``all``; ``shared`` ends after the preference pairs; ``trial-K`` does what is shared and trial K.
+            part: ``all``; ``first`` ends after the first benchmark, ``shared`` after the preference pairs; ``trial-K``
+                does what is shared and trial K.
 
         Raises:
             FloatingPointError: every trial diverged.
@@ -61,9 +63,9 @@ class Run:
         if part == SHARED:
             return
         for number, trial in enumerate(plan.trials):
-            if part in (ALL, f"{TRIAL}{number}") and not store.done(trial.tune.stage):
+            if part in (ALL, FIRST, f"{TRIAL}{number}") and not store.done(trial.tune.stage):
                 self.tune(trial)
-        if part != ALL:
+        if part not in (ALL, FIRST):
             return
         plan = self.plan = resolved(plan)
         if plan.method.trains:
@@ -71,7 +73,9 @@ class Run:
                 errors = zip(plan.trials, plan.scores, strict=True)
                 raise FloatingPointError("; ".join(f"{trial.point}: {scores.error}" for trial, scores in errors))
             self.train(plan.policy)
-        evaluate_policy(self.resources, plan, self.pairs(), self.prompts["eval"])
+        evaluate_policy(self.resources, plan.up_to_first if part == FIRST else plan, self.pairs(), self.prompts["eval"])
+        if part == FIRST:
+            return
         plan = self.plan = resolved(plan)
         compare_with_reference(self.resources, plan, self.prompts["eval"])
 

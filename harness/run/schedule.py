@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+from harness.methods.endpoint import Remote
 from harness.run.plan import RunPlan, resolved
-from harness.run.run import ALL, SHARED, TRIAL
+from harness.run.run import ALL, FIRST, SHARED, TRIAL
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,43 @@ class Part:
         """Whether the run is over with it."""
         return self.name == ALL
 
+    @property
+    def todo(self) -> list[str]:
+        """Labels of what is to be done in it; empty if all was done before."""
+        if self.name == FIRST:
+            return self.plan.first_todo
+        if self.name == SHARED:
+            return ["start policy and preference pairs"]
+        if self.name.startswith(TRIAL):
+            return [self.plan.trials[int(self.name.removeprefix(TRIAL))].tune.label]
+        return self.plan.todo
+
 
 class Schedule:
     """What of a comparison is still to begin, under way and over.
 
-    With one worker each run is one part, run after run. With more, what all runs share comes first, then the trials of
-    all searches, each as soon as there is room. The first run is evaluated before the others: they use its answers.
-    The verdicts of a pairwise oracle against the reference method come when both runs are over.
+    Every run first comes as far as its first benchmark, so that there is something to look at early; then all runs are
+    measured on the others. With several workers what all runs share comes before that, then the trials of all
+    searches, each as soon as there is room. The first run that has weights is measured before the others: they use the
+    start policy's answers, which it leaves behind. The verdicts of a pairwise oracle against the reference method come
+    when all runs are over.
 
     Args:
         plans: of the runs, in order.
-        split: whether parts of one run may be worked on apart.
+        split: whether parts of the comparison may be worked on side by side.
     """
 
     def __init__(self, plans: Sequence[RunPlan], *, split: bool) -> None:
         self.plans, self._split = list(plans), split
         self._begun: set[str] = set()
         self._over: set[str] = set()
+        self._ahead = next((i for i, plan in enumerate(plans) if not isinstance(plan.method, Remote)), 0)
         self.failed: dict[int, str] = {}
+        self._plan = self._resolving()
+
+    def _resolving(self) -> Callable[[int], RunPlan]:
+        """The plan of a run with what the store holds; each is looked up once."""
+        return cache(lambda place: resolved(self.plans[place]))
 
     @property
     def open_runs(self) -> list[int]:
@@ -58,18 +79,29 @@ class Schedule:
 
     def next(self) -> Part | None:
         """The next part that can begin; None if all are under way, over, or wait for others."""
-        for place in self.open_runs:
-            part = self._part(place)
-            if part is not None:
-                self._begun.add(part.key)
-                return part
+        if self._begun - self._over and not self._split:
+            return None
+        self._plan = self._resolving()
+        for find in (self._first, self._rest):
+            for place in self.open_runs:
+                part = find(place)
+                if part is not None:
+                    self._begun.add(part.key)
+                    return part
         return self._verdicts()
 
-    def _part(self, place: int) -> Part | None:
-        plan = resolved(self.plans[place])
-        if self._split and plan.todo:
-            facts = plan.comparison.facts
-            store = plan.comparison.store
+    def _first(self, place: int) -> Part | None:
+        """The next part of a run on the way to its first benchmark, if one can begin; all of it if nothing follows."""
+        whole, first = f"run {place}", f"first {place}"
+        if whole in self._begun or first in self._begun:
+            return None
+        plan = self._plan(place)
+        if not plan.todo:
+            return Part(place, plan, ALL, whole)
+        if not plan.first_todo:
+            return None
+        if self._split:
+            facts, store = plan.comparison.facts, plan.comparison.store
             if not (store.done(facts.start.stage) and store.done(facts.pairs.stage)) and SHARED not in self._over:
                 return None if SHARED in self._begun else Part(place, plan, SHARED, SHARED)
             open_trials = [(n, t) for n, t in enumerate(plan.trials) if not store.done(t.tune.stage)]
@@ -78,11 +110,25 @@ class Schedule:
                     return Part(place, plan, f"{TRIAL}{number}", trial.tune.key)
             if any(trial.tune.key not in self._over for _, trial in open_trials):
                 return None
-            if place != 0 and 0 in self.open_runs:
-                return None
-        elif not self._split and any(f"run {i}" in self._begun for i in self.open_runs):
+        if place != self._ahead and self._ahead_is_first():
             return None
-        return None if f"run {place}" in self._begun else Part(place, plan, ALL, f"run {place}")
+        if plan.todo == plan.first_todo:
+            return Part(place, plan, ALL, whole)
+        return Part(place, plan, FIRST, first)
+
+    def _ahead_is_first(self) -> bool:
+        """Whether the run that others wait for has no first score yet, and can still get one."""
+        ahead = self._ahead
+        return ahead in self.open_runs and f"first {ahead}" not in self._over and bool(self._plan(ahead).first_todo)
+
+    def _rest(self, place: int) -> Part | None:
+        """All that is left of a run, if it can begin."""
+        whole, plan = f"run {place}", self._plan(place)
+        if whole in self._begun or (plan.first_todo and f"first {place}" not in self._over):
+            return None
+        if place != self._ahead and self._ahead in self.open_runs:
+            return None
+        return Part(place, plan, ALL, whole)
 
     def _verdicts(self) -> Part | None:
         """A comparison with the reference method's answers, once no run is open."""
@@ -105,15 +151,15 @@ class Schedule:
             reason: why it failed, or None.
 
         Returns:
-            places of the runs that are over with it, or failed by it.
+            places of the runs that have new results: over with it, measured for the first time, or failed by it.
         """
         self._over.add(part.key)
         places = [part.place]
         if not part.whole:
             if reason is None:
-                return []
-            same = [i for i in self.open_runs if part.key in [t.tune.key for t in self.plans[i].trials]]
-            places = same or places
+                return places if part.name == FIRST else []
+            needing = [i for i in self.open_runs if part.key in [t.tune.key for t in self.plans[i].trials]]
+            places = needing or [i for i in places if i not in self.failed]  # the first reason stands
         if reason is not None:
             self.failed |= dict.fromkeys(places, reason)
         return places

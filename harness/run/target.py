@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +11,8 @@ from harness.budget.forecast import Corrections
 from harness.budget.machines import Machine, machine_at_hand, machine_named
 from harness.errors import AbsentError, UserError
 from harness.recipe.recipe import Recipe
-from harness.run.devices import usable_cores, visible_devices
-from harness.run.outline import memory_need, outline_of_plans
+from harness.run.devices import usable_cores, visible_devices, workers_on_cpu
+from harness.run.outline import fits_memory, memory_need, outline_of_plans
 from harness.run.plan import RunPlan
 from harness.run.spending import local_config
 from harness.store import hub
@@ -34,19 +34,21 @@ def target_machine(name: str) -> Machine:
     return replace(machine, here=machine.here and not gpus())
 
 
-def target_workers(machine: Machine, request: str) -> int:
+def target_workers(machine: Machine, request: str, axis: str, fits: Callable[[int], bool]) -> int:
     """Runs side by side on a machine.
 
     Args:
         machine: that they run on.
-        request: what ``--workers`` says: ``auto`` is one a GPU, and one on a CPU.
+        request: what ``--workers`` says: ``auto`` is one a GPU, and on a CPU as :func:`workers_on_cpu` says.
+        axis: of the budget.
+        fits: whether so many runs fit into memory.
 
     Raises:
         UserError: no number, or more workers than GPUs.
     """
     if request == "auto":
-        return machine.count if machine.device.gpu else 1
-    if not request.isdigit() or int(request) < 1:
+        return machine.count if machine.device.gpu else workers_on_cpu(axis, usable_cores(), fits)
+    if not request.isdecimal() or int(request) < 1:
         raise UserError(f"--workers {request} is no number of workers: give auto, or 1 or more")
     if machine.device.gpu and int(request) > machine.count:
         raise UserError(f"--workers {request} is more than {machine.name}: give one worker a GPU, or auto")
@@ -77,14 +79,23 @@ def model_config(recipe: Recipe, start: Path | None) -> ConfigRead:
         return ConfigRead(None, f"{error}.")
 
 
-def memory_warning(plans: Sequence[RunPlan], workers: int) -> str | None:
-    """A sentence for ``compare`` if runs here are predicted to need more memory than there is. The Hub is not asked.
+class MemoryHere:
+    """Whether runs are predicted to fit into the memory of this machine. The Hub is not asked.
 
     Args:
         plans: of the comparison.
-        workers: runs side by side.
     """
-    comparison = plans[0].comparison
-    config = local_config(comparison.recipe.model, comparison.store.path(comparison.facts.start.stage))
-    outline = outline_of_plans(plans, config, lambda name: Corrections())
-    return memory_need(outline, target_machine("this"), workers).shortage
+
+    def __init__(self, plans: Sequence[RunPlan]) -> None:
+        comparison = plans[0].comparison
+        config = local_config(comparison.recipe.model, comparison.store.path(comparison.facts.start.stage))
+        self._outline = outline_of_plans(plans, config, lambda name: Corrections())
+        self._machine = target_machine("this")
+
+    def warning(self, workers: int) -> str | None:
+        """A sentence if so many runs side by side need more than there is."""
+        return memory_need(self._outline, self._machine, workers).shortage
+
+    def fits(self, workers: int) -> bool:
+        """Whether so many runs surely fit: an unknown model does not."""
+        return fits_memory(self._outline, self._machine, workers)

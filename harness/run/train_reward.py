@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.errors import UserError
 from harness.oracles.none import NONE
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.recipe.recipe import OracleSpec, Recipe
+from harness.run.devices import claim_one
 from harness.run.plan import RunPlan, make_run
 from harness.run.progress import Display, Work
 from harness.run.run import Run
@@ -49,6 +51,7 @@ def train_reward(
 
     from harness.train.reward_model import RewardSettings
 
+    claim_one(os.environ, "train-reward")
     logging.set_verbosity_error()  # that a classification head is new is what is wanted here
     logging.disable_progress_bar()
     if out.exists() and any(out.iterdir()):

@@ -1,14 +1,14 @@
 """Locks between the processes of one machine that share a store, one for each number, thousands at no cost.
 
 They are ranges of one byte in an empty file (POSIX ``fcntl``). The system frees those of a process that ends, however
-it ends. Where there is no ``fcntl`` (Windows) every claim is granted: processes there then do some work twice.
-:func:`held` is one lock for a whole command.
+it ends. Where there are no such locks (Windows, some network file systems) every claim is granted: processes there then
+do some work twice. :func:`held` is one lock for a whole command.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,9 +25,8 @@ class Claims:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open(
-            "ab"
-        )  # never closed: closing any handle of the file would free all claims of the process
+        # never closed: closing any handle of the file would free all claims of the process
+        self._file = path.open("ab")
         self._own: set[int] = set()
 
     def take(self, number: int) -> bool:
@@ -37,8 +36,10 @@ class Claims:
         if fcntl is not None:
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-            except OSError:
+            except (BlockingIOError, PermissionError):  # the two that POSIX allows for a lock that is taken
                 return False
+            except OSError:  # a file system without locks
+                pass
         self._own.add(number)
         return True
 
@@ -46,7 +47,8 @@ class Claims:
         """Give a claimed number back."""
         self._own.remove(number)
         if fcntl is not None:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+            with suppress(OSError):
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
 
 @lru_cache(maxsize=16)
@@ -69,12 +71,12 @@ def held(path: Path, *, alone: bool = False) -> Iterator[bool]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        if fcntl is None:
-            yield True
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        free = True
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            except BlockingIOError:
+                free = False
+            except OSError:  # no such locks here
+                pass
+        yield free

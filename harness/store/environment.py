@@ -55,13 +55,15 @@ def environment() -> dict[str, Any]:
 
 
 def _accelerator() -> dict[str, Any]:
-    """Name, memory and driver of the GPUs, and their number, where there are any."""
+    """Name, memory and driver of this process's GPU, and the number of GPUs; nothing where it may use none."""
     devices = gpus()
-    if not devices:
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if not devices or first in ("", "-1", "NoDevFiles"):
         return {}
+    own = int(first) if first.isdecimal() and int(first) < len(devices) else 0
     torch = sys.modules.get("torch")
     cuda = {"cuda": torch.version.cuda} if torch is not None else {}
-    return {"gpu": {**devices[0], "count": len(devices), **cuda}}
+    return {"gpu": {**devices[own], "count": len(devices), **cuda}}
 
 
 def _sharing() -> dict[str, Any]:

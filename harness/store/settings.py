@@ -51,7 +51,7 @@ class Settings:
             home=environment.get(HOME) or None,
             plugins=environment.get(PLUGINS),
             github=environment.get(GITHUB) or None,
-            devices=int(count) if (count := environment.get(DEVICES, "")).isdigit() else 0,
+            devices=int(count) if (count := environment.get(DEVICES, "")).isdecimal() else 0,
             offline=any(environment.get(name, "").lower() in _ON for name in _OFFLINE),
         )
 

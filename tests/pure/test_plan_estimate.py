@@ -25,7 +25,7 @@ from harness.run.estimate import Estimate, estimate
 from harness.run.outline import Outline, outline_of_recipe
 from harness.run.plan import make_runs
 from harness.run.spending import KNOWN_CONFIGS, evaluation_cost
-from harness.run.target import memory_warning
+from harness.run.target import MemoryHere
 from harness.score.results import read_result
 from harness.store.settings import Settings, using
 from harness.store.stages import Store
@@ -330,7 +330,7 @@ def test_compare_only_warns(tmp_path: Path) -> None:
     recipe = Recipe.model_validate(tiny | {"model": str(tmp_path / "huge")})
     with using(Settings()):
         runs = make_runs(recipe, recipe.budget, ["dpo"], 1, list(recipe.benchmarks), Store(tmp_path / "store"))
-        warning = memory_warning(runs, 1)
+        warning = MemoryHere(runs).warning(1)
         assert warning is not None and "take a larger device" in warning
         tiny_runs = make_runs(load_recipe("tiny"), recipe.budget, ["dpo"], 1, ["mmlu"], Store(tmp_path / "store"))
-        assert memory_warning(tiny_runs, 1) is None
+        assert MemoryHere(tiny_runs).warning(1) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.recipe.load import load_recipe
-from harness.run.plan import make_runs
+from harness.run.plan import make_runs, resolved
 from harness.run.schedule import Part, Schedule
 from harness.store.stages import Stage, Store
 
@@ -32,17 +32,24 @@ def fill(store: Store, part: Part) -> None:
     build(facts.pairs.stage)
     if part.name.startswith("trial-"):
         build(plan.trials[int(part.name.removeprefix("trial-"))].tune.stage)
-    elif part.whole:
+    elif part.name in ("all", "first"):
         for trial in plan.trials:
             build(trial.tune.stage)
-        for node in plan.nodes:
+        reached = resolved(plan if part.whole else plan.up_to_first)
+        for node in reached.nodes:
             build(node.stage)
 
 
-def run(tmp_path: Path, workers: int, seed: int, fail: Callable[[Part], bool] = lambda part: False) -> list[str]:
+def run(
+    tmp_path: Path,
+    workers: int,
+    seed: int,
+    fail: Callable[[Part], bool] = lambda part: False,
+    benchmarks: tuple[str, ...] = ("mmlu",),
+) -> list[str]:
     """Events of a comparison of three methods with two seeds: parts as they begin (``+``) and end (``-``)."""
     recipe, store = load_recipe("tiny"), Store(tmp_path)
-    plans = make_runs(recipe, recipe.budget, ["start", "dpo", "sail-pp"], 2, ["mmlu"], store)
+    plans = make_runs(recipe, recipe.budget, ["start", "dpo", "sail-pp"], 2, benchmarks, store)
     schedule, active, events = Schedule(plans, split=workers > 1), list[Part](), list[str]()
     order = random.Random(seed)
     while True:
@@ -92,6 +99,35 @@ def test_parts_begin_when_what_they_need_is_there(workers: int, seed: int, tmp_p
             assert at["-start 0 all"] < whole
 
 
+def test_all_runs_have_a_first_score_before_any_has_the_others(tmp_path: Path) -> None:
+    runs = ["start 0", "dpo 0", "sail-pp 0", "dpo 1", "sail-pp 1"]
+    events = run(tmp_path / "one", 1, 0, benchmarks=("mmlu", "arc_challenge"))
+    assert begun(events) == [f"{name} {part}" for part in ("first", "all") for name in runs]
+    for seed in range(4):
+        events = run(tmp_path / f"two-{seed}", 2, seed, benchmarks=("mmlu", "arc_challenge"))
+        at = {event: place for place, event in enumerate(events)}
+        assert sorted(p for p in begun(events) if "trial" not in p and "shared" not in p) == sorted(
+            f"{name} {part}" for part in ("first", "all") for name in runs
+        )
+        for name in runs:
+            assert at["-start 0 first"] <= at[f"-{name} first"] < at[f"+{name} all"]
+            assert at["-start 0 all"] <= at[f"-{name} all"]
+            assert name == "start 0" or at["-start 0 all"] < at[f"+{name} all"]
+    assert begun(run(tmp_path / "one", 1, 0, benchmarks=("mmlu", "arc_challenge"))) == [f"{name} all" for name in runs]
+
+
+def test_a_first_score_that_stays_open_does_not_hold_the_run_up(tmp_path: Path) -> None:
+    """A judge that left calls open is asked again with the rest."""
+    recipe, store = load_recipe("tiny"), Store(tmp_path)
+    plans = make_runs(recipe, recipe.budget, ["start"], 1, ["mmlu", "arc_challenge"], store)
+    schedule = Schedule(plans, split=False)
+    first = schedule.next()
+    assert first is not None and first.name == "first" and schedule.over(first, None) == [0]
+    rest = schedule.next()
+    assert rest is not None and rest.name == "all" and schedule.over(rest, None) == [0]
+    assert schedule.next() is None and not schedule.open_runs
+
+
 def test_a_lost_trial_fails_the_runs_that_need_it_and_no_other(tmp_path: Path) -> None:
     events = run(tmp_path, 2, 1, lambda part: part.plan.name == "dpo" and part.name == "trial-0")
     whole = [p for p in begun(events) if p.endswith("all")]
@@ -102,3 +138,21 @@ def test_finished_work_is_not_begun_again(tmp_path: Path) -> None:
     run(tmp_path, 2, 0)
     again = run(tmp_path, 2, 0)
     assert begun(again) == ["start 0 all", "dpo 0 all", "sail-pp 0 all", "dpo 1 all", "sail-pp 1 all"]
+
+
+def test_a_run_fails_once_for_the_first_reason(tmp_path: Path) -> None:
+    """Two of its trials can be lost at once; runs that are over are counted by it."""
+    recipe, store = load_recipe("tiny"), Store(tmp_path)
+    schedule = Schedule(make_runs(recipe, recipe.budget, ["start", "dpo"], 2, ["mmlu"], store), split=True)
+    shared = schedule.next()
+    assert shared is not None
+    fill(store, shared)
+    schedule.over(shared, None)
+    parts = [part for part in (schedule.next(), schedule.next(), schedule.next()) if part is not None]
+    trials = [part for part in parts if part.name.startswith("trial-")]
+    assert len(trials) == 2
+    assert [schedule.over(part, reason) for part, reason in zip(trials, ("first", "second"), strict=True)] == [
+        [1, 2],
+        [],
+    ]
+    assert schedule.failed == {1: "first", 2: "first"}
