@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.options import use_settings
+
+if TYPE_CHECKING:
+    from harness.run.housekeeping import Kept
+    from harness.store.stages import Store
 
 
 @click.group()
@@ -42,29 +47,68 @@ def list_store(root: Path) -> None:
 @click.option("--keep", "recipes", multiple=True, metavar="RECIPE", help="Remove what none of these recipes needs.")
 @click.option("--methods", metavar="A,B", help="Further rows to keep, as with compare.")
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Keep seeds 0..N-1, as with compare.")
+@click.option("--budget", "budgets", multiple=True, metavar="NAME", help="Further budgets to keep, as with compare.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="What the recipes' results in it were made from is kept as well.",
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Official data and files of the recipes.")
 @click.option("--yes", is_flag=True, help="Remove; without it, only say what would go.")
 def collect(
-    root: Path, recipes: tuple[str, ...], methods: str | None, seeds: int | None, data_dir: Path | None, yes: bool
+    root: Path,
+    recipes: tuple[str, ...],
+    methods: str | None,
+    seeds: int | None,
+    budgets: tuple[str, ...],
+    results: Path,
+    data_dir: Path | None,
+    yes: bool,
 ) -> None:
     """Remove checkpoints of finished trainings and, with --keep, every stage that the named recipes do not need."""
     from harness.errors import UserError
-    from harness.recipe.load import load_recipe
-    from harness.run.housekeeping import finished_checkpoints, size, unneeded
+    from harness.run.housekeeping import Kept, finished_checkpoints
     from harness.store.stages import Store
 
     use_settings(data_dir)
     opened = Store(_existing(root))
-    paths = finished_checkpoints(opened)
-    if recipes:
-        names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
-        others = unneeded(opened, map(load_recipe, recipes), names, seeds)
-        paths = [*others, *(path for path in paths if not any(other in path.parents for other in others))]
-    if recipes and yes and (busy := opened.under_way()):
-        raise UserError(
-            f"A command is at work in the store {root} ({busy[0]}), and may need what would go: wait until it has "
-            "ended, or leave out --keep"
-        )
+    for flag, value in {"--budget": budgets, "--methods": methods, "--seeds": seeds}.items():
+        if value and not recipes:
+            raise UserError(f"{flag} says what --keep keeps of a recipe: add --keep RECIPE, or leave it out")
+    if not recipes:
+        _remove(root, finished_checkpoints(opened), yes=yes)
+        return
+    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else []
+    kept = Kept(budgets, names, seeds or 0, results)
+    if not yes:
+        _remove(root, _without(opened, recipes, kept), yes=False)
+        return
+    with opened.cleared() as alone:
+        busy = opened.under_way()
+        if busy or not alone:
+            work = f" ({busy[0]})" if busy else ""
+            raise UserError(
+                f"A command is at work in the store {root}{work}, and may need what would go: wait until it has "
+                "ended, or leave out --keep"
+            )
+        _remove(root, _without(opened, recipes, kept), yes=True)
+
+
+def _without(opened: Store, recipes: tuple[str, ...], kept: Kept) -> list[Path]:
+    """What none of the recipes needs, and checkpoints of finished trainings beside it."""
+    from harness.recipe.load import load_recipe
+    from harness.run.housekeeping import finished_checkpoints, unneeded
+
+    others = unneeded(opened, map(load_recipe, recipes), kept)
+    return [*others, *(p for p in finished_checkpoints(opened) if not any(other in p.parents for other in others))]
+
+
+def _remove(root: Path, paths: list[Path], *, yes: bool) -> None:
+    """Remove what can go from a store, or say what would go."""
+    from harness.run.housekeeping import size
+
     for path in paths:
         click.echo(f"{'removed' if yes else 'would remove'} {path.relative_to(root)} ({_amount(size(path))})")
         if yes:

@@ -85,7 +85,8 @@ def ask_local(
 def _start_policy(model: str, store: Store) -> Policy:
     """The start policy, built if it is not in the store, with a ledger of its own."""
     folder = build_start(model, store)
-    tokenizer = load_tokenizer(folder)
-    check_template(tokenizer, saved_eos_ids(folder, tokenizer))
-    cache = RowCache(store.root / "rows.sqlite")
-    return Policy(load_model(folder), tokenizer, start_stage(model).key, meter=Meter(Ledger()), cache=cache)
+    with store.in_use():
+        tokenizer = load_tokenizer(folder)
+        check_template(tokenizer, saved_eos_ids(folder, tokenizer))
+        cache = RowCache(store.root / "rows.sqlite")
+        return Policy(load_model(folder), tokenizer, start_stage(model).key, meter=Meter(Ledger()), cache=cache)

@@ -79,6 +79,7 @@ class Method:
       which policies are stored.
     * ``trains``: False for a control that leaves the start policy as it is. ``instruction`` is then appended to each
       user turn that it answers.
+    * :meth:`schedules`: if it trains in rounds, each with a schedule of the learning rate of its own.
     * :meth:`shown`: its options as results publish them, if some are not for the public.
     """
 
@@ -107,6 +108,10 @@ class Method:
     def shown(self) -> dict[str, Any]:
         """Its options as results publish them."""
         return self.config.model_dump(mode="json")
+
+    def schedules(self) -> int:
+        """How many schedules of the learning rate follow each other over a training: one, unless it has rounds."""
+        return 1
 
     def spending(self) -> Spending:
         """What a trained pair costs in expectation, for predictions. The default: one stored pair, nothing else."""

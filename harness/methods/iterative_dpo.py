@@ -55,6 +55,10 @@ class IterativeDPO(Method):
         rows = [{"id": i, "prompt_ids": render(context.tokenizer, messages_of(p))} for i, p in context.prompts.items()]
         return train_rounds(context, rounds, c.beta or context.train.beta, rows, self.pairs)
 
+    def schedules(self) -> int:
+        """One a round."""
+        return self.config.rounds
+
     def pairs(self, context: TrainContext, model: Any, this_round: Round) -> list[dict[str, Any]]:
         """Best against worst of fresh samples, prompt after prompt until there are enough.
 

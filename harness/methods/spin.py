@@ -39,6 +39,10 @@ class SPIN(Method):
         rounds = Rounds(self.config.rounds, self.config.prompts, "previous", "continue")
         return train_rounds(context, rounds, self.config.beta or context.train.beta, context.pairs, self.pairs)
 
+    def schedules(self) -> int:
+        """One a round."""
+        return self.config.rounds
+
     def pairs(self, context: TrainContext, model: Any, this_round: Round) -> list[dict[str, Any]]:
         """The stored chosen response against one fresh sample.
 

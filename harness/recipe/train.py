@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -66,6 +67,51 @@ EXTRA = (
 )
 """Arguments of TRL's ``DPOConfig`` that do the same in the trainer of every method. The others choose the loss, the
 reference or the data, which a comparison fixes, or concern evaluation, logging and saving, which it does itself."""
+
+
+_ONE_DEVICE = (
+    "a run trains on one device (compare --workers puts runs side by side); train.lora, precision and "
+    "train.gradient_checkpointing save memory"
+)
+_REPORTS = "the comparison writes the training log itself, into each result file (train_log)"
+_SAVES = "the comparison saves by itself: train.checkpoints says how often, --store where"
+_EVALUATES = "nothing is evaluated in training: benchmarks measure the trained policy"
+_LOSS = "it would change the loss or the reference, in which methods differ: method_options sets what they offer"
+_DATA = "the comparison makes the batches itself, so that all methods train on the same ids"
+_SPEED = "it is not supported: train.attention, precision and tf32 are what makes training faster"
+
+_REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (_ONE_DEVICE, ("deepspeed", "fsdp", "ddp_", "accelerator_config", "parallelism_config", "local_rank")),
+    (_REPORTS, ("report_to", "log", "run_name", "project", "trackio", "disable_tqdm", "include_num_input")),
+    (_SAVES, ("save_", "push_to_hub", "hub_", "resume_", "restore_callback", "enable_jit_ch", "ignore_data_skip")),
+    (_EVALUATES, ("eval_", "per_device_eval", "do_", "load_best", "metric_for", "greater_is", "prediction_loss")),
+    (_EVALUATES, ("include_for_metrics", "batch_eval", "bf16_full_eval", "fp16_full_eval", "label_names")),
+    (_LOSS, ("loss_", "f_", "ld_alpha", "label_smoothing", "use_weighting", "discopop", "sync_ref", "ref_model")),
+    (_LOSS, ("neftune", "precompute_ref")),
+    (_DATA, ("dataset_num_proc", "truncation_mode", "padding_free", "pad_token", "dataloader_", "remove_unused")),
+    (_DATA, ("train_sampling", "length_column", "auto_find_batch")),
+    (_SPEED, ("torch_compile", "use_liger", "liger_")),
+    ("train.gradient_checkpointing sets it", ("activation_checkpointing",)),
+    ("a GPU is used where there is one: CUDA_VISIBLE_DEVICES= in the environment hides it", ("use_cpu",)),
+    ("model and train.attention set it", ("model_init_kwargs", "trust_remote_code")),
+)
+"""Why arguments of TRL's ``DPOConfig`` that are neither in :data:`EXTRA` nor in :data:`OWNED` are refused, by how their
+names begin."""
+
+
+def refused_argument(name: str) -> str:
+    """Why an argument that TRL's ``DPOConfig`` does have is not a recipe's to set; nothing if it has no such argument.
+
+    TRL is imported, which takes seconds: only an error comes here.
+    """
+    from dataclasses import fields
+
+    from trl import DPOConfig
+
+    if name not in {field.name for field in fields(DPOConfig)}:
+        return ""
+    reasons = (reason for reason, starts in _REASONS if name.startswith(starts))
+    return next(reasons, "it is not supported, since it does not do the same in the trainer of every method")
 
 
 class LoraSpec(Strict):
@@ -137,6 +183,8 @@ class TrainSpec(Strict):
         for name in value:
             if name in OWNED:
                 raise ValueError(f"{name} is not set here: a comparison sets it by {OWNED[name]}")
+            if name not in EXTRA and (reason := refused_argument(name)):
+                raise ValueError(f"{name} is not set here: {reason}")
             if name not in EXTRA:
                 raise ValueError(_unknown("argument", name, EXTRA))
         return value
@@ -153,6 +201,10 @@ class TrainSpec(Strict):
                 f"extra.lr_scheduler_kwargs has no effect with lr_scheduler: {self.lr_scheduler}: leave it out"
             )
         return self
+
+    def warmup_steps(self, steps: int) -> int:
+        """Steps of warm-up in a training of so many steps."""
+        return int(self.warmup) if self.warmup >= 1 else math.ceil(self.warmup * steps)
 
 
 def _one_of(kind: str, name: str, names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
-from harness.run.devices import refuse_launcher, workers_of
+from harness.run.devices import Workers, refuse_launcher, workers_of
 from harness.run.plan import RunPlan, make_runs, resolved
 from harness.run.pool import LocalPool, Pool
 from harness.run.process import Job
@@ -77,6 +77,14 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     workers = workers_of(options.workers, plans[0].comparison.budget.axis, memory.fits)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store")
+    with Store(options.store).in_use():
+        return _compare(options, plans, memory, workers, display)
+
+
+def _compare(
+    options: CompareOptions, plans: list[RunPlan], memory: MemoryHere, workers: Workers, display: Display | None
+) -> list[str]:
+    """As :func:`compare`, with the store in use."""
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     folder = options.results / options.recipe.name / plans[0].comparison.budget.name

@@ -22,6 +22,7 @@ from harness.pairs.imported import count_benchmark_overlaps, imported_stage
 from harness.pairs.prompts import splits
 from harness.recipe.recipe import Recipe
 from harness.recipe.search import points
+from harness.recipe.train import TrainSpec
 from harness.run.configure import make_benchmark, make_method, make_oracle, own_options
 from harness.run.nodes import Node
 from harness.run.plugins import plugins
@@ -235,6 +236,24 @@ def _check_budget(recipe: Recipe, budget: Budget, methods: Mapping[str, Method])
         raise UserError(
             f"Budget {budget.name!r} ({budget.limit} {budget.axis}) cannot buy one step of {per_step} pairs: "
             f"raise budgets.{budget.name}.limit in the recipe"
+        )
+    for name, method in methods.items():
+        if method.trains:
+            _check_warmup(recipe.train, budget, name, method)
+
+
+def _check_warmup(train: TrainSpec, budget: Budget, name: str, method: Method) -> None:
+    """Refuse a warm-up in which all steps that the budget fixes, or all of a round, would go by."""
+    steps = budget.steps(train.batch_size * train.gradient_accumulation)
+    if not train.warmup or steps is None:
+        return
+    rounds = method.schedules()
+    length = max(1, steps // rounds)
+    if train.warmup_steps(length) >= length:
+        part = f" in a round of {name} ({rounds} rounds)" if rounds > 1 else ""
+        raise UserError(
+            f"train.warmup: {train.warmup:g} would not end before training does: the budget {budget.name!r} "
+            f"({budget.limit:g} {budget.axis}) buys {length:,} steps{part}: lower it, or raise the budget's limit"
         )
 
 

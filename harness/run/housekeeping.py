@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.errors import UserError
 from harness.recipe.recipe import Recipe
-from harness.run.plan import make_runs
+from harness.run.plan import RunPlan, make_runs
+from harness.score.results import RunResult, read_result
 from harness.store.stages import Store
 
 
@@ -62,24 +65,71 @@ def discard_checkpoints(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def unneeded(store: Store, recipes: Iterable[Recipe], methods: Sequence[str] | None, seeds: int | None) -> list[Path]:
-    """Finished stages, and work folders, that none of the recipes needs under any of its budgets.
+@dataclass(frozen=True)
+class Kept:
+    """What stays of the stages of recipes, beside those of their own budgets, rows, benchmarks and seeds.
+
+    Attributes:
+        budgets, methods: further ones.
+        seeds: so many, where the recipe has fewer.
+        results: folder of results: the budgets, rows, benchmarks and seeds of the recipes' results in it stay as well.
+    """
+
+    budgets: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    seeds: int = 0
+    results: Path | None = None
+
+    def published(self, recipe: Recipe) -> list[RunResult]:
+        """The results of a recipe."""
+        if self.results is None:
+            return []
+        return [read_result(path) for path in sorted((self.results / recipe.name).glob("*/*/seed-*.json"))]
+
+
+def unneeded(store: Store, recipes: Iterable[Recipe], kept: Kept) -> list[Path]:
+    """Finished stages, and work folders, that none of the recipes needs.
 
     Args:
         store: that is looked through.
         recipes: whose stages stay.
-        methods: rows besides those of the recipes whose stages stay.
-        seeds: so many seeds stay; the recipe's number if None.
+        kept: what else stays.
 
     Raises:
-        UserError: a recipe cannot be planned.
+        UserError: a recipe, or a result of it, cannot be planned.
     """
     needed: set[str] = set()
     for recipe in recipes:
-        names = list(dict.fromkeys([*recipe.methods, *recipe.variants, *recipe.endpoints, *(methods or ())]))
-        for budget in dict.fromkeys([recipe.budget, *recipe.budgets]):
-            count = max(recipe.seeds, seeds or 0)
-            for plan in make_runs(recipe, budget, names, count, list(recipe.benchmarks), store):
-                needed |= {node.key for node in plan.nodes} | plan.comparison.caches
+        names = [*recipe.methods, *recipe.variants, *recipe.endpoints, *kept.methods]
+        budgets = dict.fromkeys([recipe.budget, *recipe.budgets, *kept.budgets])
+        count = max(recipe.seeds, kept.seeds)
+        plans = [
+            plan
+            for budget in budgets
+            for plan in make_runs(recipe, budget, list(dict.fromkeys(names)), count, list(recipe.benchmarks), store)
+        ]
+        plans += _published_runs(recipe, kept, store)
+        for plan in plans:
+            needed |= {node.key for node in plan.nodes} | plan.comparison.caches
     work = [path for path in (store.root / "work").glob("*") if path.is_dir()]
     return [path for path in (*stage_folders(store), *work) if path.name not in needed]
+
+
+def _published_runs(recipe: Recipe, kept: Kept, store: Store) -> list[RunPlan]:
+    """The runs that the results of a recipe were made by, as the recipe states them now."""
+    plans: list[RunPlan] = []
+    by_budget: dict[str, list[RunResult]] = {}
+    for result in kept.published(recipe):
+        by_budget.setdefault(result.budget["name"], []).append(result)
+    for budget, results in by_budget.items():
+        rows = list(dict.fromkeys(r.method for r in results))
+        benchmarks = list(dict.fromkeys([*recipe.benchmarks, *(b.benchmark for r in results for b in r.benchmarks)]))
+        seeds = 1 + max(r.seed for r in results)
+        try:
+            plans += make_runs(recipe, budget, rows, seeds, benchmarks, store)
+        except UserError as error:
+            raise UserError(
+                f"The results of {recipe.name} under {budget} in {kept.results} do not fit the recipe ({error}): move "
+                "them, or set --results to another folder"
+            ) from None
+    return plans

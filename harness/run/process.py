@@ -27,8 +27,8 @@ from harness.store.stages import Store
 
 
 class Event(NamedTuple):
-    """What a run process says: ``stage``, ``advance`` and ``at`` are progress; ``done``, ``failed`` (a reason) and
-    ``user error`` (a sentence that would meet every run) are the last one."""
+    """What a run process says: ``stage``, ``advance`` and ``at`` are progress, ``say`` a line; ``done``, ``failed``
+    (a reason) and ``user error`` (a sentence that would meet every run) are the last one."""
 
     kind: str
     value: Any = None

@@ -90,9 +90,12 @@ class Work:
         self._task: Any = display.bar.add_task(name, total=None, visible=False) if display.bar else None
 
     def show(self, kind: str, value: Any) -> None:
-        """An event of progress: ``stage`` (text, total), ``advance`` (so much more), ``at`` (so much)."""
+        """An event of progress: ``stage`` (text, total), ``advance`` (so much more), ``at`` (so much); or ``say``, a
+        line of its own."""
         if kind == "stage":
             self.stage(*value)
+        elif kind == "say":
+            self._display.say(f"  {value}")
         elif kind == "advance":
             self.advance(value)
         else:

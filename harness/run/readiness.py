@@ -4,6 +4,7 @@ holds what it will be asked, and that the oracles can rate the answers."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from harness.answer.chat import Prompt
 from harness.benchmark import EvalContext
@@ -17,6 +18,9 @@ from harness.run.plan import RunPlan
 from harness.run.resources import Resources
 from harness.run.spending import expect
 from harness.store.json_files import Row
+
+if TYPE_CHECKING:
+    from harness.train.checks import Lengths
 
 
 def check_before_work(resources: Resources, plan: RunPlan) -> None:
@@ -35,8 +39,9 @@ def check_before_work(resources: Resources, plan: RunPlan) -> None:
     if any(method.trains for method in methods):
         from harness.train.checks import check_lora, check_settings
 
-        check_settings(recipe.train, recipe.precision, resources.start_dir)
         _check_schedule(plan)
+        rates, lengths = recipe.tune.learning_rates, _lengths(plan)
+        check_settings(recipe.train, recipe.precision, resources.start_dir, rates=rates, lengths=lengths)
         if recipe.train.lora:
             check_lora(recipe.train.lora, resources.start_dir)
     if not comparison.store.done(comparison.facts.pairs.stage):
@@ -62,6 +67,23 @@ def _check_schedule(plan: RunPlan) -> None:
     for method in comparison.methods.values():
         if method.trains and not expect(comparison, method, Corrections()).covers(budget):
             raise unscheduled(train, budget)
+
+
+def _lengths(plan: RunPlan) -> Lengths:
+    """Steps of each schedule of the comparison's trainings."""
+    from harness.train.checks import Lengths
+
+    comparison = plan.comparison
+    budget, train = comparison.budget, comparison.recipe.train
+    steps, fixed, predicted = budget.steps(train.batch_size * train.gradient_accumulation), list[int](), list[int]()
+    for method in comparison.methods.values():
+        if not method.trains:
+            continue
+        if steps is not None:
+            fixed.append(max(1, steps // method.schedules()))
+        elif (expected := expect(comparison, method, Corrections())).covers(budget):
+            predicted.append(max(1, expected.steps(budget) // method.schedules()))
+    return Lengths(fixed, predicted)
 
 
 def _parts_rated_in_training(recipe: Recipe, methods: Sequence[Method]) -> list[str]:

@@ -30,7 +30,8 @@ class Run:
 
     Args:
         plan: of the run.
-        emit: gets events of progress: ``stage`` (text, total), ``advance`` (so much more), ``at`` (so much).
+        emit: gets events of progress: ``stage`` (text, total), ``advance`` (so much more), ``at`` (so much); ``say`` (a
+            line).
     """
 
     def __init__(self, plan: RunPlan, emit: Emit) -> None:
@@ -88,14 +89,24 @@ class Run:
         """The recipe's prompts by part."""
         return prompts_by_part(self.resources.recipe, self.store, self.pairs())
 
-    def train(self, node: Node) -> Path:
-        """The folder of a trained policy."""
+    def train(self, node: Node, *, trial: bool = False) -> Path:
+        """The folder of a trained policy.
+
+        Args:
+            node: of the training.
+            trial: whether it is one of the search. If it diverges it is not tried again, so that its checkpoints go.
+        """
         settings = dict(node.settings)
         seed = settings.pop("seed")
 
         def build(work: Path) -> dict[str, Any]:
             point, pairs, prompts = Point(**settings), self.pairs(), self.prompts
-            return train_policy(self.resources, self.plan, point, seed, pairs, prompts, work)
+            try:
+                return train_policy(self.resources, self.plan, point, seed, pairs, prompts, work)
+            except FloatingPointError:
+                if trial:
+                    discard_checkpoints(work)
+                raise
 
         folder = self.store.get(node.stage, build)
         discard_checkpoints(folder)
@@ -106,7 +117,7 @@ class Run:
 
         def build(work: Path) -> dict[str, Any]:
             try:
-                folder = self.train(trial.train)
+                folder = self.train(trial.train, trial=True)
             except FloatingPointError as error:
                 write_json(work / "scores.json", {"error": str(error)})
                 return self.resources.spent()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.answer.answer_ids import without_end
 from harness.answer.chat import Prompt
@@ -16,11 +16,14 @@ from harness.oracles.none import NONE
 from harness.oracles.reward_model import RewardModel, RewardModelOptions, conversation_ids
 from harness.recipe.recipe import OracleSpec, Recipe
 from harness.run.devices import claim_one
-from harness.run.plan import make_run
+from harness.run.plan import RunPlan, make_run
 from harness.run.progress import Display, Work
 from harness.run.run import Run
 from harness.store.json_files import Row, read_rows, write_json
 from harness.store.stages import Store
+
+if TYPE_CHECKING:
+    from harness.train.reward_model import RewardSettings
 
 
 def train_reward(
@@ -38,14 +41,15 @@ def train_reward(
         shown: shows progress.
 
     Returns:
-        what ``reward.json`` beside the model holds: pairs, epochs, and the accuracy on held-out pairs with its counts.
+        what ``reward.json`` beside the model holds: pairs, epochs, precision, the settings of training, and the
+        accuracy on held-out pairs with its counts.
 
     Raises:
         UserError: the folder is taken, no held-out pair can have rewards, or none has.
     """
     from transformers.utils import logging
 
-    from harness.train.reward_model import RewardSettings, load_reward_base, train_reward_model
+    from harness.train.reward_model import RewardSettings
 
     claim_one(os.environ, "train-reward")
     logging.set_verbosity_error()  # that a classification head is new is what is wanted here
@@ -55,11 +59,21 @@ def train_reward(
     if recipe.data.imported:  # the recipe may name the model that is made here
         recipe = recipe.model_copy(update={"oracle": OracleSpec(name=NONE), "eval_oracle": None})
     plan = make_run(recipe, recipe.budget, "start", 0, [], Store(store))
+    settings = RewardSettings(epochs, learning_rate, recipe.train, recipe.precision, seed)
+    with plan.comparison.store.in_use():
+        return _train(plan, settings, out, shown)
+
+
+def _train(plan: RunPlan, settings: RewardSettings, out: Path, shown: Display) -> dict[str, Any]:
+    """As :func:`train_reward`, once nothing stands in the way."""
+    from harness.train.reward_model import load_reward_base, train_reward_model
+
+    recipe = plan.comparison.recipe
     work = shown.begin("reward model", ["preference pairs", "training", "held-out pairs"])
     run = Run(plan, work.show)
-    settings = RewardSettings(epochs, learning_rate, recipe.train, recipe.precision, seed)
     settings.check(run.resources.start_dir)
     pairs = _Pairs.read(run)
+    settings.check_length(run.resources.start_dir, len(pairs.train))
     pairs.check_heldout(RewardModel(RewardModelOptions(model=str(run.resources.start_dir))))  # its tokenizer alone
     model, tokenizer = load_reward_base(run.resources.start_dir, recipe.train.attention)
     on_step = _progress(work, f"training on {len(pairs.train)} pairs, steps")
@@ -75,9 +89,11 @@ def train_reward(
     facts = {
         **{"base": shared.start.key, "pairs": shared.pairs.key, "labels": shared.oracle},
         "trained_pairs": len(pairs.train),
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "seed": seed,
+        "epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "seed": settings.seed,
+        "precision": settings.computed_in,
+        "train": settings.used(),
         "heldout_accuracy": round(sum(won) / len(won), 4),
         "heldout_pairs": len(won),
     }

@@ -98,6 +98,11 @@ def _context(
         """A model of its own."""
         return resources.meter.attach(load_model(folder or start, None, resources.loading))
 
+    def say(text: str) -> None:
+        """On the terminal, and in the log of this process."""
+        print(text, flush=True)
+        resources.emit("say", f"{plan.name} seed {seed}, {point}: {text}")
+
     recipe, budget = plan.comparison.recipe, plan.comparison.budget
     start, ledger = resources.start_dir, resources.ledger
     return TrainContext(
@@ -116,6 +121,7 @@ def _context(
         directory=work,
         load_model=fresh,
         on_step=lambda step: resources.emit("at", round(100 * budget.share(ledger))),
+        say=say,
         per_step=per_step,
         fractions=plan.fractions,
         precision=recipe.precision,

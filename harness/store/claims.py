@@ -2,12 +2,13 @@
 
 They are ranges of one byte in an empty file (POSIX ``fcntl``). The system frees those of a process that ends, however
 it ends. Where there are no such locks (Windows, some network file systems) every claim is granted: processes there then
-do some work twice.
+do some work twice. :func:`held` is one lock for a whole command.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -54,3 +55,28 @@ class Claims:
 def claims_in(path: Path) -> Claims:
     """The claims of this process in a file. There must be one object a process for a file."""
     return Claims(path)
+
+
+@contextmanager
+def held(path: Path, *, alone: bool = False) -> Iterator[bool]:
+    """Hold a file's lock. The system frees it when the process ends, however it ends.
+
+    Args:
+        path: of the file, which is made.
+        alone: whether nobody else may hold it. Then it is not waited for; without it, many hold it at once, and wait
+            for one who is alone.
+
+    Yields:
+        whether it is held: False if others hold one that ``alone`` asked for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        free = True
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            except BlockingIOError:
+                free = False
+            except OSError:  # no such locks here
+                pass
+        yield free

@@ -2,22 +2,27 @@
 
 A stage is a folder named by the hash of everything that decides its content. It is written in a work folder that
 survives a kill (checkpoints, partial rows), and appears under its final name by one atomic rename, together with a
-manifest. A failed stage never appears. Two processes may share a store: a lock per stage makes the second one wait.
+manifest. A failed stage never appears. Two processes may share a store: a lock per stage makes the second one wait, and
+a lock per command keeps what it needs between two stages from being cleared away.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.store.claims import held
 from harness.store.json_files import digest, read_json, write_json
 
 MANIFEST = "manifest.json"
+
+COMMANDS = "commands"
+"""File in ``locks/`` that commands hold while they work with the store."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,15 @@ class Store:
             except Timeout:
                 held.append(file.stem)
         return held
+
+    def in_use(self) -> AbstractContextManager[bool]:
+        """Held by a command that works with the store, from beginning to end; several hold it at once. It waits while
+        :meth:`cleared` is held."""
+        return held(self.root / "locks" / COMMANDS)
+
+    def cleared(self) -> AbstractContextManager[bool]:
+        """Held while stages are removed. It is False if a command has the store in use, and keeps others waiting."""
+        return held(self.root / "locks" / COMMANDS, alone=True)
 
     def remove_if_empty(self, stage: Stage) -> None:
         """Leave no trace of a stage that failed: its lock and, if nothing else is in it, the store itself.

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import UserError
 from harness.recipe.train import LoraSpec, Precision, TrainSpec
+from harness.train.schedule import peak, peak_fault
 from harness.train.settings import lora_config, no_lora, shared_arguments, typed
 
+TRIED_STEPS = 100
+"""Length of the schedule that is tried where nothing tells how long a training will be."""
 
-def check_settings(train: TrainSpec, precision: Precision, start: Path) -> None:
+
+class Lengths(NamedTuple):
+    """How many steps trainings, or their rounds, will have.
+
+    Attributes:
+        fixed: where the budget, or the number of epochs, fixes them.
+        predicted: where they are only predicted.
+    """
+
+    fixed: Sequence[int] = ()
+    predicted: Sequence[int] = ()
+
+
+def check_settings(
+    train: TrainSpec,
+    precision: Precision,
+    start: Path,
+    *,
+    rates: Sequence[float] = (1.0,),
+    lengths: Lengths | None = None,
+) -> None:
     """Refuse settings that this machine, or this model, cannot train with.
 
     Args:
         train: of the recipe.
         precision: of the recipe.
         start: folder of the start policy.
+        rates: learning rates of the trainings.
+        lengths: their steps, if anything tells them.
 
     Raises:
         UserError: names the key, the reason and the fix.
@@ -37,8 +62,7 @@ def check_settings(train: TrainSpec, precision: Precision, start: Path) -> None:
         unread = list(_unread(train, precision, start))
     if unread:
         raise UserError(f"train.extra.{unread[0]} has no effect with train.optim: {train.optim}: leave it out")
-    with _refused("train.lr_scheduler", train.lr_scheduler, "set train.extra.lr_scheduler_kwargs to what it takes"):
-        _schedule(settings)
+    _check_schedule(settings, train, rates, lengths or Lengths())
     if train.attention:
         with _refused("train.attention", train.attention, "leave it out, or set sdpa or eager"):
             _empty_model(start, attn_implementation=train.attention)
@@ -128,18 +152,26 @@ def _unread(train: TrainSpec, precision: Precision, start: Path) -> Iterator[str
             yield f"optim_args: {part.strip()}"
 
 
-def _schedule(settings: Any) -> Any:
-    """A schedule of 100 steps, by the settings of a trainer."""
-    import torch
-    from transformers import get_scheduler
-
-    return get_scheduler(
-        settings.lr_scheduler_type,
-        optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0),
-        num_warmup_steps=settings.get_warmup_steps(100),
-        num_training_steps=100,
-        scheduler_specific_kwargs=settings.lr_scheduler_kwargs,
-    )
+def _check_schedule(settings: Any, train: TrainSpec, rates: Sequence[float], lengths: Lengths) -> None:
+    """Refuse a schedule that cannot be made for one of the trainings, or that would miss the learning rate in one whose
+    steps are fixed. (Where they are predicted, the training says so: :mod:`harness.train.schedule`.)"""
+    name, fix = train.lr_scheduler, "set train.extra.lr_scheduler_kwargs to what it takes"
+    for steps in dict.fromkeys([*lengths.fixed, *lengths.predicted] or [TRIED_STEPS]):
+        for rate in rates:
+            with _refused("train.lr_scheduler", name, fix):
+                share = peak(settings, rate, steps)
+            if steps not in lengths.fixed:
+                continue
+            if settings.get_warmup_steps(steps) >= steps:
+                raise UserError(
+                    f"train.warmup: {train.warmup:g} would not end before training does, which takes {steps:,} steps: "
+                    "lower it"
+                )
+            if fault := peak_fault(share, steps):
+                raise UserError(
+                    f"train.lr_scheduler: {name} does not fit the learning rate {rate:g} and the length of training "
+                    f"({fault}): correct train.extra.lr_scheduler_kwargs"
+                )
 
 
 def _empty_model(start: Path, **options: Any) -> Any:

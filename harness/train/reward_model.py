@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,11 @@ from typing import Any
 from harness.answer.load import Loading, ModelAndTokenizer
 from harness.errors import UserError
 from harness.recipe.train import Precision, TrainSpec
-from harness.train.checks import check_settings
+from harness.train.checks import Lengths, check_settings
 from harness.train.settings import shared_arguments
+
+UNREAD = {"beta", "max_length", "lora", "checkpoints"}
+"""Keys of ``train`` that a reward model's training does not read."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,31 @@ class RewardSettings:
         for name in self.train.extra:
             if name not in RewardConfig.__dataclass_fields__:
                 raise UserError(f"train.extra.{name} has no effect on a reward model: leave it out for train-reward")
-        check_settings(self.train, self.precision, start)
+        check_settings(self.train, self.precision, start, rates=[self.learning_rate])
+
+    def check_length(self, start: Path, pairs: int) -> None:
+        """Refuse a schedule that does not fit so many steps.
+
+        Args:
+            start: folder of the start policy.
+            pairs: that it is trained on.
+
+        Raises:
+            UserError: names the key, the number of steps and the fix.
+        """
+        batches = math.ceil(pairs / self.train.batch_size)
+        steps = self.epochs * math.ceil(batches / self.train.gradient_accumulation)
+        lengths = Lengths(fixed=[steps])
+        check_settings(self.train, self.precision, start, rates=[self.learning_rate], lengths=lengths)
+
+    @property
+    def computed_in(self) -> Precision:
+        """The precision of a reward model's training: its weights are float32."""
+        return "float32" if self.precision == "float32" else "bf16-mixed"
+
+    def used(self) -> dict[str, Any]:
+        """The recipe's settings that a reward model's training reads, by their keys."""
+        return self.train.model_dump(mode="json", exclude=UNREAD)
 
 
 def load_reward_base(start: Path, attention: str | None = None) -> ModelAndTokenizer:
@@ -112,7 +140,7 @@ def train_reward_model(
             "disable_tqdm": True,
             "logging_steps": 10,
             "dataloader_pin_memory": False,
-            **shared_arguments(settings.train, "float32" if settings.precision == "float32" else "bf16-mixed"),
+            **shared_arguments(settings.train, settings.computed_in),
         }
         trainer = RewardTrainer(
             model=model,

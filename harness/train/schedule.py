@@ -34,6 +34,7 @@ def set_schedule(context: TrainContext, trainer: Any, steps: int | None = None) 
         UserError: the schedule needs a number of steps, and the budget gives none.
     """
     if not needs_length(context.train):
+        _say_if_off(context, trainer, steps)
         return
     record = Path(trainer.args.output_dir) / RECORD
     if record.is_file():
@@ -42,6 +43,7 @@ def set_schedule(context: TrainContext, trainer: Any, steps: int | None = None) 
     if steps is None:
         raise unscheduled(context.train, context.budget)
     write_json(record, {"steps": steps})
+    _say_if_off(context, trainer, steps)
     create, last = trainer.create_scheduler, steps
 
     def scheduler(num_training_steps: int, optimizer: Any = None) -> Any:
@@ -51,6 +53,59 @@ def set_schedule(context: TrainContext, trainer: Any, steps: int | None = None) 
         return made
 
     trainer.create_scheduler = scheduler
+
+
+def peak(settings: Any, rate: float, steps: int) -> float:
+    """The highest learning rate in a training, as a share of the one that is set.
+
+    Args:
+        settings: arguments of a trainer.
+        rate: the learning rate that is set.
+        steps: of the training.
+
+    Raises:
+        ValueError: the schedule cannot be made (as whatever else transformers raises).
+    """
+    import torch
+    from transformers import get_scheduler
+
+    warmup = settings.get_warmup_steps(steps)
+    schedule = get_scheduler(
+        settings.lr_scheduler_type,
+        optimizer=torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate),
+        num_warmup_steps=warmup,
+        num_training_steps=steps,
+        scheduler_specific_kwargs=settings.lr_scheduler_kwargs,
+    )
+    tried = {*range(0, steps, max(1, steps // 1000)), min(warmup, steps - 1)}
+    return max(float(schedule.lr_lambdas[0](step)) for step in tried)
+
+
+def peak_fault(share: float, steps: int) -> str:
+    """What is wrong with a schedule by its :func:`peak`; nothing if that is the learning rate.
+
+    Args:
+        share: the peak.
+        steps: of the training.
+    """
+    if abs(share - 1) < 1e-6:
+        return ""
+    return f"the highest rate of its {steps:,} steps is {share:.3g} times the learning rate"
+
+
+def _say_if_off(context: TrainContext, trainer: Any, steps: int | None) -> None:
+    """Say so where the steps that are expected end before the schedule is at the learning rate, or it never is."""
+    limits = [number for number in (steps, planned_steps(context), context.predicted_steps) if number]
+    if not limits:
+        return
+    expected, settings = min(limits), trainer.args
+    if settings.get_warmup_steps(steps or expected) >= expected:
+        context.say(
+            f"train.warmup: {context.train.warmup:g} will not end: this training is expected to take {expected:,} "
+            "steps, none of them at the full learning rate"
+        )
+    elif fault := peak_fault(peak(settings, context.learning_rate, steps or expected), steps or expected):
+        context.say(f"train.lr_scheduler: {context.train.lr_scheduler} does not fit this training: {fault}")
 
 
 def _held(rate: Any, last: int) -> Any:

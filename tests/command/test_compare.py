@@ -101,6 +101,7 @@ def test_one_diverging_trial_does_not_end_the_method(cli: Cli, tiny_copy: Path) 
     assert result.trials[1].gold_reward is None
     assert result.trials[1].error
     assert "diverged" in (tiny_copy / "results/half/pairs-16/LEADERBOARD.md").read_text()
+    assert not list(tiny_copy.glob(".sail-bench/*/train-*/checkpoints")), "of the diverged trial neither"
 
 
 def test_a_failing_run_gets_a_row_and_the_others_finish(cli: Cli, tiny_copy: Path) -> None:

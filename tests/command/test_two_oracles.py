@@ -32,6 +32,8 @@ def reward_model(once: Callable[[str, Callable[[Path], object]], Path], finished
         done = run_here("train-reward", "tiny", *options, *store)
         assert done.returncode == 0, done.stderr
         facts = json.loads((folder / "model" / "reward.json").read_text())
+        assert facts["precision"] == load_recipe("tiny").precision
+        assert facts["train"]["batch_size"] == load_recipe("tiny").train.batch_size
         accuracy = f"accuracy {facts['heldout_accuracy']:.3f} on {facts['heldout_pairs']} held-out pairs"
         assert accuracy in done.stdout
         again = run_here("train-reward", "tiny", *options, *store)

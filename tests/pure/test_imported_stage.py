@@ -19,7 +19,7 @@ from harness.pairs import imported
 from harness.pairs.pair_source import PairSource
 from harness.recipe.load import load_recipe
 from harness.recipe.recipe import PairsSpec, Recipe
-from harness.run.housekeeping import unneeded
+from harness.run.housekeeping import Kept, unneeded
 from harness.run.plan import make_runs
 from harness.run.process import Job
 from harness.store.row_files import RowFile, RowView, RowWriter
@@ -90,11 +90,11 @@ def test_planning_and_run_processes_read_the_files_once(tmp_path: Path, reads: C
     again = make_runs(loaded, loaded.budget, ["start", "dpo"], 2, ["mmlu"], store)
     assert [n.key for p in again for n in p.nodes] == [n.key for p in plans for n in p.nodes]
     assert reads == {"train.jsonl": 1, "test.jsonl": 1}
-    assert unneeded(store, [loaded], None, None) == []
+    assert unneeded(store, [loaded], Kept()) == []
     write_rows(tmp_path / "train.jsonl", (ultrafeedback(i, "other") for i in range(30)))
     changed = make_runs(loaded, loaded.budget, ["dpo"], 1, ["mmlu"], store)[0]
     assert reads == {"train.jsonl": 2, "test.jsonl": 2} and changed.comparison.key != plans[-1].comparison.key
-    kinds = sorted(path.name.split("-")[0] for path in unneeded(store, [loaded], None, None))
+    kinds = sorted(path.name.split("-")[0] for path in unneeded(store, [loaded], Kept()))
     assert kinds == ["imported", "overlap"], "those of the file before it changed"
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kit.command import Finished, run_here
 
+from harness.errors import UserError
+from harness.recipe.load import load_recipe
+from harness.run.plan import make_run, train_node
+from harness.run.publish import publish_failure
+from harness.run.run import Run
 from harness.store.json_files import digest, read_rows, write_rows
 from harness.store.row_cache import RowCache
 from harness.store.stages import Stage, Store
@@ -120,3 +129,104 @@ def test_what_no_recipe_needs_goes_only_while_nothing_is_at_work(tmp_path: Path)
     assert gc(store, "--keep", "tiny", "--yes").returncode == 0
     assert not list((tmp_path / "stages").iterdir())
     assert gc(store, "--keep", "tiny", "--yes").stdout == "Nothing to remove.\n"
+
+
+def _use(root: str, ready: str) -> None:
+    with Store(Path(root)).in_use():
+        Path(ready).touch()
+        time.sleep(60)
+
+
+def test_stages_stay_while_a_command_uses_the_store_until_it_ends_however(tmp_path: Path) -> None:
+    """Between two stages of its run a command holds no stage's lock."""
+    store, stage = Store(tmp_path / "s"), Stage("train", {"a": 1})
+    store.get(stage, lambda work: None)
+    user = get_context("spawn").Process(target=_use, args=(str(store.root), str(tmp_path / "ready")))
+    user.start()
+    while not (tmp_path / "ready").exists():
+        assert user.is_alive()
+        time.sleep(0.01)
+    with store.in_use() as held:
+        assert held, "several commands at once"
+        assert store.under_way() == []
+        done = gc(store, "--keep", "tiny", "--yes")
+        assert done.returncode == 2 and f"A command is at work in the store {store.root}, and may" in done.stderr
+        assert gc(store, "--keep", "tiny").returncode == 0, "it says what would go"
+    assert user.pid is not None and store.done(stage)
+    with store.cleared() as alone:
+        assert not alone, "the other one still has it"
+    os.kill(user.pid, signal.SIGKILL)
+    user.join()
+    assert gc(store, "--keep", "tiny", "--yes").returncode == 0
+    assert not store.done(stage)
+
+
+def trained(store: Store, budget: str, method: str, seed: int) -> Stage:
+    """A trial of a method of `tiny` under a budget, as if it were done; for a later seed the training by itself."""
+    plan = make_run(load_recipe("tiny"), budget, method, seed, [], store)
+    stage = train_node(plan, plan.trials[0].point, seed).stage
+    store.get(stage, lambda work: None)
+    return stage
+
+
+def test_stages_of_other_budgets_stay_where_a_flag_or_a_result_names_them(tmp_path: Path) -> None:
+    store, results = Store(tmp_path / "store"), tmp_path / "results"
+    own = trained(store, "pairs-16", "dpo", 0)
+    small, other = trained(store, "small", "dpo", 0), trained(store, "small", "simpo", 0)
+
+    def left(*arguments: object) -> set[str]:
+        done = gc(store, "--keep", "tiny", "--results", str(results), *map(str, arguments))
+        assert done.returncode == 0, done.stderr
+        return {s.key for s in (own, small, other) if f"stages/{s.key} " not in done.stdout}
+
+    assert left() == {own.key}
+    assert left("--budget", "small") == {own.key, small.key}
+    assert left("--budget", "small", "--methods", "simpo") == {own.key, small.key, other.key}
+    plan = make_run(load_recipe("tiny"), "small", "simpo", 0, [], store)
+    publish_failure(plan, results, "broken")
+    assert left() == {own.key, other.key}
+    assert left("--results", tmp_path / "elsewhere") == {own.key}
+    done = gc(store, "--budget", "small")
+    assert done.returncode == 2 and "--budget says what --keep keeps of a recipe: add --keep RECIPE" in done.stderr
+    done = gc(store, "--keep", "tiny", "--budget", "smal")
+    assert done.returncode == 2 and "Unknown budget 'smal': did you mean 'small'?" in done.stderr
+
+
+def test_checkpoints_of_a_diverged_trial_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a run that diverges with another seed stay: the next command goes on from them."""
+
+    def diverge(resources: Any, plan: Any, point: Any, seed: int, pairs: Path, prompts: Any, work: Path) -> None:
+        for folder in ("checkpoints", "round-1/checkpoints"):
+            (work / folder / "checkpoint-1").mkdir(parents=True)
+        raise FloatingPointError("the loss is nan at step 2")
+
+    monkeypatch.setattr("harness.run.run.train_policy", diverge)
+    monkeypatch.setattr(Run, "pairs", lambda self: tmp_path)
+    monkeypatch.setattr(Run, "prompts", {"tune": []})
+    store = Store(tmp_path)
+    plan = make_run(load_recipe("tiny"), "pairs-16", "dpo", 0, [], store)
+    trial = plan.trials[0]
+    run = Run(plan, lambda kind, value: None)
+    run.resources.open_ledger(None)
+    run.tune(trial)
+    assert "the loss is nan" in (store.path(trial.tune.stage) / "scores.json").read_text()
+    assert not list(tmp_path.rglob("checkpoints"))
+    with pytest.raises(FloatingPointError):
+        run.train(plan.trials[1].train)
+    assert len(list(tmp_path.rglob("checkpoints"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [("compare._compare", ["compare", "tiny"]), ("train_reward._train", ["train-reward", "tiny", "--out", "out"])],
+)
+def test_commands_use_their_store(
+    place: str, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*given: Any) -> None:
+        with Store(tmp_path / ".sail-bench").cleared() as alone:
+            raise UserError(f"alone: {alone}")
+
+    monkeypatch.setattr(f"harness.run.{place}", work)
+    done = run_here(*command, cwd=tmp_path)
+    assert done.returncode == 2 and "alone: False" in done.stderr

@@ -172,6 +172,12 @@ def refusal(**settings: Any) -> str:
         ({"warmup": 10}, "warmup: 10 has no effect with lr_scheduler: constant: set constant_with_warmup"),
         ({"extra": {"adam_beta3": 0.9}}, "Unknown argument 'adam_beta3': did you mean 'adam_beta"),
         ({"extra": {"learning_rate": 1.0}}, "learning_rate is not set here: a comparison sets it by tune.learning_"),
+        ({"extra": {"report_to": "wandb"}}, "report_to is not set here: the comparison writes the training log itself"),
+        ({"extra": {"deepspeed": "z.json"}}, "deepspeed is not set here: a run trains on one device (compare --worker"),
+        ({"extra": {"fsdp": "full_shard"}}, "fsdp is not set here: a run trains on one device"),
+        ({"extra": {"output_dir": "x"}}, "output_dir is not set here: a comparison sets it by --store"),
+        ({"extra": {"eval_steps": 5}}, "eval_steps is not set here: nothing is evaluated in training"),
+        ({"extra": {"optim_target_modules": "x"}}, "optim_target_modules is not set here: it is not supported"),
         ({"extra": {"lr_scheduler_kwargs": {}}}, "extra.lr_scheduler_kwargs has no effect with lr_scheduler: constant"),
     ],
 )  # fmt: skip
@@ -182,7 +188,8 @@ def test_what_cannot_be_used_is_refused(settings: dict[str, Any], sentence: str)
 @pytest.mark.parametrize("name", sorted({f.name for f in dataclasses.fields(DPOConfig)} - set(EXTRA)))
 def test_no_other_argument_of_dpoconfig_gets_through(name: str) -> None:
     """Losses, references, the data, evaluation, logging, saving: a trainer would ignore it, or the comparison break."""
-    assert name in refusal(extra={name: 1})
+    sentence = refusal(extra={name: 1})
+    assert name in sentence and "Unknown" not in sentence
 
 
 def test_the_tables_name_what_there_is() -> None:
@@ -248,6 +255,11 @@ def test_a_package_that_is_missing_is_named(tiny_dir: Path) -> None:
 def test_a_reward_model_refuses_what_it_does_not_have(tiny_dir: Path) -> None:
     fields = {f.name for f in dataclasses.fields(RewardConfig)}
     assert set(EXTRA) - fields == {"router_aux_loss_coef"}
+    given = RewardSettings(1, 1e-3, TrainSpec(warmup=0.5, lr_scheduler="linear", lora=None), "bf16")
+    assert given.computed_in == "bf16-mixed"
+    used = given.used()
+    assert (used["batch_size"], used["warmup"], used["lr_scheduler"], used["extra"]) == (8, 0.5, "linear", {})
+    assert set(TrainSpec.model_fields) - set(used) == {"beta", "max_length", "lora", "checkpoints"}
     RewardSettings(1, 1e-3, TrainSpec(extra={"adam_beta2": 0.95})).check(tiny_dir)
     with pytest.raises(UserError, match="router_aux_loss_coef has no effect on a reward model: leave it out"):
         RewardSettings(1, 1e-3, TrainSpec(extra={"router_aux_loss_coef": 0.1})).check(tiny_dir)
