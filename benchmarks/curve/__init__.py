@@ -96,7 +96,7 @@ class Curve(Benchmark):
                 start_logps = [answer.logp for answer in answers]
             else:
                 sampled = [(request.prompt, a.ids) for request, a in zip(requests, answers, strict=True)]
-                start_logps = [sum(logps) for logps in context.start.token_logps(sampled)]
+                start_logps = context.start.summed_logps(sampled, context.scoring_batch_size)
         texts, start_texts = [policy.text(a) for a in answers], [context.start.text(a) for a in start_answers]
         rewards, _ = context.oracle.versus(prompts, texts, start_texts)
         return [

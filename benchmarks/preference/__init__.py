@@ -212,7 +212,7 @@ def _summed_logps(
     if context.policy.identity == context.start.identity:
         return [answer.logp for answer in answers]
     sampled = [(request.prompt, answer.ids) for request, answer in zip(requests, answers, strict=True)]
-    return [sum(logps) for logps in policy.token_logps(sampled, context.scoring_batch_size, context.progress)]
+    return policy.summed_logps(sampled, context.scoring_batch_size, context.progress)
 
 
 def _margins(context: EvalContext) -> list[Row]:
@@ -221,7 +221,7 @@ def _margins(context: EvalContext) -> list[Row]:
     if context.policy.model is context.start.model:
         return [{"id": p["id"], "margin": 0.0} for p in pairs]
     sides = [(p["prompt_ids"], p[side]) for p in pairs for side in ("chosen_ids", "rejected_ids")]
-    logps = [sum(v) for v in context.policy.token_logps(sides, context.scoring_batch_size, context.progress)]
+    logps = context.policy.summed_logps(sides, context.scoring_batch_size, context.progress)
     return [
         {
             "id": p["id"],

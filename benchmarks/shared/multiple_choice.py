@@ -77,7 +77,7 @@ def option_logps(context: EvalContext, questions: Sequence[ChoiceQuestion]) -> l
             contexts = [options[0].context for options in encoded]
             return policy.next_token_logps(contexts, next(iter(token_sets)), context.scoring_batch_size)
         flat = [option for options in encoded for option in options]
-        values = iter([sum(logps) for logps in policy.token_logps(flat, context.scoring_batch_size)])
+        values = iter(policy.summed_logps(flat, context.scoring_batch_size))
     return [[next(values) for _ in options] for options in encoded]
 
 

@@ -212,6 +212,21 @@ class Policy:
                 progress(len(batch))
         return [results[key] for key in keys]
 
+    def summed_logps(
+        self, rows: Sequence[PromptAndAnswer], batch_size: int = 16, progress: Progress | None = None
+    ) -> list[float]:
+        """Summed log-probability (nats) of each answer given its prompt. Cached.
+
+        Args:
+            rows: (prompt ids, answer ids).
+            batch_size: sequences in one forward pass.
+            progress: called with the number of newly finished rows.
+
+        Raises:
+            UserError: a row passes the model's window, or holds an id without an embedding.
+        """
+        return [scored.logp for scored in self.continuation_logps(rows, batch_size, progress)]
+
     def continuation_logps(
         self, rows: Sequence[PromptAndAnswer], batch_size: int = 16, progress: Progress | None = None
     ) -> list[ScoredContinuation]:
@@ -225,9 +240,10 @@ class Policy:
             progress: called with the number of newly finished rows.
 
         Raises:
-            UserError: a row passes the model's window.
+            UserError: a row passes the model's window, or holds an id without an embedding.
         """
         self._check_window((len(prompt), len(answer) - 1) for prompt, answer in rows)  # the last token is not read
+        self._check_embedded(ids for row in rows for ids in row)
         keys = self._keys("continuation", rows)
         results = {k: ScoredContinuation(v[0], v[1]) for k, v in self.read_cache(keys).items()}
         missing = [i for i, key in enumerate(keys) if key not in results]

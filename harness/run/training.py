@@ -183,8 +183,8 @@ def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -
         answers = policy.sample(requests, resources.tick)
         start_answers = resources.start_served.sample(requests, priced=True)
         rows = [(q.prompt, c.ids) for q, c in zip(requests, answers, strict=True)]
-        logps = resources.start.asked_by(policy.identity).token_logps(rows, recipe.scoring_batch_size)
-    nll = -sum(map(sum, logps)) / sum(map(len, logps))
+        logps = resources.start.asked_by(policy.identity).summed_logps(rows, recipe.scoring_batch_size)
+    nll = -sum(logps) / sum(len(c.ids) for c in answers)
     start_nll = -sum(c.logp for c in start_answers) / sum(len(c.ids) for c in start_answers)
     scores = {"perplexity_ratio": round(math.exp(nll - start_nll), 6)}
     if recipe.oracle.name == NONE:
