@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -17,6 +18,7 @@ from harness.score.validity import Invalid, value_or_reason
 
 if TYPE_CHECKING:
     from harness.answer.policy import Policy
+    from sail.types import Completion
 
 NOT_KEPT = "the run ended before this share"
 NO_REWARD = "no reward"
@@ -24,12 +26,13 @@ NO_REWARD = "no reward"
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class _AnswerScore(NamedTuple):
-    """Gold reward of an answer (None where the oracle gives none, or the answer has no finite log-probability), and
-    log pi - log pi_start (nats); both None where no policy was kept."""
+class _Sampled(NamedTuple):
+    """A policy's answers: its identity, the prompts' token ids, the completions and their texts."""
 
-    reward: float | None
-    kl: float | None
+    identity: str
+    prompts: list[tuple[int, ...]]
+    answers: list[Completion]
+    texts: list[str]
 
 
 class CurveOptions(BenchmarkOptions):
@@ -73,36 +76,58 @@ class Curve(Benchmark):
     def answer(self, context: EvalContext) -> list[Row]:
         """One row a prompt: reward and KL of start and of each policy on the way; None where no policy was kept."""
         prompts = list(context.prompts)[: self.options.prompts or None]
+        start = self._sampled(context, context.start, prompts)
         rows: list[Row] = [{"id": p["id"], "unit": context.oracle.unit, "reward": {}, "kl": {}} for p in prompts]
-        for row, score in zip(rows, self._scores(context, context.start, prompts), strict=True):
-            row["start_reward"] = score.reward
+        for row, reward in zip(rows, self._rewards(context, prompts, start, start), strict=True):
+            row["start_reward"] = reward
+        sampled = {f: self._sampled(context, policy, prompts) for f in self.fractions() if (policy := context.kept(f))}
+        start_logps = self._start_logps(context, list(sampled.values()))
         for fraction in self.fractions():
-            policy = context.kept(fraction)
-            scores = (
-                [_AnswerScore(None, None)] * len(rows) if policy is None else self._scores(context, policy, prompts)
-            )
-            for row, score in zip(rows, scores, strict=True):
-                row["reward"][f"{fraction:g}"], row["kl"][f"{fraction:g}"] = score
+            rewards: list[float | None] = [None] * len(rows)
+            kl: list[float | None] = [None] * len(rows)
+            if fraction in sampled:
+                rewards = self._rewards(context, prompts, sampled[fraction], start)
+                logps = (answer.logp for answer in sampled[fraction].answers)
+                kl = [logp - next(start_logps) for logp in logps]
+            for row, reward, nats in zip(rows, rewards, kl, strict=True):
+                row["reward"][f"{fraction:g}"], row["kl"][f"{fraction:g}"] = reward, nats
         return rows
 
-    def _scores(self, context: EvalContext, policy: Policy, prompts: list[Row]) -> list[_AnswerScore]:
+    def _sampled(self, context: EvalContext, policy: Policy, prompts: list[Row]) -> _Sampled:
         """One sampled answer to each prompt, with the noise of the benchmark ``preference``."""
-        length = self.options.max_new_tokens
-        requests, start_requests = (task_requests(p, prompts, length) for p in (policy, context.start))
+        requests = task_requests(policy, prompts, self.options.max_new_tokens)
         with policy.meter.phase("eval"):
             answers = policy.sample(requests, context.progress)
-            start_answers = context.start.sample(start_requests, context.progress)
-            if policy.identity == context.start.identity:
-                start_logps = [answer.logp for answer in answers]
-            else:
-                sampled = [(request.prompt, a.ids) for request, a in zip(requests, answers, strict=True)]
-                start_logps = context.start.summed_logps(sampled, context.scoring_batch_size)
-        texts, start_texts = [policy.text(a) for a in answers], [context.start.text(a) for a in start_answers]
-        rewards, _ = context.oracle.versus(prompts, texts, start_texts)
+        texts = [policy.text(answer) for answer in answers]
+        return _Sampled(policy.identity, [request.prompt for request in requests], answers, texts)
+
+    def _rewards(
+        self, context: EvalContext, prompts: list[Row], sampled: _Sampled, start: _Sampled
+    ) -> list[float | None]:
+        """Gold reward of each answer; None where the oracle gives none, or the answer has no finite log-probability."""
+        rewards, _ = context.oracle.versus(prompts, sampled.texts, start.texts)
         return [
-            _AnswerScore(none_if_nan(reward) if math.isfinite(answer.logp) else None, answer.logp - start_logp)
-            for reward, answer, start_logp in zip(rewards, answers, start_logps, strict=True)
+            none_if_nan(reward) if math.isfinite(answer.logp) else None
+            for reward, answer in zip(rewards, sampled.answers, strict=True)
         ]
+
+    def _start_logps(self, context: EvalContext, policies: Sequence[_Sampled]) -> Iterator[float]:
+        """Log-probabilities (nats) of all answers under the start policy, in order: those of a prompt share a pass."""
+        rows = [
+            (prompt, answer.ids)
+            for sampled in policies
+            if sampled.identity != context.start.identity
+            for prompt, answer in zip(sampled.prompts, sampled.answers, strict=True)
+        ]
+        with context.start.meter.phase("eval"):
+            logps = iter(context.start.summed_logps(rows, context.scoring_batch_size, context.progress))
+        return iter(
+            [
+                answer.logp if sampled.identity == context.start.identity else next(logps)
+                for sampled in policies
+                for answer in sampled.answers
+            ]
+        )
 
     def score(self, rows: list[Row]) -> Scored:
         """A column a fraction, and the area."""

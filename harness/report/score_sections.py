@@ -30,6 +30,7 @@ def scores_section(board: Board) -> str:
         counts.append(" ".join(sorted({f"{c.n_valid} / {c.n_total}" for c in cells})))
     rows.append(counts)
     notes = (
+        pending_text(board),
         _few_valid(board, columns),
         invalid_text(board),
         _unanswered(board),
@@ -38,6 +39,16 @@ def scores_section(board: Board) -> str:
     )
     warnings = [text for text in notes if text]
     return "\n\n".join(["## Scores", markdown_table(["method", *map(_heading, columns)], rows), *warnings])
+
+
+def pending_text(board: Board) -> str:
+    """Which rows are still to be measured on which benchmarks; "" if none is."""
+    names: dict[str, set[str]] = {}
+    for run in board.finished:
+        if run.pending:
+            names.setdefault(", ".join(run.pending), set()).add(run.method)
+    cases = [f"{titles} of {', '.join(f'`{m}`' for m in sorted(rows))}" for titles, rows in sorted(names.items())]
+    return f"**Not measured yet**: {'; '.join(cases)}. The same command goes on." if cases else ""
 
 
 def _heading(column: Column) -> str:

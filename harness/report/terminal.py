@@ -8,7 +8,7 @@ from rich.console import Console
 
 from harness.report.board import Board
 from harness.report.rich_table import rich_table
-from harness.report.score_sections import invalid_text, replaced_text, stripped_text
+from harness.report.score_sections import invalid_text, pending_text, replaced_text, stripped_text
 from harness.report.text import format_number
 from harness.score.results import read_results
 
@@ -39,6 +39,6 @@ def print_scores(folder: Path, console: Console) -> None:
     header = ["method", *[f"{column.title}\n{column.metric.unit}" for column in columns]]
     caption = f"95% intervals; green / red: better / worse than {against}, plain: no difference shown"
     console.print(rich_table("", header, rows, caption=caption, left=header))
-    for note in (invalid_text(board), stripped_text(board), replaced_text(board)):
+    for note in (pending_text(board), invalid_text(board), stripped_text(board), replaced_text(board)):
         if note:
             console.print(note.replace("**", "").replace("`", ""), markup=False, soft_wrap=True)

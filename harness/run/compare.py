@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
+from harness.report.text import format_number
 from harness.run.devices import Workers, refuse_launcher, workers_of
 from harness.run.plan import RunPlan, make_runs, resolved
 from harness.run.pool import LocalPool, Pool
@@ -18,6 +19,7 @@ from harness.run.publish import check_folder, publish, publish_failure, set_asid
 from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
 from harness.run.target import MemoryHere
+from harness.score.results import RunResult
 from harness.store.settings import settings, using
 from harness.store.stages import Store
 
@@ -117,6 +119,7 @@ class _Driver:
         self._results, self._folder = results, folder
         self._active: dict[int, tuple[Part, Work]] = {}
         self._page_open = False
+        self._halfway: set[int] = set()
 
     def drive(self) -> None:
         """Work until nothing is left.
@@ -161,15 +164,19 @@ class _Driver:
             text: how it ended.
         """
         places = self._schedule.over(part, reason)
+        is_first = part.name == FIRST and reason is None
         for place in places:
             plan = resolved(self._schedule.plans[place])
             if reason is None:
-                publish(plan, self._results)
-                text += _open_calls(plan)
+                result = publish(plan, self._results)
+                text += (f": {_first_score(result)}" if is_first else "") + _open_calls(plan)
             else:
                 publish_failure(plan, self._results, reason)
-        ended = 0 if part.name == FIRST and reason is None else len(places)
-        work.finished(text if reason is None else f"FAILED: {reason}", ended)
+        halves = [0.5 if place in self._halfway else 1.0 for place in places]
+        ended, share = (0, 0.5) if is_first else (len(places), sum(halves))
+        if is_first:
+            self._halfway.update(places)
+        work.finished(text if reason is None else f"FAILED: {reason}", ended, share)
         self._page_open = self._page_open or bool(places)
 
     def _write_page(self) -> None:
@@ -179,6 +186,16 @@ class _Driver:
         if self._page_open:
             write_leaderboard(self._folder)
         self._page_open = False
+
+
+def _first_score(result: RunResult) -> str:
+    """The first primary value of a run with its interval, for the terminal."""
+    shown = (m for b in result.benchmarks for m in b.metrics if m.primary and m.value is not None)
+    metric = next(shown, None)
+    if metric is None or metric.low is None or metric.high is None:
+        return "no valid score"
+    value, low, high = (format_number(v, metric.unit) for v in (metric.value, metric.low, metric.high))
+    return f"{metric.title} {value} ({low} to {high})"
 
 
 def _open_calls(plan: RunPlan) -> str:

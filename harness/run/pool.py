@@ -16,6 +16,7 @@ from harness.recipe.recipe import Recipe
 from harness.run.devices import Workers
 from harness.run.out_of_memory import settings_to_lower
 from harness.run.process import Event, Job, processes, run_job
+from harness.run.run import SHARED
 
 PATIENCE_S = 30.0
 """For a process to end that has said its last word."""
@@ -103,7 +104,8 @@ class LocalPool(Pool):
         context = processes()
         device = self._free.pop(0)
         receiver, sender = context.Pipe(duplex=False)
-        arguments = (job, sender, device, self._threads)
+        threads = None if job.part == SHARED else self._threads  # what all runs share is worked on alone
+        arguments = (job, sender, device, threads)
         process = context.Process(target=run_job, args=arguments, name=Path(job.log).stem)
         process.start()
         sender.close()

@@ -19,7 +19,7 @@ class Display:
         self.console = console or Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal
         self.bar: Progress | None = None
-        self._runs, self._done, self._what = runs, 0, what
+        self._runs, self._done, self._share, self._what = runs, 0, 0.0, what
         self._began = time.monotonic()
         self._overall: Any = None
 
@@ -60,19 +60,20 @@ class Display:
             self.say(f"{number}{name}: {', '.join(todo)}")
         return Work(self, name)
 
-    def over(self, name: str, text: str, runs: int) -> None:
+    def over(self, name: str, text: str, runs: int, share: float) -> None:
         """A run, or a part of one, is over.
 
         Args:
             name: how it is called.
             text: how it ended.
             runs: how many are over with it: a lost trial fails all that need it.
+            share: of the whole work that came with it, in runs.
         """
         spent = time.monotonic() - self._began
         tail = ""
-        if runs:
-            self._done += runs
-            left = spent / self._done * (self._runs - self._done)
+        self._done, self._share = self._done + runs, self._share + share
+        if share:
+            left = spent / self._share * (self._runs - self._share)
             tail = f"; about {left / 60:.0f} min left" if self._done < self._runs and left > 30 else ""
             if self.bar:
                 self.bar.update(self._overall, completed=self._done)
@@ -129,8 +130,14 @@ class Work:
             left = spent / max(done, 1) * max(self._total - done, 0)
             self._display.say(f"  {self._name} · {self._stage}: {done}/{self._total}, about {left:.0f} s left")
 
-    def finished(self, text: str, runs: int = 1) -> None:
-        """It is over, and with it so many runs."""
+    def finished(self, text: str, runs: int = 1, share: float | None = None) -> None:
+        """It is over.
+
+        Args:
+            text: how it ended.
+            runs: how many runs are over with it.
+            share: of the whole work that came with it, in runs; as many as are over if None.
+        """
         if self._display.bar:
             self._display.bar.remove_task(self._task)
-        self._display.over(self._name, text, runs)
+        self._display.over(self._name, text, runs, runs if share is None else share)

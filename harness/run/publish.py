@@ -140,6 +140,7 @@ def assemble(plan: RunPlan) -> RunResult:
         overshoot=round(overshoot, 3),
         stopped_by=ended,
         benchmarks=scored,
+        pending=[b.title for b, nodes in plan.evaluated if not store.done(nodes.judgments.stage)],
         train_log=[{k: round(float(v), 6) for k, v in row.items()} for row in log],
         **_base(plan) | ({"method_options": configured(plan, point).shown()} if point else {}),
     )

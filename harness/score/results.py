@@ -110,7 +110,7 @@ class Trial(Record):
 class RunResult(Record):
     """One run: recipe x method x seed. ``variant_of`` is set where ``method`` is a variant that the recipe names;
     ``reference`` is the row that the others are compared with; ``versions`` are those of the code that made it
-    (:mod:`harness.store.versions`)."""
+    (:mod:`harness.store.versions`); ``pending`` are benchmarks that it is still to be measured on."""
 
     schema_version: Literal[1] = 1
     run_key: str
@@ -143,6 +143,7 @@ class RunResult(Record):
     train_log: list[dict[str, float]] = []
     environment: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, int] = Field(default_factory=dict)
+    pending: list[str] = []
 
     def benchmark(self, name: str) -> BenchmarkResult | None:
         """A benchmark's scores by name."""
