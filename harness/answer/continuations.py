@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ Stem = tuple[Ids, Ids]
 
 MIN_SAVED_TOKENS = 256
 """Prompt tokens that a shared prefix must save."""
+
+MAX_DEPTH = 256
+"""How often a group of prompts is parted at most."""
 
 MAX_SCORED_POSITIONS = 4096
 """Positions scored in one forward pass, unless one completion alone has more."""
@@ -48,27 +52,66 @@ class Family:
 
 
 def prompt_families(prompts: Sequence[Ids]) -> list[Family]:
-    """Unique prompts in families.
+    """Unique prompts in families, so that many tokens are computed once.
 
-    In lexicographic order, a family ends where two neighbours share less than half of the shorter one. Prompts whose
-    prefix saves too little are one family that shares nothing.
+    In lexicographic order, neighbours share the longest prefixes. A group is parted where its neighbours share least,
+    and its parts in the same way, if they save more than the group as one family would. What is in no family of a part
+    is a family of its own if that saves enough. Prompts whose prefix saves too little share nothing.
     """
     ordered = sorted(set(prompts))
-    groups: list[list[Ids]] = []
-    for prompt in ordered:
-        is_near = groups and 2 * common_prefix([groups[-1][-1], prompt]) >= min(len(groups[-1][-1]), len(prompt))
-        if is_near:
-            groups[-1].append(prompt)
-        else:
-            groups.append([prompt])
-    result, rest = [], []
-    for group in groups:
-        shared = common_prefix(group)
-        if shared * (len(group) - 1) >= MIN_SAVED_TOKENS:
-            result.append(Family(shared, sorted(group, key=len)))
-        else:
-            rest += group
-    return [*result, Family(0, sorted(rest, key=len))] if rest else result
+    shared = [common_prefix([first, second]) for first, second in pairwise(ordered)]
+    groups, rest = _parted(shared, range(len(ordered)), 0)
+    families = [Family(g.shared, sorted((ordered[i] for i in g.members), key=len)) for g in groups]
+    return [*families, Family(0, sorted((ordered[i] for i in rest), key=len))] if rest else families
+
+
+class _Group(NamedTuple):
+    """Prompts by their places in order, and the tokens that all of them share."""
+
+    shared: int
+    members: Sequence[int]
+
+    @property
+    def saved(self) -> int:
+        """Tokens that need not be computed again; 0 if they are too few to be worth it."""
+        saved = self.shared * (len(self.members) - 1)
+        return saved if saved >= MIN_SAVED_TOKENS else 0
+
+
+class _Parts(NamedTuple):
+    """Families, and the prompts that are in none."""
+
+    families: list[_Group]
+    rest: list[int]
+
+
+def _parted(shared: Sequence[int], places: range, depth: int) -> _Parts:
+    """The families of a range of prompts.
+
+    Args:
+        shared: tokens that each prompt shares with the next one in order.
+        places: of the prompts.
+        depth: how often they were parted before.
+    """
+    if len(places) < 2:
+        return _Parts([], [*places])
+    inner = places[:-1]
+    least = min(shared[i] for i in inner)
+    whole = _Group(least, places)
+    families: list[_Group] = []
+    rest: list[int] = []
+    if depth < MAX_DEPTH:
+        edges = [places.start, *(i + 1 for i in inner if shared[i] == least), places.stop]
+        for start, end in pairwise(edges):
+            part = _parted(shared, range(start, end), depth + 1)
+            families += part.families
+            rest += part.rest
+    else:
+        rest = [*places]
+    left = _Group(least, rest)
+    if whole.saved and whole.saved >= left.saved + sum(family.saved for family in families):
+        return _Parts([whole], [])
+    return _Parts([*families, left], []) if left.saved else _Parts(families, rest)
 
 
 def _batches(
