@@ -20,6 +20,9 @@ from sail.types import Completion, Request
 CHUNK = 256
 """Requests between two durable writes. Within a chunk the engine forms its own batches."""
 
+ENGINE_VERSION = 2
+"""Of the way in which an engine samples, in the keys of its answers."""
+
 CHECK = "check"
 """Phase of the forwards that check the engine: they count towards no budget."""
 
@@ -69,7 +72,7 @@ class EnginePolicy(Policy):
     @property
     def sampler_identity(self) -> str:
         """Names the weights and the engine that samples from them, in cache keys."""
-        return f"{self.identity}@vllm{digest(dict(self.engine.settings.options))}"
+        return f"{self.identity}@vllm{ENGINE_VERSION}{digest(dict(self.engine.settings.options))}"
 
     def _generate(
         self, requests: list[Request], on_rows: Callable[[list[int], list[Completion]], None]

@@ -40,11 +40,6 @@ def final_answer(text: str, stopped: bool, thinking: Thinking, *, opened: bool =
     return FinalAnswer(rest, not stopped, len(whole) - len(rest))
 
 
-def holds_thoughts(text: str) -> bool:
-    """Whether stripping would change an answer."""
-    return final_answer(text, True, "strip").thoughts > 0
-
-
 def opens_thoughts(prompt: str) -> bool:
     """Whether a prompt, as a chat template wrote it, ends with the tag that opens a thinking block."""
     tags = list(THINKING_TAG.finditer(prompt))

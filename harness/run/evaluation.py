@@ -14,7 +14,7 @@ from harness.oracles.none import NONE
 from harness.run.nodes import EvaluationNodes, Node
 from harness.run.plan import RunPlan
 from harness.run.resources import Resources
-from harness.run.thoughts import thinking_of
+from harness.run.stages import thinking_of
 from harness.store.json_files import read_rows, write_rows
 from harness.store.row_files import RowFile
 

@@ -27,7 +27,6 @@ from harness.run.stages import (
     tune_stage,
     versus_stage,
 )
-from harness.run.thoughts import current_answers, thinking_of
 from harness.score.results import Trial
 from harness.store.json_files import read_json
 from harness.store.stages import Store
@@ -311,7 +310,6 @@ def _best(plan: RunPlan, scores: Sequence[Trial]) -> Point | None:
 def _evaluation(plan: RunPlan, name: str, policy: Node) -> EvaluationNodes:
     facts, recipe = plan.comparison.facts, plan.comparison.recipe
     stage = answers_stage(recipe, plan.method, policy.stage, facts.protocols[name])
-    stage = current_answers(stage, thinking_of(recipe, plan.method), plan.comparison.store)
     answers = Node(name, stage, (facts.start.key, facts.pairs.key, policy.key), {"benchmark": name})
     judgments = judgments_stage(answers.stage, facts.judges[name])
     return EvaluationNodes(answers, Node(name, judgments, (facts.start.key, answers.key), {"benchmark": name}))

@@ -67,7 +67,7 @@ def _versions(plan: RunPlan) -> dict[str, int]:
     """Versions of the kinds of stages that the result is made of."""
     pairs = "imported pairs" if plan.comparison.recipe.data.imported else "pairs"
     training = ("training", "search") if plan.method.trains else ()
-    return versions_of("start", "sampler", pairs, *training, "scores")
+    return versions_of("start", "sampler", pairs, *training, "log-probabilities", "scores")
 
 
 def _start(plan: RunPlan) -> dict[str, Any]:

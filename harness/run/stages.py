@@ -16,11 +16,19 @@ from harness.methods.base import Method
 from harness.methods.endpoint import Remote
 from harness.pairs.imported import imported_stage
 from harness.pairs.prompts import splits
+from harness.recipe.endpoint import Thinking
 from harness.recipe.recipe import CHAT_DATE, Recipe
 from harness.recipe.search import Point
 from harness.store.json_files import digest
 from harness.store.stages import Stage
-from harness.store.versions import IMPORTED_VERSION, PAIRS_VERSION, TRAIN_VERSION, TUNE_VERSION, VERSUS_VERSION
+from harness.store.versions import (
+    IMPORTED_VERSION,
+    LOGPS_VERSION,
+    PAIRS_VERSION,
+    TRAIN_VERSION,
+    TUNE_VERSION,
+    VERSUS_VERSION,
+)
 from sail.types import SAMPLER_VERSION
 
 OWN_DATA = "own data"
@@ -185,8 +193,14 @@ def protocol_of(
     return protocol
 
 
+def thinking_of(recipe: Recipe, method: Method) -> Thinking:
+    """Whether benchmarks judge a policy's answers without their thoughts."""
+    own = method.config.thinking if isinstance(method, Remote) else None
+    return own or recipe.thinking
+
+
 def answers_stage(recipe: Recipe, method: Method, policy: Stage, protocol: Mapping[str, Any]) -> Stage:
-    """Answers of a policy to a benchmark. (What becomes of thoughts in them: :mod:`harness.run.thoughts`.)
+    """Answers of a policy to a benchmark.
 
     Args:
         recipe: gives the precision.
@@ -195,7 +209,8 @@ def answers_stage(recipe: Recipe, method: Method, policy: Stage, protocol: Mappi
         protocol: of the benchmark; the judge does not change an answer.
     """
     unjudged = {k: v for k, v in protocol.items() if k != "judge"}
-    inputs = {"policy": policy.key, "protocol": unjudged, "version": SAMPLER_VERSION, "precision": recipe.arithmetic}
+    version = [SAMPLER_VERSION, LOGPS_VERSION]
+    inputs = {"policy": policy.key, "protocol": unjudged, "version": version, "precision": recipe.arithmetic}
     if method.instruction:
         inputs["instruction"] = method.instruction
     if isinstance(method, Remote):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from sail.types import SAMPLER_VERSION
 
 START_VERSION, PAIRS_VERSION, IMPORTED_VERSION = 2, 1, 3
-TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION, VERSUS_VERSION = 3, 2, 3, 1
-LOGPS_VERSION = 2
+TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION, VERSUS_VERSION = 4, 2, 3, 1
+LOGPS_VERSION = 3
 """Of cached log-probabilities of given answers."""
 
 VERSIONS = {
@@ -22,6 +22,7 @@ VERSIONS = {
     "search": TUNE_VERSION,
     "scores": SCORE_VERSION,
     "oracle's verdicts": VERSUS_VERSION,
+    "log-probabilities": LOGPS_VERSION,
 }
 
 

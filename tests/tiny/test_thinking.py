@@ -16,7 +16,7 @@ from kit.scripted_endpoint import Scripted, completion, scripted_endpoint
 from benchmarks.mt_bench import MTBench
 from benchmarks.shared.asking import sample_answers
 from harness.answer.endpoint_policy import EndpointPolicy
-from harness.answer.final_answer import FinalAnswer, final_answer, holds_thoughts, opens_thoughts
+from harness.answer.final_answer import FinalAnswer, final_answer, opens_thoughts
 from harness.answer.policy import Policy
 from harness.benchmark import EvalContext, Scored, benchmark_result
 from harness.budget.ledger import Ledger
@@ -25,11 +25,9 @@ from harness.recipe.endpoint import Thinking
 from harness.recipe.load import builtin_recipes
 from harness.recipe.recipe import Recipe
 from harness.run.configure import make_method
-from harness.run.stages import answers_stage
-from harness.run.thoughts import current_answers, thinking_of
-from harness.store.json_files import write_rows
+from harness.run.stages import answers_stage, thinking_of
 from harness.store.row_cache import RowCache
-from harness.store.stages import Stage, Store
+from harness.store.stages import Stage
 from sail.types import Completion, Request
 
 THOUGHT = "<think>\nThe user wants something short.\n</think>\n\nHere is the answer."
@@ -54,7 +52,6 @@ THOUGHT = "<think>\nThe user wants something short.\n</think>\n\nHere is the ans
 def test_what_is_judged_of_an_answer(text: str, stopped: bool, expected: tuple[str, bool, int]) -> None:
     assert final_answer(text, stopped, "strip") == expected
     assert final_answer(text, stopped, "keep") == (text.strip(), not stopped, 0)
-    assert holds_thoughts(text) == bool(expected[2])
 
 
 @given(st.text("<>/think[TINK] \nab", max_size=60) | st.text(), st.booleans(), st.booleans())
@@ -191,39 +188,3 @@ def test_strip_is_in_no_key_and_keep_in_that_of_whom_it_concerns() -> None:
     keeping = recipe(thinking="keep", endpoints={"strips": {"model": "m", "thinking": "strip"}})
     assert thinking_of(keeping, make_method(keeping, "strips")) == "strip"
     assert thinking_of(keeping, make_method(keeping, "start")) == "keep"
-
-
-ROWS: dict[str, tuple[dict[str, Any], bool]] = {
-    "no thoughts": ({"turns": [{"text": "Yes", "tokens": 1, "truncated": False}]}, False),
-    "thoughts": (
-        {"turns": [{"text": "Yes", "tokens": 1, "truncated": False}] * 2 + [{"text": THOUGHT, "truncated": 0}]},
-        True,
-    ),
-    "unfinished": ({"answer": {"text": "<think> Hm", "tokens": 1, "truncated": True}}, True),
-    "in a text that is no sampled answer": ({"answer": {"text": "Yes", "truncated": False}, "prompt": THOUGHT}, False),
-    "of the baseline's file": ({"turns": [], "baseline": [{"text": THOUGHT}]}, False),
-}
-
-
-@pytest.mark.parametrize(("row", "changed"), ROWS.values(), ids=ROWS)
-def test_answers_of_an_older_store_are_made_again_only_if_they_hold_thoughts(
-    row: dict[str, Any], changed: bool, tmp_path: Path
-) -> None:
-    store, stage = Store(tmp_path), Stage("answers", {"policy": "p"})
-
-    def build(manifest: dict[str, Any]) -> Callable[[Path], dict[str, Any]]:
-        def inner(work: Path) -> dict[str, Any]:
-            write_rows(work / "rows.jsonl", [row])
-            return manifest
-
-        return inner
-
-    assert current_answers(stage, "strip", store) == stage
-    store.get(stage, build({}))
-    assert current_answers(stage, "keep", store) == stage
-    current = current_answers(stage, "strip", store)
-    assert (current != stage) == changed
-    assert current.inputs == stage.inputs | ({"thinking": "strip"} if changed else {})
-    newer = Stage("answers", {"policy": "q"})
-    store.get(newer, build({"thinking": "strip"}))
-    assert current_answers(newer, "strip", store) == newer
