@@ -40,7 +40,7 @@ def test_two_workers_give_the_results_of_one(
     """On two simulated devices. Of the worker that is killed on the way only its row is lost, until the next call."""
     monkeypatch.setenv("SAIL_BENCH_DEVICES", "2")
     methods = ("start", "sail-pr")
-    compare = ["compare", "tiny", "--methods", ",".join(methods)]
+    compare = ["compare", "tiny", "--methods", ",".join(methods), "--workers", "auto"]
     killer = kill_worker(tmp_path / ".sail-bench", "sail-pr")
     first = cli(*compare, cwd=tmp_path)
     killer.join()

@@ -111,6 +111,7 @@ def test_the_hub_and_a_folder_give_the_same_prompts(
         return dataset_loader(local[path][name])()
 
     monkeypatch.setattr("datasets.load_dataset", hub)
+    monkeypatch.setattr("harness.store.hub.answers", lambda: True)
     for kind, names in ((MMLU5, [f"mmlu_{s}" for s in SUBJECTS]), (ARC25, ["arc_challenge"])):
         benchmark = kind()
         rows = benchmark.answer(context(policy(model, tokenizer)))
