@@ -103,10 +103,10 @@ def against_vllm(setting: Setting) -> list[Ratio]:
 
 
 def memory(setting: Setting) -> list[Ratio]:
-    """Memory after each of the last sampled batches of 30 against that after each of the first, warm-up left out."""
+    """Memory after each batch of the last third against that after each of the first; two batches come before."""
     bench = Workbench(setting)
     model = bench.without_end(load_model(bench.start))
-    part, rows, new = (10, 16, 8) if setting.quick else (6, 16, 8)
+    part, rows, new = (10, 16, 8) if setting.quick else (8, 4, 8)
     sampled, values = _ours(bench, model, rows, new), []
     for place in range(3 * part + 2):
         sampled(place)

@@ -35,6 +35,11 @@ class Setting:
         return "tiny" if self.quick else "smollm2"
 
     @property
+    def store(self) -> Path:
+        """Folder of the store that all comparisons of a run share, so that the start policy is built once."""
+        return self.folder.parent / "store"
+
+    @property
     def repeats(self) -> int:
         """Repeats of a comparison by turns."""
         return 8 if self.quick else 5

@@ -66,7 +66,7 @@ def _question_set(setting: Setting, part: str, name: str, slice_size: int) -> Ra
 
     write_questions(setting.folder / "data", slice_size, setting.quick)
     os.environ["SAIL_BENCH_DATA_DIR"] = str(setting.folder / "data")
-    start = build_start(setting.model, Store(setting.folder / "store"))
+    start = build_start(setting.model, Store(setting.store))
     policy = Policy(load_model(start), load_tokenizer(start), "speed", meter=Meter(Ledger()), cache=None)
     with redirect_stdout(sys.stderr), quiet(), seeded():
         sides = sides_of(PARTS[part], policy)

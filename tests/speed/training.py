@@ -129,9 +129,8 @@ def kto(setting: Setting) -> list[Ratio]:
     for name, precomputed in (("KTO step", False), ("KTO step, TRL's reference computed before", True)):
         changes = {"per_device_train_batch_size": 2 * bench.pairs, "precompute_ref_log_probs": precomputed}
         theirs = bench.trainer(on_token_ids(KTOTrainer), KTOConfig(**bench.arguments(**changes)), _unpaired(bench))
-        ratios.append(
-            by_turns(name, "s", seconds_of_steps(ours, own_batches), as_it_comes(bench, theirs), setting.repeats)
-        )
+        sides = seconds_of_steps(ours, own_batches), as_it_comes(bench, theirs)
+        ratios.append(by_turns(name, "s", *sides, setting.repeats if setting.quick else 4))
     return ratios
 
 

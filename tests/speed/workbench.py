@@ -42,7 +42,7 @@ class Workbench:
 
         self.stock_compaction = utils._use_triton  # before a trainer of ours replaces it
         self.setting, self.pairs = setting, pairs
-        self.start = build_start(setting.model, Store(setting.folder / "store"))
+        self.start = build_start(setting.model, Store(setting.store))
         self.tokenizer = load_tokenizer(self.start)
         self.steps = setting.repeats + 1
 
