@@ -99,14 +99,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Step time of SAIL-DP against TRL's DPOTrainer, side by side; `-- tiny 5` for a quick look."""
-    prepare(session)
-    session.run("python", "-m", "tests.speed.overhead", *session.posargs)
+    """Speed against TRL, transformers, lm-eval and alpaca-eval, into results/bench; `-- --quick` is a look."""
+    prepare(session, ".[dev]")
+    session.run("python", "-m", "tests.speed.bench", *session.posargs)
 
 
 @nox.session(default=False)
 def statistics(session: nox.Session) -> None:
-    """Coverage of the intervals and time of scoring, on published judgments; `-- FOLDER 200` is a look."""
+    """Coverage of the intervals and time of style control, on published judgments; `-- FOLDER 200` is a look."""
     arguments = session.posargs or [golden(session, "alpaca_eval/ and arena_hard/ with published judgments")]
     prepare(session, ".[dev]")
     session.run("python", "-m", "tests.speed.scoring_speed", arguments[0])

@@ -27,7 +27,8 @@ from harness.score.length_control import (
     length_controlled_rate,
     official_fit,
 )
-from tests.speed.scoring_speed import pool_of_16, timed
+from tests.speed.measure import timed
+from tests.speed.scoring_speed import pool_of_16
 
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no published judgments at {GOLDEN}")
 

@@ -18,13 +18,12 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -35,6 +34,7 @@ from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.errors import UserError
 from harness.store.stages import Store
+from tests.speed.measure import timed
 
 BATCH, WARM_UP = 16, 1
 
@@ -70,9 +70,10 @@ class Side:
         """The items of a slice."""
         from benchmarks.lmeval.run import evaluate_tasks, sample_rows
 
-        began, before = time.perf_counter(), self.ledger.flops()
-        results = evaluate_tasks(self.lm, [self.all[name] for name in part], self.shots, part, chat=False)
-        self.seconds.append(time.perf_counter() - began)
+        before, results = self.ledger.flops(), {}
+        tasks = [self.all[name] for name in part]
+        seconds = timed(lambda: results.update(evaluate_tasks(self.lm, tasks, self.shots, part, chat=False)))
+        self.seconds.append(seconds)
         self.flops += self.ledger.flops() - before
         self.rows += sample_rows(results)
 
@@ -144,6 +145,40 @@ def compare(ours: Side, theirs: Side, parts: Sequence[Slice]) -> dict[str, Any]:
     }
 
 
+class Sides(NamedTuple):
+    """Both interfaces to one policy, the number of items by task, and of examples."""
+
+    ours: Side
+    theirs: Side
+    sizes: dict[str, int]
+    shots: int
+
+
+def sides_of(part: Part, policy: Policy, batch: int = 1) -> Sides:
+    """Both sides of a part on the data folder; to be called, and run, within ``quiet`` and ``seeded``.
+
+    Args:
+        part: the benchmark.
+        policy: with a meter, which sees both sides.
+        batch: of plain lm-eval.
+
+    Raises:
+        UserError: the folder has no questions.
+    """
+    from lm_eval.models.huggingface import HFLM
+
+    import benchmarks.lmeval
+    from benchmarks.lmeval.model import PolicyLM
+
+    benchmark = getattr(benchmarks.lmeval, part.benchmark)()
+    if not benchmark.source.paths():
+        raise UserError(f"The data folder has no {benchmark.source.folder} with questions: name one that has")
+    built = {task.config.task: task for task in benchmark.tasks()}
+    plain = HFLM(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch)
+    ours, theirs = (Side(lm, built, benchmark.shots, policy.meter.ledger) for lm in (PolicyLM(policy, BATCH), plain))
+    return Sides(ours, theirs, {name: len(task.eval_docs) for name, task in built.items()}, benchmark.shots)
+
+
 def side_by_side(part: Part, policy: Policy, limit: int = 0, batch: int = 1) -> dict[str, Any]:
     """A part on the data folder, for a policy whose meter sees both sides.
 
@@ -156,22 +191,12 @@ def side_by_side(part: Part, policy: Policy, limit: int = 0, batch: int = 1) -> 
     Raises:
         UserError: the folder has no questions.
     """
-    from lm_eval.models.huggingface import HFLM
-
-    import benchmarks.lmeval
-    from benchmarks.lmeval.model import PolicyLM
     from benchmarks.lmeval.run import quiet, seeded
 
     with redirect_stdout(sys.stderr), quiet(), seeded():
-        benchmark = getattr(benchmarks.lmeval, part.benchmark)()
-        if not benchmark.source.paths():
-            raise UserError(f"The data folder has no {benchmark.source.folder} with questions: name one that has")
-        built = {task.config.task: task for task in benchmark.tasks()}
-        plain = HFLM(pretrained=policy.model, tokenizer=policy.tokenizer, batch_size=batch)
-        sides = [Side(lm, built, benchmark.shots, policy.meter.ledger) for lm in (PolicyLM(policy, BATCH), plain)]
-        sizes = {name: len(task.eval_docs) for name, task in built.items()}
-        line = compare(sides[0], sides[1], slices(sizes, limit or part.items, part.slice))
-    return {"shots": benchmark.shots, "lm_eval_batch": batch} | line
+        sides = sides_of(part, policy, batch)
+        line = compare(sides.ours, sides.theirs, slices(sides.sizes, limit or part.items, part.slice))
+    return {"shots": sides.shots, "lm_eval_batch": batch} | line
 
 
 @click.command()

@@ -348,13 +348,3 @@ def test_routes_take_their_shares(tmp_path: Path, load: Load, tokenizer: Any) ->
 def test_pr_needs_a_preference(tmp_path: Path, load: Load, tokenizer: Any) -> None:
     with pytest.raises(ValueError, match="preference"):
         sail_trainer(tmp_path, load, tokenizer, rows(), pr_share=0.3)
-
-
-@pytest.mark.slow
-def test_the_overhead_measurement_runs() -> None:
-    """The committed figure is measured on SmolLM2 alone; here only that it is measured at all, on the tiny model."""
-    from tests.speed.overhead import measure
-
-    measured = measure("tiny", 4)
-    assert [f["comparison"] for f in measured] == ["dp", "score", "generation"]
-    assert all(f["rounds"] == 3 and 0.2 < f["ratio"] < 5 for f in measured)
