@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,6 +105,10 @@ def _compare(
     return [f"{plan.name} seed {plan.seed}: {reason}" for plan, reason in rows]
 
 
+PAGE_SHARE = 0.05
+"""Of the time of a comparison that goes into its page at most, while runs are at work."""
+
+
 class _Driver:
     """Hands parts of runs to a pool and publishes what is over. Only it writes results.
 
@@ -118,7 +123,7 @@ class _Driver:
         self._schedule, self._pool, self._shown = schedule, pool, shown
         self._results, self._folder = results, folder
         self._active: dict[int, tuple[Part, Work]] = {}
-        self._page_open = False
+        self._page_open, self._next_page = False, 0.0
         self._halfway: set[int] = set()
 
     def drive(self) -> None:
@@ -127,16 +132,25 @@ class _Driver:
         Raises:
             UserError: a run met an error that would meet every run.
         """
+        try:
+            self._drive()
+        finally:
+            self._active.clear()
+            self._write_page()  # also where the user ends the command
+
+    def _drive(self) -> None:
         self._begin()
         self._write_page()
         for happening in self._pool.events():
-            part, work = self._active[happening.ticket.number]
+            number = happening.ticket.number
+            part, work = self._active[number]
             kind, value = happening.event
             if not happening.last:
                 work.show(kind, value)
                 continue
             if kind == "user error":
                 raise UserError(value)
+            del self._active[number]
             log = Path(happening.ticket.job.log).name
             self._over(part, work, None if kind == "done" else f"{value} (log: {log})")
             self._begin()  # before the page, so that no worker waits for it
@@ -180,12 +194,15 @@ class _Driver:
         self._page_open = self._page_open or bool(places)
 
     def _write_page(self) -> None:
-        """Write the leaderboard anew if there are new results."""
+        """Write the leaderboard anew if there are new results, but take no more than a share of the time for it: a run
+        at work could need the core. When all is over it is written at any rate."""
         from harness.report.leaderboard import write_leaderboard
 
-        if self._page_open:
+        begun = time.monotonic()
+        if self._page_open and (begun >= self._next_page or not self._active):
             write_leaderboard(self._folder)
-        self._page_open = False
+            self._page_open = False
+            self._next_page = begun + (time.monotonic() - begun) / PAGE_SHARE
 
 
 def _first_score(result: RunResult) -> str:
