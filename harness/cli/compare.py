@@ -7,20 +7,12 @@ from typing import Any
 
 import click
 
-from harness.cli.options import compare_options, comparison_options
+from harness.cli.options import compare_options, comparison_options, workers_option
 
 
 @click.command()
 @comparison_options
-@click.option(
-    "--workers",
-    metavar="N",
-    default="auto",
-    show_default=True,
-    envvar="SAIL_BENCH_WORKERS",
-    show_envvar=True,
-    help="Runs side by side: auto is one a GPU, or one a core of a CPU (4 at most, and as many as fit into memory).",
-)
+@workers_option
 def compare(**options: Any) -> None:
     """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget."""
     from harness.run.compare import compare as run

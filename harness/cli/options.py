@@ -37,6 +37,17 @@ def _methods(text: str | None) -> list[str] | None:
     return importable
 
 
+workers_option = click.option(
+    "--workers",
+    metavar="N",
+    default="auto",
+    show_default=True,
+    envvar="SAIL_BENCH_WORKERS",
+    show_envvar=True,
+    help="Runs side by side: auto is one a GPU, or one a core of a CPU (4 at most, and as many as fit into memory).",
+)
+
+
 def comparison_options(command: Any) -> Any:
     """The argument and options of commands about a comparison."""
     for option in reversed(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import compare_options, comparison_options
+from harness.cli.options import compare_options, comparison_options, workers_option
 from harness.errors import AbsentError, UserError
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ WIDTH = 13
     show_default=True,
     help="Where it would run: a device such as h100, with xN for N of them (h100x8); cpu; or this machine.",
 )
-@click.option(
-    "--workers", metavar="N", default="auto", show_default=True, help="Runs side by side, as compare takes it."
-)
+@workers_option
 @click.option("--price-hour", type=click.FloatRange(min=0), metavar="X", help="Price of one device for an hour.")
 def plan(machine: str, price_hour: float | None, **options: Any) -> None:
     """What `compare` would run, what is already there, and what the rest needs: hours, memory, disk, money.

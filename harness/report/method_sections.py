@@ -113,5 +113,5 @@ def _machine_line(environment: Mapping[str, Any]) -> str:
 
 def failures_section(board: Board) -> str:
     """Runs that failed, and why."""
-    rows = [[f"`{r.method}`", str(r.seed), r.error.replace("|", "\\|")] for r in board.results if r.status != "ok"]
+    rows = [[f"`{r.method}`", str(r.seed), r.error.replace("|", "\\|")] for r in board.results if r.error]
     return "## Failed runs\n\n" + markdown_table(["method", "seed", "why"], rows) if rows else ""

@@ -22,6 +22,8 @@ def scores_section(board: Board) -> str:
         for column in columns:
             cell = board.cell(method, column)
             count = f" ({cell.n_valid}/{cell.n_total})" if cell and cell.n_valid < cell.n_total else ""
+            if cell and cell.seeds is not None and len(cell.seeds) < seeds:
+                count += f" ({len(cell.seeds)} of {seeds} seeds)"
             row.append(format_interval(cell.interval, column.metric.unit) + count if cell else "not measured")
         rows.append(row)
     counts = ["*valid / total, each*"]

@@ -184,7 +184,7 @@ def publish(plan: RunPlan, results: Path) -> RunResult:
 
 
 def publish_failure(plan: RunPlan, results: Path, reason: str) -> None:
-    """Write why a run failed, unless an earlier result of the same settings stands there: that one is kept.
+    """Write why a run failed. An earlier result of the same settings is kept, with the reason if it is unfinished.
 
     Args:
         plan: of the run.
@@ -195,6 +195,8 @@ def publish_failure(plan: RunPlan, results: Path, reason: str) -> None:
     if path.is_file():
         existing = read_result(path)
         if existing.status == "ok" and existing.comparison_key == plan.comparison.key:
+            if existing.pending:
+                write_result(path, existing.model_copy(update={"error": reason}))
             return
     write_result(path, failed_result(plan, reason))
 

@@ -110,7 +110,8 @@ class Trial(Record):
 class RunResult(Record):
     """One run: recipe x method x seed. ``variant_of`` is set where ``method`` is a variant that the recipe names;
     ``reference`` is the row that the others are compared with; ``versions`` are those of the code that made it
-    (:mod:`harness.store.versions`); ``pending`` are benchmarks that it is still to be measured on."""
+    (:mod:`harness.store.versions`); ``pending`` are benchmarks that it is still to be measured on, and ``error``
+    is why that failed, if it did."""
 
     schema_version: Literal[1] = 1
     run_key: str

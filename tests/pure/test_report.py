@@ -125,6 +125,20 @@ def test_failures_and_missing_values_are_shown() -> None:
     assert (scored.n_valid, scored.n_total) == (59, 60)
 
 
+def test_a_row_that_is_not_measured_on_everything_yet_says_so() -> None:
+    """Also where only some of its seeds are, and where the rest failed."""
+    results = [*three(), *(r.model_copy(update={"seed": 1}) for r in three(1)[1:])]
+    other = results[1].benchmarks[0].model_copy(update={"benchmark": "other", "protocol_hash": "c" * 16})
+    results[1] = results[1].model_copy(update={"benchmarks": [*results[1].benchmarks, other]})
+    assert "Not measured" not in render_pages(results)["LEADERBOARD.md"]
+    results[3] = results[3].model_copy(update={"pending": ["Other"], "error": "no space"})
+    page = render_pages(results)["LEADERBOARD.md"]
+    assert "**Not measured yet**: Other of `dpo`. The same command goes on." in page
+    row = next(line for line in page.split("\n") if line.startswith("| `dpo` (2 seeds)"))
+    assert row.count("(1 of 2 seeds)") == 1
+    assert "| `dpo` | 1 | no space |" in page.split("## Failed runs")[1]
+
+
 def test_a_score_of_the_few_that_could_be_read_says_so() -> None:
     rewards = [1.0, 0.5, *[None] * (PEOPLE - 2)]
     rest, kls = [*[1.0] * (PEOPLE // 2), *[None] * (PEOPLE // 2)], np.ones(PEOPLE)

@@ -18,6 +18,8 @@ from harness.run.out_of_memory import settings_to_lower
 from harness.run.plan import make_runs
 from harness.run.pool import LocalPool, Ticket
 from harness.run.process import Job
+from harness.run.publish import failed_result, path_of, publish_failure
+from harness.score.results import read_result, write_result
 from harness.store.environment import environment
 from harness.store.settings import Settings, using
 from harness.store.stages import Store
@@ -85,3 +87,14 @@ def test_pages_state_gpu_workers_and_threads() -> None:
     assert "8 x H100 (81559 MiB, driver 550.1, CUDA 12.8), 2 runs side by side, 3 threads each;" in line
     older = {key: value for key, value in machine.items() if key not in ("workers", "threads", "gpu")}
     assert "cores;" in _machine_line(older)
+
+
+@pytest.mark.parametrize(("pending", "shown"), [(["ARC-C"], "no space"), ([], "")])
+def test_scores_of_a_run_that_fails_later_stay_with_the_reason(pending: list[str], shown: str, tmp_path: Path) -> None:
+    """A result that was finished before stays as it is."""
+    recipe = load_recipe("tiny")
+    plan = make_runs(recipe, recipe.budget, ["start"], 1, ["mmlu", "arc_challenge"], Store(tmp_path / "store"))[0]
+    earlier = failed_result(plan, "").model_copy(update={"status": "ok", "pending": pending})
+    write_result(path_of(plan, tmp_path), earlier)
+    publish_failure(plan, tmp_path, "no space")
+    assert read_result(path_of(plan, tmp_path)) == earlier.model_copy(update={"error": shown})
