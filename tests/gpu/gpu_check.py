@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +64,7 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="sizes for a CPU, to try the script")
     parser.add_argument("--out", type=Path, help="folder of the table (default: results/bench, or a temporary folder)")
     parser.add_argument("--only", nargs="+", choices=[*PARTS], metavar="PART", help="these parts")
+    parser.add_argument("--logs", type=Path, help="a folder that gets what each part printed")
     parser.add_argument("--part", choices=[*PARTS], help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -75,6 +77,10 @@ def main() -> int:
             print("There is no GPU here: try the script with --small, or name a folder with --out", file=sys.stderr)
             return 2
         outcomes = run_parts(options.only or [*PARTS], Path(work), options.small)
+        if options.logs:
+            options.logs.mkdir(parents=True, exist_ok=True)
+            for log in Path(work).glob("*/log.txt"):
+                copyfile(log, options.logs / f"{log.parent.name}.txt")
     out = options.out or (ROOT / "results/bench" if not options.small else Path(tempfile.mkdtemp(prefix="gpu-check-")))
     text = table(machine, outcomes)
     out.mkdir(parents=True, exist_ok=True)
