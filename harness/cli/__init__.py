@@ -8,6 +8,7 @@ import click
 
 from harness.cli.compare import compare
 from harness.cli.diff import diff
+from harness.cli.figures import figures
 from harness.cli.judge_card import judge_card
 from harness.cli.listing import benchmarks, budgets, methods, oracles
 from harness.cli.models import fetch_model, train_reward
@@ -53,7 +54,20 @@ def main() -> None:
 
 
 for _command in (
-    *(compare, plan, power, leaderboard, diff, rescore, score, judge_card, train_reward, new_method, fetch_model),
+    *(
+        compare,
+        plan,
+        power,
+        leaderboard,
+        figures,
+        diff,
+        rescore,
+        score,
+        judge_card,
+        train_reward,
+        new_method,
+        fetch_model,
+    ),
     *(methods, benchmarks, oracles, budgets, store),
 ):
     main.add_command(_command)
