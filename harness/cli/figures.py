@@ -19,16 +19,13 @@ def figures(recipe: str | None, results: Path, out: Path, cost: Literal["flops",
     """Pictures (SVG, PNG, PDF) and tables (CSV, LaTeX) of RECIPE's results, of all recipes if none is named.
 
     Score against cost, differences with intervals, reward against KL; beside each picture its numbers as JSON. --check
-    compares numbers: pictures need not be equal byte by byte, and matplotlib need not be installed.
+    compares numbers: pictures need not be equal byte by byte.
     """
     from harness.recipe.load import load_recipe
     from harness.report.board import Board
-    from harness.report.drawing import check_matplotlib
     from harness.report.figure_files import stale_figures, write_figures
     from harness.score.results import read_results, result_folders
 
-    if not check:
-        check_matplotlib()
     if recipe and recipe.endswith((".yaml", ".yml")):
         recipe = load_recipe(recipe).name
     stale = []

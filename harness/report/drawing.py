@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from textwrap import fill
 from typing import Any, Literal
 
-from harness.errors import UserError
 from harness.report.figures import Figure, Forest, Mark, Panel, Scatter, Span, figure_key
 
 Format = Literal["svg", "png", "pdf"]
@@ -37,45 +36,20 @@ NARROW = 4.0
 """A cost axis is logarithmic where its values differ by more than this factor."""
 
 
-def _matplotlib() -> Any:
-    """The library.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError(
-            "Pictures need matplotlib, which is not installed: run python -m pip install 'sail-bench[figures]'"
-        ) from None
-    return matplotlib
-
-
-def check_matplotlib() -> None:
-    """Fail before any work if nothing can be drawn.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
-    _matplotlib()
-
-
 def pictures_of(figure: Figure) -> dict[Format, bytes]:
     """A figure in each format, as the content of its file, which carries the hash of the numbers.
 
     The same numbers give the same pictures with the same version of matplotlib.
-
-    Raises:
-        UserError: matplotlib is not installed.
     """
-    library, key, made = _matplotlib(), figure_key(figure), dict[Format, bytes]()
+    import matplotlib
+
+    key, made = figure_key(figure), dict[Format, bytes]()
     metadata: dict[Format, dict[str, Any]] = {
         "svg": {"Identifier": key, "Title": figure.title, "Date": None, "Creator": "sail-bench"},
         "png": {"Description": key, "Title": figure.title, "Software": "sail-bench"},
         "pdf": {"Keywords": key, "Title": figure.title, "CreationDate": None, "Creator": "sail-bench"},
     }
-    with library.rc_context(SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         canvas = draw(figure)
         canvas.draw_without_rendering()
         canvas.set_layout_engine("none")  # laid out once for all formats
@@ -93,7 +67,6 @@ def draw(figure: Figure) -> Any:
 
 def _canvas(width: float, height: float) -> Any:
     """An empty figure, inches; its layout keeps texts apart."""
-    _matplotlib()
     from matplotlib.figure import Figure as Canvas
 
     return Canvas(figsize=(width, height), layout="constrained")

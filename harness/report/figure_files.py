@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.board import Board
-from harness.report.drawing import FORMATS, check_matplotlib, pictures_of
+from harness.report.drawing import FORMATS, pictures_of
 from harness.report.figures import CostAxis, Figure, figure_key, figures_of, record
 from harness.report.paper_table import csv_table, latex_table
 from harness.store.json_files import json_text, write_text
@@ -26,11 +26,7 @@ def write_figures(board: Board, folder: Path, cost: CostAxis | None = None) -> l
 
     Returns:
         the files written.
-
-    Raises:
-        UserError: matplotlib is not installed.
     """
-    check_matplotlib()
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for figure in figures_of(board, cost):

@@ -10,24 +10,20 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
-from conftest import ROOT
 from kit.command import run_here
 from kit.results import PEOPLE, run_result
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from harness.report.board import Board
+from harness.report.drawing import SETTINGS, draw, pictures_of
 from harness.report.figure_files import stale_figures, write_figures
 from harness.report.figures import Forest, Scatter, figure_key, figures_of, record, score_against_cost
 from harness.report.paper_table import csv_table, csv_text, latex_table, latex_text
 from harness.score.metrics import evaluate, metric
 from harness.score.results import BenchmarkResult, RunResult, read_results, result_path, write_result
-
-matplotlib = pytest.importorskip("matplotlib", reason="the extra `figures` is not installed")
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
-
-from harness.report.drawing import SETTINGS, draw, pictures_of  # noqa: E402
 
 HOSTILE = ["$x_1$", "_hidden", "<script>alert(1)</script>", "a\x1b[31mb\u202e", "x" * 60, "50% & more | \\alpha"]
 
@@ -207,12 +203,3 @@ def test_the_command(tmp_path: Path) -> None:
     assert run_here(*arguments, "--check").returncode == 0
     board = Board(read_results(tmp_path / "results" / "demo" / "pairs-96"))
     assert stale_figures(board, tmp_path / "out" / "demo" / "pairs-96") == []
-
-
-def test_without_matplotlib_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    failed = run_here("figures", "--results", ROOT / "results", "--out", tmp_path / "figures")
-    assert failed.returncode == 2
-    assert "Pictures need matplotlib" in failed.stderr
-    assert "sail-bench[figures]" in failed.stderr
-    assert not (tmp_path / "figures").exists()
