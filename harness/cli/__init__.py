@@ -13,6 +13,7 @@ from harness.cli.models import fetch_model, train_reward
 from harness.cli.new_method import new_method
 from harness.cli.pages import leaderboard, rescore
 from harness.cli.plan import plan
+from harness.cli.report import report
 from harness.cli.score import score
 from harness.cli.store import store
 from harness.errors import UserError
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 for _command in (
-    *(compare, plan, leaderboard, rescore, score, judge_card, train_reward, new_method, fetch_model),
+    *(compare, plan, leaderboard, report, rescore, score, judge_card, train_reward, new_method, fetch_model),
     *(methods, benchmarks, oracles, budgets, store),
 ):
     main.add_command(_command)

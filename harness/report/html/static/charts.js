@@ -1,0 +1,97 @@
+// Charts by Vega-Lite. A chart is drawn when it comes near the screen, and again when theme or choice change.
+function config() {
+  const colours = palette();
+  const font = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+  const text = { labelColor: colours.quiet, titleColor: colours.ink, labelFont: font, titleFont: font, labelFontSize: 12,
+    titleFontSize: 12, titleFontWeight: 500 };
+  return { background: null, font, view: { stroke: null }, padding: 4,
+    axis: { ...text, gridColor: colours.line, domainColor: colours.quiet, tickColor: colours.quiet, gridOpacity: 0.7 },
+    legend: { ...text, symbolSize: 90, symbolStrokeWidth: 2, titlePadding: 4 },
+    header: { ...text, titleFontSize: 12, labelFontSize: 12, labelFontWeight: 600, labelColor: colours.ink },
+    text: { color: colours.ink, font }, title: { color: colours.ink, font } };
+}
+
+const waiting = new Map();
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    const draw = entry.isIntersecting && waiting.get(entry.target);
+    if (draw) { waiting.delete(entry.target); watcher.unobserve(entry.target); draw(); }
+  }
+}, { rootMargin: "300px" });
+
+// `makeSpec` gives a Vega-Lite chart for the width in pixels; `patch` may change the compiled Vega.
+function chart(label, makeSpec, patch) {
+  const canvas = element("div", { class: "chart", role: "img", "aria-label": label });
+  const save = element("button", { type: "button", class: "save", on: { click: () => saveChart(view) } }, "Save SVG");
+  save.setAttribute("aria-label", `Save the chart as SVG: ${label}`);
+  const figure = element("figure", {}, canvas, save);
+  let view = null, turn = 0, drawn = false, width = 0;
+  async function draw() {
+    drawn = true;
+    width = canvas.clientWidth;
+    const mine = ++turn;
+    const spec = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", autosize: { type: "fit", contains: "padding" },
+      width, ...makeSpec(width), config: config() };
+    const holder = element("div");
+    const result = await vegaEmbed(holder, spec, { renderer: "svg", actions: false, patch, tooltip: { theme } });
+    if (mine !== turn) { result.finalize(); return; }
+    if (view) view.finalize();
+    view = result.view;
+    canvas.replaceChildren(holder);
+  }
+  figure.redraw = () => { if (drawn) draw(); };
+  figure.signal = (name, value) => { if (view) view.signal(name, value).runAsync(); };
+  redraws.add(figure.redraw);
+  new ResizeObserver(() => { if (drawn && Math.abs(canvas.clientWidth - width) > 12) draw(); }).observe(canvas);
+  waiting.set(canvas, draw);
+  watcher.observe(canvas);
+  return figure;
+}
+
+async function saveChart(view) {
+  if (!view) return;
+  const url = URL.createObjectURL(new Blob([await view.toSVG()], { type: "image/svg+xml" }));
+  element("a", { href: url, download: "sail-bench.svg" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+// Names beside points that do not cover each other: Vega's label transform on the layer `labels`, which Vega-Lite lacks.
+function placeLabels(layer, avoided) {
+  return (compiled) => {
+    const walk = (marks) => {
+      for (const mark of marks || []) {
+        if (mark.name === layer) {
+          mark.transform = [{ type: "label", size: { signal: "[width, height]" }, offset: [7, 10, 14],
+            anchor: ["right", "left", "top", "bottom", "top-right", "bottom-right", "top-left", "bottom-left"],
+            avoidMarks: avoided, avoidBaseMark: true }];
+        }
+        walk(mark.marks);
+      }
+    };
+    walk(compiled.marks);
+    return compiled;
+  };
+}
+
+function methodEncoding(methods, legend) {
+  const scales = methodScales(methods);
+  return { color: { field: "method", type: "nominal", scale: scales.colour, legend: legend ?? null, sort: null },
+    shape: { field: "method", type: "nominal", scale: scales.shape, legend: legend ?? null, sort: null } };
+}
+
+function legendOf(methods, lines = false) {
+  return element("ul", { class: "legend" }, methods.map((method) => {
+    const mark = element("span", { class: "key", "aria-hidden": "true" });
+    const paint = () => {
+      const style = styleOf(method);
+      mark.style.color = style.colour;
+      mark.textContent = lines ? "" : { circle: "●", square: "■", "triangle-up": "▲", diamond: "◆", cross: "✚",
+        "triangle-down": "▼", "triangle-right": "▶", "triangle-left": "◀" }[style.shape];
+      if (lines) mark.style.borderTop = `3px ${style.dash[1] === 0 ? "solid" : style.dash[0] > 3 ? "dashed" : "dotted"} ${style.colour}`;
+    };
+    mark.classList.toggle("line", lines);
+    redraws.add(paint);
+    paint();
+    return element("li", {}, mark, foreign(method));
+  }));
+}
