@@ -40,7 +40,8 @@ class Library(NamedTuple):
 class Assets(NamedTuple):
     """All that the page needs beside its data: libraries, the style sheets, the page's own script and its frame."""
 
-    libraries: tuple[Library, ...]
+    tables: Library
+    charts: Library
     style: str
     script: str
     frame: str
@@ -54,14 +55,16 @@ def read_assets() -> Assets:
     """
     tables = _package_file("itables", "html/dt_bundle.js")
     table_style = _package_file("itables", "html/dt_bundle.css")
-    libraries = (
-        Library("Vega, Vega-Lite, Vega-Embed", "vl-convert-python", _version("vl-convert-python"), _charts()),
-        Library("DataTables", "itables", _version("itables"), as_global(tables, "DataTable")),
-    )
     own = files("harness.report.html") / "static"
     script = "\n".join((own / name).read_text(encoding="utf-8") for name in PARTS)
     style = table_style + "\n" + (own / "style.css").read_text(encoding="utf-8")
-    return Assets(libraries, style, script, (own / "frame.html").read_text(encoding="utf-8"))
+    return Assets(
+        Library("DataTables", "itables", _version("itables"), as_global(tables, "DataTable")),
+        Library("Vega, Vega-Lite, Vega-Embed", "vl-convert-python", _version("vl-convert-python"), _charts()),
+        style,
+        script,
+        (own / "frame.html").read_text(encoding="utf-8"),
+    )
 
 
 def as_global(module: str, name: str) -> str:

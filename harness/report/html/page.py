@@ -81,9 +81,11 @@ def render(board: Board, stored: Stored, folder: Path, assets: Assets) -> str:
     data = report_json(board, stored, folder) | {
         "faults": faults_json(board, sets),
         "samples": {"sets": runs_json(sets), "why_none": why_none(board, sets)},
-        "libraries": [{"title": x.title, "package": x.package, "version": x.version} for x in assets.libraries],
+        "libraries": [
+            {"title": x.title, "package": x.package, "version": x.version} for x in (assets.tables, assets.charts)
+        ],
     }
-    scripts = [library.script for library in assets.libraries] + [assets.script]
+    scripts = [assets.tables.script, assets.script, assets.charts.script]  # the first screen needs no chart
     embedded = [_data_element("report", "application/json", script_json(data))]
     embedded += [_data_element(f"samples-{i}", "text/plain", compressed_json(set_json(s))) for i, s in enumerate(sets)]
     parts = {

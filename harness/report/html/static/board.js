@@ -1,7 +1,7 @@
 // The table of methods, score against cost, reward against KL.
 function table(node, options) {
-  return new DataTable(node, { autoWidth: false, info: false, paging: false, searching: false, layout: { topStart: null,
-    topEnd: null, bottomStart: null, bottomEnd: null }, order: [], ...options });
+  return new DataTable(node, { autoWidth: false, info: false, paging: false, searching: false, order: [], ...options,
+    layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null, ...options.layout } });
 }
 
 function mark(difference, column) {
@@ -35,7 +35,7 @@ function boardTable() {
   const head = element("tr", {}, element("th", { scope: "col" }, "method"),
     columns.slice(0, 1).map(scoreHead),
     cost.map((axis) => element("th", { scope: "col" }, axis.title,
-      element("span", { class: "unit" }, axis.id === data.costs.matched ? "matched" : axis.id === "seconds" ? "hours" : "mean"))),
+      element("span", { class: "unit" }, axis.id === data.costs.matched ? "matched" : seedsOf() > 1 ? "mean" : ""))),
     kl && element("th", { scope: "col" }, "KL", element("span", { class: "unit" }, "nats/answer")), columns.slice(1).map(scoreHead));
   const rows = data.methods.map((method) => element("tr", { class: method.role === "control" ? "control" : null },
     element("th", { scope: "row", title: method.summary }, swatch(method.name), foreign(method.name),
@@ -73,7 +73,7 @@ function costSection() {
   const figure = chart("Score against cost, with the Pareto line", () => {
     const free = points().filter((row) => row.cost === 0);
     const values = points().filter((row) => row.cost > 0);
-    const x = { field: "cost", type: "quantitative", title: `${axis.title} (mean over seeds)`, axis: { format: "~s", tickCount: 6 },
+    const x = { field: "cost", type: "quantitative", title: `${axis.title} (mean over seeds)`, axis: shortAxis(),
       scale: { zero: false, nice: true, padding: 18 } };
     const y = { field: "value", type: "quantitative", title: `${titleOf(column)}, ${column.unit}`, scale: { zero: false, padding: 12 } };
     const tooltip = [{ field: "method", title: "method" }, { field: "value", title: column.unit, format: ".4~g" },
@@ -87,9 +87,9 @@ function costSection() {
       { mark: { type: "rule", strokeWidth: 1.5, opacity: 0.55 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" },
         color: methodEncoding(others.concat(controls)).color } },
       { name: "points", mark: { type: "point", filled: true, size: 130, opacity: 1 }, encoding: { x, y, tooltip, ...methodEncoding(others.concat(controls)) } },
-      { name: "labels", mark: { type: "text", fontSize: 12.5, fontWeight: 500, align: "left", dx: 9 }, encoding: { x, y, text: { field: "method" } } },
+      ...names(x, y),
     ] };
-  }, placeLabels("labels_marks", ["points_marks"]));
+  }, placeNames);
   const behind = element("div");
   const update = () => {
     figure.redraw();
@@ -111,11 +111,11 @@ function distanceSection() {
   if (!distance) return null;
   const rows = distance.points.map((point) => ({ method: point.method, kl: point.kl.value, kl_low: point.kl.low, kl_high: point.kl.high,
     reward: point.reward.value, low: point.reward.low, high: point.reward.high }));
-  const names = others.concat(controls);
+  const shown = others.concat(controls);
   const figure = chart("Reward against KL to the start policy", () => {
     const x = { field: "kl", type: "quantitative", title: distance.kl, scale: { zero: false, padding: 16 } };
     const y = { field: "reward", type: "quantitative", title: distance.reward, scale: { zero: false, padding: 12 } };
-    const encoding = methodEncoding(names);
+    const encoding = methodEncoding(shown);
     const tooltip = [{ field: "method" }, { field: "kl", format: ".3~f" }, { field: "reward", format: ".3~f" }];
     return { height: 340, data: { values: rows }, layer: [
       { data: { values: distance.paths }, mark: { type: "line", strokeWidth: 1.5, opacity: 0.6 },
@@ -124,9 +124,9 @@ function distanceSection() {
       { mark: { type: "rule", opacity: 0.45 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color: encoding.color } },
       { mark: { type: "rule", opacity: 0.45 }, encoding: { x: { ...x, field: "kl_low" }, x2: { field: "kl_high" }, y, color: encoding.color } },
       { name: "points", mark: { type: "point", filled: true, size: 130, opacity: 1 }, encoding: { x, y, tooltip, ...encoding } },
-      { name: "labels", mark: { type: "text", fontSize: 12.5, fontWeight: 500, align: "left", dx: 9 }, encoding: { x, y, text: { field: "method" } } },
+      ...names(x, y),
     ] };
-  }, placeLabels("labels_marks", ["points_marks"]));
+  }, placeNames);
   return section("distance", "Reward against KL",
     "How far each policy moved from the start policy, and what it got for it. Thin lines: its way there, where a curve was measured. Up and to the left is better.",
     figure, numbers("Reward against KL", ["method", "KL", "reward"], distance.points.map((point) => [point.method, interval(point.kl, ""), interval(point.reward, "share met")])));

@@ -16,7 +16,7 @@ function budgetSection() {
 
   const figure = chart("Reward over the budget, with bands", () => {
     const scales = methodScales(methods);
-    const x = { field: "budget", type: "quantitative", title: `budget (${ranks.axis})`, axis: { format: "~s" }, scale: { nice: false } };
+    const x = { field: "budget", type: "quantitative", title: `budget (${ranks.axis})`, axis: shortAxis(), scale: { nice: false } };
     const colour = { field: "method", type: "nominal", scale: scales.colour, legend: null };
     const y = { type: "quantitative", title: ranks.reward, scale: { zero: false } };
     return { height: 340, params: [{ name: "chosen", value: budgets[slider.value] }], data: { values: rows }, layer: [

@@ -11,6 +11,9 @@ function config() {
     text: { color: colours.ink, font }, title: { color: colours.ink, font } };
 }
 
+// Vega comes last in the file, so that the first screen need not wait for it.
+const scriptsRun = new Promise((resolve) => { document.addEventListener("DOMContentLoaded", resolve, { once: true }); });
+
 const waiting = new Map();
 const watcher = new IntersectionObserver((entries) => {
   for (const entry of entries) {
@@ -30,6 +33,7 @@ function chart(label, makeSpec, patch) {
     drawn = true;
     width = canvas.clientWidth;
     const mine = ++turn;
+    await scriptsRun;
     const spec = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", autosize: { type: "fit", contains: "padding" },
       width, ...makeSpec(width), config: config() };
     const holder = element("div");
@@ -55,23 +59,29 @@ async function saveChart(view) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-// Names beside points that do not cover each other: Vega's label transform on the layer `labels`, which Vega-Lite lacks.
-function placeLabels(layer, avoided) {
-  return (compiled) => {
-    const walk = (marks) => {
-      for (const mark of marks || []) {
-        if (mark.name === layer) {
-          mark.transform = [{ type: "label", size: { signal: "[width, height]" }, offset: [7, 10, 14],
-            anchor: ["right", "left", "top", "bottom", "top-right", "bottom-right", "top-left", "bottom-left"],
-            avoidMarks: avoided, avoidBaseMark: true }];
-        }
-        walk(mark.marks);
-      }
-    };
-    walk(compiled.marks);
-    return compiled;
-  };
+// Names beside the layer `points`. Vega's label transform, which Vega-Lite lacks, keeps them off each other.
+function names(x, y) {
+  const text = (more) => ({ type: "text", fontSize: 12.5, fontWeight: 500, align: "left", ...more });
+  const encoding = { x, y, text: { field: "method" } };
+  return [{ name: "halos", mark: text({ stroke: palette().paper, strokeWidth: 5, strokeJoin: "round", color: palette().paper }), encoding },
+    { name: "names", mark: text({}), encoding }];
 }
+function placeNames(compiled) {
+  const walk = (marks) => {
+    for (const each of marks || []) {
+      if (each.name === "halos_marks" || each.name === "names_marks") {
+        each.transform = [{ type: "label", size: { signal: "[width, height]" }, offset: [7, 10, 14], avoidMarks: ["points_marks"], avoidBaseMark: true,
+          anchor: ["right", "left", "top", "bottom", "top-right", "bottom-right", "top-left", "bottom-left"] }];
+      }
+      walk(each.marks);
+    }
+  };
+  walk(compiled.marks);
+  return compiled;
+}
+
+// Large numbers in short: 8T is 8 times 10 to the 12.
+function shortAxis() { return { labelExpr: "datum.value == 0 ? '0' : format(datum.value, '~s')", tickCount: 6 }; }
 
 function methodEncoding(methods, legend) {
   const scales = methodScales(methods);

@@ -63,10 +63,10 @@ function spendingSection() {
   const used = phases.filter((phase) => rows.some((row) => row.phase === phase));
   const figure = chart("Spending by phase", () => {
     const colours = palette().methods;
-    return { autosize: { type: "fit-x", contains: "padding" }, height: { step: 30 }, data: { values: rows.filter((row) => row[quantity.id]) },
+    return { height: 110 + 30 * data.methods.length, data: { values: rows.filter((row) => row[quantity.id]) },
       mark: { type: "bar", cornerRadius: 1, stroke: palette().paper, strokeWidth: 1 },
       encoding: { y: { field: "method", type: "nominal", title: null, sort: data.methods.map((method) => method.name) },
-        x: { field: quantity.id, type: "quantitative", title: quantity.title, axis: { format: "~s", tickCount: 6 } },
+        x: { field: quantity.id, type: "quantitative", title: quantity.title, axis: shortAxis() },
         color: { field: "phase", type: "nominal", sort: used, scale: { domain: used, range: used.map((_, place) => [...colours, palette().control][place % 9]) },
           legend: { orient: "top", title: null, columns: 4 } },
         order: { field: "place", type: "quantitative" },
@@ -110,7 +110,7 @@ function predictions() {
 function judgesSection() {
   if (!data.judges.length) return null;
   const cards = data.judges.map((judge) => element("article", { class: "card" },
-    element("h3", {}, foreign(judge.name)), element("p", {}, `${judge.kind}${judge.orders ? `, orders: ${judge.orders}` : ""}. Judges ${judge.of.join(", ")}.`,
+    element("h3", {}, judge.kind.startsWith("the start") ? "Local judge" : foreign(judge.name)), element("p", {}, `${judge.kind.charAt(0).toUpperCase()}${judge.kind.slice(1)}${judge.orders ? `, orders: ${judge.orders}` : ""}. Judges ${judge.of.join(", ")}.`,
       judge.answered.length ? [" Answered by ", foreign(judge.answered.join(", ")), "."] : null),
     judge.sections.map((part) => element("div", {}, element("p", { class: "note" }, `Measured on ${part.pairs} pairs of `, foreign(part.file), ` (${part.date})`),
       scrolling("Figures of the judge", element("table", { class: "plain" }, element("caption", { class: "hidden" }, "Figures of the judge"),

@@ -8,7 +8,9 @@ function summarySection() {
     data.failures.map((each) => [foreign(each.method), ` seed ${each.seed}: `, foreign(each.why), " "])) : null;
   const stale = data.stale.length ? element("p", { class: "warning" },
     "Made by an earlier version of SAIL-bench, so that the same command may give other numbers now: ", foreign(data.stale.join(", ")), ".") : null;
-  const budget = `matched on ${data.costs.axes.find((axis) => axis.id === data.costs.matched)?.title ?? data.costs.matched}: ${amount(data.budget.limit)}`;
+  const limit = data.costs.matched === "seconds" ? data.budget.limit / 3600 : data.budget.limit;
+  const axis = data.costs.axes.find((each) => each.id === data.costs.matched)?.title ?? data.costs.matched;
+  const budget = `Budget ${data.budget.name}: ${amount(limit)} ${axis}${seedsOf() > 1 ? `, ${seedsOf()} seeds` : ", one seed"}`;
   return element("section", { id: "summary", "aria-labelledby": "summary-title" },
     element("h1", { id: "summary-title" }, foreign(data.recipe), element("span", { class: "budget" }, budget)),
     element("div", { class: "verdict" }, data.sentences.map((sentence) => foreign(sentence, "p"))),
@@ -35,5 +37,6 @@ document.getElementById("footer").append(element("p", {}, "Made by sail-bench re
 applyTheme();
 for (const part of starts) part.start();
 document.documentElement.dataset.ready = "board";
+performance.mark("first screen");
 const later = window.requestIdleCallback || ((work) => setTimeout(work, 1));
 later(async () => { for (const part of parts) await part.start?.(); document.documentElement.dataset.ready = "all"; });

@@ -57,18 +57,19 @@ function samplesSection() {
       .filter((row) => (!state.category || row.item.category === state.category) && (!state.verdict || row.a?.verdict === state.verdict)
         && (!state.flip || row.flip === state.flip));
     if (grid) { grid.destroy(true); grid = null; }
+    const categorised = content.items.some((item) => item.category);
     const node = element("table", { id: "samples-table" }, element("caption", { class: "hidden" }, "Samples"),
-      element("thead", {}, element("tr", {}, ["item", "category", "prompt", "A", "B", "flip"].map((name) => element("th", { scope: "col" }, name)))));
+      element("thead", {}, element("tr", {}, ["item", ...(categorised ? ["category"] : []), "prompt", "A", "B", "flip"].map((name) => element("th", { scope: "col" }, name)))));
     holder.replaceChildren(scrolling("Samples", node));
     // Values for search and order are strings of ours; what is shown is an element with text alone.
     const column = (text, order) => ({ data: null, render: (_, kind, row) => kind === "display" ? foreign(text(row)) : kind === "sort" || kind === "type" ? (order || text)(row) : text(row) });
-    const worded = (answer) => !answer ? "none" : answer.value === null || answer.value === undefined ? answer.verdict : `${answer.verdict} ${number(answer.value)}`;
+    const worded = (answer) => !answer ? "none" : answer.value === null || answer.value === undefined ? answer.verdict : answer.verdict === "scored" ? number(answer.value) : `${number(answer.value)} ${answer.verdict}`;
     const opener = { data: null, render: (_, kind, row) => kind === "display"
       ? element("button", { type: "button", class: "open", on: { click: () => show(row.place, true) } }, foreign(row.item.id)) : String(row.item.id) };
     grid = table(node, { data: shownRows, paging: true, pageLength: 8, searching: true, info: true, deferRender: true, order: [],
       language: { search: "Search prompts", emptyTable: "No sample fits these filters." },
       layout: { topStart: "search", bottomStart: "info", bottomEnd: "paging" },
-      columns: [opener, column((row) => row.item.category), column((row) => shorten(row.item.prompt.join(" ⏎ "), 110)),
+      columns: [opener, ...(categorised ? [column((row) => row.item.category)] : []), column((row) => shorten(row.item.prompt.join(" ⏎ "), 110)),
         column((row) => worded(row.a), (row) => row.a?.value ?? -1e9), column((row) => worded(row.b), (row) => row.b?.value ?? -1e9), column((row) => row.flip)] });
     show(shownRows.length ? shownRows[0].place : -1, false);
   }
