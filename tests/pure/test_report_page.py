@@ -111,6 +111,7 @@ def test_the_default_export_of_a_bundle_becomes_a_global() -> None:
 def test_a_missing_package_is_named_with_the_extra(
     missing: str, comparison: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assets_module.read_assets.cache_clear()
     monkeypatch.setitem(sys.modules, missing, None)
     done = CliRunner().invoke(main, ["report", str(comparison)])
     assert done.exit_code == 2
@@ -133,7 +134,7 @@ def test_the_command_writes_one_file_and_refuses_what_it_cannot(comparison: Path
     assert "--out" in refused.output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ten_thousand_samples_are_built_in_time_at_a_kilobyte_each(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path, count=2500, length=2000)
     began = time.process_time()

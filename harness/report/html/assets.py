@@ -7,6 +7,7 @@ Vega, Vega-Lite and Vega-Embed draw the charts (``vl-convert-python`` carries th
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import import_module, metadata
 from importlib.resources import files
 from typing import NamedTuple
@@ -47,8 +48,9 @@ class Assets(NamedTuple):
     frame: str
 
 
+@cache
 def read_assets() -> Assets:
-    """Read them.
+    """Read them, once for all reports of a command.
 
     Raises:
         UserError: a package is missing or carries something else than expected.

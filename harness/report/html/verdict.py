@@ -1,6 +1,8 @@
-"""The sentences at the top of the page."""
+"""The sentences at the top of the page. Names stand between backquotes."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from harness.report.board import Board
 from harness.report.text import format_number
@@ -17,14 +19,14 @@ def sentences(board: Board) -> list[str]:
     for method, difference in board.comparisons_with(board.reference, column).items():
         by_verdict.setdefault(difference.verdict, []).append(method)
     lines = [
-        f"{', '.join(by_verdict[verdict])}: {verdict} than {board.reference} in {title}."
+        f"{_names(by_verdict[verdict])}: {verdict} than `{board.reference}` in {title}."
         for verdict in (Verdict.BETTER, Verdict.WORSE)
         if verdict in by_verdict
     ]
     if Verdict.NO_DIFFERENCE in by_verdict:
         lines.append(
-            f"No difference from {board.reference} is shown in {title} for "
-            f"{', '.join(by_verdict[Verdict.NO_DIFFERENCE])}."
+            f"No difference from `{board.reference}` is shown in {title} for "
+            f"{_names(by_verdict[Verdict.NO_DIFFERENCE])}."
         )
     smallest = board.detectable(column, board.reference)
     if smallest is not None:
@@ -35,3 +37,7 @@ def sentences(board: Board) -> list[str]:
     if seeds == 1:
         lines.append("One training seed: another one may order the methods otherwise.")
     return lines
+
+
+def _names(methods: Sequence[str]) -> str:
+    return ", ".join(f"`{method}`" for method in methods)

@@ -51,7 +51,8 @@ function budgetSection() {
     element("div", { class: "slider" }, element("label", { for: "budget-slider" }, "My budget"), slider, shown),
     element("div", { class: "two" }, element("div", {}, legendOf(methods, true), figure),
       element("div", {}, element("h3", {}, "Order at this budget"), list,
-        element("h3", {}, "Where two cross"), crossings.length ? element("ul", { class: "crossings" }, crossings)
+        element("h3", {}, "Where two cross"), crossings.length ? [element("ul", { class: "crossings" }, crossings.slice(0, 6)), crossings.length > 6
+            ? element("details", {}, element("summary", {}, `${crossings.length - 6} more`), element("ul", { class: "crossings" }, crossings.slice(6))) : null]
           : element("p", { class: "note" }, "No two methods change places within this budget."))),
     numbers("Rewards over the budget", ["method", ...ranks.measured.map((budget) => show(budget * hours))],
       methods.map((method) => [method, ...ranks.measured.map((budget) => {

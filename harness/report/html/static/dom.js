@@ -21,6 +21,11 @@ function foreign(text, tag = "bdi", options = {}) {
   return element(tag, { dir: "auto", ...options }, text);
 }
 
+// A sentence of the verdict: what stands between backquotes is a name, and no other Markdown is read.
+function sentence(text) {
+  return element("p", {}, text.replaceAll("**", "").split("`").map((part, place) => place % 2 ? foreign(part, "code") : part));
+}
+
 const MINUS = "\u2212";
 function signed(text) { return text.replace("-", MINUS); }
 

@@ -13,7 +13,7 @@ function summarySection() {
   const budget = `Budget ${data.budget.name}: ${amount(limit)} ${axis}${seedsOf() > 1 ? `, ${seedsOf()} seeds` : ", one seed"}`;
   return element("section", { id: "summary", "aria-labelledby": "summary-title" },
     element("h1", { id: "summary-title" }, foreign(data.recipe), element("span", { class: "budget" }, budget)),
-    element("div", { class: "verdict" }, data.sentences.map((sentence) => foreign(sentence, "p"))),
+    element("div", { class: "verdict" }, data.sentences.map(sentence)),
     stale, failures, board, explain());
 }
 
