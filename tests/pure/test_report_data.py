@@ -196,3 +196,17 @@ def test_json_in_the_page_ends_no_element_and_loses_nothing() -> None:
     assert not set("<>&") & set(text)
     assert json.loads(text) == plain(value) == {HANDLER: [HOSTILE, "<!-- & ⟦U+2028⟧", None, 0.333333, None, True]}
     assert json.loads(zlib.decompress(b64decode(compressed_json(value)))) == plain(value)
+
+
+def test_examples_of_length_drift_follow_the_drift(board: Board, stored: Stored) -> None:
+    """Where answers shrink on the whole, the examples are those that shrank most."""
+    sets = sample_sets(board, stored)
+    runs = next(s.runs for s in sets if s.benchmark == "preference")
+    shorter = [
+        s._replace(tokens=(t.tokens or 0) - 3 - i)
+        for i, (s, t) in enumerate(zip(runs["dpo"], runs["start"], strict=True))
+    ]
+    shorter[0] = shorter[0]._replace(tokens=(runs["start"][0].tokens or 0) + 30)
+    only = [s._replace(runs={"start": runs["start"], "dpo": shorter}) for s in sets if s.benchmark == "preference"]
+    length = next(f for f in faults_json(board, only) if f["id"] == "length")
+    assert [e["id"] for e in length["examples"] if e["method"] == "dpo"] == [shorter[-1].id, shorter[-2].id]

@@ -75,12 +75,13 @@ def _fault_json(fault: Fault, board: Board, texts: _Texts) -> dict[str, Any]:
 
 def _examples(fault: Fault, methods: Sequence[str], texts: _Texts) -> list[dict[str, Any]]:
     """The answers of these methods that come nearest to the fault, with the start policy's to the same prompts."""
-    ranked = [
-        (fault.extreme(sample, texts.of_start.get(sample.id)), method, sample)
-        for method in methods
-        for sample in texts.by_method.get(method, [])
-    ]
-    ranked = sorted((r for r in ranked if np.isfinite(r[0])), key=lambda r: (-r[0], r[1], r[2].id))
+    ranked = []
+    for method in methods:
+        samples = texts.by_method.get(method, [])
+        values = np.array([fault.extreme(sample, texts.of_start.get(sample.id)) for sample in samples])
+        towards = -1.0 if np.nansum(values) < 0 else 1.0  # of answers that shrank on the whole, those that shrank most
+        ranked += [(towards * v, method, s) for v, s in zip(values, samples, strict=True) if np.isfinite(v)]
+    ranked.sort(key=lambda r: (-r[0], r[1], r[2].id))
     chosen: list[dict[str, Any]] = []
     seen: set[str] = set()
     for _, method, sample in ranked:
@@ -179,8 +180,9 @@ def _template(board: Board, texts: _Texts) -> list[Case]:
 
 
 def _changed_length(sample: Sample, start: Sample | None) -> float:
-    both = start is not None and start.tokens and sample.tokens is not None
-    return abs(sample.tokens / start.tokens - 1) if both else float("nan")  # type: ignore[operator, union-attr]
+    if start is None or start.tokens is None or sample.tokens is None:
+        return float("nan")
+    return float(sample.tokens - start.tokens)
 
 
 def _differs(sample: Sample, start: Sample | None) -> float:
@@ -194,11 +196,12 @@ def _differs(sample: Sample, start: Sample | None) -> float:
 def _worse(sample: Sample, start: Sample | None) -> float:
     if start is None or sample.value is None or start.value is None:
         return float("nan")
-    return start.value - sample.value
+    return max(0.0, start.value - sample.value)
 
 
 def _marked(sample: Sample, start: Sample | None) -> float:
-    return len(_MARKUP.findall("\n".join(sample.answer))) + 0.5 * sample.cut - 0.25 * (start is not None and start.cut)
+    newly_cut = sample.cut and not (start is not None and start.cut)
+    return len(_MARKUP.findall("\n".join(sample.answer))) + 0.5 * sample.cut + 0.25 * newly_cut
 
 
 FAULTS = (

@@ -82,7 +82,7 @@ function costSection() {
       { data: { values: free }, mark: { type: "rule", strokeDash: [2, 3], color: palette().control, strokeWidth: 1.5 }, encoding: { y } },
       { data: { values: free }, mark: { type: "text", align: "left", baseline: "bottom", dx: 4, dy: -3, fontSize: 12.5, color: palette().quiet },
         encoding: { x: { value: 0 }, y, text: { field: "named" } }, transform: [{ calculate: "datum.method + ' (no training)'", as: "named" }] },
-      { transform: [{ filter: "datum.line" }], mark: { type: "line", interpolate: "step-after",
+      { data: { values: values.filter((row) => row.line) }, mark: { type: "line", interpolate: "step-after",
         color: palette().quiet, strokeDash: [5, 4], strokeWidth: 1.5 }, encoding: { x, y, order: { field: "cost" } } },
       { mark: { type: "rule", strokeWidth: 1.5, opacity: 0.55 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" },
         color: methodEncoding(others.concat(controls)).color } },

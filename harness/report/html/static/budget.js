@@ -20,10 +20,10 @@ function budgetSection() {
     const colour = { field: "method", type: "nominal", scale: scales.colour, legend: null };
     const y = { type: "quantitative", title: ranks.reward, scale: { zero: false } };
     return { height: 340, params: [{ name: "chosen", value: budgets[slider.value] }], data: { values: rows }, layer: [
-      { mark: { type: "area", opacity: 0.1 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color: colour } },
+      { mark: { type: "area", opacity: 0.08 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color: colour } },
       { mark: { type: "line", strokeWidth: 2.5 }, encoding: { x, y: { ...y, field: "value" }, color: colour,
         strokeDash: { field: "method", type: "nominal", scale: scales.dash, legend: null } } },
-      { data: { values: ranks.crossings.length ? ranks.crossings.map((each) => ({ at: each.at * hours })) : [{ at: null }] }, mark: { type: "rule", strokeDash: [2, 3], color: palette().quiet, opacity: 0.8 },
+      { data: { values: ranks.crossings.map((each) => ({ at: each.at * hours })) }, mark: { type: "rule", strokeDash: [2, 3], color: palette().quiet, opacity: 0.8 },
         encoding: { x: { ...x, field: "at" } } },
       { data: { values: [{}] }, mark: { type: "rule", strokeWidth: 2, color: palette().ink }, encoding: { x: { ...x, field: "at" } }, transform: [{ calculate: "chosen", as: "at" }] },
     ] };

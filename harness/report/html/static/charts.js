@@ -36,6 +36,8 @@ function chart(label, makeSpec, patch) {
     await scriptsRun;
     const spec = { $schema: "https://vega.github.io/schema/vega-lite/v6.json", autosize: { type: "fit", contains: "padding" },
       width, ...makeSpec(width), config: config() };
+    // Vega warns of layers without data; a comparison without a curve, say, has some.
+    if (spec.layer) spec.layer = spec.layer.filter((layer) => (layer.data ?? spec.data).values.length);
     const holder = element("div");
     const result = await vegaEmbed(holder, spec, { renderer: "svg", actions: false, patch, tooltip: { theme } });
     if (mine !== turn) { result.finalize(); return; }
@@ -89,6 +91,13 @@ function methodEncoding(methods, legend) {
     shape: { field: "method", type: "nominal", scale: scales.shape, legend: legend ?? null, sort: null } };
 }
 
+// A line as in the chart: stretches of its dash pattern, coloured and empty by turns.
+function dashed(style) {
+  let end = 0;
+  const stops = style.dash.map((length, place) => `${place % 2 ? "transparent" : style.colour} ${end}px ${end += 2 * length}px`);
+  return `repeating-linear-gradient(90deg, ${stops.join(", ")})`;
+}
+
 function legendOf(methods, lines = false) {
   return element("ul", { class: "legend" }, methods.map((method) => {
     const mark = element("span", { class: "key", "aria-hidden": "true" });
@@ -97,7 +106,7 @@ function legendOf(methods, lines = false) {
       mark.style.color = style.colour;
       mark.textContent = lines ? "" : { circle: "●", square: "■", "triangle-up": "▲", diamond: "◆", cross: "✚",
         "triangle-down": "▼", "triangle-right": "▶", "triangle-left": "◀" }[style.shape];
-      if (lines) mark.style.borderTop = `3px ${style.dash[1] === 0 ? "solid" : style.dash[0] > 3 ? "dashed" : "dotted"} ${style.colour}`;
+      if (lines) mark.style.background = dashed(style);
     };
     mark.classList.toggle("line", lines);
     redraws.add(paint);

@@ -80,12 +80,12 @@ function scrolling(label, ...children) {
 }
 
 // The numbers behind a chart, for whoever cannot or does not want to read the chart.
-function numbers(caption, header, rows) {
+function numbers(caption, header, rows, title = "The numbers") {
   const table = element("table", { class: "plain" }, element("caption", {}, caption),
     element("thead", {}, element("tr", {}, header.map((name) => element("th", { scope: "col" }, name)))),
     element("tbody", {}, rows.map((row) => element("tr", {}, row.map((cell, place) =>
       place ? element("td", {}, cell) : foreign(cell, "th", { scope: "row" }))))));
-  return element("details", { class: "numbers" }, element("summary", {}, "The numbers"), scrolling(caption, table));
+  return element("details", { class: "numbers" }, element("summary", {}, title), scrolling(caption, table));
 }
 
 function titleOf(column) { return column.label ? `${column.title} (${column.label})` : column.title; }

@@ -21,8 +21,8 @@ function aboutSection() {
   const rows = data.methods.map((method) => [method.name, method.summary, method.options, method.learning_rate.join(", "), method.seeds.join(", ")]);
   const protocols = [...new Map(data.columns.map((column) => [`${column.benchmark} ${column.protocol}`, [column.benchmark, column.label, column.protocol]])).values()];
   return section("about", "Methods and protocols", null, element("p", {}, foreign(data.description)),
-    numbers("Methods", ["method", "what it is", "options", "learning rate", "seeds"], rows),
-    numbers("Protocols", ["benchmark", "label", "protocol"], protocols),
+    numbers("Methods", ["method", "what it is", "options", "learning rate", "seeds"], rows, "Methods and their options"),
+    numbers("Protocols", ["benchmark", "label", "protocol"], protocols, "Protocols"),
     element("ul", { class: "note" }, data.environment.map((line) => element("li", {}, foreign(line)))));
 }
 
