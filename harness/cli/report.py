@@ -24,9 +24,8 @@ from harness.errors import UserError
 def report(results: Path, out: Path | None, store: Path) -> None:
     """Write report.html, one file to explore. RESULTS: a comparison (results/RECIPE/BUDGET) or a folder of several."""
     from harness.report.html.page import write_report
-    from harness.score.results import result_folders
 
-    folders = [results] if any(results.glob("*/seed-*.json")) else result_folders(results)
+    folders = _comparisons(results)
     if out is not None and len(folders) > 1:
         names = ", ".join(str(folder) for folder in folders)
         raise UserError(f"--out names one file and {results} holds several comparisons: give one of {names}")
@@ -37,3 +36,14 @@ def report(results: Path, out: Path | None, store: Path) -> None:
     for folder in folders:
         path = write_report(folder, store, out)
         click.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _comparisons(results: Path) -> list[Path]:
+    """Folders of the comparisons that a path stands for: itself, those of a recipe, or those of all recipes."""
+    for pattern in ("*/seed-*.json", "*/*/seed-*.json", "*/*/*/seed-*.json"):
+        folders = sorted({path.parent.parent for path in results.glob(pattern)})
+        if folders:
+            return folders
+    raise UserError(
+        f"{results} holds no results: give the folder of a comparison (results/RECIPE/BUDGET) or of several"
+    )

@@ -129,6 +129,8 @@ def test_the_command_writes_one_file_and_refuses_what_it_cannot(comparison: Path
     assert all(len(text) > 10_000 for name, text in elements.scripts.items() if name.startswith("code-"))
     without = CliRunner().invoke(main, ["report", str(comparison), "--out", str(out), "--store", str(tmp_path / "no")])
     assert "no samples" in without.output
+    empty = CliRunner().invoke(main, ["report", str(tmp_path / "no")])
+    assert (empty.exit_code, "holds no results" in empty.output) == (2, True)
     refused = CliRunner().invoke(main, ["report", str(comparison), "--out", str(tmp_path)])
     assert refused.exit_code == 2
     assert "--out" in refused.output
