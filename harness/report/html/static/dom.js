@@ -21,9 +21,10 @@ function foreign(text, tag = "bdi", options = {}) {
   return element(tag, { dir: "auto", ...options }, text);
 }
 
-// A sentence of the verdict: what stands between backquotes is a name, and no other Markdown is read.
+// A sentence of the verdict in Markdown: names as code, marks that a backslash takes the meaning from; nothing else is read.
 function sentence(text) {
-  return element("p", {}, text.replaceAll("**", "").split("`").map((part, place) => place % 2 ? foreign(part, "code") : part));
+  const parts = text.replaceAll("**", "").split(/(`[^`]*`|\\[\\`[\]])/);
+  return element("p", {}, parts.map((part) => part.startsWith("`") ? foreign(part.slice(1, -1), "code") : part.replace(/^\\(?=.$)/, "")));
 }
 
 const MINUS = "\u2212";
