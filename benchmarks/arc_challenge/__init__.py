@@ -41,7 +41,9 @@ class ARCChallenge(Benchmark):
         rows = read_mini_set("arc_challenge", "test", self.options.limit)
         questions = self._questions(rows)
         return [
-            {"id": r["id"], "answer": r["choices"]["label"].index(r["answerKey"]), "logps": values} | _picks(r, values)
+            {"id": r["id"], "prompt": r["question"], "options": r["choices"]["text"]}
+            | {"answer": r["choices"]["label"].index(r["answerKey"]), "logps": values}
+            | _picks(r, values)
             for r, values in zip(rows, option_logps(context, questions), strict=True)
         ]
 

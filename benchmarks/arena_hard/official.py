@@ -196,7 +196,7 @@ class OfficialArenaHard(Benchmark):
         """The policy's answers by question."""
         answers = sample_answers(context, self.requests(context))
         return [
-            {"id": item["id"], "category": item["category"], "answer": answer}
+            {"id": item["id"], "category": item["category"], "prompt": item["prompt"], "answer": answer}
             for item, answer in zip(self._items(), answers, strict=True)
         ]
 

@@ -55,7 +55,8 @@ class MMLU(Benchmark):
         rows = read_mini_set("mmlu", "test", self.options.limit)
         logps = option_logps(context, self._questions(rows))
         return [
-            {"id": r["subject"], "answer": r["answer"], "logps": values, "picked": argmax(values)}
+            {"id": r["subject"], "prompt": zero_shot_prompt(r), "answer": r["answer"], "logps": values}
+            | {"picked": argmax(values)}
             for r, values in zip(rows, logps, strict=True)
         ]
 

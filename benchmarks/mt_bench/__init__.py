@@ -60,7 +60,7 @@ class MTBench(Benchmark):
         dialogues = [second_turn(q["turns"], a["text"]) for q, a in zip(questions, first, strict=True)]
         second = sample_answers(context, greedy_requests(context.policy, dialogues, self.options.max_new_tokens))
         return [
-            {"question_id": q["question_id"], "category": q["category"], "turns": [a, b]}
+            {"question_id": q["question_id"], "category": q["category"], "prompt": q["turns"], "turns": [a, b]}
             for q, a, b in zip(questions, first, second, strict=True)
         ]
 

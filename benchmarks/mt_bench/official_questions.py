@@ -159,7 +159,7 @@ class OfficialQuestions(Benchmark):
     def answer(self, context: EvalContext) -> list[Row]:
         """Both turns of each question."""
         return [
-            {"question_id": q.question_id, "category": q.category, "turns": turns}
+            {"question_id": q.question_id, "category": q.category, "prompt": list(q.turns), "turns": turns}
             for q, turns in zip(self.questions(), self.answers_of(context, context.policy), strict=True)
         ]
 

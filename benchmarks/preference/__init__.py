@@ -11,6 +11,7 @@ from pydantic import Field
 from benchmarks.preference.diversity import ngram_counts
 from benchmarks.shared.asking import task_requests
 from benchmarks.shared.numbers import SHARE, none_if_nan, win_points
+from harness.answer.chat import messages_of
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
 from harness.budget.forecast import TYPICAL_PROMPT
 from harness.oracles.base import NoVerdict
@@ -85,6 +86,7 @@ class Preference(Benchmark):
         rows: list[Row] = [
             {
                 "id": prompt["id"],
+                "prompt": [turn["content"] for turn in messages_of(prompt)],
                 "text": text,
                 "reward": none_if_nan(reward),
                 "start_reward": none_if_nan(start_reward),

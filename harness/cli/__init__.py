@@ -17,6 +17,7 @@ from harness.cli.pages import leaderboard, rescore
 from harness.cli.plan import plan
 from harness.cli.power import power
 from harness.cli.published import published
+from harness.cli.report import report
 from harness.cli.score import score
 from harness.cli.store import store
 from harness.errors import UserError
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 for _command in (
-    *(compare, plan, power, leaderboard, figures, diff, published, rescore, score, judge_card),
-    *(train_reward, new_method, fetch_model, methods, benchmarks, oracles, budgets, store),
+    *(compare, plan, power, leaderboard, report, figures, diff, published, rescore, score),
+    *(judge_card, train_reward, new_method, fetch_model, methods, benchmarks, oracles, budgets, store),
 ):
     main.add_command(_command)

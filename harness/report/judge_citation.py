@@ -13,15 +13,17 @@ from harness.store.json_files import digest
 FOLDER = "judges"
 
 
-def card_sentences(folder: Path) -> dict[str, str]:
-    """For each judge with a card, the sentence that links it from the leaderboard in ``<results>/<recipe>/<budget>``.
-
-    Cards lie in ``<results>/judges``; studies (``results/studies``) share those of ``results``.
-    """
+def cards_folder(folder: Path) -> Path:
+    """Where the cards for the results in ``<results>/<recipe>/<budget>`` lie: ``<results>/judges``. Studies
+    (``results/studies``) share those of ``results``."""
     root = folder.resolve().parent.parent
-    cards = (root.parent if root.name == "studies" else root) / FOLDER
+    return (root.parent if root.name == "studies" else root) / FOLDER
+
+
+def card_sentences(folder: Path) -> dict[str, str]:
+    """For each judge with a card, the sentence that links it from a leaderboard in ``<results>/<recipe>/<budget>``."""
     sentences = {}
-    for path in sorted(cards.glob("*.json")):
+    for path in sorted(cards_folder(folder).glob("*.json")):
         card = read_card(path)
         page = path.with_suffix(".md")
         if card.sections and page.is_file():

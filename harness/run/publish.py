@@ -147,8 +147,16 @@ def assemble(plan: RunPlan) -> RunResult:
         benchmarks=scored,
         pending=[b.title for b, nodes in plan.evaluated if not store.done(nodes.judgments.stage)],
         train_log=[{k: round(float(v), 6) for k, v in row.items()} for row in log],
+        stages=_stages(plan),
         **_base(plan) | ({"method_options": configured(plan, point).shown()} if point else {}),
     )
+
+
+def _stages(plan: RunPlan) -> dict[str, str]:
+    """Keys of the policy's stage and, by benchmark, of the judged rows: where a report finds answers."""
+    policy = {"policy": plan.policy.key} if plan.policy is not None else {}
+    judged = {b.name: plan.evaluations[b.name].judgments for b in plan.benchmarks if plan.evaluations}
+    return policy | {name: node.key for name, node in judged.items() if plan.comparison.store.done(node.stage)}
 
 
 def _with_verdicts(plan: RunPlan, nodes: EvaluationNodes, rows: list[Row]) -> list[Row]:
@@ -181,7 +189,7 @@ def publish(plan: RunPlan, results: Path) -> RunResult:
     path = path_of(plan, results)
     if path.is_file():
         existing = read_result(path)
-        if existing.run_key == run_key(plan):
+        if existing.run_key == run_key(plan) and existing.stages:
             return existing
     result = assemble(plan)
     write_result(path, result)

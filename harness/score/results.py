@@ -111,7 +111,8 @@ class RunResult(Record):
     """One run: recipe x method x seed. ``variant_of`` is set where ``method`` is a variant that the recipe names;
     ``reference`` is the row that the others are compared with; ``versions`` are those of the code that made it
     (:mod:`harness.store.versions`); ``pending`` are benchmarks that it is still to be measured on, and ``error``
-    is why that failed, if it did."""
+    is why that failed, if it did; ``stages`` are keys in the store: of the ``policy``, and by benchmark of its judged
+    rows."""
 
     schema_version: Literal[1] = 1
     run_key: str
@@ -145,6 +146,7 @@ class RunResult(Record):
     environment: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, int] = Field(default_factory=dict)
     pending: list[str] = []
+    stages: dict[str, str] = Field(default_factory=dict)
 
     def benchmark(self, name: str) -> BenchmarkResult | None:
         """A benchmark's scores by name."""

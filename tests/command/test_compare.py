@@ -24,6 +24,9 @@ def test_everything_is_there_and_typed(finished_tiny: Path) -> None:
         assert [b.benchmark for b in result.benchmarks] == list(tiny_recipe()["benchmarks"])
         assert all(len(b.protocol_hash) == 16 for b in result.benchmarks)
         assert all(b.judge for b in result.benchmarks if b.benchmark in ("mt_bench", "alpaca_eval", "arena_hard"))
+        assert set(result.stages) == {"policy", *tiny_recipe()["benchmarks"]}
+        stages = finished_tiny / ".sail-bench" / "stages"
+        assert all((stages / key / "manifest.json").is_file() for key in result.stages.values())
         trains = method != "start"
         assert len(result.trials) == 2 * trains
         assert result.ledger["phases"].get("train", {}).get("pairs", 0) == 16 * trains

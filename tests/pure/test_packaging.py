@@ -32,6 +32,7 @@ def test_the_wheel_holds_three_packages_and_their_data(tmp_path: Path) -> None:
         "harness/oracles/constraint_prompts/train.jsonl",
         "benchmarks/mmlu/mini/test.jsonl",
         "sail/py.typed",
+        "harness/report/html/static/main.js",
     ):
         assert wanted in names
 

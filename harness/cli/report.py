@@ -1,0 +1,49 @@
+"""``sail-bench report``: the page to explore a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.errors import UserError
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="The file; else report.html beside the results."
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path(".sail-bench"),
+    show_default=True,
+    help="Where answers and verdicts are kept; without it the report has no samples.",
+)
+def report(results: Path, out: Path | None, store: Path) -> None:
+    """Write report.html, one file to explore. RESULTS: a comparison (results/RECIPE/BUDGET) or a folder of several."""
+    from harness.report.html.page import write_report
+
+    folders = _comparisons(results)
+    if out is not None and len(folders) > 1:
+        names = ", ".join(str(folder) for folder in folders)
+        raise UserError(f"--out names one file and {results} holds several comparisons: give one of {names}")
+    if out is not None and out.is_dir():
+        raise UserError(f"--out {out} is a folder: give a file in it")
+    if not (store / "stages").is_dir():
+        click.echo(f"No store at {store}: the report has no samples (--store FOLDER gives it)", err=True)
+    for folder in folders:
+        path = write_report(folder, store, out)
+        click.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _comparisons(results: Path) -> list[Path]:
+    """Folders of the comparisons that a path stands for: itself, those of a recipe, or those of all recipes."""
+    for pattern in ("*/seed-*.json", "*/*/seed-*.json", "*/*/*/seed-*.json"):
+        folders = sorted({path.parent.parent for path in results.glob(pattern)})
+        if folders:
+            return folders
+    raise UserError(
+        f"{results} holds no results: give the folder of a comparison (results/RECIPE/BUDGET) or of several"
+    )

@@ -1,0 +1,89 @@
+"""Where the spending went, by phase, and what was predicted of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.budget.ledger import AXES, FLOPS, Ledger
+from harness.report.board import Board
+from harness.report.html.scores import AXIS_TITLES, spent_on
+from harness.report.html.stored import Stored
+from harness.score.results import RunResult
+
+PHASES = {
+    "data": "stored pairs",
+    "setup": "loading",
+    "train": "training",
+    "reference": "reference",
+    "generate": "sampling",
+    "oracle": "labels",
+    "eval": "evaluation",
+    "judge": "judge",
+    "search": "search",
+}
+QUANTITIES = {"flops": "FLOPs", "hours": "hours", "generated": "tokens sampled", "calls": "labels and verdicts"}
+
+
+def phases_json(board: Board) -> dict[str, Any]:
+    """What each method spent in each phase, the mean over its seeds; the search is one phase."""
+    rows = []
+    for method in board.methods:
+        runs = board.runs_of(method)
+        for phase, title in PHASES.items():
+            spent = [_spent_in(run, phase) for run in runs]
+            mean = {name: float(np.mean([s[name] for s in spent])) for name in QUANTITIES}
+            if any(mean.values()):
+                rows.append({"method": method, "phase": title} | mean)
+    quantities = [{"id": q, "title": title} for q, title in QUANTITIES.items() if any(row[q] for row in rows)]
+    return {"phases": list(PHASES.values()), "quantities": quantities, "rows": rows}
+
+
+def _spent_in(run: RunResult, phase: str) -> dict[str, float]:
+    if phase == "search":
+        phases = [row for name, row in run.tuning_ledger.get("phases", {}).items() if name not in ("data", "wall")]
+    else:
+        phases = [run.ledger.get("phases", {}).get(phase, {})]
+    return {
+        "flops": _total(phases, *FLOPS),
+        "hours": _total(phases, "seconds") / 3600,
+        "generated": _total(phases, "generated"),
+        "calls": _total(phases, "calls"),
+    }
+
+
+def _total(phases: list[Mapping[str, float]], *quantities: str) -> float:
+    return float(sum(row.get(quantity, 0) for row in phases for quantity in quantities))
+
+
+def predictions_json(board: Board, stored: Stored) -> list[dict[str, Any]]:
+    """What training was predicted to spend and what it spent, the mean over seeds, on each axis that was predicted."""
+    rows = []
+    for method in board.methods:
+        runs = [(run, stored.predicted(run)) for run in board.runs_of(method)]
+        for axis in AXES:
+            both = [(predicted[axis], spent_on(run, axis)) for run, predicted in runs if axis in predicted]
+            if both and any(spent for _, spent in both):
+                predicted, spent = (float(np.mean(values)) for values in zip(*both, strict=True))
+                scale = 1 / 3600 if axis == "seconds" else 1.0
+                axis_title = AXIS_TITLES[axis]
+                rows.append(
+                    {"method": method, "axis": axis_title, "predicted": predicted * scale, "spent": spent * scale}
+                )
+    return rows
+
+
+def money_json(board: Board) -> dict[str, Any]:
+    """Prices that the recipe states, if any."""
+    return next((dict(run.prices) for run in board.finished if run.prices), {})
+
+
+def peak_json(board: Board) -> dict[str, float]:
+    """Peak memory of each method in GiB, the highest of its seeds."""
+    peaks = {}
+    for method in board.methods:
+        ledgers = [Ledger.load(run.ledger) for run in board.runs_of(method)]
+        peaks[method] = max(ledger.peak_memory_bytes for ledger in ledgers) / 2**30
+    return peaks
