@@ -24,6 +24,7 @@ def format_number(value: float | None, unit: str, *, sign: bool = False) -> str:
     if value is None or value != value:
         return "n/a"
     digits = 1 if "%" in unit else 3 if unit == "share met" else 2
+    value = round(value, 9)  # else the last bit, which differs between machines, would round halves up or down
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     return text.replace("-", "−")
 

@@ -15,10 +15,12 @@ PromptColumns = Mapping[str, Sequence[Any]]
 
 def float_column(columns: PromptColumns, name: str) -> Array:
     """A column as floats; missing values (None) are NaN."""
-    return np.array([np.nan if v is None else float(v) for v in columns[name]], dtype=np.float64)
+    return np.array(columns[name], dtype=np.float64)  # which makes NaN of None
 
 
 def prompts_with_value(columns: PromptColumns, name: str) -> int:
     """How many prompts have a value (neither None nor NaN; of a list, any) in a column; all, if no column is named."""
-    rows = [v if isinstance(v, list) else [v] for v in columns[name or "id"]]
-    return sum(any(v is not None and v == v for v in row) for row in rows)
+    values = columns[name or "id"]
+    if not any(isinstance(v, list) for v in values):
+        return sum(v is not None and v == v for v in values)
+    return sum(any(v is not None and v == v for v in (row if isinstance(row, list) else [row])) for row in values)
