@@ -14,11 +14,25 @@ from harness.cli.options import use_settings
 @click.command()
 @click.argument("recipe", required=False)
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
-@click.option("--check", is_flag=True, help="Fail if a leaderboard differs from what its results give.")
-def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
+@click.option(
+    "--update",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A Markdown file whose sections between <!-- sail-bench:RECIPE/BUDGET --> and <!-- /sail-bench --> are made "
+    "anew as well. Can be given several times.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Change nothing; fail if a leaderboard, or a marked section (of README.md beside the results, too), differs "
+    "from what the results give.",
+)
+def leaderboard(recipe: str | None, results: Path, files: tuple[Path, ...], check: bool) -> None:
     """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
     from harness.recipe.load import load_recipe
     from harness.report.leaderboard import stale_files, write_leaderboard
+    from harness.report.marked_sections import has_sections, update_sections, with_sections
     from harness.score.results import result_folders
 
     if recipe and recipe.endswith((".yaml", ".yml")):
@@ -31,6 +45,15 @@ def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
         else:
             write_leaderboard(folder)
             click.echo(f"wrote {folder / 'LEADERBOARD.md'}")
+    readme = results.resolve().parent / "README.md"
+    for file in files:
+        if check:
+            continue
+        changed = update_sections(file, results)
+        click.echo(f"{'updated' if changed else 'left as it is:'} {file}")
+    for file in dict.fromkeys([*files, *([readme] if has_sections(readme) else [])]) if check else ():
+        text = file.read_text(encoding="utf-8")
+        bad += [str(file)] if with_sections(text, file, results) != text else []
     if bad:
         click.echo("These files differ from their results:\n" + "\n".join(bad), err=True)
         sys.exit(1)

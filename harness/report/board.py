@@ -14,6 +14,8 @@ from harness.score.columns import Array, float_column, prompts_with_value
 from harness.score.results import Columns, Metric, RunResult
 from harness.score.verdicts import Difference, compared_together
 
+__all__ = ["Board", "Cell", "Column", "SeedEstimates"]
+
 
 class SeedEstimates(NamedTuple):
     """Estimates of K seeds: ``values`` (K,) and their bootstrap replicates ``samples`` (K, R)."""

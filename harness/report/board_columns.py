@@ -80,7 +80,8 @@ def columns_of(runs: Sequence[RunResult]) -> Columns:
     for benchmark, protocol_hash, name in columns:
         age = ages[benchmark, protocol_hash]
         newest[benchmark, name] = max(age, newest.get((benchmark, name), age))
-    shown, older = [], []
+    shown: list[Column] = []
+    older: list[Column] = []
     for column in columns.values():
         is_newest = ages[column.benchmark, column.protocol_hash] == newest[column.benchmark, column.metric.name]
         (shown if is_newest else older).append(column)

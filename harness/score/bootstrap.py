@@ -72,7 +72,7 @@ def replicates_of_runs(kind: str, runs: Sequence[PromptColumns], column: str) ->
         runs: per-prompt columns of each run, all with the same ``id``.
         column: the one that the estimator uses; "" if it uses none.
     """
-    if kind not in SCALES or not runs:
+    if kind not in SCALES or not runs or not len(runs[0]["id"]):
         return [replicates(kind, columns, column) for columns in runs]
     values = np.stack([float_column(columns, column) for columns in runs])
     valid = ~np.isnan(values)
