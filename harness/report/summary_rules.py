@@ -129,13 +129,13 @@ def choice(facts: Facts) -> str:
     if not helped:
         return "none is shown to be worth its cost over `start`, which costs nothing"
     reference = facts.reference
-    compared = facts.from_reference or {}
+    compared = {} if reference == "start" else facts.from_reference or {}
     better, worse, _ = _sorted([m for m in helped if m != reference], compared)
     if better:
         return _better_choice(facts, better, reference in helped)
     left = [m for m in helped if m not in worse]
     if len(left) == 1:
-        return f"choose {code(left[0])}: no other is shown to be as good" if worse else _only(facts, left[0])
+        return _only(facts, left[0])
     among = "between them" if len(left) == len(facts.trained) else "between those that are shown to help"
     cheapest = _cheapest(facts, left)
     if not cheapest:
@@ -144,10 +144,18 @@ def choice(facts: Facts) -> str:
 
 
 def _only(facts: Facts, method: str) -> str:
-    """The one method that is shown to beat ``start``, or the only one that was trained."""
-    if len(facts.trained) == 1:
+    """The one method that is left, and why the others are not."""
+    others = [m for m in facts.trained if m != method]
+    if not others:
         return ""
-    return f"choose {code(method)}: it alone is shown to beat `start`"
+    worse = _sorted(others, facts.from_reference or {})[1] if method == facts.reference else []
+    if len(worse) == len(others):
+        why = "the others are shown to be worse"
+    elif worse:
+        why = "the others are shown to be worse, or not shown to beat `start`"
+    else:
+        why = "it alone is shown to beat `start`"
+    return f"choose {code(method)}: {why}"
 
 
 def _helped(facts: Facts) -> list[str]:
@@ -201,7 +209,8 @@ def stale(facts: Facts) -> str:
 
 def duration(hours: float) -> str:
     """Hours in words: ``4.7 minutes``, ``3.2 hours``."""
-    return f"{60 * hours:.2g} minutes" if hours < 1 else f"{hours:.3g} hours"
+    number = f"{60 * hours:.2g}" if hours < 1 else f"{hours:.3g}"
+    return f"{number} {'minute' if hours < 1 else 'hour'}{'' if number == '1' else 's'}"
 
 
 def _sorted(methods: Sequence[str], differences: dict[str, Difference]) -> tuple[list[str], list[str], list[str]]:

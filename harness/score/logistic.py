@@ -125,8 +125,8 @@ def _dot(rows: Array, column: Array) -> Array:
 
 
 def fit_scaled(design: Array, scale: Array, y: Array, weights: Array, ridge: float) -> Array:
-    """:func:`fit_logistic` where the features of each resample are those of one design, each in a scale of its own: then
-    all sums over rows are products of matrices.
+    """:func:`fit_logistic` where the features of each resample are those of one design, each in a scale of its own:
+    then all sums over rows are products of matrices.
 
     Args:
         design: (n, k).
