@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -34,7 +35,7 @@ from harness.report.subjects import FILE as SUBJECTS
 from harness.report.subjects import subjects_page
 from harness.report.summary import summary_json, summary_of
 from harness.score.results import RunResult, read_results
-from harness.store.json_files import json_text, write_text
+from harness.store.json_files import write_text
 
 PAGE, SUMMARY = "LEADERBOARD.md", "summary.json"
 
@@ -62,7 +63,7 @@ def render_pages(results: Sequence[RunResult], cards: Mapping[str, str] = Mappin
         f"![Score against cost]({COST})" if COST in files else "",
         *_details(board, cards, files),
     ]
-    files[SUMMARY] = json_text(summary_json(board, ranking, summary), indent=1) + "\n"
+    files[SUMMARY] = json.dumps(summary_json(board, ranking, summary), indent=1) + "\n"  # ASCII: it escapes what acts
     return {PAGE: page(blocks)} | files
 
 
