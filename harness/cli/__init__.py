@@ -7,12 +7,16 @@ from typing import Any
 import click
 
 from harness.cli.compare import compare
+from harness.cli.diff import diff
+from harness.cli.figures import figures
 from harness.cli.judge_card import judge_card
 from harness.cli.listing import benchmarks, budgets, methods, oracles
 from harness.cli.models import fetch_model, train_reward
 from harness.cli.new_method import new_method
 from harness.cli.pages import leaderboard, rescore
 from harness.cli.plan import plan
+from harness.cli.power import power
+from harness.cli.published import published
 from harness.cli.score import score
 from harness.cli.store import store
 from harness.errors import UserError
@@ -51,7 +55,7 @@ def main() -> None:
 
 
 for _command in (
-    *(compare, plan, leaderboard, rescore, score, judge_card, train_reward, new_method, fetch_model),
-    *(methods, benchmarks, oracles, budgets, store),
+    *(compare, plan, power, leaderboard, figures, diff, published, rescore, score, judge_card),
+    *(train_reward, new_method, fetch_model, methods, benchmarks, oracles, budgets, store),
 ):
     main.add_command(_command)

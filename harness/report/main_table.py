@@ -35,6 +35,7 @@ def main_table(board: Board, ranking: Ranking) -> str:
 
 def _cells(row: Row, ranking: Ranking) -> list[str]:
     name = code(row.method) + (" †" if row.is_stale and not all(r.is_stale for r in ranking.rows) else "")
+    name += " ‡" if _untuned(row) and not _all_untuned(ranking) else ""
     if row.seeds + row.failed > 1:
         name += f" ({row.seeds} of {row.seeds + row.failed} seeds)" if row.failed else f" ({row.seeds} seeds)"
     units = [column.metric.unit for column in ranking.columns]
@@ -60,6 +61,15 @@ def _score(score: Score, unit: str) -> str:
     return f"{text} {MARKS[score.verdict]}" if score.verdict in MARKS else text
 
 
+def _untuned(row: Row) -> bool:
+    return row.tuning is not None and not row.tuning.tuned
+
+
+def _all_untuned(ranking: Ranking) -> bool:
+    trained = [row for row in ranking.methods if row.tuning is not None]
+    return len(trained) > 1 and all(map(_untuned, trained))
+
+
 def legend(board: Board, ranking: Ranking) -> str:
     """What the marks and columns of the table mean."""
     reference = code(board.reference)
@@ -72,6 +82,11 @@ def legend(board: Board, ranking: Ranking) -> str:
     ]
     if any(row.is_stale for row in ranking.rows) and not all(row.is_stale for row in ranking.rows):
         sentences.append("† stale: made by an earlier version of SAIL-bench.")
+    untuned = "the search had one value, or kept one at the edge of what was tried (*Search* has which)"
+    if _all_untuned(ranking):
+        sentences.append(f"**No method is tuned**: {untuned}.")
+    elif any(map(_untuned, ranking.methods)):
+        sentences.append(f"‡ not tuned: {untuned}.")
     if any(score.missing == "stale" for row in ranking.rows for score in row.scores):
         sentences.append("*Stale* cells were measured under an older protocol: their values stand further below.")
     return " ".join(sentences)

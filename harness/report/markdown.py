@@ -11,29 +11,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.store.json_files import REPLACEMENT
-
-_ACTIVE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-
-
-def inert(text: str) -> str:
-    """The text with U+FFFD in place of control characters (an ANSI escape begins with one) and of marks that turn the
-    direction of text. Line ends stay."""
-    return _ACTIVE.sub(REPLACEMENT, text.replace("\r\n", "\n").replace("\t", " "))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(inert(text).split())
+from harness.report.plain import inert, one_line
 
 
 def plain(text: str) -> str:
     """Foreign text for a sentence or a cell: on one line; nothing in it is a link, an image or code."""
-    return re.sub(r"([\\`\[\]])", r"\\\1", _one_line(text))
+    return re.sub(r"([\\`\[\]])", r"\\\1", one_line(text))
 
 
 def code(text: str) -> str:
     """Foreign text as code, such as the name of a method; as plain text if it holds what code cannot."""
-    text = _one_line(text)
+    text = one_line(text)
     return plain(text) if re.search(r"[`<\\]", text) or not text else f"`{text}`"
 
 

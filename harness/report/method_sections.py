@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.report.board import Board
 from harness.report.markdown import code, markdown_table, plain
+from harness.report.trust import certificates_of
 from harness.store.json_files import digest
 
 LOGGED = {
@@ -50,7 +51,8 @@ def search_section(board: Board) -> str:
     header = ["method", "learning rate", "options", "gold reward (tuning)", "perplexity ratio to start", ""]
     if not any(row[2] for row in rows):
         header, rows = header[:2] + header[3:], [row[:2] + row[3:] for row in rows]
-    return f"{markdown_table(header, rows)}\n\n{note}"
+    certificates = [f"* {code(m)}: {plain(c.text)}" for m, c in certificates_of(board).items()]
+    return "\n\n".join([markdown_table(header, rows), note, "\n".join(certificates)])
 
 
 def training_section(board: Board) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from harness.budget.ledger import Ledger
 from harness.report.board import Board, Cell, Column
+from harness.report.trust import certificates_of
 from harness.score.results import RunResult
+from harness.score.tuning_certificate import TuningCertificate
 from harness.score.verdicts import Verdict
 from harness.store.versions import raised_since
 
@@ -50,6 +52,7 @@ class Row:
         costs: None for a method that was not trained, or of which no run has finished.
         kl: to the start policy; None where it was not measured.
         seeds: how many runs have finished; ``failed``: how many have not; ``error``: why the first of them has not.
+        tuning: the certificate of its search; None for a method that was not trained.
         is_stale: whether an earlier version of the code made any of its runs.
     """
 
@@ -60,6 +63,7 @@ class Row:
     seeds: int
     failed: int
     error: str
+    tuning: TuningCertificate | None
     is_stale: bool
 
 
@@ -109,6 +113,7 @@ def ranking_of(board: Board) -> Ranking:
     columns = headline_columns(board)
     families = [board.comparisons_with(board.reference, column) for column in columns]
     kl = next((c for c in board.columns(benchmark="preference") if c.metric.name == "kl"), None)
+    certificates = certificates_of(board)
     methods: list[Row] = []
     controls: list[Row] = []
     for method in dict.fromkeys([*board.methods, *(r.method for r in board.results)]):
@@ -128,6 +133,7 @@ def ranking_of(board: Board) -> Ranking:
             seeds=len(finished),
             failed=len(broken),
             error=next((r.error for r in broken), ""),
+            tuning=certificates.get(method),
             is_stale=any(raised_since(r.versions) for r in runs),
         )
         (controls if is_control((finished or runs)[0]) else methods).append(row)

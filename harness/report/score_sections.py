@@ -8,6 +8,7 @@ from harness.report.board import Board, Column
 from harness.report.markdown import code, markdown_table
 from harness.report.score_notes import invalid_text, replaced_text, stripped_text
 from harness.report.text import format_interval, format_number
+from harness.report.trust import pooled_differences
 from harness.score.verdicts import Verdict, verdict_on
 
 MARKS = {Verdict.BETTER: "**▲ better**", Verdict.WORSE: "**▼ worse**", Verdict.NO_DIFFERENCE: "·"}
@@ -66,7 +67,26 @@ def differences_section(board: Board) -> str:
         "Last rows: the true difference that would be found with power 80% (median over the trained methods)."
     )
     tables = [f"### To {code(other)}\n\n{_difference_table(board, columns, other)}" for other in others]
-    return "\n\n".join([*tables, note])
+    return "\n\n".join([*tables, note, *_pooled(board)])
+
+
+def _pooled(board: Board) -> list[str]:
+    """One paired test against the reference over all benchmarks; nothing where fewer than two can be pooled."""
+    if board.reference not in board.methods:
+        return []
+    family = pooled_differences(board, board.reference)
+    rows = []
+    for difference in family.differences:
+        items = family.pooled[difference.model].items
+        counts = ", ".join(f"{name} {count}" for name, count in items.items())
+        mark = f"{format_interval(difference.interval, '', sign=True)} {MARKS[difference.verdict]}"
+        rows.append([code(difference.model), mark, f"{difference.p_holm:.2f}", counts])
+    if not any(len(pooled.items) > 1 for pooled in family.pooled.values()):
+        return []
+    header = ["method", "difference, standard deviations of an item's", "p (Holm)", "items"]
+    note = "The first primary metric of each benchmark; in each unit of its own, all items count alike."
+    title = f"### To {code(board.reference)}, pooled over benchmarks"
+    return [title, markdown_table(header, rows), note]
 
 
 def _difference_table(board: Board, columns: Sequence[Column], other: str) -> str:

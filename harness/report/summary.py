@@ -103,6 +103,7 @@ def _row(row: Row) -> dict[str, Any]:
         "failed": row.failed,
         "error": row.error,
         "stale": row.is_stale,
+        "tuning": row.tuning.text if row.tuning else None,
         "scores": [_score(row, place) for place in range(len(row.scores))],
         "hours": _number(costs.hours) if costs else None,
         "flops": _number(costs.flops) if costs else None,

@@ -9,6 +9,8 @@ from harness.report.board import Board, Column
 from harness.report.costs import amount
 from harness.report.markdown import code
 from harness.report.ranking import Costs, Ranking, Row
+from harness.report.trust import lottery_of
+from harness.score.seed_lottery import SeedLottery
 from harness.score.verdicts import Difference
 
 NAMED = 4
@@ -27,6 +29,7 @@ class Facts:
         trained: trained methods with a value in the headline, controls left out, from the best to the worst.
         from_start: differences to ``start``; None if it has no value.
         from_reference: differences to the reference; None if it has no value.
+        lottery: what one seed would have said of the best method; None if nothing can be ranked.
         detectable: the smallest difference to the reference (to ``start`` where there is none) that could show.
         axis: what the budget matches; ``limit`` is how much of it, in words.
         device: where the hours were spent.
@@ -40,6 +43,7 @@ class Facts:
     trained: tuple[str, ...]
     from_start: dict[str, Difference] | None
     from_reference: dict[str, Difference] | None
+    lottery: SeedLottery | None
     detectable: float | None
     axis: str
     limit: str
@@ -85,6 +89,7 @@ def facts_of(board: Board, ranking: Ranking) -> Facts:
         trained=tuple(row.method for row in ranking.methods if row.method in measured),
         from_start=differences("start"),
         from_reference=differences(board.reference),
+        lottery=None if column is None else lottery_of(board, column, [row.method for row in ranking.controls]),
         detectable=None if column is None else board.detectable(column, base),
         axis=budget["axis"],
         limit=amount(budget["axis"], budget["limit"]),

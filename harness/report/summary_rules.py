@@ -103,7 +103,11 @@ def seeds(facts: Facts) -> str:
         return f"one seed{' each' if len(facts.trained) > 1 else ''} cannot say what another seed would give"
     if counts[0] == 1:
         return f"the intervals hold up to {counts[-1]} seeds, but a row with one says nothing of another seed"
-    return f"the intervals hold the spread over {'-'.join(map(str, counts[:: max(1, len(counts) - 1)]))} seeds"
+    spread = f"the intervals hold the spread over {'-'.join(map(str, counts[:: max(1, len(counts) - 1)]))} seeds"
+    if facts.lottery is None or facts.lottery.chance is None:
+        return spread
+    best, chance = code(facts.lottery.winner), facts.lottery.text
+    return f"{spread}, of which one alone would name another best method than {best} with a chance of {chance}"
 
 
 def cost(facts: Facts) -> str:

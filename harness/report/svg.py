@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-from harness.report.markdown import inert
+from harness.report.plain import inert
 from harness.score.bootstrap import Interval
 
 COLOURS = ("#6b7280", "#2563eb", "#d97706", "#059669", "#c026d3", "#dc2626", "#0891b2", "#65a30d")

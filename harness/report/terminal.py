@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.report.board import Board
-from harness.report.markdown import inert
+from harness.report.plain import inert
 from harness.report.ranking import Row, Score, ranking_of
 from harness.report.rich_table import rich_table
 from harness.report.score_notes import invalid_text, pending_text, replaced_text, stripped_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,9 @@ from harness.score.results import RunResult, read_result, result_path, write_res
 from harness.store.environment import environment
 from harness.store.json_files import digest, read_json, read_rows
 from harness.store.versions import SCORE_VERSION, raised_since, versions_of
+
+_HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")
+"""``org/name``, perhaps with a revision; anything else is a path, which no result file names."""
 
 
 def _ledger(plan: RunPlan, *nodes: Node | None) -> Ledger:
@@ -71,12 +75,13 @@ def _versions(plan: RunPlan) -> dict[str, int]:
 
 
 def _start(plan: RunPlan) -> dict[str, Any]:
-    """The start policy, and the date in prompts where its chat template writes one."""
+    """The start policy, its name if it is on the Hub, and the date in prompts where its chat template writes one."""
     comparison, node = plan.comparison, plan.comparison.facts.start
     model, store = comparison.recipe.model, comparison.store
     day = store.manifest(node.stage).get("chat_date") if store.done(node.stage) else None
     return {
         "model": model if "/" not in model else "custom",
+        **({"hub": model} if _HUB_NAME.fullmatch(model) and not Path(model).exists() else {}),
         "key": node.key,
         **({"chat_date": day} if day else {}),
     }

@@ -106,7 +106,9 @@ class Interval:
     @property
     def mdd(self) -> float:
         """Minimum detectable difference (two-sided 5% level, power 80%), if this is the interval of a difference."""
-        return POWER_FACTOR * self.error if self.df == inf else (_t(0.975, self.df) + _t(0.8, self.df)) * self.error
+        if self.df == inf:
+            return POWER_FACTOR * self.error
+        return (student_t(0.975, self.df) + student_t(0.8, self.df)) * self.error
 
     @property
     def p(self) -> float:
@@ -140,7 +142,7 @@ def interval(value: float, samples: Array, prompts: int) -> Interval:
     from scipy.special import ndtr
 
     wider, df = (prompts / (prompts - 1)) ** 0.5, prompts - 1.0
-    tail = 100 * float(ndtr(-wider * _t(0.975, df)))
+    tail = 100 * float(ndtr(-wider * student_t(0.975, df)))
     low, high = np.percentile(usable, [tail, 100 - tail])
     return Interval(value, float(low), float(high), wider * float(usable.std(ddof=1)), df)
 
@@ -168,11 +170,11 @@ def interval_over_seeds(values: Array, samples: Array, prompts: int) -> Interval
     if error == 0:
         return Interval(value, value, value, 0.0)
     df = error**4 / (parts[0] ** 2 / (prompts - 1) + parts[1] ** 2 / (len(values) - 1))
-    half = _t(0.975, df) * error
+    half = student_t(0.975, df) * error
     return Interval(value, value - half, value + half, error, df)
 
 
-def _t(p: float, df: float) -> float:
+def student_t(p: float, df: float) -> float:
     """Quantile of Student's t with ``df`` degrees of freedom."""
     from scipy.special import stdtrit
 

@@ -72,6 +72,12 @@ class Outcome:
             "figures": figures,
         }
 
+    @staticmethod
+    def load(value: Mapping[str, Any]) -> Outcome:
+        """An outcome from its JSON form."""
+        figures = tuple(Figure(**each) for each in value["figures"])
+        return Outcome(value["part"], value["status"], value["seconds"], figures, value["reason"])
+
     @property
     def missed(self) -> list[Figure]:
         """Figures with a goal that was not reached."""

@@ -1,4 +1,4 @@
-"""Check the GPU path of SAIL-bench: a source tree, no network, at most 8 minutes on one H100.
+"""Check the GPU path of SAIL-bench: a source tree, no network, about 9 minutes on one H200.
 
     python tests/gpu/gpu_check.py [--small] [--out FOLDER] [--only PART ...]
 
@@ -19,9 +19,10 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ from gpu import model_parts, training_parts  # noqa: E402
 from gpu.figures import Figure, Outcome, Setting, Skipped, read_figures, table, write_figures  # noqa: E402
 from gpu.sources import provide_entry_points  # noqa: E402
 
-WHOLE = 480
+WHOLE = 600
 """Seconds for all parts."""
 
 
@@ -45,9 +46,9 @@ class Part(NamedTuple):
 PARTS = {
     "devices": Part(model_parts.compare_devices, 60),
     "precision": Part(training_parts.compare_precisions, 60),
-    "resume": Part(training_parts.kill_and_resume, 90),
-    "full training": Part(training_parts.measure_full, 60),
-    "adapter training": Part(training_parts.measure_adapter, 60),
+    "resume": Part(training_parts.kill_and_resume, 200),
+    "full training": Part(training_parts.measure_full, 120),
+    "adapter training": Part(training_parts.measure_adapter, 90),
     "8B shape": Part(model_parts.measure_8b, 90),
     "methods": Part(training_parts.train_every_method, 200),
     "vLLM": Part(model_parts.measure_vllm, 150),
@@ -62,7 +63,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="sizes for a CPU, to try the script")
     parser.add_argument("--out", type=Path, help="folder of the table (default: results/bench, or a temporary folder)")
-    parser.add_argument("--only", nargs="+", choices=[*PARTS], metavar="PART", help="these parts")
+    parser.add_argument("--only", nargs="+", choices=[*PARTS], metavar="PART", help="these, the others keep their rows")
+    parser.add_argument("--logs", type=Path, help="a folder that gets what each part printed")
     parser.add_argument("--part", choices=[*PARTS], help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -75,16 +77,35 @@ def main() -> int:
             print("There is no GPU here: try the script with --small, or name a folder with --out", file=sys.stderr)
             return 2
         outcomes = run_parts(options.only or [*PARTS], Path(work), options.small)
+        if options.logs:
+            options.logs.mkdir(parents=True, exist_ok=True)
+            for log in Path(work).glob("*/log.txt"):
+                copyfile(log, options.logs / f"{log.parent.name}.txt")
     out = options.out or (ROOT / "results/bench" if not options.small else Path(tempfile.mkdtemp(prefix="gpu-check-")))
-    text = table(machine, outcomes)
     out.mkdir(parents=True, exist_ok=True)
     name = "gpu-check-" + re.sub(r"[^a-z0-9]+", "-", str(machine.get("GPU", "cpu")).lower()).strip("-")
+    outcomes = with_earlier(out / f"{name}.json", machine, outcomes)
+    text = table(machine, outcomes)
     record = {"machine": machine, "parts": [outcome.dump() for outcome in outcomes]}
     (out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (out / f"{name}.md").write_text(text, encoding="utf-8")
     print(text, flush=True)
     print(f"Written to {out}", flush=True)
     return int(any(outcome.status not in ("ok", "skipped") or outcome.missed for outcome in outcomes))
+
+
+def with_earlier(file: Path, machine: Mapping[str, Any], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, and those of other parts that the same machine and libraries had before, in order.
+
+    Args:
+        file: of the earlier record, if there is one.
+        machine: of these outcomes.
+        outcomes: of the parts that ran.
+    """
+    record = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    earlier = record["parts"] if record.get("machine") == machine else []
+    by_part = {value["part"]: Outcome.load(value) for value in earlier} | {each.part: each for each in outcomes}
+    return [by_part[name] for name in PARTS if name in by_part]
 
 
 def describe_machine() -> dict[str, Any]:

@@ -86,7 +86,7 @@ def kill_and_resume(setting: Setting) -> list[Figure]:
     """kill -9 in training; the same command again; weights and ledger against an undisturbed run."""
     from safetensors.torch import load_file
 
-    pairs = 160 if setting.small else 640
+    pairs = 160 if setting.small else 320
     budget: dict[str, Any] = {"budgets": {"long": {"axis": "pairs", "limit": pairs}}, "budget": "long"}
     file = write_recipe(setting.folder, "kill", **budget, tune=ONE_RATE, train=ADAPTER | {"checkpoints": 10})
 

@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from harness.report.leaderboard import render_pages
-from harness.report.markdown import code, inert, markdown_table, page, plain
+from harness.report.markdown import code, markdown_table, page, plain
+from harness.report.plain import inert
 from harness.report.terminal import print_scores
 from harness.score.results import RunResult, result_path, write_result
 

@@ -14,13 +14,16 @@ from harness.errors import UserError
 from harness.report.leaderboard import write_leaderboard
 from harness.report.marked_sections import has_sections, update_sections, with_sections
 from harness.score.results import result_path, write_result
+from harness.store.json_files import digest
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     for place, method in enumerate(("start", "dpo")):
         rewards = np.random.default_rng(place).random(PEOPLE)
-        result = run_result(method, [preference_result(rewards, rewards)], learning_rate=0.1 * place or None)
+        scored = preference_result(rewards, rewards)
+        scored = scored.model_copy(update={"protocol_hash": digest(scored.protocol)})
+        result = run_result(method, [scored], learning_rate=None, ledger={"phases": {}, "peak_memory_bytes": 0})
         write_result(result_path(tmp_path / "results", "demo", "pairs-96", method, 0), result)
     write_leaderboard(tmp_path / "results" / "demo" / "pairs-96")
     return tmp_path / "results"

@@ -16,7 +16,7 @@ from harness.report.leaderboard import render_pages, stale_files, write_leaderbo
 from harness.report.svg import ticks
 from harness.report.text import format_number
 from harness.score.metrics import evaluate, metric
-from harness.score.results import RunResult, read_result, read_results, result_path, write_result
+from harness.score.results import RunResult, Trial, read_result, read_results, result_path, write_result
 from harness.store.json_files import digest
 from harness.store.versions import VERSIONS, raised_since
 
@@ -300,6 +300,35 @@ def test_rows_of_an_earlier_version_are_named_on_the_page(tmp_path: Path) -> Non
     assert "**Stale** (`sail-pr`)" in page and "Changed since: sampler." in page
     unrecorded = render_pages([run_result("dpo", [], versions={})])["LEADERBOARD.md"]
     assert "**Stale** (all rows)" in unrecorded and "Changed since" not in unrecorded
+
+
+def test_a_raised_protocol_has_one_column_on_the_page() -> None:
+    """While rows are made anew: old ones are marked, their values stand apart and share no column with new ones."""
+    results = three()
+    for place, (version, protocol) in enumerate(((2, "b" * 16), (2, "b" * 16), (1, "a" * 16))):
+        raised = {"protocol": {"version": version}, "protocol_hash": protocol}
+        scored = results[place].benchmarks[0].model_copy(update=raised)
+        results[place] = results[place].model_copy(update={"benchmarks": [scored]})
+    results[2] = results[2].model_copy(update={"versions": VERSIONS | {"sampler": 0}})
+    page = render_pages(results)["LEADERBOARD.md"]
+    header, _, *rows = [line for line in page.split("\n") if line.startswith("|")][:4]
+    assert header.count("gold reward") == 1 and "gold reward (mini, v2)" in header
+    assert rows[1].startswith("| `sail-pr` † | stale |")
+    old = details(page, "Scores under older protocols")
+    assert "gold reward (mini, v1)" in old and "| `dpo` | not measured |" in old
+    assert "gold reward (mini, v1), share met of `sail-pr`" in details(page, "Stale rows")
+
+
+def test_rows_that_are_not_tuned_are_marked() -> None:
+    """Where one row is tuned and another is not; where none is, it is said once."""
+    points = [Trial(learning_rate=r, gold_reward=0.5, perplexity_ratio=1, eligible=True, seed=0) for r in (1, 2, 3)]
+    rows = [r.model_copy(update={"trials": points, "learning_rate": 2.0}) for r in three()[1:]]
+    at_edge = rows[1].model_copy(update={"learning_rate": 3.0})
+    mixed = render_pages([three()[0], rows[0], at_edge])["LEADERBOARD.md"]
+    assert "| `sail-pr` ‡ |" in mixed and "‡ not tuned" in mixed and "| `dpo` |" in mixed
+    assert "* `sail-pr`: not tuned: learning rate 3 is the highest of 3 tried" in details(mixed, "Search")
+    none = render_pages([rows[0].model_copy(update={"learning_rate": 1.0}), at_edge])["LEADERBOARD.md"]
+    assert "**No method is tuned**" in none and "‡" not in none
 
 
 OLDER = VERSIONS | {"start": 0}

@@ -142,6 +142,11 @@ def test_what_the_set_could_have_shown() -> None:
 def test_seeds() -> None:
     three = [run(m, 0.3, seed) for m in ("dpo", "sail-pr") for seed in range(3)]
     assert "the intervals hold the spread over 3 seeds" in verdict(START, *three)["seeds"]
+    apart = [run("dpo", 0.3, seed) for seed in range(2)] + [
+        run("sail-pr", gain, seed) for seed, gain in enumerate((0.1, 0.9))
+    ]
+    lottery = "of which one alone would name another best method than `sail-pr` with a chance of 50%"
+    assert lottery in verdict(START, *apart)["seeds"], "its seed 0 loses to both, its seed 1 beats both"
     assert "spread over 2-3 seeds" in verdict(START, *three[:5])["seeds"]
     assert "up to 3 seeds, but a row with one says nothing" in verdict(START, *three[:4])["seeds"]
     assert "one seed cannot say what another seed would give" in verdict(START, DPO)["seeds"]

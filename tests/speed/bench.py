@@ -66,8 +66,9 @@ COMPARISONS = {
 @click.command()
 @click.option("--quick", is_flag=True, help="A small random model and small sizes: about two minutes on one core.")
 @click.option("--only", metavar="NAME,...", help="These comparisons; without --out they are printed and not written.")
+@click.option("--model", default="", help="The start policy, as a recipe names it (default: smollm2; --quick: tiny).")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the files (default: results/bench).")
-def main(quick: bool, only: str | None, out: Path | None) -> None:
+def main(quick: bool, only: str | None, model: str, out: Path | None) -> None:
     """Compare speed side by side, and write the ratios with their intervals."""
     names = [name.strip() for name in only.split(",")] if only else list(COMPARISONS)
     if unknown := [name for name in names if name not in COMPARISONS]:
@@ -75,9 +76,10 @@ def main(quick: bool, only: str | None, out: Path | None) -> None:
     machine = machine_name()
     with tempfile.TemporaryDirectory(prefix="sail-bench-speed-") as scratch:
         limits = [measure_limits()]
-        outcomes = [run_comparison(name, Path(scratch), quick) for name in names]
+        outcomes = [run_comparison(name, Setting(Path(scratch) / name, quick, model)) for name in names]
         limits.append(measure_limits())
     command = "python -m tests.speed.bench" + " --quick" * quick + (f" --only {only}" if only else "")
+    command += f" --model {model}" if model else ""
     record = Record(machine, command, describe(), limits, outcomes)
     if only and out is None:
         click.echo(table(record, None))
@@ -89,18 +91,17 @@ def main(quick: bool, only: str | None, out: Path | None) -> None:
     sys.exit(int(any(outcome.status not in ("ok", "skipped") for outcome in outcomes)))
 
 
-def run_comparison(name: str, scratch: Path, quick: bool) -> Outcome:
+def run_comparison(name: str, setting: Setting) -> Outcome:
     """Run a comparison in a process of its own, and print a line about it.
 
     Args:
         name: of the comparison.
-        scratch: gets a folder for it.
-        quick: small sizes.
+        setting: its folder, which is made, and its sizes.
     """
-    folder, comparison = scratch / name, COMPARISONS[name]
+    folder, comparison = setting.folder, COMPARISONS[name]
     folder.mkdir()
-    limit = comparison.quick_limit if quick else comparison.limit
-    ended = run_limited(run_part, (comparison, Setting(folder, quick)), folder / "log.txt", limit)
+    limit = comparison.quick_limit if setting.quick else comparison.limit
+    ended = run_limited(run_part, (comparison, setting), folder / "log.txt", limit)
     outcome = outcome_of(name, ended, folder / "ratios.json", limit)
     first = ", ".join(f"{ratio.name} {ratio.ratio:.3g}" for ratio in outcome.ratios)
     print(f"{name}: {outcome.status} in {outcome.seconds:.0f} s {first or outcome.reason}", file=sys.stderr, flush=True)

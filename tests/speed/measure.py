@@ -24,15 +24,17 @@ class Setting:
     Attributes:
         folder: for its files.
         quick: a small random model and few repeats.
+        start: the start policy, as a recipe names it; "" for the usual one.
     """
 
     folder: Path
     quick: bool
+    start: str = ""
 
     @property
     def model(self) -> str:
         """The start policy, as a recipe names it."""
-        return "tiny" if self.quick else "smollm2"
+        return self.start or ("tiny" if self.quick else "smollm2")
 
     @property
     def store(self) -> Path:

@@ -1,0 +1,51 @@
+"""``sail-bench published``: published SAIL numbers, and ours where the protocols match."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def published(results: Path, as_json: bool) -> None:
+    """Published SAIL numbers with their sources, and ours beside them.
+
+    Ours stands there only where model, benchmark, its version and the judge are the same; elsewhere it says why not.
+    """
+    from harness.errors import UserError
+    from harness.report.board import Board
+    from harness.report.plain import one_line
+    from harness.report.published import beside_published
+    from harness.report.published import published as numbers
+    from harness.report.text import format_interval, format_number
+    from harness.score.results import read_results, result_folders
+
+    try:
+        folders = result_folders(results)
+    except UserError:  # no result yet: the published numbers are shown all the same
+        folders = []
+    rows = beside_published([Board(read_results(folder)) for folder in folders])
+    if as_json:
+        record = [
+            score.model_dump()
+            | {"ours": None if ours is None else [ours.value, ours.low, ours.high], "not_beside": reason or None}
+            for score, ours, reason in rows
+        ]
+        click.echo(json.dumps({"scores": record, "claims": [c.model_dump() for c in numbers().claims]}, indent=1))
+        return
+    for name, source in numbers().sources.items():
+        click.echo(f"{name}: {source}")
+        for score, ours, reason in rows:
+            if score.source == name:
+                beside = f"not beside it: {reason}" if ours is None else format_interval(ours, score.unit)
+                click.echo(
+                    f"  {score.what}: {format_number(score.value, score.unit)} {score.unit}; ours {one_line(beside)}"
+                )
+        for claim in numbers().claims:
+            if claim.source == name:
+                click.echo(f"  {claim.what}")
+    click.echo("None of these came with an error or a number of seeds.")
