@@ -15,34 +15,59 @@ from harness.cli.options import use_settings
 @click.argument("recipe", required=False)
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option(
-    "--check", is_flag=True, help="Fail if a page differs from its results, or a number in those from its items."
+    "--update",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A Markdown file whose sections between <!-- sail-bench:RECIPE/BUDGET --> and <!-- /sail-bench --> are made "
+    "anew as well. Can be given several times.",
 )
-def leaderboard(recipe: str | None, results: Path, check: bool) -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Change nothing; fail if a page or a marked section (of README.md beside the results, too) differs from its "
+    "results, or a number in those from its items.",
+)
+def leaderboard(recipe: str | None, results: Path, files: tuple[Path, ...], check: bool) -> None:
     """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
     from harness.recipe.load import load_recipe
-    from harness.report.leaderboard import stale_files, write_leaderboard
-    from harness.score.recheck import edited_numbers
+    from harness.report.leaderboard import write_leaderboard
+    from harness.report.marked_sections import update_sections
     from harness.score.results import result_folders
 
     if recipe and recipe.endswith((".yaml", ".yml")):
         recipe = load_recipe(recipe).name
     folders = result_folders(results, recipe)
-    bad, edited = [], []
+    if check:
+        _check(folders, files, results)
+        return
     for folder in folders:
-        if check:
-            bad += [str(folder / name) for name in stale_files(folder)]
-            edited += edited_numbers(folder)
-        else:
-            write_leaderboard(folder)
-            click.echo(f"wrote {folder / 'LEADERBOARD.md'}")
+        write_leaderboard(folder)
+        click.echo(f"wrote {folder / 'LEADERBOARD.md'}")
+    for file in files:
+        click.echo(f"{'updated' if update_sections(file, results) else 'left as it is:'} {file}")
+
+
+def _check(folders: list[Path], files: tuple[Path, ...], results: Path) -> None:
+    """Hold pages, marked sections and numbers against the results; exit with 1 if one differs."""
+    from harness.report.leaderboard import stale_files
+    from harness.report.marked_sections import has_sections, with_sections
+    from harness.score.recheck import edited_numbers
+
+    bad = [str(folder / name) for folder in folders for name in stale_files(folder)]
+    edited = [sentence for folder in folders for sentence in edited_numbers(folder)]
+    readme = results.resolve().parent / "README.md"
+    for file in dict.fromkeys([*files, *([readme] if has_sections(readme) else [])]):
+        text = file.read_text(encoding="utf-8")
+        if with_sections(text, file, results) != text:
+            bad.append(str(file))
     if bad:
         click.echo("These files differ from their results:\n" + "\n".join(bad), err=True)
     for sentence in edited:
         click.echo(f"{sentence}.", err=True)
     if bad or edited:
         sys.exit(1)
-    if check:
-        click.echo(f"{len(folders)} leaderboard(s) up to date")
+    click.echo(f"{len(folders)} leaderboard(s) up to date")
 
 
 @click.command()

@@ -8,25 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.score.bootstrap import Interval, interval_over_seeds, replicates
+from harness.report.board_columns import Column, ColumnKey, columns_of
+from harness.score.bootstrap import Estimate, Interval, interval_over_seeds, replicates, replicates_of_runs
 from harness.score.columns import Array, float_column, prompts_with_value
 from harness.score.results import Columns, Metric, RunResult
 from harness.score.verdicts import Difference, compared_together
 
-
-@dataclass(frozen=True)
-class Column:
-    """A metric under one protocol: two protocol hashes never share a column."""
-
-    benchmark: str
-    protocol_hash: str
-    label: str
-    metric: Metric
-
-    @property
-    def title(self) -> str:
-        """Heading, with the label of a reduced set."""
-        return f"{self.metric.title} ({self.label})" if self.label else self.metric.title
+__all__ = ["Board", "Cell", "Column", "SeedEstimates"]
 
 
 class SeedEstimates(NamedTuple):
@@ -72,39 +60,41 @@ class Board:
         self.finished = [r for r in results if r.status == "ok"]
         self.reference = results[0].reference if results else "dpo"
         order = {"start": 0, self.reference: 1}
-        names = dict.fromkeys(r.method for r in self.finished)
-        self.methods = sorted(names, key=lambda m: (order.get(m, 2), m))
-        self._cells: dict[tuple[str, str, str, str], Cell | None] = {}
+        self._runs: dict[str, list[RunResult]] = {}
+        for run in sorted(self.finished, key=lambda r: r.seed):
+            self._runs.setdefault(run.method, []).append(run)
+        self.methods = sorted(self._runs, key=lambda m: (order.get(m, 2), m))
+        self._all_columns = columns_of(self.finished)
+        self._cells: dict[ColumnKey, dict[str, Cell]] = {}
+        self._differences: dict[tuple[str, str, ColumnKey], Interval | None] = {}
 
     def runs_of(self, method: str) -> list[RunResult]:
         """Finished runs of a method, by seed."""
-        return sorted((r for r in self.finished if r.method == method), key=lambda r: r.seed)
+        return self._runs.get(method, [])
 
     def columns(self, *, primary: bool | None = None, benchmark: str | None = None) -> list[Column]:
-        """Columns in the order in which the runs list them.
+        """Columns in the order in which the runs list them, without those of an older protocol.
 
         Args:
             primary: only metrics that are primary, or only those that are not; all if it is None.
             benchmark: only those of one benchmark.
         """
-        columns: dict[tuple[str, str, str], Column] = {}
-        for run in self.finished:
-            for b in run.benchmarks:
-                if benchmark is not None and b.benchmark != benchmark:
-                    continue
-                for m in b.metrics:
-                    if primary is None or m.primary == primary:
-                        without_value = m.model_copy(update=_NO_VALUE)
-                        column = Column(b.benchmark, b.protocol_hash, b.label, without_value)
-                        columns.setdefault((b.benchmark, b.protocol_hash, m.name), column)
-        return list(columns.values())
+        return [
+            c
+            for c in self._all_columns.shown
+            if benchmark in (None, c.benchmark) and (primary is None or c.metric.primary == primary)
+        ]
+
+    def older_columns(self) -> list[Column]:
+        """Columns of protocols that a newer one of the same benchmark has replaced."""
+        return list(self._all_columns.older)
 
     def cell(self, method: str, column: Column) -> Cell | None:
         """A method's value in a column; None where it was not measured under that protocol."""
-        key = (method, column.benchmark, column.protocol_hash, column.metric.name)
-        if key not in self._cells:
-            self._cells[key] = self._cell(method, column)
-        return self._cells[key]
+        if column.key not in self._cells:  # all methods at once: they share the draws of prompts
+            cells = {m: self._cell(m, column) for m in self.methods}
+            self._cells[column.key] = {m: cell for m, cell in cells.items() if cell is not None}
+        return self._cells[column.key].get(method)
 
     def _measured(self, method: str, column: Column) -> Iterator[tuple[RunResult, Metric, Columns]]:
         """Runs of a method that have a column, with their metric and its per-prompt columns; all on the same prompts
@@ -123,19 +113,23 @@ class Board:
                 yield run, metric, columns
 
     def _cell(self, method: str, column: Column) -> Cell | None:
-        estimates, seeds, prompts, ids, valid, total = [], [], [], None, 0, 0
-        runs = self.runs_of(method)
-        for run, metric, columns in self._measured(method, column):
-            ids, valid, total = tuple(columns["id"]), valid + metric.n_valid, total + metric.n_total
-            estimates.append(replicates(metric.estimator.kind, columns, metric.estimator.column))
-            prompts.append(prompts_with_value(columns, metric.estimator.column))
-            seeds.append(run.seed)
-        if ids is None:
+        measured = list(self._measured(method, column))
+        if not measured:
             return None
-        values, samples = np.array([e.value for e in estimates]), np.stack([e.samples for e in estimates])
-        untrained = len(runs) == 1 and runs[0].learning_rate is None
-        interval = interval_over_seeds(values, samples, min(prompts))
-        return Cell(interval, values, samples, None if untrained else tuple(seeds), ids, valid, total, min(prompts))
+        runs, metrics, columns = zip(*measured, strict=True)
+        estimates = _estimates(metrics, columns)
+        prompts = min(prompts_with_value(c, m.estimator.column) for m, c in zip(metrics, columns, strict=True))
+        untrained = len(self.runs_of(method)) == 1 and runs[0].learning_rate is None
+        return Cell(
+            interval=interval_over_seeds(*estimates, prompts),
+            values=estimates.values,
+            samples=estimates.samples,
+            seeds=None if untrained else tuple(run.seed for run in runs),
+            ids=tuple(columns[0]["id"]),
+            n_valid=sum(m.n_valid for m in metrics),
+            n_total=sum(m.n_total for m in metrics),
+            prompts=prompts,
+        )
 
     def difference(self, method: str, other: str, column: Column) -> Interval | None:
         """Method minus other on the same prompts, in one joint draw, seed by seed over the seeds that both have.
@@ -148,6 +142,12 @@ class Board:
         Returns:
             None where the two cannot be paired.
         """
+        key = (method, other, column.key)
+        if key not in self._differences:
+            self._differences[key] = self._difference(method, other, column)
+        return self._differences[key]
+
+    def _difference(self, method: str, other: str, column: Column) -> Interval | None:
         a, b = self.cell(method, column), self.cell(other, column)
         seeds = _shared_seeds(a, b)
         if a is None or b is None or not seeds:
@@ -171,9 +171,8 @@ class Board:
         if a is None or b is None or not seeds:
             return None
         gaps = self._by_prompt(method, column, a, seeds) - self._by_prompt(other, column, b, seeds)
-        estimates = [replicates("percent", {"id": a.ids, "won": 0.5 + 0.5 * np.sign(gap)}, "won") for gap in gaps]
-        values, samples = np.array([e.value for e in estimates]), np.stack([e.samples for e in estimates])
-        return interval_over_seeds(values, samples, min(a.prompts, b.prompts))
+        estimates = replicates_of_runs("percent", [{"id": a.ids, "won": 0.5 + 0.5 * np.sign(g)} for g in gaps], "won")
+        return interval_over_seeds(*_stacked(estimates), min(a.prompts, b.prompts))
 
     def _by_prompt(self, method: str, column: Column, cell: Cell, seeds: Sequence[int]) -> Array:
         """Per-prompt values of a metric that is the mean of a column, shape (K, prompts), for the given seeds."""
@@ -207,4 +206,15 @@ def _shared_seeds(a: Cell | None, b: Cell | None) -> list[int]:
     return sorted(set(trained[0]).intersection(*trained[1:])) if trained else [0]
 
 
-_NO_VALUE: dict[str, object] = {"value": None, "low": None, "high": None, "mdd": None, "n_valid": 0, "n_total": 0}
+def _estimates(metrics: Sequence[Metric], runs: Sequence[Columns]) -> SeedEstimates:
+    """Of each seed, with its replicates; those that one estimator gives are computed together."""
+    estimators = {(m.estimator.kind, m.estimator.column) for m in metrics}
+    if len(estimators) == 1:
+        ((kind, column),) = estimators
+        return _stacked(replicates_of_runs(kind, runs, column))
+    each = zip(metrics, runs, strict=True)
+    return _stacked([replicates(m.estimator.kind, columns, m.estimator.column) for m, columns in each])
+
+
+def _stacked(estimates: Sequence[Estimate]) -> SeedEstimates:
+    return SeedEstimates(np.array([e.value for e in estimates]), np.stack([e.samples for e in estimates]))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from harness.budget.ledger import AXES, FLOPS, Ledger
 from harness.report.board import Board
-from harness.report.text import markdown_table
+from harness.report.markdown import code, markdown_table, plain
 from harness.score.results import RunResult
 
 SpendingOf = Callable[[RunResult], float]
@@ -119,9 +119,8 @@ def costs_section(board: Board) -> str:
     for method in board.methods:
         runs = board.runs_of(method)
         row = [_number(axis, sum(map(_on_axis(axis), runs)) / len(runs)) for axis in axes]
-        rows.append([f"`{method}`", *row, _overshoot(runs, matched), _ended_by(runs, matched)])
+        rows.append([code(method), *row, _overshoot(runs, matched), _ended_by(runs, matched)])
     paragraphs = [
-        "## Cost",
         markdown_table([*header, "over (+) or under (−) the limit", "ended by"], rows),
         "Mean over seeds, from the ledger. A run stops at the first step boundary at or beyond the limit; it never "
         "buys half a step. The stored pairs are paid for by whoever uses them, at their first use: the answers sampled "
@@ -160,7 +159,8 @@ def _undecided_by_reason(board: Board) -> list[Detail]:
     """Rows of the labels without a verdict for each reason that an oracle gave."""
     phases = [run.ledger["phases"].get(phase, {}) for run in board.finished for phase in ("data", "oracle")]
     quantities = sorted({q for spent in phases for q in spent if q.startswith("undecided: ")})
-    return [Detail(f"{UNDECIDED}: {q.split(': ', 1)[1]}", _sum([q], "data", "oracle"), ",.0f") for q in quantities]
+    reasons = {q: plain(q.split(": ", 1)[1]) for q in quantities}
+    return [Detail(f"{UNDECIDED}: {why}", _sum([q], "data", "oracle"), ",.0f") for q, why in reasons.items()]
 
 
 def _details(board: Board) -> str:
@@ -182,4 +182,4 @@ def _details(board: Board) -> str:
     if priced:
         prices = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in priced.items() if k != "currency" and v)
         note += f" Money: {prices} ({priced['currency']}); training, search, evaluation and judge together."
-    return "### Where it went\n\n" + markdown_table(["", *[f"`{m}`" for m in board.methods]], rows) + "\n\n" + note
+    return "### Where it went\n\n" + markdown_table(["", *[code(m) for m in board.methods]], rows) + "\n\n" + note

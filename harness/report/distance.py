@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.report.board import Board, Column
+from harness.report.markdown import code, markdown_table
 from harness.report.score_sections import detectable_cells, value_rows
-from harness.report.text import format_interval, markdown_table
+from harness.report.text import format_interval
 from harness.score.bootstrap import Interval
 
 DIAGNOSTICS = (
@@ -41,10 +42,10 @@ def distance_section(board: Board) -> str:
             "method learned the first one's weaknesses."
         )
     shown = _shown_columns(board, columns)
-    rows = [[f"`{method}`", *[s.cells[i] for s in shown]] for i, method in enumerate(board.methods)]
+    rows = [[code(method), *[s.cells[i] for s in shown]] for i, method in enumerate(board.methods)]
     rows.append(["*smallest difference to `start` this set can show*", *[s.smallest for s in shown]])
     table = markdown_table(["method", *[s.heading for s in shown]], rows)
-    return f"## Distance from the start policy\n\n{table}\n\n{note}"
+    return f"{table}\n\n{note}"
 
 
 def _shown_columns(board: Board, columns: Sequence[Column]) -> list[_Shown]:
@@ -101,4 +102,4 @@ def _wins_by_reward(board: Board, column: Column) -> _Shown | None:
     for method in board.methods:
         wins = None if method == other else board.win_rate(method, other, reward)
         cells.append(format_interval(wins, "win %") if wins else "" if method == other else "not paired")
-    return _Shown(f"win vs `{other}`, win %", cells, "")
+    return _Shown(f"win vs {code(other)}, win %", cells, "")

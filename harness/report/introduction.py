@@ -1,4 +1,4 @@
-"""The head of a leaderboard page: what is compared, with which data, oracles and judges, and links to the pictures."""
+"""The title of a leaderboard page, and what is compared: with which data, budget, oracles and judges."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from harness.report.board import Board
 from harness.report.costs import amount, budget_line
 from harness.report.imported_pairs import data_paragraph
 from harness.report.judge_citation import missing_card_sentence
-from harness.report.older_rows import older_rows_paragraph
+from harness.report.markdown import code, plain
 from harness.report.pictures import BUDGET_CURVE, REWARD_KL, SEEDS
-from harness.report.subjects import FILE as SUBJECTS
 from harness.store.json_files import digest
 
 CAPTIONS = {
@@ -21,31 +20,34 @@ CAPTIONS = {
 }
 
 
-def introduction(board: Board, cards: Mapping[str, str], files: Collection[str]) -> str:
-    """Everything above the scores.
+def heading(board: Board) -> str:
+    """The title of a page."""
+    run = board.results[0]
+    axis = run.budget["axis"]
+    limit, name = amount(axis, run.budget["limit"]), code(run.budget["name"])
+    return f"# {plain(run.recipe)}: matched on {axis} ({limit}, budget {name})"
+
+
+def method_section(board: Board, cards: Mapping[str, str]) -> str:
+    """What was compared and how: data, budget, intervals, oracles, judges, labels.
 
     Args:
         board: all results of the page.
         cards: for each judge that has a card, the sentence that links it.
-        files: names of the files beside the page, which it links.
     """
     run = board.results[0]
-    axis = run.budget["axis"]
     imported = data_paragraph(run.data)
-    paragraphs = [
-        f"# {run.recipe}: matched on {axis} ({amount(axis, run.budget['limit'])}, budget `{run.budget['name']}`)",
-        older_rows_paragraph(board),
-        run.description,
-        budget_line(run.budget),
-        _common_ground(board),
-        imported,
-    ]
+    paragraphs = [plain(run.description), budget_line(run.budget), _common_ground(board), imported]
     if run.oracles:
         labelled = "what methods sample" if imported else "the training pairs"
         paragraphs.append(_oracles(run.oracles["training"], run.oracles["evaluation"], labelled))
-    paragraphs += [*_judges(board, cards), *_labels(board, files)]
-    paragraphs += [f"![{caption}]({name})" for name, caption in CAPTIONS.items() if name in files]
+    paragraphs += [*_judges(board, cards), *_labels(board)]
     return "\n\n".join(p for p in paragraphs if p)
+
+
+def pictures_section(files: Collection[str]) -> str:
+    """The pictures that stand further below; ``files``: names of those beside the page."""
+    return "\n\n".join(f"![{caption}]({name})" for name, caption in CAPTIONS.items() if name in files)
 
 
 def _common_ground(board: Board) -> str:
@@ -70,7 +72,7 @@ def _common_ground(board: Board) -> str:
 
 def _oracles(training: dict[str, Any], evaluation: dict[str, Any], labelled: str) -> str:
     def name(oracle: dict[str, Any]) -> str:
-        return f"`{oracle['oracle']}` (`{digest(oracle)}`)"
+        return f"{code(oracle['oracle'])} (`{digest(oracle)}`)"
 
     if training == evaluation:
         if training["oracle"] == "none":
@@ -89,16 +91,17 @@ def _judges(board: Board, cards: Mapping[str, str]) -> list[str]:
         return ["**Judge**: none; no benchmark of this page asks one."]
     paragraphs = []
     for key, judge in sorted(judges.items()):
+        model = code(judge["model"])
         card = cards.get(key) or missing_card_sentence(judge, board.results[0].start["model"])
         if judge["kind"] == "endpoint":
             paragraphs.append(
-                f"**Judge** `{key}`: `{judge['model']}` behind an endpoint (`{judge['endpoint']}`), official prompts"
+                f"**Judge** `{key}`: {model} behind an endpoint (`{judge['endpoint']}`), official prompts"
                 f"{_answered_by(board, key)}. Scores compare with published ones only if that is the judge they name. "
                 + card
             )
         else:
             paragraphs.append(
-                f"**Judge** `{key}`: {judge['kind']} by `{judge['model']}`, orders: {judge['orders']}. A weak judge, "
+                f"**Judge** `{key}`: {judge['kind']} by {model}, orders: {judge['orders']}. A weak judge, "
                 "the start policy itself: its numbers are not comparable with GPT-4 judged scores, nor with any other "
                 "judge's. " + card
             )
@@ -108,14 +111,14 @@ def _judges(board: Board, cards: Mapping[str, str]) -> list[str]:
 def _answered_by(board: Board, key: str) -> str:
     """The models that a judge's endpoint reported as having answered."""
     names = {s for r in board.finished for b in r.benchmarks if b.judge and digest(b.judge) == key for s in b.snapshots}
-    text = ", ".join(f"`{name}`" for name in sorted(names))
+    text = ", ".join(code(name) for name in sorted(names))
     if len(names) > 1:
         return f", answered by {text}: **the judge changed on the way, so rows may differ by judge**"
     return f", answered by {text}" if names else ""
 
 
-def _labels(board: Board, files: Collection[str]) -> list[str]:
-    """What the labels of benchmarks mean, and where scores by subject are."""
+def _labels(board: Board) -> list[str]:
+    """What the labels of benchmarks mean."""
     labels = [b.label for r in board.finished for b in r.benchmarks]
     paragraphs = []
     if "mini" in labels:
@@ -123,8 +126,6 @@ def _labels(board: Board, files: Collection[str]) -> list[str]:
             "**mini**: a small set written for this project in the benchmark's official schema. It is not the real "
             "benchmark, and its scores are not comparable with published ones."
         )
-    if SUBJECTS in files:
-        paragraphs.append(f"Scores by subject: [{SUBJECTS}]({SUBJECTS}).")
     if any("drawn" in label for label in labels):
         paragraphs.append(
             "**n of N, drawn**: a subset drawn by a seed, by subject in proportion where it says so. Its score "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.report.markdown import code, markdown_table, page
 from harness.report.rich_table import rich_table
-from harness.report.text import format_number, markdown_table
+from harness.report.text import format_number
 from harness.score.judge_cards import CardSection, JudgeCard
 from harness.score.results import Metric
 
@@ -53,21 +54,21 @@ def figure_sentence(metric: Metric) -> str:
 def card_page(card: JudgeCard) -> str:
     """The Markdown page."""
     local = card.judge["kind"] != "endpoint"
-    paragraphs = [f"# Judge card: `{card.judge['model']}`", _identity(card), _warning(local)]
+    paragraphs = [f"# Judge card: {code(card.judge['model'])}", _identity(card), _warning(local)]
     paragraphs += [_section(s) for s in card.sections]
     paragraphs.append(
         "Intervals: 95%, bootstrap over pairs (1,000 resamples, the logistic fit repeated in each). A single call "
         "names the slot that it gives over half; with both orders averaged, the answer with over half wins. *n*: "
         "pairs whose calls can be read, of the pairs that the figure is about. More: `docs/judge-card.md`."
     )
-    return "\n\n".join(paragraphs) + "\n"
+    return page(paragraphs)
 
 
 def _identity(card: JudgeCard) -> str:
     judge = card.judge
     if judge["kind"] == "endpoint":
-        return f"**Judge** `{card.key}`: `{judge['model']}` behind an endpoint (`{judge['endpoint']}`)."
-    return f"**Judge** `{card.key}`: {judge['kind']} by `{judge['model']}`, orders: {judge['orders']}."
+        return f"**Judge** `{card.key}`: {code(judge['model'])} behind an endpoint (`{judge['endpoint']}`)."
+    return f"**Judge** `{card.key}`: {judge['kind']} by {code(judge['model'])}, orders: {judge['orders']}."
 
 
 def _warning(local: bool) -> str:
@@ -117,7 +118,7 @@ def usage_text(section: CardSection) -> str:
     calls = [f"**Calls** {used['calls']}: {used['unreadable']} unreadable, {used['unanswered']} unanswered"]
     calls[0] += f" ({reasons})" if reasons else ""
     if used["answered_by"]:
-        calls.append("answered by " + ", ".join(f"`{m}`" for m in used["answered_by"]))
+        calls.append("answered by " + ", ".join(code(m) for m in used["answered_by"]))
     calls.append(f"{used['from_logprobs']} verdicts read from log-probabilities")
     tokens = used["tokens_in"] + used["tokens_out"]
     text = ", ".join(calls) + f". **Tokens** {used['tokens_in']:,} in, {used['tokens_out']:,} out"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.report.board import Board
-from harness.report.text import markdown_table
+from harness.report.markdown import code, markdown_table, plain
+from harness.report.trust import certificates_of
 from harness.store.json_files import digest
 
 LOGGED = {
@@ -34,9 +35,9 @@ def search_section(board: Board) -> str:
                 and trial.options.items() <= searched.method_options.items()
             )
             options = ", ".join(f"{k} {v}" for k, v in trial.options.items())
-            row = [f"`{method}`", f"{trial.learning_rate:g}", options]
+            row = [code(method), f"{trial.learning_rate:g}", plain(options)]
             if trial.perplexity_ratio is None:
-                rows.append([*row, "n/a", f"diverged: {trial.error}", ""])
+                rows.append([*row, "n/a", f"diverged: {plain(trial.error)}", ""])
                 continue
             reward = "not asked" if trial.gold_reward is None else f"{trial.gold_reward:.3f}"
             ratio = f"{trial.perplexity_ratio:.2f}" + ("" if trial.eligible else " (too high: not eligible)")
@@ -50,7 +51,8 @@ def search_section(board: Board) -> str:
     header = ["method", "learning rate", "options", "gold reward (tuning)", "perplexity ratio to start", ""]
     if not any(row[2] for row in rows):
         header, rows = header[:2] + header[3:], [row[:2] + row[3:] for row in rows]
-    return f"## Search\n\n{markdown_table(header, rows)}\n\n{note}"
+    certificates = [f"* {code(m)}: {plain(c.text)}" for m, c in certificates_of(board).items()]
+    return "\n\n".join([markdown_table(header, rows), note, "\n".join(certificates)])
 
 
 def training_section(board: Board) -> str:
@@ -63,11 +65,11 @@ def training_section(board: Board) -> str:
         logs = [row for r in board.runs_of(method) for row in r.train_log[len(r.train_log) // 2 :]]
         values = [[row[name] for row in logs if name in row] for name in titles]
         if logs:
-            rows.append([f"`{method}`", *[f"{sum(v) / len(v):.3g}" if v else "" for v in values]])
+            rows.append([code(method), *[f"{sum(v) / len(v):.3g}" if v else "" for v in values]])
     if not rows or not titles:
         return ""
     note = "Means over the second half of the training steps and over seeds. Empty: the method does not log it."
-    return f"## In training\n\n{markdown_table(['method', *titles.values()], rows)}\n\n{note}"
+    return f"{markdown_table(['method', *titles.values()], rows)}\n\n{note}"
 
 
 def methods_section(board: Board) -> str:
@@ -76,9 +78,9 @@ def methods_section(board: Board) -> str:
     for method in board.methods:
         run = board.runs_of(method)[0]
         options = ", ".join(f"{k} {v}" for k, v in run.method_options.items())
-        summary = f"`{run.variant_of}`: {run.method_summary}" if run.variant_of else run.method_summary
-        rows.append([f"`{method}`", summary, options, run.method_origin])
-    return "## Methods\n\n" + markdown_table(["method", "what it is", "options", "origin"], rows) if rows else ""
+        summary = f"{code(run.variant_of)}: " * bool(run.variant_of) + plain(run.method_summary)
+        rows.append([code(method), summary, plain(options), plain(run.method_origin)])
+    return markdown_table(["method", "what it is", "options", "origin"], rows) if rows else ""
 
 
 def protocols_section(board: Board) -> str:
@@ -87,14 +89,19 @@ def protocols_section(board: Board) -> str:
     for run in board.finished:
         for b in run.benchmarks:
             judge = f"`{digest(b.judge)}`" if b.judge else "none"
-            protocols[b.benchmark, b.protocol_hash] = [b.benchmark, b.label, f"`{b.protocol_hash}`", judge]
+            protocols[b.benchmark, b.protocol_hash] = [
+                b.benchmark,
+                b.label,
+                f"`{b.protocol_hash}`",
+                judge,
+            ]
     lines = list(dict.fromkeys(_machine_line(run.environment) for run in board.finished))
     run = board.results[0]
     command = f"`sail-bench compare {run.recipe} --budget {run.budget['name']}`"
     page = f"`sail-bench leaderboard {run.recipe}`"
     origin = f"Made by {command} (a recipe that is not built in: its file); this page: {page}."
     table = markdown_table(["benchmark", "label", "protocol", "judge"], list(protocols.values()))
-    return f"## Protocols and environment\n\n{table}\n\n" + "\n".join(lines) + f"\n\n{origin}"
+    return f"{table}\n\n" + "\n".join(lines) + f"\n\n{origin}"
 
 
 def _machine_line(environment: Mapping[str, Any]) -> str:
@@ -113,5 +120,5 @@ def _machine_line(environment: Mapping[str, Any]) -> str:
 
 def failures_section(board: Board) -> str:
     """Runs that failed, and why."""
-    rows = [[f"`{r.method}`", str(r.seed), r.error.replace("|", "\\|")] for r in board.results if r.error]
-    return "## Failed runs\n\n" + markdown_table(["method", "seed", "why"], rows) if rows else ""
+    rows = [[code(r.method), str(r.seed), plain(r.error)] for r in board.results if r.error]
+    return markdown_table(["method", "seed", "why"], rows) if rows else ""

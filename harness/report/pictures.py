@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from harness.report.board import Board
 from harness.report.costs import amount
-from harness.report.svg import ChartPoint, Strip, line_chart, scatter_chart, strip_chart, table_picture
-from harness.report.text import format_number
+from harness.report.main_table import device_hours
+from harness.report.ranking import Ranking
+from harness.report.svg import ChartPoint, Strip, line_chart, scatter_chart, strip_chart
+from harness.score.bootstrap import Interval
 
-REWARD_KL, SCORES, BUDGET_CURVE, SEEDS = "reward-kl.svg", "leaderboard.svg", "curve.svg", "seeds.svg"
-
-SHADES = {"better": "#dcfce7", "worse": "#fee2e2"}
+COST, REWARD_KL, BUDGET_CURVE, SEEDS = "cost.svg", "reward-kl.svg", "curve.svg", "seeds.svg"
 
 
-def pictures(board: Board) -> dict[str, str]:
-    """All pictures that the results have data for."""
+def pictures(board: Board, ranking: Ranking) -> dict[str, str]:
+    """All pictures that the results have data for.
+
+    Args:
+        board: all results of a page.
+        ranking: its first table.
+    """
     texts = {
         REWARD_KL: _reward_against_kl(board),
-        SCORES: _scores(board),
+        COST: _score_against_cost(board, ranking),
         BUDGET_CURVE: _budget_curve(board),
         SEEDS: _reward_by_seed(board),
     }
@@ -76,30 +81,22 @@ def _reward_by_seed(board: Board) -> str | None:
     return strip_chart(title, f"gold reward ({column.metric.unit}); dots: seeds, bar: mean with 95% interval", rows)
 
 
-def _scores(board: Board) -> str | None:
-    """The primary scores as a table; None where no run has finished."""
-    if not board.methods:
+def _score_against_cost(board: Board, ranking: Ranking) -> str | None:
+    """The headline score against what a run cost: hours where FLOPs are matched or were not counted, else FLOPs."""
+    if not ranking.columns:
         return None
-    columns = board.columns(primary=True)
-    against = board.reference if board.reference in board.methods else "start"
-    families = [board.comparisons_with(against, column) for column in columns]
-    rows = []
-    for method in board.methods:
-        row: list[tuple[str, str, str | None]] = [(method, "", None)]
-        for column, family in zip(columns, families, strict=True):
-            cell = board.cell(method, column)
-            if cell is None or not cell.interval.has_value:
-                row.append(("n/a", "", None))
-                continue
-            unit = column.metric.unit
-            low, high = format_number(cell.interval.low, unit), format_number(cell.interval.high, unit)
-            span = f"{low} to {high}" if cell.interval.error else "no spread"
-            shade = SHADES.get(family[method].verdict) if method in family else None
-            row.append((format_number(cell.interval.value, unit), span, shade))
-        rows.append(row)
-    run = board.results[0]
-    title = f"{run.recipe}: matched on {amount(run.budget['axis'], run.budget['limit'])}"
-    shades = f"Green / red: better / worse than {against} on the same prompts (Holm); white: no difference shown."
-    note = f"95% intervals. {shades}"
-    header = [("method", "")] + [(c.metric.title, f"{c.label}, {c.metric.unit}".removeprefix(", ")) for c in columns]
-    return table_picture(title, note, header, rows)
+    column, budget = ranking.columns[0], board.results[0].budget
+    rows = [row for row in ranking.rows if row.scores[0].cell and row.scores[0].cell.interval.has_value]
+    spent = [row.costs for row in rows if row.costs]
+    by_flops = budget["axis"] != "flops" and bool(spent) and all(costs.flops for costs in spent)
+    points = []
+    for row in rows:
+        cell, costs = row.scores[0].cell, row.costs
+        x = 0.0 if costs is None else (costs.flops or 0.0) if by_flops else costs.hours
+        if cell is not None:
+            points.append(ChartPoint(row.method, Interval(x, x, x, 0.0), cell.interval))
+    if not points or not any(point.x.value for point in points):
+        return None
+    title = f"{board.results[0].recipe}, {amount(budget['axis'], budget['limit'])}: score against cost"
+    unit = f"{column.title}, {column.metric.unit}; bars: 95% intervals"
+    return scatter_chart(title, "FLOPs of a run" if by_flops else f"{device_hours(board)} of a run", unit, points)

@@ -1,4 +1,4 @@
-"""Text from outside on its way into a terminal or a picture: what would act on the reader's side is made inert."""
+"""Text from outside on its way out: what would act on the reader's side is made inert."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import re
 
 from harness.store.json_files import REPLACEMENT
 
-_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_ACTIVE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def inert(text: str) -> str:
+    """Text with U+FFFD in place of control characters (an ANSI escape begins with one), of marks that turn the
+    direction of text, and of halves of a surrogate pair. Line ends stay; a tab is a space."""
+    return _ACTIVE.sub(REPLACEMENT, text.replace("\r\n", "\n").replace("\t", " "))
 
 
 def one_line(text: object) -> str:
-    """Text on one line, with U+FFFD in place of control characters (an ANSI escape begins with one), of marks that turn
-    the direction of text and of halves of a surrogate pair."""
-    return _ACTIVE.sub(REPLACEMENT, " ".join(re.split(r"[\r\n\t]+", str(text))))
+    """Text on one line, and :func:`inert`."""
+    return " ".join(inert(str(text)).split())

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from harness.report.board import Board, Column
-from harness.report.text import format_interval, format_number, markdown_table
-from harness.score.verdicts import verdict_on
+from harness.report.markdown import code, markdown_table
+from harness.report.score_notes import invalid_text, replaced_text, stripped_text
+from harness.report.text import format_interval, format_number
+from harness.report.trust import pooled_differences
+from harness.score.verdicts import Verdict, verdict_on
+
+MARKS = {Verdict.BETTER: "**▲ better**", Verdict.WORSE: "**▼ worse**", Verdict.NO_DIFFERENCE: "·"}
 
 
 def scores_section(board: Board) -> str:
-    """The primary scores with intervals and counts, and warnings where few answers could be used."""
+    """All primary scores with intervals and counts, and what could not be used."""
     columns = board.columns(primary=True)
     if not columns:
         return ""
+    notes = [text for text in (invalid_text(board), stripped_text(board), replaced_text(board)) if text]
+    return "\n\n".join([_score_table(board, columns), *notes])
+
+
+def older_scores_section(board: Board) -> str:
+    """Primary scores under protocols that newer ones have replaced; "" if there are none."""
+    columns = [column for column in board.older_columns() if column.metric.primary]
+    if not columns:
+        return ""
+    note = (
+        "Measured under an older version of the benchmark. They share no column with the scores of the present one; "
+        "`sail-bench compare` with this recipe measures them anew."
+    )
+    protocols = ", ".join(f"{c.heading}: protocol `{c.protocol_hash}`" for c in columns)
+    return f"{_score_table(board, columns)}\n\n{note} {protocols}."
+
+
+def _score_table(board: Board, columns: Sequence[Column]) -> str:
     rows = []
     for method in board.methods:
         seeds = len(board.runs_of(method))
-        row = [f"`{method}`" + (f" ({seeds} seeds)" if seeds > 1 else "")]
+        row = [code(method) + (f" ({seeds} seeds)" if seeds > 1 else "")]
         for column in columns:
             cell = board.cell(method, column)
             count = f" ({cell.n_valid}/{cell.n_total})" if cell and cell.n_valid < cell.n_total else ""
@@ -30,112 +52,50 @@ def scores_section(board: Board) -> str:
     for column in columns:
         cells = [c for m in board.methods if (c := board.cell(m, column))]
         counts.append(" ".join(sorted({f"{c.n_valid} / {c.n_total}" for c in cells})))
-    rows.append(counts)
-    notes = (
-        pending_text(board),
-        _few_valid(board, columns),
-        invalid_text(board),
-        _unanswered(board),
-        stripped_text(board),
-        replaced_text(board),
-    )
-    warnings = [text for text in notes if text]
-    return "\n\n".join(["## Scores", markdown_table(["method", *map(_heading, columns)], rows), *warnings])
+    return markdown_table(["method", *[c.heading for c in columns]], [*rows, counts])
 
 
-def pending_text(board: Board) -> str:
-    """Which rows are still to be measured on which benchmarks; "" if none is."""
-    names: dict[str, set[str]] = {}
-    for run in board.finished:
-        if run.pending:
-            names.setdefault(", ".join(run.pending), set()).add(run.method)
-    cases = [f"{titles} of {', '.join(f'`{m}`' for m in sorted(rows))}" for titles, rows in sorted(names.items())]
-    return f"**Not measured yet**: {'; '.join(cases)}. The same command goes on." if cases else ""
-
-
-def _heading(column: Column) -> str:
-    return f"{column.title}, {column.metric.unit}"
-
-
-def _few_valid(board: Board, columns: Sequence[Column]) -> str:
-    """A warning where fewer than half of what was asked could be used."""
-    cases = [
-        f"{column.title} of `{method}` ({cell.n_valid} of {cell.n_total})"
-        for method in board.methods
-        for column in columns
-        if (cell := board.cell(method, column)) and 2 * cell.n_valid < cell.n_total
-    ]
-    if not cases:
-        return ""
-    return f"**Fewer than half are valid**, so the score stands for a rest that chose itself: {'; '.join(cases)}."
-
-
-def invalid_text(board: Board) -> str:
-    """Which values of the primary metrics are not valid, counted by reason over seeds; "" if all are."""
-    cases = []
-    for method in board.methods:
-        counts: dict[str, Counter[str]] = {}
-        for run in board.runs_of(method):
-            for result in run.benchmarks:
-                for metric in result.metrics:
-                    if metric.primary and metric.name in result.invalid:
-                        counts.setdefault(metric.title, Counter()).update(result.invalid[metric.name])
-        cases += [
-            f"{title} of `{method}`: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-            for title, reasons in counts.items()
-        ]
-    return f"**Not valid**, and in no mean: {'; '.join(cases)}." if cases else ""
-
-
-def _unanswered(board: Board) -> str:
-    """A warning where a judge left calls unanswered: they count as not valid until an answer comes."""
-    cases = _counted(board, "unanswered")
-    faults = sorted({b.fault for r in board.finished for b in r.benchmarks if b.fault})
-    if not cases:
-        return ""
-    why = f" ({'; '.join(faults)})" if faults else ""
-    return f"**Calls without an answer of the judge**: {'; '.join(cases)}{why}. The same command asks them again."
-
-
-def stripped_text(board: Board) -> str:
-    """How many answers had thoughts, which were left out; "" if none had."""
-    cases = _counted(board, "stripped")
-    if not cases:
-        return ""
-    return (
-        f"**Answers with thoughts**, which were left out before the rest was judged and measured (`thinking: strip`): "
-        f"{'; '.join(cases)}."
-    )
-
-
-def replaced_text(board: Board) -> str:
-    """How many characters of answers and of replies could not be stored; "" if all could."""
-    cases = _counted(board, "replaced")
-    if not cases:
-        return ""
-    where = "in answers or in the judge's replies"
-    return f"**Characters that no file can hold**, replaced by U+FFFD {where}: {'; '.join(cases)}."
-
-
-def _counted(board: Board, name: str) -> list[str]:
-    """A field of the results that counts something, where it is not 0."""
-    return [
-        f"{count} of `{r.method}` seed {r.seed} in {b.title}"
-        for r in board.finished
-        for b in r.benchmarks
-        if (count := getattr(b, name))
-    ]
-
-
-def differences_section(board: Board, other: str) -> str:
-    """Paired differences of the primary scores from the row ``other``, with verdicts."""
+def differences_section(board: Board) -> str:
+    """Paired differences of the primary scores from the reference and from ``start``, with verdicts."""
+    others = [m for m in dict.fromkeys([board.reference, "start"]) if m in board.methods]
     columns = [c for c in board.columns(primary=True) if c.metric.better]
+    if not others or not columns or len(board.methods) < 2:
+        return ""
+    note = (
+        "Paired on the same prompts. An interval is about one comparison; ▲ and ▼ hold for all comparisons of their "
+        "column together (Holm, 5%), and p is shown where only that correction takes one back; ·: no difference shown. "
+        "Last rows: the true difference that would be found with power 80% (median over the trained methods)."
+    )
+    tables = [f"### To {code(other)}\n\n{_difference_table(board, columns, other)}" for other in others]
+    return "\n\n".join([*tables, note, *_pooled(board)])
+
+
+def _pooled(board: Board) -> list[str]:
+    """One paired test against the reference over all benchmarks; nothing where fewer than two can be pooled."""
+    if board.reference not in board.methods:
+        return []
+    family = pooled_differences(board, board.reference)
+    rows = []
+    for difference in family.differences:
+        items = family.pooled[difference.model].items
+        counts = ", ".join(f"{name} {count}" for name, count in items.items())
+        mark = f"{format_interval(difference.interval, '', sign=True)} {MARKS[difference.verdict]}"
+        rows.append([code(difference.model), mark, f"{difference.p_holm:.2f}", counts])
+    if not any(len(pooled.items) > 1 for pooled in family.pooled.values()):
+        return []
+    header = ["method", "difference, standard deviations of an item's", "p (Holm)", "items"]
+    note = "The first primary metric of each benchmark; in each unit of its own, all items count alike."
+    title = f"### To {code(board.reference)}, pooled over benchmarks"
+    return [title, markdown_table(header, rows), note]
+
+
+def _difference_table(board: Board, columns: Sequence[Column], other: str) -> str:
     families = [board.comparisons_with(other, column) for column in columns]
     rows = []
     for method in board.methods:
         if method == other:
             continue
-        row = [f"`{method}`"]
+        row = [code(method)]
         for column, family in zip(columns, families, strict=True):
             difference = family.get(method)
             if difference is None:
@@ -144,16 +104,10 @@ def differences_section(board: Board, other: str) -> str:
             by_correction = verdict_on(difference.interval, column.metric.better) != difference.verdict
             p = f" (p {difference.p_holm:.2f})" if by_correction else ""
             interval = format_interval(difference.interval, column.metric.unit, sign=True)
-            row.append(f"{interval} **{difference.verdict}**{p}")
+            row.append(f"{interval} {MARKS[difference.verdict]}{p}")
         rows.append(row)
     rows.append(["*smallest difference this set can show*", *detectable_cells(board, columns, other)])
-    note = (
-        "Paired on the same prompts. An interval is about one comparison; a verdict holds for all comparisons of its "
-        "column together (Holm, 5%), and p is shown where only that correction takes it back. "
-        "Last row: the true difference that would be found with power 80% (median over the trained methods)."
-    )
-    table = markdown_table(["method", *map(_heading, columns)], rows)
-    return f"## Differences to `{other}`\n\n{table}\n\n{note}"
+    return markdown_table(["method", *[c.heading for c in columns]], rows)
 
 
 def detectable_cells(board: Board, columns: Sequence[Column], other: str) -> list[str]:
@@ -176,7 +130,7 @@ def value_rows(board: Board, columns: Sequence[Column]) -> list[list[str]]:
             format_interval(cell.interval, column.metric.unit) if cell else "not measured"
             for cell, column in zip(cells, columns, strict=True)
         ]
-        rows.append([f"`{method}`", *texts])
+        rows.append([code(method), *texts])
     return rows
 
 
@@ -185,9 +139,9 @@ def secondary_section(board: Board) -> str:
     columns = [c for c in board.columns(primary=False) if c.benchmark not in ("preference", "curve")]
     if not columns:
         return ""
-    titles = [f"{c.benchmark}: {c.metric.title} ({c.label}), {c.metric.unit}" for c in columns]
+    titles = [f"{c.benchmark}: {c.heading}" for c in columns]
     by_method = [row[1:] for row in value_rows(board, columns)]
     sizes = detectable_cells(board, columns, "start")
     rows = [[title, *[row[i] for row in by_method], sizes[i]] for i, title in enumerate(titles)]
-    header = ["metric", *[f"`{m}`" for m in board.methods], "smallest difference to `start`"]
-    return f"## Secondary metrics and the judge's habits\n\n{markdown_table(header, rows)}"
+    header = ["metric", *[code(m) for m in board.methods], "smallest difference to `start`"]
+    return markdown_table(header, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness.report.board import Board, Column
-from harness.report.text import markdown_table
+from harness.report.markdown import code, markdown_table, page, plain
 from harness.score.columns import Array, float_column
 
 FILE = "SUBJECTS.md"
@@ -20,7 +20,7 @@ def subjects_page(board: Board) -> str | None:
         "Percent ± standard error over the subject's items (mean over seeds first). Many subjects, few items each: "
         "some differ by chance."
     )
-    return "\n\n".join(["# Scores by subject", note, *tables]) + "\n"
+    return page(["# Scores by subject", note, *tables])
 
 
 def _table(board: Board, column: Column) -> str | None:
@@ -34,12 +34,11 @@ def _table(board: Board, column: Column) -> str | None:
         cells = [
             _cell(by_subject[subject]) if subject in by_subject else "not measured" for by_subject in values.values()
         ]
-        rows.append([subject, "/".join(map(str, sizes)), *cells])
+        rows.append([plain(subject), "/".join(map(str, sizes)), *cells])
     rows.append(["*mean over subjects*", "", *[f"{_mean_over_subjects(v):.1f}" for v in values.values()]])
-    header = ["subject", "items", *[f"`{m}`" for m in values]]
-    return (
-        f"## {column.title}, {column.metric.unit} (protocol `{column.protocol_hash}`)\n\n{markdown_table(header, rows)}"
-    )
+    header = ["subject", "items", *[code(m) for m in values]]
+    title = f"## {column.title}, {column.metric.unit} (protocol `{column.protocol_hash}`)"
+    return f"{title}\n\n{markdown_table(header, rows)}"
 
 
 def _mean_over_subjects(by_subject: dict[str, Array]) -> float:

@@ -1,4 +1,4 @@
-"""Small SVG pictures, byte-stable, with no dependency: a chart of gold reward against KL, and a table."""
+"""Small SVG pictures, byte-stable, with no dependency: charts of points, lines and strips."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
+from harness.report.plain import inert
 from harness.score.bootstrap import Interval
 
 COLOURS = ("#6b7280", "#2563eb", "#d97706", "#059669", "#c026d3", "#dc2626", "#0891b2", "#65a30d")
@@ -42,7 +43,7 @@ def _text(
     x: float, y: float, text: str, *, size: int = 13, fill: str = INK, anchor: str = "start", more: str = ""
 ) -> str:
     place = f"x='{x:.1f}' y='{y:.1f}' text-anchor='{anchor}'"
-    return f"<text {place} font-size='{size}' fill='{fill}' {more}>{escape(text)}</text>"
+    return f"<text {place} font-size='{size}' fill='{fill}' {more}>{escape(inert(text))}</text>"
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> str:
@@ -53,7 +54,8 @@ def _page(width: int, height: int, label: str, body: Sequence[str]) -> str:
     head = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' height='{height}'"
     card = f"<rect width='{width}' height='{height}' rx='10' fill='#ffffff'/>"
     return (
-        "\n".join([f"{head} role='img' aria-label='{escape(label, quote=True)}' {FONT}>", card, *body, "</svg>"]) + "\n"
+        "\n".join([f"{head} role='img' aria-label='{escape(inert(label), quote=True)}' {FONT}>", card, *body, "</svg>"])
+        + "\n"
     )
 
 
@@ -87,10 +89,10 @@ def _dot(x: float, y: float, colour: str) -> str:
     return f"<circle cx='{x:.1f}' cy='{y:.1f}' r='5' fill='{colour}'/>"
 
 
-def _legend(index: int, name: str, colour: str) -> list[str]:
-    row = TOP + 12 + 22 * index
+def _legend(index: int, count: int, name: str, colour: str) -> list[str]:
+    row = TOP + 12 + min(22.0, (HEIGHT - TOP - 24) / count) * index
     return [
-        f"<circle cx='{WIDTH - RIGHT + 18}' cy='{row - 4}' r='5' fill='{colour}'/>",
+        f"<circle cx='{WIDTH - RIGHT + 18}' cy='{row - 4:.1f}' r='5' fill='{colour}'/>",
         _text(WIDTH - RIGHT + 30, row, name, size=13),
     ]
 
@@ -112,7 +114,7 @@ def scatter_chart(title: str, x_title: str, y_title: str, points: Sequence[Chart
         body.append(_line(px(p.x.low), py(p.y.value), px(p.x.high), py(p.y.value), colour, 1.5))
         body.append(_line(px(p.x.value), py(p.y.low), px(p.x.value), py(p.y.high), colour, 1.5))
         body.append(_dot(px(p.x.value), py(p.y.value), colour))
-        body += _legend(index, p.name, colour)
+        body += _legend(index, len(points), p.name, colour)
     return _page(WIDTH, HEIGHT, title, body)
 
 
@@ -138,7 +140,7 @@ def line_chart(
         for x, y in places:
             body.append(_line(x, py(y.low), x, py(y.high), colour, 1))
             body.append(_dot(x, py(y.value), colour))
-        body += _legend(index, name, colour)
+        body += _legend(index, len(lines), name, colour)
     return _page(WIDTH, HEIGHT, title, body)
 
 
@@ -182,40 +184,4 @@ def strip_chart(title: str, x_title: str, rows: Sequence[Strip]) -> str:
             for v in row.values
         ]
     body.append(_text((left + width - right) / 2, height - 14, x_title, size=12, fill=FAINT, anchor="middle"))
-    return _page(width, height, title, body)
-
-
-Shade = str | None
-
-
-def table_picture(
-    title: str, note: str, header: Sequence[tuple[str, str]], rows: Sequence[Sequence[tuple[str, str, Shade]]]
-) -> str:
-    """A table as a picture.
-
-    Args:
-        title: above the table.
-        note: below it, in small print.
-        header: a heading for each column: title, and a smaller second line.
-        rows: cells: value, smaller second line, and background colour if any.
-    """
-    first, other, line, top = 110, 122, 46, 84
-    width, height = first + other * (len(header) - 1) + 32, top + line * len(rows) + 40
-    body = [_text(16, 32, title, size=16, more="font-weight='600'")]
-    edges = [16 + (0 if i == 0 else first + other * (i - 1)) for i in range(len(header))]
-    for x, (head, tail) in zip(edges, header, strict=True):
-        body.append(_text(x, 58, head, size=12, fill=FAINT, more="font-weight='600'"))
-        body.append(_text(x, 73, tail, size=10, fill=FAINT))
-    for index, row in enumerate(rows):
-        y = top + line * index
-        body.append(_line(16, y, width - 16, y, LINE))
-        for x, (value, second, shade) in zip(edges, row, strict=True):
-            if shade:
-                body.append(
-                    f"<rect x='{x - 6}' y='{y + 4}' width='{other - 8}' height='{line - 8}' rx='5' fill='{shade}'/>"
-                )
-            body.append(_text(x, y + 20, value, size=14, more="font-weight='600'" if x == edges[0] else ""))
-            if second:
-                body.append(_text(x, y + 36, second, size=10, fill=FAINT))
-    body.append(_text(16, height - 14, note, size=11, fill=FAINT))
     return _page(width, height, title, body)

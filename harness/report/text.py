@@ -1,16 +1,8 @@
-"""Markdown tables, and numbers and intervals as text."""
+"""Numbers and intervals as text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from harness.score.bootstrap import Interval
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table without the final newline."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def format_number(value: float | None, unit: str, *, sign: bool = False) -> str:
@@ -24,6 +16,7 @@ def format_number(value: float | None, unit: str, *, sign: bool = False) -> str:
     if value is None or value != value:
         return "n/a"
     digits = 1 if "%" in unit else 3 if unit == "share met" else 2
+    value = round(value, 9)  # else the last bit, which differs between machines, would round halves up or down
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     return text.replace("-", "−")
 
@@ -43,3 +36,8 @@ def format_interval(interval: Interval, unit: str, *, sign: bool = False) -> str
         return f"{value} (no spread)"
     low, high = format_number(interval.low, unit, sign=sign), format_number(interval.high, unit, sign=sign)
     return f"{value} [{low}, {high}]"
+
+
+def hours_text(hours: float) -> str:
+    """Hours as a number: two digits or more that count."""
+    return f"{hours:.{0 if hours >= 10 else 1 if hours >= 1 else 2 if hours >= 0.1 else 3}f}"

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from harness.report.board import Board, Column
 from harness.score.bootstrap import Interval
-from harness.score.pairing import Pair, paired_metrics
+from harness.score.columns import Array
+from harness.score.item_values import item_values
+from harness.score.pairing import ItemValues, Pair, paired_metrics
 from harness.score.pooled import PairedItems, Pooled, pooled_difference
-from harness.score.results import RunResult
+from harness.score.results import Columns, RunResult
 from harness.score.seed_lottery import SeedLottery, seed_lottery
 from harness.score.tuning_certificate import TuningCertificate, tuning_certificate
 from harness.score.verdicts import Difference, compared_together
@@ -50,13 +52,28 @@ def pooled_differences(board: Board, other: str) -> PooledFamily:
         board: all results of a page.
         other: the row to compare with.
     """
-    pooled = {m: pooled_rows(board.runs_of(m), board.runs_of(other)) for m in board.methods if m != other}
+    theirs, once = board.runs_of(other), _Remembered()
+    pooled = {m: pooled_rows(board.runs_of(m), theirs, once) for m in board.methods if m != other}
     shown = {method: result for method, result in pooled.items() if result.interval.has_value}
     family = compared_together(list(shown), [result.interval for result in shown.values()], 1)
     return PooledFamily(family, pooled)
 
 
-def pooled_rows(first: Sequence[RunResult], second: Sequence[RunResult]) -> Pooled:
+class _Remembered:
+    """:func:`item_values` that computes those of a run once: the row that all are compared with is in every pair."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, int, str], Array] = {}
+
+    def __call__(self, kind: str, columns: Columns, column: str) -> Array:
+        """Per-item values; the board keeps the columns, so that their identity stands for them."""
+        key = (kind, id(columns), column)
+        if key not in self._values:
+            self._values[key] = item_values(kind, columns, column)
+        return self._values[key]
+
+
+def pooled_rows(first: Sequence[RunResult], second: Sequence[RunResult], values_of: ItemValues = item_values) -> Pooled:
     """A row minus another, pooled over benchmarks: the first primary metric of each, on the seeds that all have.
 
     A benchmark on the prompts of one before it is left out, since an item that counts twice would count as two.
@@ -64,6 +81,7 @@ def pooled_rows(first: Sequence[RunResult], second: Sequence[RunResult]) -> Pool
     Args:
         first: runs of a row.
         second: runs of the row to compare with.
+        values_of: as :func:`item_values`, which may remember what it returned.
     """
     chosen: dict[str, Pair] = {}
     for pair in paired_metrics(first, second):
@@ -80,7 +98,7 @@ def pooled_rows(first: Sequence[RunResult], second: Sequence[RunResult]) -> Pool
     parts = []
     for name, pair in chosen.items():
         places = [place for place, seed in enumerate(pair.seeds) if seed in seeds]
-        parts.append(PairedItems(name, pair.metric.better * pair.differences()[places]))
+        parts.append(PairedItems(name, pair.metric.better * pair.differences(values_of)[places]))
     if not seeds:
         return Pooled(Interval(*[float("nan")] * 4), {}, left_out, 0)
     result = pooled_difference(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, isfinite
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.score.columns import Array, PromptColumns, prompts_with_value
+from harness.score.columns import Array, PromptColumns, float_column, prompts_with_value
 from harness.score.estimators import ESTIMATORS
 from sail.noise import generator
 
@@ -18,14 +19,21 @@ RESAMPLES = 1000
 POWER_FACTOR = 1.959964 + 0.841621  # two-sided 5% level, power 80%
 
 
-@lru_cache(maxsize=4)
 def draws(count: int, resamples: int = RESAMPLES) -> Array:
     """Bootstrap counts of ``count`` prompts, shape (resamples, count), read-only. A pure function of its arguments, so
-    that all models are resampled with one joint draw."""
+    that all models are resampled with one joint draw. Those of small sets are kept; of large ones only the last few."""
+    return _small_draws(count, resamples) if count <= 1000 else _large_draws(count, resamples)
+
+
+def _draw(count: int, resamples: int) -> Array:
     rng = generator(("bootstrap", count, resamples))
     counts = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
     counts.setflags(write=False)
     return counts
+
+
+_small_draws = lru_cache(maxsize=16)(_draw)
+_large_draws = lru_cache(maxsize=4)(_draw)
 
 
 class Estimate(NamedTuple):
@@ -50,6 +58,34 @@ def replicates(kind: str, columns: PromptColumns, column: str) -> Estimate:
     estimator = ESTIMATORS[kind]
     value = float(estimator(columns, column, np.ones((1, count)))[0])
     return Estimate(value, estimator(columns, column, draws(count)))
+
+
+SCALES = {"mean": 1.0, "percent": 100.0}
+"""Estimators that are a mean of a column, by what they multiply it with."""
+
+
+def replicates_of_runs(kind: str, runs: Sequence[PromptColumns], column: str) -> list[Estimate]:
+    """:func:`replicates` of several runs on the same prompts, for means in one product of matrices.
+
+    Args:
+        kind: a name in :data:`harness.score.estimators.ESTIMATORS`.
+        runs: per-prompt columns of each run, all with the same ``id``.
+        column: the one that the estimator uses; "" if it uses none.
+    """
+    if kind not in SCALES or not runs or not len(runs[0]["id"]):
+        return [replicates(kind, columns, column) for columns in runs]
+    values = np.stack([float_column(columns, column) for columns in runs])
+    valid = ~np.isnan(values)
+    weights = draws(values.shape[1])
+    first = np.where(valid.any(1), values[np.arange(len(values)), valid.argmax(1)], np.nan)
+    beyond = np.where(valid, values - first[:, None], 0)  # 0 for what is constant, so that it has exactly no spread
+    counts = weights @ valid.T.astype(np.float64) if not valid.all() else np.full((len(weights), 1), values.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        samples = SCALES[kind] * (first + weights @ beyond.T / counts).T
+        means = SCALES[kind] * (first + beyond.sum(1) / valid.sum(1))
+    enough = valid.sum(1) >= min(2, max(values.shape[1], 1))
+    nothing = Estimate(float("nan"), np.full(RESAMPLES, np.nan))
+    return [Estimate(float(m), s) if usable else nothing for m, s, usable in zip(means, samples, enough, strict=True)]
 
 
 @dataclass(frozen=True)

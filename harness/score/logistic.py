@@ -8,7 +8,7 @@ instead of 0.14 s for 1,000 refits on one core.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,27 @@ class Derivatives(NamedTuple):
 def sigmoid(z: Array) -> Array:
     """1 / (1 + exp(-z)), with z cut to [-30, 30] so that nothing overflows."""
     return np.asarray(1 / (1 + np.exp(-np.clip(z, -30, 30))))
+
+
+def solve(matrices: Array, sides: Array) -> Array:
+    """x of A x = b for R small positive definite matrices at once, by elimination (which needs no pivots there).
+
+    A call of LAPACK for each of 1,000 matrices of 5 x 5 takes several times as long.
+
+    Args:
+        matrices: A, (R, k, k).
+        sides: b, (R, k).
+    """
+    a, b = np.ascontiguousarray(matrices.transpose(1, 2, 0)), np.ascontiguousarray(sides.T)
+    k = len(b)
+    for i in range(k):
+        for j in range(i + 1, k):
+            factor = a[j, i] / a[i, i]
+            a[j, i + 1 :] -= factor * a[i, i + 1 :]
+            b[j] -= factor * b[i]
+    for i in reversed(range(k)):
+        b[i] = (b[i] - (a[i, i + 1 :] * b[i + 1 :]).sum(0)) / a[i, i]
+    return np.ascontiguousarray(b.T)
 
 
 def newton(
@@ -55,8 +76,7 @@ def newton(
     beta = start.copy()
     for _ in range(steps):
         gradient, hessian = derivatives(beta)
-        diagonal = hessian.ndim == 2
-        move = gradient / hessian if diagonal else np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        move = gradient / hessian if hessian.ndim == 2 else solve(hessian, gradient)
         beta += np.clip(move, -largest_step, largest_step)
         if np.abs(move).max() < tolerance:
             break
@@ -75,12 +95,63 @@ def fit_logistic(features: Array, y: Array, weights: Array, ridge: float) -> Arr
     Returns:
         coefficients (R, k).
     """
-    x = np.broadcast_to(features, (len(weights), *features.shape[-2:]))
-    eye = np.eye(x.shape[-1])
+    x = [np.ascontiguousarray(features[..., j]) for j in range(features.shape[-1])]  # each (R, n), or (n,)
+    alike = [column if column.ndim == 1 else column.mean(0, keepdims=True) for column in x]
+    typical = np.maximum(weights.mean(0, keepdims=True), 1e-9)
+    start = newton(_derivatives(alike, y, typical, ridge), np.zeros((1, len(x))), tolerance=1e-4, steps=50)
+    return newton(_derivatives(x, y, weights, ridge), np.repeat(start, len(weights), 0), tolerance=1e-6, steps=50)
+
+
+def _derivatives(x: Sequence[Array], y: Array, weights: Array, ridge: float) -> Callable[[Array], Derivatives]:
+    """Those of :func:`fit_logistic`; a feature is (R, n), or (n,) if it is the same in each resample."""
 
     def derivatives(beta: Array) -> Derivatives:
-        p = sigmoid(np.einsum("rnk,rk->rn", x, beta))
-        gradient = np.einsum("rnk,rn->rk", x, weights * (y - p)) - ridge * beta
-        return Derivatives(gradient, np.einsum("rnk,rn,rnl->rkl", x, weights * p * (1 - p), x) + (ridge + 1e-9) * eye)
+        p = sigmoid(np.asarray(sum(beta[:, j : j + 1] * column for j, column in enumerate(x))))
+        e, s = weights * (y - p), weights * p * (1 - p)
+        gradient = np.stack([_dot(e, column) for column in x], 1) - ridge * beta
+        hessian = np.empty((len(beta), len(x), len(x)))
+        for j, column in enumerate(x):
+            part = s * column
+            for i in range(j + 1):
+                hessian[:, i, j] = hessian[:, j, i] = _dot(part, x[i])
+        return Derivatives(gradient, hessian + (ridge + 1e-9) * np.eye(len(x)))
 
-    return newton(derivatives, np.zeros((len(weights), x.shape[-1])), tolerance=1e-10, steps=50)
+    return derivatives
+
+
+def _dot(rows: Array, column: Array) -> Array:
+    """Inner product of each row, (R, n), with a column, (R, n) or (n,)."""
+    return rows @ column if column.ndim == 1 else np.einsum("rn,rn->r", rows, column)
+
+
+def fit_scaled(design: Array, scale: Array, y: Array, weights: Array, ridge: float) -> Array:
+    """:func:`fit_logistic` where the features of each resample are those of one design, each in a scale of its own:
+    then all sums over rows are products of matrices.
+
+    Args:
+        design: (n, k).
+        scale: what the features are multiplied with in each resample, (R, k).
+        y: labels in [0, 1], (n,).
+        weights: counts of a bootstrap draw, (R, n).
+        ridge: L2 penalty, as 1/C of scikit-learn.
+
+    Returns:
+        coefficients (R, k).
+    """
+    k = design.shape[1]
+    pairs = (design[:, :, None] * design[:, None]).reshape(len(design), k * k)
+
+    def derivatives_of(scale: Array, weights: Array) -> Callable[[Array], Derivatives]:
+        products = scale[:, :, None] * scale[:, None]
+
+        def derivatives(beta: Array) -> Derivatives:
+            p = sigmoid((beta * scale) @ design.T)
+            gradient = (weights * (y - p)) @ design * scale - ridge * beta
+            hessian = ((weights * p * (1 - p)) @ pairs).reshape(-1, k, k) * products
+            return Derivatives(gradient, hessian + (ridge + 1e-9) * np.eye(k))
+
+        return derivatives
+
+    typical = derivatives_of(scale.mean(0, keepdims=True), np.maximum(weights.mean(0, keepdims=True), 1e-9))
+    start = newton(typical, np.zeros((1, k)), tolerance=1e-4, steps=50)
+    return newton(derivatives_of(scale, weights), np.repeat(start, len(weights), 0), tolerance=1e-6, steps=50)

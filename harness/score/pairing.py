@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from harness.score.columns import Array, prompts_with_value
 from harness.score.item_values import item_values
 from harness.score.results import BenchmarkResult, Columns, Metric, RunResult
 
+ItemValues = Callable[[str, Columns, str], Array]
+
 
 @dataclass(frozen=True)
 class Side:
@@ -20,10 +22,10 @@ class Side:
     metric: Metric
     columns: tuple[Columns, ...]
 
-    def items(self) -> Array:
+    def items(self, values_of: ItemValues = item_values) -> Array:
         """Per-item values, (K seeds, n items)."""
         estimator = self.metric.estimator
-        return np.stack([item_values(estimator.kind, c, estimator.column) for c in self.columns])
+        return np.stack([values_of(estimator.kind, c, estimator.column) for c in self.columns])
 
     def estimates(self) -> list[Estimate]:
         """Of each seed, with bootstrap replicates in one joint draw of items."""
@@ -55,9 +57,9 @@ class Pair:
     first: Side
     second: Side
 
-    def differences(self) -> Array:
-        """First minus second, item by item, (K, n)."""
-        return self.first.items() - self.second.items()
+    def differences(self, values_of: ItemValues = item_values) -> Array:
+        """First minus second, item by item, (K, n). ``values_of`` may remember what :func:`item_values` returned."""
+        return self.first.items(values_of) - self.second.items(values_of)
 
     def interval(self) -> Interval:
         """First minus second with its 95% interval over items and seeds, as on a leaderboard."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from harness.errors import UserError, unknown
-from harness.store.json_files import read_json, write_json
+from harness.store.json_files import write_json
 
 SCHEMA_VERSION = 1
 
@@ -187,7 +187,7 @@ def read_result(path: Path) -> RunResult:
         UserError: the file is not a result of this schema version.
     """
     try:
-        return RunResult.model_validate(read_json(path))
+        return RunResult.model_validate_json(path.read_bytes())
     except (ValidationError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"{path} is no result of schema version {SCHEMA_VERSION} ({reason}): remove it") from None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.score.bradley_terry import STYLE_FEATURES, Pool, Version, fit_style, win_rates_with_offset
 from harness.score.columns import Array, PromptColumns, float_column
 from harness.score.length_control import Anchors, fit_length_control, length_controlled_rate, weighted_sd
-from harness.score.logistic import fit_logistic
+from harness.score.logistic import fit_logistic, fit_scaled
 
 
 class _ValidRows(NamedTuple):
@@ -108,9 +108,10 @@ def style_controlled(columns: PromptColumns, name: str, weights: Array) -> Array
     share = weights / weights.sum(1, keepdims=True)
     centre = share @ d
     spread = np.sqrt(np.einsum("rn,rnk->rk", share, (d - centre[:, None]) ** 2))
-    scaled = d / np.where(spread > 1e-9, spread, 1)[:, None]
-    strength = np.full((*scaled.shape[:2], 1), np.log(10))
-    beta = fit_logistic(np.concatenate([strength, scaled], -1), y, 2 * weights, ridge=1.0)
+    of_style = 1 / np.where(spread > 1e-9, spread, 1)
+    scale = np.concatenate([np.full((len(of_style), 1), np.log(10)), of_style], 1)
+    design = np.concatenate([np.ones((len(d), 1)), d], 1)
+    beta = fit_scaled(design, scale, y, 2 * weights, ridge=1.0)
     return np.where(drawn, 100 / (1 + np.exp(-np.log(10) * beta[:, 0])), np.nan)
 
 

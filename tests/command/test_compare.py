@@ -37,7 +37,8 @@ def test_everything_is_there_and_typed(finished_tiny: Path) -> None:
     page = (folder / "LEADERBOARD.md").read_text()
     assert all(f"| `{m}` |" in page for m in TINY_METHODS)
     assert (folder / "reward-kl.svg").is_file()
-    assert (folder / "leaderboard.svg").is_file()
+    assert (folder / "cost.svg").is_file()
+    assert json.loads((folder / "summary.json").read_text())["sentences"]
 
 
 def test_every_method_trained_on_the_same_ids(finished_tiny: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_failing_run_gets_a_row_and_the_others_finish(cli: Cli, tiny_copy: Pat
     assert done.returncode == 1
     assert "dpo seed 0" in done.stderr
     page = (tiny_copy / "results/bad/pairs-16/LEADERBOARD.md").read_text()
-    assert "## Failed runs" in page
+    assert "<summary>Failed runs</summary>" in page
     assert "`start`" in page
     assert read_result(tiny_copy / "results/bad/pairs-16/dpo/seed-0.json").status == "failed"
     assert set(tiny_copy.glob(".sail-bench/stages/train-*")) == stages

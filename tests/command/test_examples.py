@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from kit.command import Cli
+from kit.results import details
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +82,7 @@ def test_the_example_package(environment: Environment, tiny_copy: Path, tmp_path
     assert "penalty 0.05" in shown
     environment.run("sail-bench compare tiny --methods start,dpo,sail-revkl --benchmarks preference", tiny_copy)
     page = (tiny_copy / "results/tiny/pairs-16/LEADERBOARD.md").read_text()
-    row = next(line for line in page.split("## Methods")[1].split("\n") if line.startswith("| `sail-revkl`"))
+    row = next(line for line in details(page, "Methods").split("\n") if line.startswith("| `sail-revkl`"))
     assert "sail-revkl 0.1.0" in row
     assert "penalty 0.05" in row
     assert "Failed runs" not in page

@@ -59,7 +59,7 @@ def test_official_sets_end_to_end(official_data: Path, official_judge: Server, t
     assert "`judge-1` behind an endpoint" in page
     assert "answered by `judge-2024-01-01`." in page
     assert scored["mt_bench_official"].snapshots == ["judge-2024-01-01"]
-    assert "MT-Bench (3 questions of your own)" in page
+    assert "MT-Bench (3 questions of your own, v" in page
     calls_before = len(official_judge.bodies)
     again = cli("compare", "official.yaml", "--data-dir", official_data, cwd=tiny_copy)
     assert again.returncode == 0, again.stderr

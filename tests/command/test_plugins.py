@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from kit.command import SMALL, Cli, write_tiny
+from kit.results import details
 
 from harness.errors import UserError
 from harness.run import plugins as registry
@@ -78,8 +79,9 @@ def test_what_plugins_spend_and_break_is_reported(bad_plugins: None, tiny_copy: 
         assert "Traceback" not in summary
     assert result("dpo").status == "ok"
     page = (tiny_copy / "results/plugins/pairs-16/LEADERBOARD.md").read_text()
-    assert "| `dpo` |" in page.split("## Failed runs")[0]
-    assert all(f"| `{method}` | 0 |" in page.split("## Failed runs")[1] for method in reasons)
+    assert "| `dpo` |" in page.split("<details>")[0]
+    assert all(f"| `{method}` | **failed**: " in page.split("<details>")[0] for method in reasons)
+    assert all(f"| `{method}` | 0 |" in details(page, "Failed runs") for method in reasons)
     assert "bad-methods 1.2" in page
 
 

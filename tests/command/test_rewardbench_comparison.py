@@ -32,8 +32,8 @@ def test_a_comparison_with_pages(tiny_copy: Path, cli: Cli) -> None:
     assert results["dpo"].protocol["baseline_policy"].startswith("start-")
     assert results["longer"].metric("accuracy").value is not None
     page = (folder / "LEADERBOARD.md").read_text()
-    assert "RewardBench (92 of 2,985), acc %" in page
-    assert "rewardbench: Chat Hard (92 of 2,985), acc %" in page
+    assert "RewardBench (92 of 2,985, v2), acc %" in page
+    assert "rewardbench: Chat Hard (92 of 2,985, v2), acc %" in page
     by_subject = (folder / "SUBJECTS.md").read_text()
     assert "| math-prm | 4 | 50.0" in by_subject
     again = cli(*command, cwd=tiny_copy)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from kit.command import SMALL, Cli, run_here, write_tiny
 from kit.judge_server import Behaviour, Server, more_words_win
+from kit.results import details
 
 from harness.recipe.load import load_recipe
 from harness.recipe.recipe import OracleSpec
@@ -62,7 +63,7 @@ def test_another_oracle_evaluates_and_the_report_says_so(
     page = (tmp_path / "results/judged/pairs-16/LEADERBOARD.md").read_text()
     assert "**Oracles**: `reward_model`" in page
     assert "labels the training pairs; `llm_judge`" in page
-    assert "reward (mini), win share" in page
+    assert "reward (mini, v2), win share" in page
     result = read_result(tmp_path / "results/judged/pairs-16/sail-pr/seed-0.json")
     assert result.oracles["training"]["oracle"] == "reward_model"
     assert result.oracles["evaluation"]["oracle"] == "llm_judge"
@@ -82,7 +83,7 @@ def test_another_oracle_evaluates_and_the_report_says_so(
     assert preference is not None
     assert preference.metric("win_reference").value == pytest.approx(expected)
     assert preference.metric("win_reference").title == "win vs `dpo`"
-    part = page.split("## Distance from the start policy")[1].split("\n\n")[1].split("\n")
+    part = details(page, "Distance from the start policy").strip().split("\n\n")[0].split("\n")
     titles = [t.strip() for t in part[0].strip("|").split("|")]
     cells = {r.split("|")[1].strip(): [c.strip() for c in r.strip("|").split("|")] for r in part[2:]}
     place = titles.index("win vs `dpo`, win %")

@@ -268,7 +268,7 @@ def test_a_comparison_with_subjects(data: Path, tmp_path: Path, cli: Any) -> Non
     result = read_result(folder / "dpo/seed-0.json")
     assert [b.benchmark for b in result.benchmarks] == sorted(tiny["benchmarks"])
     page = (folder / "LEADERBOARD.md").read_text()
-    assert "MMLU 5-shot (9 of 14,042, drawn by subject), acc %" in page
+    assert "MMLU 5-shot (9 of 14,042, drawn by subject, v" in page
     assert "(SUBJECTS.md)" in page
     items = result.benchmarks[-1].items["items"]
     table = (folder / "SUBJECTS.md").read_text()

@@ -13,6 +13,13 @@ from harness.store.versions import VERSIONS
 PEOPLE = 60
 
 
+def details(page: str, heading: str) -> str:
+    """What stands in a page's block that a reader opens."""
+    opening = f"<details><summary>{heading}</summary>"
+    assert page.count(opening) == 1, heading
+    return page.split(opening)[1].split("</details>")[0]
+
+
 def preference_result(rewards: np.ndarray, kls: np.ndarray, protocol: str = "a" * 16) -> BenchmarkResult:
     items: dict[str, Any] = {"items": {"id": list(range(PEOPLE)), "reward": rewards.tolist(), "kl": kls.tolist()}}
     metrics = [

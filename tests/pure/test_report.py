@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit.results import PEOPLE, preference_result, run_result
+from kit.results import PEOPLE, details, preference_result, run_result
 
 from harness.answer.verdict import NO_LABEL, NO_LOGPROBS
 from harness.errors import UserError
@@ -16,7 +16,7 @@ from harness.report.leaderboard import render_pages, stale_files, write_leaderbo
 from harness.report.svg import ticks
 from harness.report.text import format_number
 from harness.score.metrics import evaluate, metric
-from harness.score.results import RunResult, read_result, read_results, result_path, write_result
+from harness.score.results import RunResult, Trial, read_result, read_results, result_path, write_result
 from harness.store.json_files import digest
 from harness.store.versions import VERSIONS, raised_since
 
@@ -36,9 +36,12 @@ def three(seed: int = 0) -> list[RunResult]:
 
 def test_verdicts_follow_the_paired_data() -> None:
     page = render_pages(three())["LEADERBOARD.md"]
-    against_dpo = page.split("## Differences to `dpo`")[1].split("##")[0]
-    assert "**worse**" in next(line for line in against_dpo.split("\n") if line.startswith("| `start`"))
-    assert "**no difference shown**" in next(line for line in against_dpo.split("\n") if "`sail-pr`" in line)
+    against_dpo = details(page, "Differences, with intervals").split("### To `dpo`")[1].split("###")[0]
+    assert "**▼ worse**" in next(line for line in against_dpo.split("\n") if line.startswith("| `start`"))
+    assert next(line for line in against_dpo.split("\n") if "`sail-pr`" in line).endswith("] · |")
+    first = page.split("<details>")[0]
+    assert "] **▼** |" in next(line for line in first.split("\n") if line.startswith("| `start`"))
+    assert "] · |" in next(line for line in first.split("\n") if line.startswith("| `sail-pr`"))
     assert page.startswith("# demo: matched on pairs (96 pairs, budget `pairs-96`)")
     assert "60 / 60" in page
 
@@ -117,8 +120,8 @@ def test_wins_count_prompts_and_pair_the_seeds() -> None:
 def test_failures_and_missing_values_are_shown() -> None:
     results = [*three(), run_result("orpo", [], status="failed", error="the loss is nan | at step 3")]
     page = render_pages(results)["LEADERBOARD.md"]
-    assert "## Failed runs" in page
-    assert "the loss is nan \\| at step 3" in page
+    assert "| `orpo` | 0 | the loss is nan \\| at step 3 |" in details(page, "Failed runs")
+    assert "| `orpo` | **failed**: the loss is nan \\| at step 3 |" in page.split("<details>")[0]
     rewards = results[1].benchmarks[0].items["items"]["reward"]
     part = {"items": {"id": list(range(PEOPLE)), "y": [None, *rewards[1:]]}}
     scored = evaluate(metric("m", "m", "u", 1, "mean", "y"), part)
@@ -134,9 +137,10 @@ def test_a_row_that_is_not_measured_on_everything_yet_says_so() -> None:
     results[3] = results[3].model_copy(update={"pending": ["Other"], "error": "no space"})
     page = render_pages(results)["LEADERBOARD.md"]
     assert "**Not measured yet**: Other of `dpo`. The same command goes on." in page
-    row = next(line for line in page.split("\n") if line.startswith("| `dpo` (2 seeds)"))
+    scores = details(page, "All scores, with counts")
+    row = next(line for line in scores.split("\n") if line.startswith("| `dpo` (2 seeds)"))
     assert row.count("(1 of 2 seeds)") == 1
-    assert "| `dpo` | 1 | no space |" in page.split("## Failed runs")[1]
+    assert "| `dpo` | 1 | no space |" in details(page, "Failed runs")
 
 
 def test_a_score_of_the_few_that_could_be_read_says_so() -> None:
@@ -162,7 +166,7 @@ def test_one_valid_verdict_alone_is_no_score() -> None:
 
 def test_pictures_are_well_formed_and_name_every_method() -> None:
     files = render_pages(three())
-    for name in ("reward-kl.svg", "leaderboard.svg"):
+    for name in ("reward-kl.svg", "cost.svg"):
         text = "".join(ET.fromstring(files[name]).itertext())
         assert all(method in text for method in ("start", "dpo", "sail-pr"))
 
@@ -217,7 +221,7 @@ def test_training_logs_are_summed_up() -> None:
     results = three()
     results[2] = results[2].model_copy(update={"train_log": log})
     results[1] = results[1].model_copy(update={"train_log": [{"loss": 1.0, "rewards/accuracies": 0.75}]})
-    section = render_pages(results)["LEADERBOARD.md"].split("## In training")[1].split("##")[0]
+    section = details(render_pages(results)["LEADERBOARD.md"], "In training")
     assert "| method | accuracy on trained pairs | mean abs(u) |" in section
     assert "| `dpo` | 0.75 |  |" in section
     assert "| `sail-pr` |  | 2.5 |" in section
@@ -228,7 +232,7 @@ def test_variants_name_their_method_and_options() -> None:
     results = [r.model_copy(update={"reference": "c-0"}) for r in three()[:2]] + [three()[2].model_copy(update=changed)]
     page = render_pages(results)["LEADERBOARD.md"]
     assert "| `c-0` | `sail-pr`: s | coefficient 0 |" in page
-    assert "## Differences to `c-0`" in page
+    assert "### To `c-0`" in details(page, "Differences, with intervals")
 
 
 def test_numbers() -> None:
@@ -296,6 +300,35 @@ def test_rows_of_an_earlier_version_are_named_on_the_page(tmp_path: Path) -> Non
     assert "**Stale** (`sail-pr`)" in page and "Changed since: sampler." in page
     unrecorded = render_pages([run_result("dpo", [], versions={})])["LEADERBOARD.md"]
     assert "**Stale** (all rows)" in unrecorded and "Changed since" not in unrecorded
+
+
+def test_a_raised_protocol_has_one_column_on_the_page() -> None:
+    """While rows are made anew: old ones are marked, their values stand apart and share no column with new ones."""
+    results = three()
+    for place, (version, protocol) in enumerate(((2, "b" * 16), (2, "b" * 16), (1, "a" * 16))):
+        raised = {"protocol": {"version": version}, "protocol_hash": protocol}
+        scored = results[place].benchmarks[0].model_copy(update=raised)
+        results[place] = results[place].model_copy(update={"benchmarks": [scored]})
+    results[2] = results[2].model_copy(update={"versions": VERSIONS | {"sampler": 0}})
+    page = render_pages(results)["LEADERBOARD.md"]
+    header, _, *rows = [line for line in page.split("\n") if line.startswith("|")][:4]
+    assert header.count("gold reward") == 1 and "gold reward (mini, v2)" in header
+    assert rows[1].startswith("| `sail-pr` † | stale |")
+    old = details(page, "Scores under older protocols")
+    assert "gold reward (mini, v1)" in old and "| `dpo` | not measured |" in old
+    assert "gold reward (mini, v1), share met of `sail-pr`" in details(page, "Stale rows")
+
+
+def test_rows_that_are_not_tuned_are_marked() -> None:
+    """Where one row is tuned and another is not; where none is, it is said once."""
+    points = [Trial(learning_rate=r, gold_reward=0.5, perplexity_ratio=1, eligible=True, seed=0) for r in (1, 2, 3)]
+    rows = [r.model_copy(update={"trials": points, "learning_rate": 2.0}) for r in three()[1:]]
+    at_edge = rows[1].model_copy(update={"learning_rate": 3.0})
+    mixed = render_pages([three()[0], rows[0], at_edge])["LEADERBOARD.md"]
+    assert "| `sail-pr` ‡ |" in mixed and "‡ not tuned" in mixed and "| `dpo` |" in mixed
+    assert "* `sail-pr`: not tuned: learning rate 3 is the highest of 3 tried" in details(mixed, "Search")
+    none = render_pages([rows[0].model_copy(update={"learning_rate": 1.0}), at_edge])["LEADERBOARD.md"]
+    assert "**No method is tuned**" in none and "‡" not in none
 
 
 OLDER = VERSIONS | {"start": 0}

@@ -184,6 +184,7 @@ def test_both_oracles_are_shown(context: EvalContext) -> None:
 
 def test_verdicts_of_a_pairwise_oracle_are_no_rewards(context: EvalContext) -> None:
     """Nothing is compared with another method's answers by those on start's; asked about them, it says who wins."""
+    from kit.results import details
     from kit.results import run_result as run
 
     context.oracle = MeteredOracle(Longer(), Ledger())
@@ -202,16 +203,17 @@ def test_verdicts_of_a_pairwise_oracle_are_no_rewards(context: EvalContext) -> N
     won = against.metric("win_reference")
     assert (won.value, won.n_valid, won.n_total) == (pytest.approx(100 * 2.5 / 6), 6, 8)
     page = pages([run("start", [result]), run("dpo", [result]), run("sail-pr", [against])])["LEADERBOARD.md"]
-    part = page.split("## Distance from the start policy")[1]
+    part = details(page, "Distance from the start policy")
     assert "| win vs `dpo`, win % |" in part
 
 
 def test_the_page_shows_them_and_says_why_none_is_ranked(context: EvalContext) -> None:
+    from kit.results import details
     from kit.results import run_result as run
 
     _, result = scored(context)
     page = pages([run("start", [result]), run("dpo", [result]), run("sail-pr", [result])])["LEADERBOARD.md"]
-    part = page.split("## Distance from the start policy")[1].split("##")[0]
+    part = details(page, "Distance from the start policy")
     header, _, *body = [line for line in part.split("\n") if line.startswith("|")]
     titles = [t.strip() for t in header.strip("|").split("|")]
     for title in (
@@ -226,7 +228,7 @@ def test_the_page_shows_them_and_says_why_none_is_ranked(context: EvalContext) -
     assert cells["`sail-pr`"][titles.index("win vs `dpo`, win %")] == "50.0 (no spread)"
     assert all(len(row) == len(titles) for row in cells.values())
     assert "by construction" in part
-    scores = page.split("## Scores")[1].split("##")[0]
+    scores = details(page, "All scores, with counts")
     assert "margin" not in scores
     assert "accuracy" not in scores
 

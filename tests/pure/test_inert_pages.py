@@ -1,0 +1,91 @@
+"""Foreign text on a page, in its pictures, in the terminal and in marked sections does nothing there."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kit.results import PEOPLE, preference_result, run_result
+from markdown_it import MarkdownIt
+from rich.console import Console
+
+from harness.report.leaderboard import render_pages
+from harness.report.markdown import code, markdown_table, page, plain
+from harness.report.plain import inert
+from harness.report.terminal import print_scores
+from harness.score.results import RunResult, result_path, write_result
+
+PLANTED = (
+    "a|b <script>alert(1)</script> \x1b[31mred \u202eder\u202c ![x](http://tracker/x.png) `code` [a](javascript:x)"
+    "\n| n |"
+)
+TAGS = "h1 h3 p ul li strong em code table thead tbody tr th td img details summary"
+ACTIVE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def planted() -> list[RunResult]:
+    """A name, a reason, a summary, options and a judge that try it."""
+    rng = np.random.default_rng(1)
+    judge = {"kind": "endpoint", "model": PLANTED, "endpoint": "e"}
+    scored = preference_result(rng.random(PEOPLE), rng.random(PEOPLE))
+    scored = scored.model_copy(
+        update={"judge": judge, "snapshots": [PLANTED], "fault": PLANTED, "unanswered": 1}
+        | {"invalid": {"gold_reward": {PLANTED: 1}}}
+    )
+    named = run_result(PLANTED, [scored], learning_rate=0.1, method_summary=PLANTED, method_options={"o": PLANTED})
+    broken = run_result("broken", [], status="failed", error=PLANTED, method_origin=PLANTED)
+    return [run_result("start", [scored]), run_result("dpo", [scored], learning_rate=0.1), named, broken]
+
+
+def test_a_page_renders_as_text_alone() -> None:
+    """By CommonMark with tables, all HTML let through: no tag but the page's own, no image or link from outside."""
+    text = render_pages(planted())["LEADERBOARD.md"]
+    assert not ACTIVE.search(text)
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
+    assert "alert(1)" in html
+    assert set(re.findall(r"<(\w+)", html)) <= set(TAGS.split(" "))
+    assert "<script" not in html
+    assert not re.findall(r"<img[^>]*http", html)
+    assert "<a " not in html
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.strip().split("\n")}) == 1
+
+
+def test_pictures_and_json_hold_it_as_text() -> None:
+    files = render_pages(planted())
+    for name in ("cost.svg", "reward-kl.svg"):
+        tree = ET.fromstring(files[name])
+        assert {element.tag.split("}")[1] for element in tree.iter()} <= {"svg", "rect", "text", "line", "circle"}
+        assert not ACTIVE.search(files[name])
+    rows = json.loads(files["summary.json"])["rows"]
+    assert PLANTED in {row["method"] for row in rows}
+    assert not ACTIVE.search(files["summary.json"]), "JSON escapes what acts"
+
+
+def test_the_terminal_prints_it_as_text(tmp_path: Path) -> None:
+    for place, result in enumerate(planted()):
+        write_result(result_path(tmp_path, "demo", "pairs-96", f"m{place}", 0), result)
+    out = StringIO()
+    print_scores(tmp_path / "demo" / "pairs-96", Console(file=out, force_terminal=False, width=400))
+    text = out.getvalue()
+    assert "script" in text
+    assert not ACTIVE.search(text)
+    assert text.strip().split("\n")[-1].startswith("broken failed")
+
+
+@pytest.mark.parametrize("text", ["a`b", "a<b", "", "a\\b", "`"])
+def test_code_that_is_none_becomes_plain(text: str) -> None:
+    assert "`" not in re.sub(r"\\`", "", code(text))
+
+
+def test_the_parts() -> None:
+    assert code("sail-pr") == "`sail-pr`"
+    assert plain("a [b](c)\n\n`d`") == "a \\[b\\](c) \\`d\\`"
+    assert inert("a\x1b[0m\u2066b\tc\r\nd") == "a�[0m�b c\nd"
+    assert markdown_table(["a|b"], [["c\\|d\ne"], ["\\\\|"]]) == "| a\\|b |\n| --- |\n| c\\|d e |\n| \\\\\\| |"
+    assert page(["", "a <b>"]) == "a &lt;b>\n"
