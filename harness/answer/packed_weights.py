@@ -23,8 +23,9 @@ from harness.store.settings import settings
 PACKED_FOR = 192
 """Rows that a weight is arranged for. It serves other numbers of rows as well."""
 
-LEAST_ROWS = 4
-"""Of a product by a packed weight: for fewer, MKL reads a plain weight as fast."""
+LEAST_ROWS, MOST_ROWS = 4, 512
+"""Of a product by a packed weight. For fewer rows MKL reads a plain weight as fast; for more, arranging it takes little
+of the time, and a model that only trains or scores in large batches needs no copies."""
 
 PROBES = 32
 """Entries of a weight that show whether it was changed past torch's count of changes, as PEFT merges an adapter."""
@@ -84,7 +85,7 @@ class PackedLinear(nn.Linear):
     def takes(self, input: Tensor) -> bool:
         """Whether this product may use a packed weight."""
         return (
-            input.numel() >= LEAST_ROWS * self.in_features
+            LEAST_ROWS * self.in_features <= input.numel() <= MOST_ROWS * self.in_features
             and input.shape[-1] == self.in_features
             and type(input) is Tensor
             and input.dtype == torch.float32

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from harness.answer import packed_weights
-from harness.answer.packed_weights import LEAST_ROWS, PackedLinear, pack_linears
+from harness.answer.packed_weights import LEAST_ROWS, MOST_ROWS, PackedLinear, pack_linears
 from harness.answer.policy import Policy
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
@@ -64,14 +64,14 @@ def packed_product(made: Any, rows: int = 9) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (7,), (33,), (2, 5), (2, 3, 11), (0,), ()])
+@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (7,), (33,), (2, 5), (2, 3, 11), (512,), (513,), (0,), ()])
 def test_products_agree(bias: bool, shape: tuple[int, ...]) -> None:
     made = layer(bias)
     x = torch.randn(*shape, 67)
     out = made(x)
     assert out.shape == (*shape, 45)
     torch.testing.assert_close(out, linear(x, made.weight, made.bias), rtol=1e-5, atol=1e-5)
-    assert (made._copy is not None) == (x.numel() >= LEAST_ROWS * 67)
+    assert (made._copy is not None) == (LEAST_ROWS <= x.numel() // 67 <= MOST_ROWS)
 
 
 def test_rows_that_are_not_contiguous() -> None:
