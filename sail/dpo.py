@@ -12,6 +12,7 @@ from torch import Tensor
 from trl import DPOTrainer
 
 from sail.data import columns_of
+from sail.head_tiles import use_head_tiles
 from sail.losses import Sides
 from sail.prefill import backbone
 
@@ -44,6 +45,7 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         score_completions_only()
+        use_head_tiles()
         super().__init__(*args, **kwargs)
         for model in (self.model, self.ref_model):
             if model is not None:

@@ -66,6 +66,8 @@ def load_model(start: Path, adapter: Path | None = None, loading: Loading | None
     """
     from transformers import AutoModelForCausalLM
 
+    from harness.answer.packed_weights import pack_linears
+
     loading = loading or Loading()
     on_start = adapter is not None and is_adapter(adapter)
     source = start if adapter is None or on_start else adapter
@@ -75,7 +77,7 @@ def load_model(start: Path, adapter: Path | None = None, loading: Loading | None
 
         model = PeftModel.from_pretrained(model, str(adapter))
         model = model.merge_and_unload() if loading.merges else model
-    return on_accelerator(model).eval()
+    return pack_linears(on_accelerator(model).eval())
 
 
 def is_adapter(folder: Path) -> bool:

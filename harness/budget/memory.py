@@ -20,6 +20,12 @@ HEAD_TOKENS, HEAD_VOCABULARY = 4096, 32768
 LOGITS_AT_ONCE = 1 << 26
 """Most elements of the logits that are in memory at once when given answers are scored: positions times vocabulary."""
 
+LEAST_PACKED = 1 << 17
+"""Entries of a weight of which a CPU keeps a packed copy (:mod:`harness.answer.packed_weights`)."""
+
+PACKED_SHARE = 1 / 8
+"""Most of a run's memory that the packed copies of one model may take."""
+
 
 @dataclass(frozen=True)
 class Bytes:
@@ -299,3 +305,28 @@ def scoring_memory(
 def checkpointed(shape: Shape) -> int:
     """The lowest block whose backward is computed with gradient checkpointing: all of them."""
     return -1 if shape.bottom > -1 else shape.bottom
+
+
+def packed_memory(size: ModelSize, number: Bytes, memory: float) -> float:
+    """Bytes of the packed copies of a model's weights on a CPU; 0 where there are none.
+
+    Args:
+        size: of the model.
+        number: bytes a number.
+        memory: bytes of the machine's main memory that are one run's.
+    """
+    if (number.weight, number.compute) != (4, 4):
+        return 0.0
+    weights = [size.embedding, *(n.fan_in * n.fan_out for n in size.shape.linears if n.experts == 1)]
+    copies = 4.0 * sum(weight for weight in weights if weight >= LEAST_PACKED)
+    return copies if may_pack(copies, memory) else 0.0
+
+
+def may_pack(size: float, memory: float) -> bool:
+    """Whether the packed copies of a model's weights are small enough beside a run's memory.
+
+    Args:
+        size: bytes of the copies.
+        memory: bytes of the machine's main memory that are one run's.
+    """
+    return size <= PACKED_SHARE * memory

@@ -114,6 +114,8 @@ def _machine_line(environment: Mapping[str, Any]) -> str:
     if "workers" in environment:
         many = "s" if environment["workers"] > 1 else ""
         machine.append(f"{environment['workers']} run{many} side by side, {environment['threads']} threads each")
+    if environment.get("packed_weights"):
+        machine.append("weights packed for float32 products")
     first = f"- sail-bench {environment['sail_bench']}, Python {environment['python']}"
     return f"{first}, {', '.join(machine)}; {libraries}"
 

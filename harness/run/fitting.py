@@ -17,6 +17,7 @@ from harness.budget.memory import (
     Bytes,
     Memory,
     TrainingBatch,
+    packed_memory,
     sampling_memory,
     scoring_memory,
     training_memory,
@@ -65,6 +66,8 @@ class MemorySettings:
     attention: str | None = None
     vllm: Mapping[str, Any] | None = None
     """``engine.options`` where vLLM samples on a GPU."""
+    workers: int = 1
+    """Runs side by side, which share the memory of a CPU."""
 
     @classmethod
     def of(cls, recipe: Recipe, device: Device) -> MemorySettings:
@@ -163,6 +166,12 @@ def peak_memory(
     return sorted(moments, key=lambda m: -m.total)
 
 
+def _with_copies(memory: Memory, size: ModelSize, settings: MemorySettings, device: Device) -> Memory:
+    """The same moment with the packed copies of weights that a CPU keeps."""
+    packed = 0.0 if device.gpu else packed_memory(size, settings.number, device.memory / settings.workers)
+    return replace(memory, parts=dict(memory.parts) | {"packed weights": packed}) if packed else memory
+
+
 def _training(
     size: ModelSize, settings: MemorySettings, method: Method, texts: Texts, device: Device
 ) -> Iterator[Memory]:
@@ -179,11 +188,14 @@ def _training(
         reference=size.full and spending.reference > 0,
     )
     step = training_memory(size, batch, settings.number)
+    if not size.full or batch.reference:  # weights in training have no copies
+        step = _with_copies(step, size, settings, device)
     yield replace(step, moment=f"training step of {method.name}")
     if spending.sampled:
         rows = min(settings.generation_batch_size, round(spending.sampled * settings.batch_size) or 1)
         sampling = sampling_memory(size, rows, texts.prompt, texts.sampled, settings.number)
-        held = {name: step.parts[name] for name in ("weights", "optimiser", "reference")}
+        lasting = ("weights", "optimiser", "reference", "packed weights")
+        held = {name: value for name, value in step.parts.items() if name in lasting}
         sampling = Memory(f"sampling in training of {method.name}", dict(sampling.parts) | held)
         yield _by_vllm(sampling, settings, device, held) if settings.vllm is not None else sampling
 
@@ -228,10 +240,9 @@ def evaluation_memory(size: ModelSize, settings: MemorySettings, texts: Texts, d
     sampling = sampling_memory(size, rows, texts.question, texts.evaluated, number)
     if settings.vllm is not None:
         sampling = _by_vllm(sampling, settings, device, {"weights": sampling.parts["weights"]})
-    return [
-        sampling,
-        scoring_memory(size, settings.scoring_batch_size, max(texts.question, texts.prompt + scored), scored, number),
-    ]
+    longest = max(texts.question, texts.prompt + scored)
+    scoring = scoring_memory(size, settings.scoring_batch_size, longest, scored, number)
+    return [_with_copies(moment, size, settings, device) for moment in (sampling, scoring)]
 
 
 def usable_memory(device: Device, workers: int) -> float:

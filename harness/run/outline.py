@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from harness.benchmark import Benchmark
@@ -284,7 +284,7 @@ def memory_need(outline: Outline, machine: Machine, workers: int) -> MemoryNeed:
     usable = usable_memory(device, workers)
     if outline.config is None or not methods:
         return MemoryNeed([], usable, None)
-    settings = MemorySettings.of(outline.recipe, device)
+    settings = replace(MemorySettings.of(outline.recipe, device), workers=workers)
     peaks = peak_memory(outline.config, settings, methods, outline.texts, device)
     size = model_size(outline.config, settings.lora)
     if not peaks or size is None:

@@ -16,6 +16,19 @@ from harness.store.settings import settings
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy")
 
 
+_facts: dict[str, Any] = {}
+
+
+def note_fact(name: str, value: Any) -> None:
+    """Add to the environment of this process something that can change numbers by rounding.
+
+    Args:
+        name: of the fact.
+        value: as JSON.
+    """
+    _facts[name] = value
+
+
 QUERY = ("name", "memory.total", "driver_version", "uuid")
 
 
@@ -51,6 +64,7 @@ def environment() -> dict[str, Any]:
         "libraries": libraries,
         **_accelerator(),
         **_sharing(),
+        **_facts,
     }
 
 

@@ -61,7 +61,8 @@ def _transformers(bench: Workbench, model: Any, rows: int, new: int) -> Side:
         ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=model.device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
         call = {"input_ids": ids, "attention_mask": mask, "pad_token_id": pad}
-        return rows * new / timed(lambda: model.generate(**call, **options))
+        with bench.stock():
+            return rows * new / timed(lambda: model.generate(**call, **options))
 
     return side
 

@@ -91,7 +91,8 @@ def _their_sampling(bench: Workbench, trainer: Any) -> Side:
 
     def side(place: int) -> float:
         masks: list[Any] = []
-        seconds = timed(lambda: masks.append(trainer._generate(trainer.model, texts[place])[3]))
+        with bench.stock():
+            seconds = timed(lambda: masks.append(trainer._generate(trainer.model, texts[place])[3]))
         return int(masks[0].sum()) / seconds
 
     return side

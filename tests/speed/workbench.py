@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 from harness.answer.load import load_model, load_tokenizer
 from harness.answer.start_policy import build_start
@@ -38,9 +39,11 @@ class Workbench:
     """
 
     def __init__(self, setting: Setting, pairs: int = 4) -> None:
+        from trl.kernels import chunked_logprob
         from trl.trainer import utils
 
-        self.stock_compaction = utils._use_triton  # before a trainer of ours replaces it
+        self.stock_compaction = utils._use_triton  # before a trainer of ours replaces it, and the tiles too
+        self.stock_tiles = {name: getattr(chunked_logprob, name) for name in ("_forward_tile", "_backward_tile")}
         self.setting, self.pairs = setting, pairs
         self.start = build_start(setting.model, Store(setting.store))
         self.tokenizer = load_tokenizer(self.start)
@@ -113,15 +116,21 @@ class Workbench:
 
     @contextmanager
     def stock(self) -> Iterator[None]:
-        """TRL as it comes: on a CPU its fused LM head projects masked positions too (:mod:`sail.dpo`)."""
+        """TRL and PyTorch as they come. On a CPU TRL's fused LM head projects masked positions too (:mod:`sail.dpo`),
+        its tiles are worked on as TRL does (not by :mod:`sail.head_tiles`), and no weight is packed."""
+        from trl.kernels import chunked_logprob
         from trl.trainer import utils
 
-        ours = utils._use_triton
-        utils._use_triton = self.stock_compaction
-        try:
+        from harness.answer.packed_weights import PackedLinear
+
+        with ExitStack() as replaced:
+            for module, name, value in (
+                (utils, "_use_triton", self.stock_compaction),
+                *((chunked_logprob, name, value) for name, value in self.stock_tiles.items()),
+                (PackedLinear, "takes", lambda layer, rows: False),
+            ):
+                replaced.enter_context(mock.patch.object(module, name, value))
             yield
-        finally:
-            utils._use_triton = ours
 
     def without_end(self, model: Any) -> Any:
         """The model, whose sampling never ends an answer, so that all have the same length. It is returned.

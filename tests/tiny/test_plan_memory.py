@@ -11,7 +11,15 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from harness.budget.memory import PRECISIONS, TrainingBatch, sampling_memory, scoring_memory, training_memory
+from harness.budget.memory import (
+    PACKED_SHARE,
+    PRECISIONS,
+    TrainingBatch,
+    packed_memory,
+    sampling_memory,
+    scoring_memory,
+    training_memory,
+)
 from harness.budget.model_size import ModelSize, size_of_config
 from harness.recipe.train import LoraSpec
 
@@ -252,3 +260,26 @@ def test_sampling_and_scoring_memory_are_within_25_percent(eager: bool, rows: in
     assert sampling_memory(size, rows, length, 64, number).total == pytest.approx(allocated(sampled), rel=0.25)
     scoring = scoring_memory(size, rows, 2 * length, length, number)
     assert scoring.total == pytest.approx(allocated(scored), rel=0.25)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_packed_copies_are_counted_as_they_are_made(tied: bool) -> None:
+    from harness.answer.packed_weights import PackedLinear, mkl_agrees, pack_linears
+    from harness.budget.machines import DEVICES, cpu
+    from harness.run.fitting import MemorySettings, Texts, evaluation_memory
+
+    if not mkl_agrees():
+        pytest.skip("torch has no MKL here")
+    config = LLAMA | {"tie_word_embeddings": tied, "num_hidden_layers": 1}
+    size = sized(config, FULL)
+    layers = [m for m in pack_linears(built(config)).modules() if isinstance(m, PackedLinear)]
+    copies = sum(4.0 * layer.weight.numel() for layer in layers)
+    assert {tuple(m.weight.shape) for m in layers} == {(704, 256), (256, 704), (4096, 256)}
+    assert packed_memory(size, PRECISIONS["float32"], copies / PACKED_SHARE) == copies
+    assert packed_memory(size, PRECISIONS["float32"], copies / PACKED_SHARE - 8) == 0
+    assert packed_memory(size, PRECISIONS["bf16"], 1e12) == packed_memory(size, PRECISIONS["bf16-mixed"], 1e12) == 0
+    settings = MemorySettings(4, 1, 256, None, "float32", False, 16, 16)
+    machine, texts = replace(cpu(1), memory=2 * copies / PACKED_SHARE), Texts(20, 40, 20, 20, 20)
+    for device, workers, expected in ((machine, 2, copies), (machine, 3, 0.0), (DEVICES["h100"], 1, 0.0)):
+        for moment in evaluation_memory(size, replace(settings, workers=workers), texts, device):
+            assert moment.parts.get("packed weights", 0.0) == expected

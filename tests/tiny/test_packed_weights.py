@@ -1,0 +1,281 @@
+"""Packed weights against PyTorch's linear layer: values, gradients, weights that change, and where they are off."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from kit.training import dpo_trainer, perturb, rows
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.nn.functional import linear
+
+from harness.answer import packed_weights
+from harness.answer.packed_weights import LEAST_ROWS, MOST_ROWS, PackedLinear, pack_linears
+from harness.answer.policy import Policy
+from harness.budget.ledger import Ledger
+from harness.budget.meter import Meter
+from harness.store.environment import environment
+from sail.types import Request
+
+pytestmark = pytest.mark.skipif(not packed_weights.mkl_agrees(), reason="torch has no MKL here")
+
+Load = Callable[[], Any]
+
+
+@pytest.fixture(autouse=True)
+def small_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_weights, "LEAST_PACKED", 1)
+    monkeypatch.setattr("harness.store.environment._facts", {})
+
+
+@pytest.fixture
+def plain_load(load: Load, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Loads the tiny model without packed weights."""
+
+    def inner() -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(packed_weights, "LEAST_PACKED", 1 << 40)
+            return load()
+
+    return inner
+
+
+def layer(bias: bool = True, frozen: bool = True, width: int = 67) -> Any:
+    torch.manual_seed(0)
+    made = pack_linears(nn.Sequential(nn.Linear(width, 45, bias=bias)))[0]
+    assert type(made) is PackedLinear
+    return made.requires_grad_(not frozen)
+
+
+def packed_product(made: Any, rows: int = 9) -> torch.Tensor:
+    """Of random rows; it agrees with PyTorch's and was computed by a packed weight."""
+    x = torch.randn(rows, made.in_features)
+    out: torch.Tensor = made(x)
+    assert made._copy is not None
+    torch.testing.assert_close(out, linear(x, made.weight, made.bias), rtol=1e-5, atol=1e-5)
+    return out
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (7,), (33,), (2, 5), (2, 3, 11), (512,), (513,), (0,), ()])
+def test_products_agree(bias: bool, shape: tuple[int, ...]) -> None:
+    made = layer(bias)
+    x = torch.randn(*shape, 67)
+    out = made(x)
+    assert out.shape == (*shape, 45)
+    torch.testing.assert_close(out, linear(x, made.weight, made.bias), rtol=1e-5, atol=1e-5)
+    assert (made._copy is not None) == (LEAST_ROWS <= x.numel() // 67 <= MOST_ROWS)
+
+
+def test_rows_that_are_not_contiguous() -> None:
+    made = layer()
+    x = torch.randn(67, 8).t()
+    torch.testing.assert_close(made(x), linear(x, made.weight, made.bias), rtol=1e-5, atol=1e-5)
+    every_second = torch.randn(16, 134)[::2, ::2]
+    torch.testing.assert_close(made(every_second), linear(every_second, made.weight, made.bias), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_are_those_of_the_plain_layer() -> None:
+    """Of the input past a frozen weight, of a bias, of a weight in training."""
+    for frozen, bias_trains in ((True, False), (True, True), (False, False)):
+        made = layer(frozen=frozen)
+        made.bias.requires_grad_(bias_trains or not frozen)
+        x = torch.randn(9, 67)
+        wanted = [t for t in (made.weight, made.bias) if t.requires_grad]
+        ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+        got = torch.autograd.grad(made(ours).square().sum(), [ours, *wanted])
+        plain = torch.autograd.grad(linear(theirs, made.weight, made.bias).square().sum(), [theirs, *wanted])
+        for one, other in zip(got, plain, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def add_in_place(made: Any) -> None:
+    with torch.no_grad():
+        made.weight.add_(1)
+
+
+def add_past_the_count(made: Any) -> None:
+    made.weight.data += 1
+
+
+def replace_data(made: Any) -> None:
+    made.weight.data = torch.randn(45, 67)
+
+
+def replace_weight(made: Any) -> None:
+    made.weight = nn.Parameter(torch.randn(45, 67), requires_grad=False)
+
+
+def load_state(made: Any) -> None:
+    made.load_state_dict({"weight": torch.randn(45, 67), "bias": torch.zeros(45)})
+
+
+CHANGES = [add_in_place, add_past_the_count, replace_data, replace_weight, load_state]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_changed_weight_is_packed_again(change: Callable[[Any], None]) -> None:
+    made = layer()
+    packed_product(made)
+    before = made._copy
+    packed_product(made)
+    assert made._copy is before
+    change(made)
+    packed_product(made)
+    assert made._copy is not before
+
+
+def test_an_adapter_merged_and_taken_out_again() -> None:
+    torch.manual_seed(0)
+    body = pack_linears(nn.Sequential(nn.Linear(67, 45), nn.Linear(45, 30)))
+    plain = nn.Sequential(nn.Linear(67, 45), nn.Linear(45, 30))
+    plain.load_state_dict(body.state_dict())
+    config = LoraConfig(r=4, target_modules=["0"], init_lora_weights=False)
+    torch.manual_seed(1)
+    ours = get_peft_model(body, config).eval()
+    torch.manual_seed(1)
+    theirs = get_peft_model(plain, config).eval()
+    x = torch.randn(9, 67)
+    with torch.no_grad():
+        for change in ("none", "merge_adapter", "unmerge_adapter", "merge_adapter"):
+            for model in (ours, theirs) if change != "none" else ():
+                getattr(model, change)()
+            torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    assert isinstance(ours.base_model.model[0].base_layer, PackedLinear)
+    assert ours.base_model.model[0].base_layer._copy is not None
+
+
+def test_a_weight_in_training_has_no_copy() -> None:
+    """Neither after a step, nor where it changes without one."""
+    made = layer(frozen=False)
+    with torch.no_grad():
+        packed_product(made)
+    made(torch.randn(9, 67)).sum().backward()
+    assert made._copy is None
+    with torch.no_grad():
+        made(torch.randn(9, 67))
+    assert made._copy is None
+    synced = layer(frozen=False)
+    with torch.no_grad():
+        packed_product(synced)
+        synced.weight.mul_(2)
+        x = torch.randn(9, 67)
+        assert torch.equal(synced(x), linear(x, synced.weight, synced.bias))
+    assert synced._copy is None
+
+
+def trained_weights(folder: Path, load: Load, tokenizer: Any, lora: bool) -> tuple[dict[str, torch.Tensor], Any]:
+    changes = {"peft_config": LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "down_proj"])}
+    trainer = dpo_trainer(folder, load, tokenizer, rows(), **changes if lora else {})
+    perturb(trainer.model)
+    trainer.train()
+    return {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}, trainer.model
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_training_gives_the_same_weights(
+    tmp_path: Path, load: Load, plain_load: Load, tokenizer: Any, lora: bool
+) -> None:
+    ours, model = trained_weights(tmp_path / "a", load, tokenizer, lora)
+    theirs, _ = trained_weights(tmp_path / "b", plain_load, tokenizer, lora)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-5)
+    layers = [m for m in model.modules() if isinstance(m, PackedLinear)]
+    assert layers and any(m._copy is not None for m in layers) == lora
+
+
+def test_a_policy_computes_the_same_and_is_charged_the_same(load: Load, plain_load: Load, tokenizer: Any) -> None:
+    def spent_by(model: Any) -> tuple[Any, ...]:
+        meter = Meter(Ledger())
+        policy = Policy(model, tokenizer, "p", meter=meter, cache=None)
+        prompts = [tuple(range(20 + i, 30 + 2 * i)) for i in range(6)]
+        with meter.phase("eval"):
+            answers = policy.sample([Request(p, 6, 1.0, (i,)) for i, p in enumerate(prompts)])
+            scored = policy.token_logps([(p, p[::-1]) for p in prompts])
+        entries = {k: v for k, v in meter.ledger.entries["eval"].items() if k != "seconds"}
+        return [a.ids for a in answers], torch.tensor([x for row in scored for x in row]), entries
+
+    model = load()
+    assert isinstance(model.get_output_embeddings(), PackedLinear)
+    (ids, logps, entries), (plain_ids, plain_logps, plain_entries) = spent_by(model), spent_by(plain_load())
+    assert ids == plain_ids
+    torch.testing.assert_close(logps, plain_logps, rtol=1e-4, atol=1e-4)
+    assert entries == plain_entries
+    assert entries["decode_flops"] > 0 and entries["forward_flops"] > 0
+    assert all(m._copy is not None for m in model.modules() if isinstance(m, PackedLinear))
+
+
+def test_what_is_saved_and_copied_has_no_copy_in_it() -> None:
+    made = layer()
+    packed_product(made)
+    assert set(made.state_dict()) == {"weight", "bias"}
+    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert other._copy is None
+        x = torch.randn(9, 67)
+        assert torch.equal(other(x), made(x))
+        with torch.no_grad():
+            other.weight.add_(1)
+        packed_product(other)
+    packed_product(made)
+
+
+def test_other_precisions_and_autocast_are_plain() -> None:
+    made = layer()
+    x = torch.randn(9, 67)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert made(x).dtype == torch.bfloat16
+    packed_product(made)
+    half = made.to(torch.bfloat16)
+    assert torch.equal(half(x.bfloat16()), linear(x.bfloat16(), half.weight, half.bias))
+    assert type(pack_linears(nn.Sequential(nn.Linear(67, 45).to(torch.bfloat16)))[0]) is nn.Linear
+    assert type(pack_linears(nn.Sequential(nn.Linear(67, 45, device="meta")))[0]) is nn.Linear
+
+
+def kind_when_packed() -> Any:
+    return type(pack_linears(nn.Sequential(nn.Linear(67, 45)))[0])
+
+
+@pytest.mark.parametrize(("short", "expected"), [(0, PackedLinear), (1, nn.Linear)])
+def test_copies_take_an_eighth_of_the_memory_at_most(
+    short: int, expected: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the environment of a result says whether there are any."""
+    memory = 8 * 67 * 45 * 4 - short
+    monkeypatch.setattr(packed_weights, "cpu", lambda cores: SimpleNamespace(memory=memory))
+    assert kind_when_packed() is expected
+    assert environment().get("packed_weights", False) is (expected is PackedLinear)
+
+
+def absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops, "mkl", SimpleNamespace())
+
+
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def product(*_: Any) -> Any:
+        raise RuntimeError("no such product")
+
+    monkeypatch.setattr(packed_weights, "_product", product)
+
+
+def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_weights, "_product", lambda x, packed, weight, bias: 1.001 * linear(x, weight, bias))
+
+
+@pytest.mark.parametrize("state", [absent, failing, wrong], ids=lambda state: state.__name__)
+def test_models_stay_plain_where_the_products_fail(
+    state: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed_weights.mkl_agrees.cache_clear()
+    try:
+        state(monkeypatch)
+        assert kind_when_packed() is nn.Linear
+    finally:
+        packed_weights.mkl_agrees.cache_clear()
