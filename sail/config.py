@@ -68,6 +68,9 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
         default=1.0, metadata={"help": "Of the sampled responses; other than 1 biases the score term."}
     )
     generation_batch_size: int = field(default=64, metadata={"help": "Responses sampled at once."})
+    share_prompts: bool = field(
+        default=True, metadata={"help": "Compute the prompt of a pair once, where that changes nothing but the time."}
+    )
     term_norms_every: int = field(
         default=0, metadata={"help": "Log the gradient norms of T1, T2 and T3 every k steps; 0 for never."}
     )

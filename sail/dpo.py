@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from sail.data import columns_of
 from sail.head_tiles import use_head_tiles
 from sail.losses import Sides
 from sail.prefill import backbone
+from sail.shared_prompts import PromptSharing
 
 
 def score_completions_only() -> None:
@@ -41,9 +43,16 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
 
     A dataset with columns ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` passes through untouched (the stock trainer
     would render and tokenise text again), and reference log-probabilities that are already there are not recomputed.
+    The prompt of a pair goes through the model once, where that changes nothing but the time.
+
+    Args:
+        share_prompts: whether it may (:class:`sail.shared_prompts.PromptSharing`).
+        Everything else is DPOTrainer's.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, share_prompts: bool = True, **kwargs: Any) -> None:
+        self.share_prompts = share_prompts
+        self._sharing: PromptSharing | None = None
         score_completions_only()
         use_head_tiles()
         super().__init__(*args, **kwargs)
@@ -57,6 +66,30 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
                 "router_aux_loss_coef=0 to leave this warning out",
                 stacklevel=2,
             )
+        self._sharing = None  # a reference that served its precomputation alone is not kept
+        self._prompts_shared()  # decided before the weights may be sharded
+
+    def _prompts_shared(self) -> AbstractContextManager[None]:
+        """Inside, forwards of pairs compute the prompt once, in policy and reference."""
+        args = self.args
+        if not self.share_prompts or args.torch_compile or args.neftune_noise_alpha:
+            return nullcontext()
+        if self._sharing is None:
+            models = [self.accelerator.unwrap_model(m) for m in (self.model, self.ref_model) if m is not None]
+            self._sharing = PromptSharing(models)
+        return self._sharing.on()
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """As DPOTrainer's, with shared prompts, unless ``compute_metrics`` shall see logits."""
+        with nullcontext() if return_outputs else self._prompts_shared():
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+        """As DPOTrainer's, with shared prompts."""
+        with self._prompts_shared():
+            return super().compute_ref_log_probs(model, inputs)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         if "prompt_ids" in columns_of(dataset):

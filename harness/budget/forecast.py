@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from harness.budget.budget import Budget
 from harness.budget.flops import Shape, backward, forward, head, head_backward
+from sail.prompt_rules import common_length, mask_fits, sharing_pays
 
 SIMULATED, MOST_STEPS = 4096, 10**7
 
@@ -41,15 +43,26 @@ class Spending:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Mean tokens of a prompt and of a response, and of a training batch's rows with their padding."""
+    """Mean tokens of a prompt and of a response, and of a training batch's rows with their padding.
+
+    Attributes:
+        prompt: of a pair.
+        response: of a pair, each.
+        padded: tokens of a row, two a pair.
+        common: tokens that both rows of a pair begin with.
+        packed: tokens of a row, padding included, where one row holds a pair and its prompt once
+            (:mod:`sail.prompt_rules`); 0 where training does not share prompts.
+    """
 
     prompt: float
     response: float
     padded: float
+    common: float = 0.0
+    packed: float = 0.0
 
     @classmethod
     def of(cls, pairs: Sequence[Mapping[str, Any]], batch: int, max_length: int) -> Lengths:
-        """Lengths of stored pairs, from a sample of them.
+        """Lengths of stored pairs, from a sample of them, with those of packed rows.
 
         Args:
             pairs: with ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
@@ -59,14 +72,53 @@ class Lengths:
         drawn = random.Random(0)
         places = range(len(pairs)) if len(pairs) <= SIMULATED else drawn.sample(range(len(pairs)), SIMULATED)
         part = [pairs[place] for place in places]
-        rows = [
-            [min(max_length, len(p["prompt_ids"]) + len(p[s])) for s in ("chosen_ids", "rejected_ids")] for p in part
-        ]
-        longest = [max(row) for row in rows]
-        widths = [max(drawn.sample(longest, min(batch, len(longest)))) for _ in range(256)]
-        prompt = sum(len(p["prompt_ids"]) for p in part) / len(part)
-        total = sum(map(sum, rows)) / len(rows) / 2
-        return cls(prompt, total - prompt, sum(widths) / len(widths))
+        both = [[[*p["prompt_ids"], *p[s]][:max_length] for s in ("chosen_ids", "rejected_ids")] for p in part]
+        rows = [[len(first), len(second)] for first, second in both]
+        common = [common_length(first, second) for first, second in both]
+        batches = [drawn.sample(range(len(rows)), min(batch, len(rows))) for _ in range(256)]
+        padded = fmean(max(max(rows[i]) for i in some) for some in batches)
+        packed = fmean(max(sum(rows[i]) - common[i] for i in some) for some in batches)
+        prompt = fmean(len(p["prompt_ids"]) for p in part)
+        return cls(prompt, fmean(map(sum, rows)) / 2 - prompt, padded, fmean(common), packed)
+
+    def typical_packed(self) -> Lengths:
+        """With packed rows of pairs that have nothing but their prompt in common, padded as the plain ones."""
+        longer = (self.prompt + 2 * self.response) / (self.prompt + self.response)
+        return replace(self, common=self.prompt, packed=self.padded * longer)
+
+    def where_shared(self, shared: bool, batch: int) -> Lengths:
+        """Without packed rows where training does not share prompts, or their mask would not fit.
+
+        Args:
+            shared: whether the model can share prompts.
+            batch: pairs of a training batch.
+        """
+        return self if shared and mask_fits(batch, self.packed) else replace(self, packed=0.0)
+
+    def pair(self, hidden: int) -> ComputedRows:
+        """What goes through a model for the two rows of a pair.
+
+        Args:
+            hidden: width of the model.
+        """
+        tokens, padded = 2 * (self.prompt + self.response), max(1, round(self.padded))
+        if self.packed and sharing_pays(self.padded, self.packed, hidden):
+            return ComputedRows(1, max(1, round(self.packed)), tokens - self.common)
+        return ComputedRows(2, padded, tokens)
+
+
+class ComputedRows(NamedTuple):
+    """Rows of a pair as they are computed.
+
+    Attributes:
+        rows: of a pair.
+        length: tokens of a row, padding included.
+        tokens: of both rows of a pair, without padding and with what they share once.
+    """
+
+    rows: int
+    length: int
+    tokens: float
 
 
 def text_tokens(texts: Sequence[str], *, template: int = TEMPLATE_TOKENS) -> int:
@@ -142,15 +194,16 @@ def phases(shape: Shape, spending: Spending, lengths: Lengths, pairs: int) -> di
         lengths: of prompts and responses.
         pairs: pairs a step.
     """
-    rows, padded = spending.rows * pairs, max(1, round(lengths.padded))
-    scored = round(rows * lengths.response)
-    train = rows * (forward(shape, 1, padded) + backward(shape, 1, padded))
+    pair, both = lengths.pair(shape.hidden), spending.rows >= 2
+    rows = spending.rows * pairs * (pair.rows / 2 if both else 1)
+    length = pair.length if both else max(1, round(lengths.padded))
+    scored = round(spending.rows * pairs * lengths.response)
+    train = rows * (forward(shape, 1, length) + backward(shape, 1, length))
     train += head(shape, scored) + head_backward(shape, scored, fused=True)
     without_adapter = replace(shape, linears=tuple(replace(n, rank=0) for n in shape.linears))
-    reference_rows = spending.reference * pairs
-    reference = reference_rows * forward(without_adapter, 1, padded) + head(
-        shape, round(reference_rows * lengths.response)
-    )
+    referred = spending.reference * pairs
+    reference = referred * pair.rows / 2 * forward(without_adapter, 1, pair.length)
+    reference += head(shape, round(referred * lengths.response))
     sampled = spending.sampled * pairs
     cached = lengths.prompt + lengths.response / 2
     prefill = sampled / 2 * forward(shape, 1, max(1, round(lengths.prompt) - 1))
@@ -178,11 +231,13 @@ def forecast(
         price: of one stored pair, by quantity, as in the ledger.
         corrections: from earlier runs of this method on this machine; seconds are left out without rates.
     """
-    n = pairs_per_step
+    n, row_tokens = pairs_per_step, lengths.prompt + lengths.response
+    if spending.rows >= 2 and shape is not None:
+        row_tokens = lengths.pair(shape.hidden).tokens / 2
     step: dict[str, float] = {
         "steps": 1,
         "pairs": n,
-        "train_tokens": spending.rows * n * (lengths.prompt + lengths.response),
+        "train_tokens": spending.rows * n * row_tokens,
         "generated_tokens": spending.sampled * n * lengths.response,
         "oracle_calls": spending.labelled * n,
     }

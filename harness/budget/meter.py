@@ -20,11 +20,39 @@ from harness.budget.watched_model import WatchedModel, backbone_of, recomputes_a
 
 
 class _Forward(NamedTuple):
-    """A forward pass: the phase that it is charged to, whether it used a cache, and its kind for the FLOPs."""
+    """A forward pass: the phase that it is charged to, whether it used a cache and how many of its positions, and its
+    kind for the FLOPs."""
 
     phase: str
     cached: bool
     kind: str
+    positions: int = 0
+
+
+def _inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Token ids of a forward (N, L), or its embeddings (N, L, width), and its attention mask, if any: of the new
+    positions (N, L), or of all pairs of positions (N, 1, L, L)."""
+    ids = kwargs.get("input_ids", args[0] if args else None)
+    ids = kwargs["inputs_embeds"] if ids is None else ids
+    mask = kwargs.get("attention_mask")
+    return ids, mask[:, -ids.shape[1] :] if mask is not None and mask.dim() == 2 else mask
+
+
+def _tokens(ids: Any, mask: Any) -> int:
+    """Positions of a forward without padding, which a mask of pairs of positions does not let see itself.
+
+    Args:
+        ids: see :func:`_inputs`.
+        mask: see :func:`_inputs`.
+    """
+    if mask is None:
+        return int(ids.shape[:2].numel())
+    if mask.dim() == 2:
+        return int(mask.sum())
+    if mask.shape[-1] != ids.shape[1]:  # with a cache
+        return int(ids.shape[:2].numel())
+    sees_itself = mask[:, 0].diagonal(dim1=-2, dim2=-1)
+    return int((sees_itself == 0 if sees_itself.is_floating_point() else sees_itself).sum())
 
 
 class Meter:
@@ -145,42 +173,43 @@ class Meter:
     # Hooks
 
     def _before_forward(self, backbone: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        tokens = kwargs["inputs_embeds"][..., 0] if ids is None else ids
-        rows, length = tokens.shape[:2]
-        mask = kwargs.get("attention_mask")
-        mask = None if mask is None or mask.dim() != 2 else mask[:, -length:]
-        cache = kwargs.get("past_key_values")
-        self._last = self._classified(cache is not None, length)
-        phase, _, kind = self._last
+        """Note what the caller asks for: its phase, and the rows that are trained on."""
+        ids, mask = _inputs(args, kwargs)
+        rows, length = ids.shape[:2]
+        self._last = self._classified(kwargs.get("past_key_values"), length)
+        phase = self._last.phase
         if self._guard is not None and self._phase is None:
             self._time(phase)
-        self.ledger.add(phase, "tokens", tokens.numel() if mask is None else int(mask.sum()))
-        shape = self._watched(backbone).shape(unchanged=kind == "decode")
-        cached = 0 if cache is None else int(cache.get_seq_length())
-        self.ledger.add(phase, f"{kind}_flops", forward(shape, rows, length, cached))
         if phase == "train":
-            self.trained = shape
+            self.trained = self._watched(backbone).shape()
             self.ledger.add("train", "rows", rows)
-            if self._stored_pairs is not None and ids is not None:
+            if self._stored_pairs is not None and ids.dim() == 2:
                 self._stored_pairs.charge(ids, mask, self.ledger)
 
-    def _classified(self, cached: bool, length: int) -> _Forward:
+    def _classified(self, cache: Any, length: int) -> _Forward:
         import torch
 
+        cached = cache is not None
         phase = self._phase or ("train" if torch.is_grad_enabled() else "generate" if cached else "reference")
-        return _Forward(phase, cached, "forward" if not cached else "prefill" if length > 1 else "decode")
+        kind = "forward" if not cached else "prefill" if length > 1 else "decode"
+        return _Forward(phase, cached, kind, int(cache.get_seq_length()) if cached else 0)
 
     def _after_forward(self, backbone: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Count what was computed: rows that share a prompt are fewer than those that the caller gave."""
+        phase, _, kind, cached = self._last
+        ids, mask = _inputs(args, kwargs)
+        rows, length = ids.shape[:2]
+        self.ledger.add(phase, "tokens", _tokens(ids, mask))
+        shape = self._watched(backbone).shape(unchanged=kind == "decode" or phase == "train")
+        self.ledger.add(phase, f"{kind}_flops", forward(shape, rows, length, cached))
         hidden = output[0]
         if not hidden.requires_grad:
             return
-        shape, (rows, length) = self._watched(backbone).shape(unchanged=True), hidden.shape[:2]
         needed = backward(shape, rows, length)
         more = backward(shape.computed, rows, length) - needed
         if backbone.training and recomputes_activations(backbone):
             more += forward(shape, rows, length)
-        hidden.register_hook(partial(self._count_backward, self._last.phase, needed, more))
+        hidden.register_hook(partial(self._count_backward, phase, needed, more))
 
     def _count_backward(self, phase: str, needed: int, more: int, gradient: Any) -> None:
         """Count a backward pass. What gradient checkpointing computes beyond it counts towards no budget: whether
@@ -207,7 +236,7 @@ class Meter:
             self._count_head(hidden.shape[0], weight, logps, fused=True)
 
     def _count_head(self, positions: int, weight: Any, output: Any, *, fused: bool) -> None:
-        phase, _, kind = self._last
+        phase, _, kind, _ = self._last
         vocabulary, hidden = weight.shape
         shape = Shape((), 0, 0, 0, hidden, vocabulary, bool(weight.requires_grad), 0)
         self.ledger.add(phase, f"{kind}_flops", head(shape, positions))

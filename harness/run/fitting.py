@@ -175,7 +175,7 @@ def _with_copies(memory: Memory, size: ModelSize, settings: MemorySettings, devi
 def _training(
     size: ModelSize, settings: MemorySettings, method: Method, texts: Texts, device: Device
 ) -> Iterator[Memory]:
-    """Peaks of a method's training: its steps, and sampling between them."""
+    """Peaks of a method's training: its steps, in rows that share no prompts, and sampling between them."""
     spending = method.spending()
     length = min(settings.max_length, max(texts.pair, texts.prompt + texts.sampled if spending.sampled else 0))
     batch = TrainingBatch(

@@ -39,7 +39,15 @@ from harness.run.fitting import (
     vllm_shortage,
 )
 from harness.run.plan import RunPlan, configured
-from harness.run.spending import Prior, StoredPairs, guessed_price, open_benchmarks, open_points, stored_pairs
+from harness.run.spending import (
+    Prior,
+    StoredPairs,
+    guessed_price,
+    open_benchmarks,
+    open_points,
+    stored_pairs,
+    with_sharing,
+)
 
 TYPICAL_EVALUATION = 512
 """Tokens of an answer to a benchmark that has no such option."""
@@ -215,7 +223,8 @@ def outline_of_recipe(
         with suppress(AbsentError):
             questions.append(benchmark.longest_prompt())
     prompt, response = TYPICAL_PROMPT, min(TYPICAL_RESPONSE, recipe.train.max_length)
-    lengths = Lengths(prompt, response, min(recipe.train.max_length, 1.5 * (prompt + response)))
+    typical = Lengths(prompt, response, min(recipe.train.max_length, 1.5 * (prompt + response))).typical_packed()
+    lengths = with_sharing(typical, recipe.train, config)
     size = None if config is None else model_size(config, recipe.train.lora)
     number = data.train_prompts or TYPICAL_PAIRS
     pairs = StoredPairs(lengths, number, guessed_price(data, size.shape if size else None, lengths))

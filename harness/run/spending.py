@@ -31,10 +31,12 @@ from harness.methods.base import Method
 from harness.pairs.prompts import letters_of, splits
 from harness.recipe.recipe import DataSpec, PairsSpec
 from harness.recipe.search import Point
+from harness.recipe.train import TrainSpec
 from harness.run.comparison import Comparison
 from harness.run.fitting import model_size
 from harness.run.plan import RunPlan, configured
 from harness.store.json_files import read_json
+from sail.prompt_rules import longest_shared, plain_because
 
 _EIGHT_BILLION: dict[str, Any] = {
     "hidden_size": 4096,
@@ -155,8 +157,9 @@ def stored_pairs(
         method: who pays for them; without one, what they cost to make.
     """
     recipe, store, stage = comparison.recipe, comparison.store, comparison.facts.pairs.stage
+    config = local_config(recipe.model, store.path(comparison.facts.start.stage))
     if not store.done(stage):
-        guessed = _guessed_lengths(comparison)
+        guessed = with_sharing(_guessed_lengths(comparison), recipe.train, config)
         return StoredPairs(
             guessed, len(splits(recipe.data)["train"]), guessed_price(recipe.data, shape, guessed, method)
         )
@@ -164,7 +167,23 @@ def stored_pairs(
     if lengths is None:
         rows = first_lines(folder / "train.jsonl")
         lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
+    lengths = with_sharing(lengths, recipe.train, config)
     return StoredPairs(lengths, read_json(folder / "counts.json")["train"]["pairs"], pair_price(comparison, method))
+
+
+def with_sharing(lengths: Lengths, train: TrainSpec, config: Mapping[str, Any] | None) -> Lengths:
+    """Lengths of pairs whose prompt a training computes once if the model's configuration lets it, else twice.
+
+    Args:
+        lengths: of the pairs, those of packed rows included.
+        train: of the recipe.
+        config: the model's ``config.json``; without it the model is taken for one that shares prompts.
+    """
+    config = config or {}
+    routed = "output_router_logits" in config and train.extra.get("router_aux_loss_coef") != 0  # routers have a loss
+    refused = routed or train.extra.get("disable_dropout") is False or plain_because(config, train.attention)
+    window = longest_shared(config)
+    return lengths.where_shared(not refused and (window is None or lengths.padded <= window), train.batch_size)
 
 
 def local_config(model: str, start: Path | None) -> dict[str, Any] | None:
@@ -221,7 +240,7 @@ def _guessed_lengths(comparison: Comparison) -> Lengths:
     prompt, response = letters.prompt / LETTERS_PER_TOKEN + TEMPLATE_TOKENS, float(data.max_new_tokens)
     if data.imported:
         response = min(letters.answer / LETTERS_PER_TOKEN, comparison.recipe.train.max_length)
-    return Lengths(prompt, response, prompt + response)
+    return Lengths(prompt, response, prompt + response).typical_packed()
 
 
 def guessed_price(
@@ -238,7 +257,8 @@ def guessed_price(
     if data.imported and method is not None and not method.reads_reference:
         return {}
     if data.imported:
-        reference = phases(shape, Spending(reference=2), lengths, 1)["reference"] if shape else 0.0
+        plain = lengths.where_shared(False, 1)  # these are no forwards of a trainer
+        reference = phases(shape, Spending(reference=2), plain, 1)["reference"] if shape else 0.0
         return {"forward_flops": reference}
     samples = data.samples
     price: dict[str, float] = {"generated": samples * lengths.response, "calls": samples}

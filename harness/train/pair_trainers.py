@@ -34,6 +34,8 @@ class PairTrainer(TokenisedDPOTrainer):
         self, *args: Any, pair_loss: Loss, rewards: Reward | None = None, chosen_only: bool = False, **kwargs: Any
     ) -> None:
         self.pair_loss, self.rewards, self.chosen_only = pair_loss, rewards, chosen_only
+        if chosen_only:
+            kwargs["share_prompts"] = False  # its forwards have one row a pair
         super().__init__(*args, **kwargs)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:

@@ -29,6 +29,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Qwen2": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
     "Llama4": {"head_dim": 8, "attention_chunk_size": WINDOW, "intermediate_size_mlp": 64, "moe_layers": []},
     "Mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512},  # ALiBi counts places
+    "Mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "Mamba": {"state_size": 8},
     "Bamba": {"attn_layer_indices": [1]} | SMALL_STATES,
     "FalconH1": {"mamba_d_ssm": 64} | SMALL_STATES,

@@ -8,6 +8,7 @@ from trl import DPOTrainer
 
 SEAMS = {
     "_compute_loss": ["self", "model", "inputs", "return_outputs"],
+    "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     "_prepare_dataset": ["self", "dataset", "processing_class", "args", "dataset_name"],
     "_precompute_ref_logps": ["self", "dataset", "name", "batch_size"],
     "_set_signature_columns_if_needed": ["self"],

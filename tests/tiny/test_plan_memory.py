@@ -129,7 +129,7 @@ def trained_peak(
     bf16: bool,
     eager: bool = False,
 ) -> int:
-    """Peak of two optimiser steps of DPO on random ids, model and optimiser included."""
+    """Peak of two optimiser steps of DPO on random ids in plain rows, model and optimiser included."""
     from datasets import Dataset
     from trl import DPOConfig
 
@@ -167,6 +167,7 @@ def trained_peak(
             train_dataset=Dataset.from_list(rows),
             processing_class=build_tokenizer(),
             peft_config=lora_config(lora, model) if lora else None,
+            share_prompts=False,
         ).train()
 
     return allocated(work)
