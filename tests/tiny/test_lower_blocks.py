@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 from kit.random_models import PAD, answer_logps, random_ids, random_model
+from kit.training import perturb
 from peft import LoraConfig, get_peft_model
 
 from harness.answer import load
-from harness.answer.load import load_model, shared_blocks, unchanged_blocks
+from harness.answer.held_models import HeldModels
+from harness.answer.load import Loading, shared_blocks, unchanged_blocks
 from harness.answer.lower_blocks import LowerBlocks
 from harness.answer.policy import Policy
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
+from harness.recipe.train import LoraSpec, Precision
 from harness.store.tensor_cache import TensorCache
 from harness.train.settings import lora_config
 
@@ -215,14 +218,31 @@ def test_which_blocks_a_saved_policy_shares(start: Any, tmp_path: Path, monkeypa
     assert shared(None, 2) == 0
 
 
-def test_a_recipe_shares_all_blocks_below_its_adapter(tmp_path: Path, monkeypatch: Any) -> None:
-    """The split that the start policy is evaluated with is the one that training leaves."""
-    from harness.recipe.train import LoraSpec
+@pytest.mark.parametrize("precision", ["float32", "bf16-mixed"])
+def test_policies_of_a_run_share_blocks(precision: Precision, tmp_path: Path, monkeypatch: Any) -> None:
+    """An adapter merged into a copy, and one beside the weights of the start policy, on the block that a recipe adapts.
 
+    A third policy keeps the adapter on all blocks, whose wrappers stay in the shared model.
+    """
     monkeypatch.setattr(load, "MIN_WEIGHTS", 1)
     model = random_model("Llama", num_hidden_layers=BLOCKS)
     model.save_pretrained(tmp_path / "start")
-    trained = get_peft_model(deepcopy(model), lora_config(LoraSpec(r=2, layers=1), model))
-    trained.save_pretrained(tmp_path / "policy")
-    merged = load_model(tmp_path / "start", tmp_path / "policy")
-    assert len(shared_blocks(merged, tmp_path / "policy", 1)) == len(shared_blocks(model, None, 1)) == 3
+    for name, layers in (("top", 1), ("all", 0)):
+        config = lora_config(LoraSpec(r=2, layers=layers), model)
+        perturb(get_peft_model(deepcopy(model), config), scale=0.3).save_pretrained(tmp_path / name)
+    models, cache = HeldModels(tmp_path / "start", Loading(precision)), TensorCache(tmp_path / "cache")
+    tokenizer, meter = SimpleNamespace(pad_token_id=PAD, eos_token_id=2), Meter(Ledger())
+    held = {"start": models.start(), **{name: models.trained(tmp_path / name) for name in ("all", "top")}}
+    results, hits = {}, list[float]()
+    for name, policy in held.items():
+        blocks = shared_blocks(policy.model, None if name == "start" else tmp_path / name, 1)
+        assert len(blocks) == (0 if name == "all" else 3)
+        lower = LowerBlocks(policy.model, blocks, precision, cache, hits.append) if blocks else None
+        ours, plain = (
+            Policy(policy, tokenizer, name, meter=meter, cache=None, lower=option).continuation_logps(ROWS, 4)
+            for option in (lower, None)
+        )
+        assert ours == plain
+        results[name] = tuple(ours)
+        assert bool(hits) == (name == "top")
+    assert len(set(results.values())) == 3
