@@ -6,7 +6,7 @@ completions (the options of a question), and a forward of completions that diffe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from harness.answer.lower_blocks import LowerBlocks, Part, part_of
 from harness.answer.scored_positions import PromptAndAnswer, logits_in_parts
+from harness.store.json_files import digest
 from sail.prefill import backbone, common_prefix, prefill
 
 Ids = tuple[int, ...]
@@ -149,6 +151,7 @@ def score_continuations(
     pad_id: int,
     batch_size: int = 16,
     on_rows: Callable[[list[int], list[ScoredContinuation]], None] | None = None,
+    lower: LowerBlocks | None = None,
 ) -> list[ScoredContinuation]:
     """Summed log-probability (nats) of each completion given its prompt, and whether greedy decoding would give it.
 
@@ -158,6 +161,7 @@ def score_continuations(
         pad_id: id that fills batches up.
         batch_size: sequences in one forward pass.
         on_rows: called after each batch with the indices and results that are finished (for caching, progress).
+        lower: blocks of the model that other policies share, if any.
 
     Returns:
         One result a row, in order.
@@ -179,10 +183,11 @@ def score_continuations(
     max_prompt_tokens = MAX_PROMPT_TOKENS_ON_CPU if model.device.type == "cpu" else inf
     try:
         for family in prompt_families(list(stems)):
-            prefix = _prefix(model, family)
-            for batch in _batches(family, stems, batch_size, max_prompt_tokens):
+            batches = _batches(family, stems, batch_size, max_prompt_tokens)
+            for batch, prefix, part in _prepared(model, family, batches, pad_id, lower):
                 completions = [[rows[i][1] for i in rows_of_stem[stem]] for stem in batch]
-                results = _score_batch(model, batch, completions, prefix, pad_id)
+                with part.running():
+                    results = _score_batch(model, batch, completions, prefix, pad_id)
                 indices = [i for stem in batch for i in rows_of_stem[stem]]
                 for i, value in zip(indices, results, strict=True):
                     done[i] = value
@@ -193,19 +198,50 @@ def score_continuations(
     return [value for value in done if value is not None]
 
 
-def _prefix(model: Any, family: Family) -> tuple[Ids, Any] | None:
-    """The shared tokens of a family and their key-value cache (one row)."""
-    if not family.shared:
+Prefix = tuple[Ids, Any] | None
+"""Tokens that all prompts of a batch share, and their key-value cache (one row)."""
+
+
+def _prepared(
+    model: Any, family: Family, batches: Iterable[list[Stem]], pad_id: int, lower: LowerBlocks | None
+) -> Iterator[tuple[list[Stem], Prefix, Part]]:
+    """The batches of a family, each with its prefix and its part of the work with the lower blocks.
+
+    A prefix whose lower blocks were passed by is computed again, whole, for the first batch that must compute them. No
+    meter counts that, since it counted the prefix as whole.
+
+    Args:
+        model: a causal language model of transformers.
+        family: whose prefix is computed once.
+        batches: of its stems.
+        pad_id: id that fills batches up.
+        lower: blocks of the model that other policies share, if any.
+    """
+    shared = family.prompts[0][: family.shared]
+    prefix_part = part_of(lower, "prefix", shared)
+    with prefix_part.running():
+        prefix = _prefix(model, shared, backbone(model))
+    is_whole = not prefix_part.is_kept
+    for batch in batches:
+        part = part_of(lower, "batch", digest(shared), batch, pad_id)
+        if not part.is_kept and not is_whole:
+            prefix, is_whole = _prefix(model, shared, backbone(model).forward), True
+        yield batch, prefix, part
+
+
+def _prefix(model: Any, shared: Ids, forward: Callable[..., Any]) -> Prefix:
+    """The shared tokens of a family with their key-value cache, by a forward of the model's backbone."""
+    if not shared:
         return None
     from transformers import DynamicCache
 
-    ids, cache = family.prompts[0][: family.shared], DynamicCache()
-    backbone(model)(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True)
-    return ids, cache
+    cache = DynamicCache()
+    forward(input_ids=torch.tensor([shared], device=model.device), past_key_values=cache, use_cache=True)
+    return shared, cache
 
 
 def _score_batch(
-    model: Any, stems: Sequence[Stem], completions: Sequence[Sequence[Sequence[int]]], prefix: Any, pad_id: int
+    model: Any, stems: Sequence[Stem], completions: Sequence[Sequence[Sequence[int]]], prefix: Prefix, pad_id: int
 ) -> list[ScoredContinuation]:
     """Results of the completions of each stem, in order."""
     cache, last, mask, place = prefill(model, [prompt for prompt, _ in stems], pad_id, prefix)

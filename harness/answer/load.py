@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.answer.adapter import CONFIG
+from harness.budget.flops import BLOCK
 from harness.recipe.train import Precision
 from harness.store.json_files import read_json
+
+MIN_WEIGHTS = 5_000_000
+"""Weights of the lower blocks; with fewer, a file costs about as much time as it saves."""
 
 
 class ModelAndTokenizer(NamedTuple):
@@ -83,6 +87,42 @@ def load_model(start: Path, adapter: Path | None = None, loading: Loading | None
 def is_adapter(folder: Path) -> bool:
     """Whether a saved policy is an adapter of PEFT, not a whole model."""
     return (folder / CONFIG).is_file()
+
+
+def unchanged_blocks(folder: Path) -> int:
+    """How many of the lowest blocks, with all below them, a saved policy has in common with the start policy, by the
+    names of the weights that it was saved with. 0 for whatever else than an adapter of blocks alone."""
+    from safetensors import safe_open
+
+    file = folder / "adapter_model.safetensors"
+    if not is_adapter(folder) or not file.is_file():
+        return 0
+    with safe_open(file, "pt") as weights:
+        blocks = [BLOCK.search(f".{name}.") for name in weights.keys()]  # noqa: SIM118 - no dict
+    return min((int(block[1]) if block else 0 for block in blocks), default=0)
+
+
+def shared_blocks(model: Any, folder: Path | None, adapted: int) -> list[Any]:
+    """The lowest blocks that a policy shares with the others: all below the top blocks that the recipe adapts.
+
+    Empty where the policy changes one of them, where they are too small to be worth it, and on a GPU.
+
+    Args:
+        model: a causal language model of transformers.
+        folder: where the policy is saved; None for the start policy.
+        adapted: top blocks that the recipe puts an adapter on; 0 for all.
+    """
+    from torch import nn
+
+    from sail.prefill import backbone
+
+    layers = model.config.get_text_config().num_hidden_layers
+    number = layers - adapted
+    if device() != "cpu" or not adapted or number <= 0 or (folder and unchanged_blocks(folder) < number):
+        return []
+    stacks = (part for part in backbone(model).children() if isinstance(part, nn.ModuleList) and len(part) == layers)
+    blocks = list(next(stacks, ()))[:number]
+    return blocks if sum(weight.numel() for block in blocks for weight in block.parameters()) >= MIN_WEIGHTS else []
 
 
 def device() -> str:

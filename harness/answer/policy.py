@@ -10,6 +10,7 @@ from harness.answer.chat import Messages, render
 from harness.answer.continuations import ScoredContinuation, score_continuations
 from harness.answer.final_answer import FinalAnswer, final_answer, opens_thoughts
 from harness.answer.held_models import Held
+from harness.answer.lower_blocks import LowerBlocks, part_of
 from harness.answer.row_costs import RowCosts, charge_stored_costs
 from harness.answer.scored_positions import PromptAndAnswer, answer_logps
 from harness.answer.window import check_window
@@ -42,6 +43,7 @@ class Policy:
         cache: keeps answers and log-probabilities; None keeps nothing.
         batch_size: answers sampled at once.
         thinking: whether benchmarks judge answers without their thoughts.
+        lower: the model's lowest blocks, if other policies share them and read the same texts.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Policy:
         cache: RowCache | None,
         batch_size: int = 64,
         thinking: Thinking = "strip",
+        lower: LowerBlocks | None = None,
     ) -> None:
         self.held = model if isinstance(model, Held) else Held(model)
         self.model = meter.attach(self.held.model)
@@ -65,6 +68,7 @@ class Policy:
         self._cache = cache
         self._batch_size = batch_size
         self.thinking = thinking
+        self._lower = lower
 
     def with_instruction(self, instruction: str) -> Policy:
         """The same model in memory, with an instruction added to the end of each user turn."""
@@ -83,12 +87,14 @@ class Policy:
         """
         other = copy(self)
         other._asker = identity
+        if identity:
+            other._lower = None  # nobody else reads these texts
         return other
 
     def without_cache(self) -> Policy:
         """The same model in memory, computing everything anew."""
         other = copy(self)
-        other._cache = None
+        other._cache = other._lower = None
         return other
 
     def instructed(self, messages: Messages) -> Messages:
@@ -259,7 +265,7 @@ class Policy:
 
         left, pad_id = [rows[i] for i in missing], self.tokenizer.pad_token_id
         with self.held.computing():
-            score_continuations(self.model, left, pad_id=pad_id, batch_size=batch_size, on_rows=keep)
+            score_continuations(self.model, left, pad_id=pad_id, batch_size=batch_size, on_rows=keep, lower=self._lower)
         return [results[key] for key in keys]
 
     def _check_window(self, lengths: Iterable[tuple[int, int]]) -> None:
@@ -309,10 +315,9 @@ class Policy:
         missing.sort(key=lambda i: len(contexts[i]))
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
-            with self.held.computing(), torch.no_grad():
-                key_values, tokens, mask, place = prefill(
-                    self.model, [tuple(contexts[i]) for i in batch], self.tokenizer.pad_token_id
-                )
+            prompts, pad_id = [tuple(contexts[i]) for i in batch], self.tokenizer.pad_token_id
+            with self.held.computing(), part_of(self._lower, "next", prompts, pad_id).running(), torch.no_grad():
+                key_values, tokens, mask, place = prefill(self.model, prompts, pad_id)
                 logits = self.model(
                     input_ids=tokens,
                     attention_mask=mask,

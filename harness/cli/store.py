@@ -29,16 +29,17 @@ _STORE = click.option(
 @_STORE
 def list_store(root: Path) -> None:
     """What is in the store, by kind, with its size."""
-    from harness.run.housekeeping import finished_checkpoints, holdings, size
+    from harness.run.housekeeping import dispensable, holdings, size
     from harness.store.stages import Store
 
     opened = Store(_existing(root))
     for holding in holdings(opened):
         click.echo(f"{holding.kind:<24} {holding.number:>6}  {_amount(holding.bytes):>10}")
-    reclaimable = sum(map(size, finished_checkpoints(opened)))
+    reclaimable = sum(map(size, dispensable(opened)))
     if reclaimable:
         click.echo(
-            f"{_amount(reclaimable)} of it are checkpoints of finished trainings: sail-bench store gc removes them"
+            f"{_amount(reclaimable)} of it are checkpoints of finished trainings and hidden states: sail-bench store "
+            "gc removes them"
         )
 
 
@@ -67,9 +68,10 @@ def collect(
     data_dir: Path | None,
     yes: bool,
 ) -> None:
-    """Remove checkpoints of finished trainings and, with --keep, every stage that the named recipes do not need."""
+    """Remove checkpoints of finished trainings, hidden states and, with --keep, every stage that the named recipes do
+    not need."""
     from harness.errors import UserError
-    from harness.run.housekeeping import Kept, finished_checkpoints
+    from harness.run.housekeeping import Kept, dispensable
     from harness.store.stages import Store
 
     use_settings(data_dir)
@@ -78,7 +80,7 @@ def collect(
         if value and not recipes:
             raise UserError(f"{flag} says what --keep keeps of a recipe: add --keep RECIPE, or leave it out")
     if not recipes:
-        _remove(root, finished_checkpoints(opened), yes=yes)
+        _remove(root, dispensable(opened), yes=yes)
         return
     names = [name.strip() for name in methods.split(",") if name.strip()] if methods else []
     kept = Kept(budgets, names, seeds or 0, results)
@@ -97,12 +99,12 @@ def collect(
 
 
 def _without(opened: Store, recipes: tuple[str, ...], kept: Kept) -> list[Path]:
-    """What none of the recipes needs, and checkpoints of finished trainings beside it."""
+    """What none of the recipes needs, and what no recipe needs beside it."""
     from harness.recipe.load import load_recipe
-    from harness.run.housekeeping import finished_checkpoints, unneeded
+    from harness.run.housekeeping import dispensable, unneeded
 
     others = unneeded(opened, map(load_recipe, recipes), kept)
-    return [*others, *(p for p in finished_checkpoints(opened) if not any(other in p.parents for other in others))]
+    return [*others, *(p for p in dispensable(opened) if not any(other in p.parents for other in others))]
 
 
 def _remove(root: Path, paths: list[Path], *, yes: bool) -> None:

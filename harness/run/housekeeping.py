@@ -1,4 +1,5 @@
-"""What a store holds, and what of it can go: checkpoints of finished trainings, and stages that no recipe needs."""
+"""What a store holds, and what of it can go: checkpoints of finished trainings, hidden states, and stages that no
+recipe needs."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from harness.recipe.recipe import Recipe
 from harness.run.plan import RunPlan, make_runs
 from harness.score.results import RunResult, read_result
 from harness.store.stages import Store
+from harness.store.tensor_cache import HIDDEN_STATES
 
 
 class Holding(NamedTuple):
@@ -31,8 +33,8 @@ def size(path: Path) -> int:
 
 
 def holdings(store: Store) -> list[Holding]:
-    """What a store holds, the largest first: stages by kind, work under way, cached rows, and checkpoints (which are
-    part of the stages)."""
+    """What a store holds, the largest first: stages by kind (with their checkpoints), work under way, cached rows, and
+    hidden states."""
     by_kind: dict[str, list[Path]] = {}
     for folder in stage_folders(store):
         by_kind.setdefault(folder.name.rsplit("-", 1)[0], []).append(folder)
@@ -41,12 +43,21 @@ def holdings(store: Store) -> list[Holding]:
     parts.append(Holding("unfinished work", len(work), sum(map(size, work))))
     rows = sorted(store.root.glob("rows.sqlite*"))
     parts.append(Holding("cached rows", len(rows), sum(map(size, rows))))
+    states = list((store.root / HIDDEN_STATES).glob("*"))
+    parts.append(Holding("hidden states", len(states), sum(map(size, states))))
     return sorted((h for h in parts if h.number), key=lambda h: -h.bytes)
 
 
 def stage_folders(store: Store) -> list[Path]:
     """Folders of all finished stages."""
     return sorted(path for path in (store.root / "stages").glob("*") if path.is_dir())
+
+
+def dispensable(store: Store) -> list[Path]:
+    """Folders that no recipe needs, whatever it is: checkpoints of finished trainings, and hidden states, which save
+    computing while a comparison is evaluated."""
+    states = store.root / HIDDEN_STATES
+    return [*finished_checkpoints(store), *([states] if states.is_dir() else [])]
 
 
 def finished_checkpoints(store: Store) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,11 +20,13 @@ from harness.store.environment import environment
 from harness.store.json_files import read_json, write_json
 from harness.store.row_cache import RowCache
 from harness.store.stages import Stage, Store
+from harness.store.tensor_cache import HIDDEN_STATES, TensorCache
 
 if TYPE_CHECKING:
     from harness.answer.client import Client
     from harness.answer.held_models import HeldModels
     from harness.answer.load import Loading
+    from harness.answer.lower_blocks import LowerBlocks
     from harness.answer.reply import Call, Reply
 
 Emit = Callable[[str, Any], None]
@@ -102,22 +104,46 @@ class Resources:
         """The start policy as it is sampled."""
         return self.served(self.start)
 
-    def policy(self, model: Any, identity: str) -> Any:
-        """A model (:class:`~harness.answer.held_models.Held`) as a metered, cached policy; ``identity`` names its
-        weights."""
+    def policy(self, model: Any, identity: str, folder: Path | None = None) -> Any:
+        """A model in memory as a metered, cached policy.
+
+        Args:
+            model: a :class:`~harness.answer.held_models.Held`.
+            identity: names its weights.
+            folder: where it is saved; None for the start policy.
+        """
         from harness.answer.policy import Policy
 
-        recipe = self.recipe
-        size, thinking = recipe.generation_batch_size, recipe.thinking
-        if recipe.arithmetic != "float32":
-            identity = f"{identity}, {recipe.arithmetic}"
         return Policy(
-            model, self.tokenizer, identity, meter=self.meter, cache=self.cache, batch_size=size, thinking=thinking
+            model,
+            self.tokenizer,
+            self._computed(identity),
+            meter=self.meter,
+            cache=self.cache,
+            batch_size=self.recipe.generation_batch_size,
+            thinking=self.recipe.thinking,
+            lower=self._lower(model.model, folder),
         )
+
+    def _computed(self, identity: str) -> str:
+        """The name of weights with the precision that they are computed in, unless it is the default."""
+        return identity if self.recipe.arithmetic == "float32" else f"{identity}, {self.recipe.arithmetic}"
+
+    def _lower(self, model: Any, folder: Path | None) -> LowerBlocks | None:
+        """The lowest blocks of a policy (``folder``: where it is saved), if the comparison's policies share them."""
+        from harness.answer.load import shared_blocks
+        from harness.answer.lower_blocks import LowerBlocks
+
+        lora = self.recipe.train.lora
+        blocks = shared_blocks(model, folder, lora.layers if lora else 0)
+        if not blocks:
+            return None
+        cache = TensorCache(self.store.root / HIDDEN_STATES)
+        return LowerBlocks(model, blocks, self._computed(self._start.key), cache, partial(self.meter.charge, "seconds"))
 
     def trained(self, folder: Path, identity: str) -> Any:
         """The policy saved in a folder (weights, or an adapter of the start policy)."""
-        return self.policy(self.models.trained(folder), identity)
+        return self.policy(self.models.trained(folder), identity, folder)
 
     @cached_property
     def engine(self) -> Any:

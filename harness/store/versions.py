@@ -11,7 +11,7 @@ from sail.types import SAMPLER_VERSION
 START_VERSION, PAIRS_VERSION, IMPORTED_VERSION = 2, 1, 3
 TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION, VERSUS_VERSION = 4, 2, 3, 1
 LOGPS_VERSION = 3
-"""Of cached log-probabilities of given answers."""
+"""Of cached log-probabilities of given answers, and of the hidden states that policies share."""
 
 VERSIONS = {
     "start": START_VERSION,

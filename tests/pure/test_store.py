@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from kit.command import Finished, run_here
 
 from harness.errors import UserError
@@ -20,6 +21,7 @@ from harness.run.run import Run
 from harness.store.json_files import digest, read_rows, write_rows
 from harness.store.row_cache import RowCache
 from harness.store.stages import Stage, Store
+from harness.store.tensor_cache import HIDDEN_STATES, TensorCache
 
 
 def test_a_finished_stage_is_not_built_again(tmp_path: Path) -> None:
@@ -129,6 +131,30 @@ def test_what_no_recipe_needs_goes_only_while_nothing_is_at_work(tmp_path: Path)
     assert gc(store, "--keep", "tiny", "--yes").returncode == 0
     assert not list((tmp_path / "stages").iterdir())
     assert gc(store, "--keep", "tiny", "--yes").stdout == "Nothing to remove.\n"
+
+
+def test_hidden_states_are_listed_and_can_go(tmp_path: Path) -> None:
+    store, states = Store(tmp_path), tmp_path / HIDDEN_STATES
+    TensorCache(states).put("a", {"0": torch.zeros(500)})
+    (line, hint) = run_here("store", "ls", "--store", tmp_path).stdout.splitlines()
+    assert line.split() == ["hidden", "states", "1", "2.1", "kB"] and hint.startswith("2.1 kB of it are")
+    assert gc(store).stdout.startswith("would remove hidden-states (2.1 kB)") and states.is_dir()
+    assert gc(store, "--yes").returncode == 0 and not states.exists()
+
+
+def test_a_tensor_cache_gives_what_it_was_given_or_nothing(tmp_path: Path) -> None:
+    cache = TensorCache(tmp_path / "c", limit=1000)
+    assert cache.get("a") is None
+    given = {"x": torch.arange(6.0).view(2, 3).T, "half": torch.ones(2, dtype=torch.bfloat16)}
+    cache.put("a", given)
+    cache.put("b", {"y": torch.zeros(250)})
+    read = cache.get("a")
+    assert read is not None and all(torch.equal(read[name], tensor) for name, tensor in given.items())
+    assert {name: tensor.dtype for name, tensor in read.items()} == {"x": torch.float32, "half": torch.bfloat16}
+    assert cache.get("b") is None and len(list(cache.folder.iterdir())) == 1, "it would pass the limit"
+    (tmp_path / "file").touch()
+    TensorCache(tmp_path / "file").put("a", given)  # no folder can be made there
+    assert TensorCache(tmp_path / "file").get("a") is None
 
 
 def _use(root: str, ready: str) -> None:
