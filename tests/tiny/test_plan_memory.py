@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from harness.answer.load import Loading, without_input_casts
 from harness.budget.memory import PRECISIONS, TrainingBatch, sampling_memory, scoring_memory, training_memory
 from harness.budget.model_size import ModelSize, size_of_config
-from harness.recipe.train import LoraSpec
+from harness.recipe.train import LoraSpec, Precision
 
 SMALL = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 300}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -100,11 +101,12 @@ def allocated(work: Any) -> int:
     return peak
 
 
-def built(config: dict[str, Any], eager: bool = False) -> Any:
+def built(config: dict[str, Any], eager: bool = False, dtype: str = "float32") -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     made = LlamaConfig(**config, eos_token_id=256, pad_token_id=257, bos_token_id=None)
-    return LlamaForCausalLM._from_config(made, attn_implementation="eager" if eager else "sdpa")
+    options = {"attn_implementation": "eager" if eager else "sdpa", "dtype": getattr(torch, dtype)}
+    return LlamaForCausalLM._from_config(made, **options)
 
 
 def sized(config: dict[str, Any], lora: LoraSpec | None) -> ModelSize:
@@ -118,7 +120,7 @@ def trained_peak(
     config: dict[str, Any],
     lora: LoraSpec | None,
     batch: TrainingBatch,
-    bf16: bool,
+    precision: Precision,
     eager: bool = False,
 ) -> int:
     """Peak of two optimiser steps of DPO on random ids, model and optimiser included."""
@@ -144,7 +146,7 @@ def trained_peak(
         report_to="none",
         disable_tqdm=True,
         max_length=None,
-        bf16=bf16,
+        bf16=precision != "float32",
         gradient_checkpointing=batch.checkpointing,
         precompute_ref_log_probs=True,
         use_cpu=True,
@@ -152,14 +154,16 @@ def trained_peak(
     )
 
     def work() -> None:
-        model = built(config, eager)
-        TokenisedDPOTrainer(
+        model = built(config, eager, Loading(precision).dtype)
+        trainer = TokenisedDPOTrainer(
             model=model,
             args=args,
             train_dataset=Dataset.from_list(rows),
             processing_class=build_tokenizer(),
             peft_config=lora_config(lora, model) if lora else None,
-        ).train()
+        )
+        without_input_casts(trainer.model, precision)
+        trainer.train()
 
     return allocated(work)
 
@@ -185,10 +189,10 @@ FULL, LORA, TOP = None, LoraSpec(r=16), LoraSpec(r=16, layers=2)
     ],
 )
 def test_training_memory_is_within_15_percent_of_the_measured_peak(
-    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: str
+    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: Precision
 ) -> None:
     predicted = training_memory(sized(LLAMA, lora), batch, PRECISIONS[precision]).total
-    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision == "bf16-mixed")
+    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision)
     assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
 
 
@@ -207,11 +211,11 @@ def test_training_memory_is_within_15_percent_of_the_measured_peak(
     ],
 )
 def test_eager_attention_holds_its_scores_in_training(
-    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: str
+    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: Precision
 ) -> None:
     number = replace(PRECISIONS[precision], eager=True)
     predicted = training_memory(sized(LLAMA, lora), batch, number).total
-    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision == "bf16-mixed", eager=True)
+    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision, eager=True)
     assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
 
 
@@ -224,7 +228,7 @@ def test_training_memory_of_28_million_weights(
 ) -> None:
     batch = TrainingBatch(rows, length, length // 2, checkpointing=checkpointing, fused_kernel=False)
     predicted = training_memory(sized(LARGE, lora), batch, PRECISIONS["float32"]).total
-    measured = trained_peak(tmp_path, LARGE, lora, batch, False)
+    measured = trained_peak(tmp_path, LARGE, lora, batch, "float32")
     assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
 
 
