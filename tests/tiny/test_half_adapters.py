@@ -171,7 +171,7 @@ def test_small_updates_are_kept(name: str, tiny_dir: Path, tmp_path: Path, state
 
 
 def test_losses_are_those_of_float32(tiny_dir: Path, tmp_path: Path) -> None:
-    """With the same ledger. Measured: at most 0.015 of losses from 0.52 to 0.97."""
+    """With the same ledger. Measured: at most 0.014 of losses from 0.52 to 0.97."""
     precisions: tuple[Precision, ...] = ("float32", "bf16")
     runs = [given(tiny_dir, tmp_path / p, 6, p, learning_rate=1e-4) for p in precisions]
     for run in runs:
@@ -203,8 +203,8 @@ def test_a_resumed_training_is_the_same(tiny_dir: Path, tmp_path: Path) -> None:
 
 
 def test_adapters_are_as_exact_as_in_float32(tiny_dir: Path, tokenizer: Any, adapter: Path) -> None:
-    """Against a float32 model. Measured, nats a token: 0.0202 here, 0.0201 with products and sums of adapters in
-    float32 on the same base."""
+    """Against a float32 model. Measured, nats a token: 0.023 here, 0.025 with adapters that compute in float32 on the
+    same base."""
 
     def error(logps: list[list[float]]) -> float:
         apart = [a - b for x, y in zip(logps, exact, strict=True) for a, b in zip(x, y, strict=True)]

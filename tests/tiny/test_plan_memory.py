@@ -176,6 +176,14 @@ FULL, LORA, TOP = None, LoraSpec(r=16), LoraSpec(r=16, layers=2)
     [
         (FULL, TrainingBatch(4, 96, 48, fused_kernel=False), "float32"),
         (LORA, TrainingBatch(4, 192, 64, checkpointing=True, fused_kernel=False), "float32"),
+        (LORA, TrainingBatch(4, 192, 64, fused_kernel=False), "bf16"),
+        pytest.param(
+            LORA,
+            TrainingBatch(4, 192, 64, checkpointing=True, fused_kernel=False),
+            "bf16",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(TOP, TrainingBatch(8, 256, 128, fused_kernel=False), "bf16", marks=pytest.mark.nightly),
         pytest.param(
             FULL,
             TrainingBatch(4, 192, 64, checkpointing=True, fused_kernel=False),
