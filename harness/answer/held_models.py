@@ -10,7 +10,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from harness.answer.load import Loading, autocast, device, is_adapter, load_model, on_accelerator
+from harness.answer.load import (
+    Loading,
+    autocast,
+    device,
+    is_adapter,
+    load_model,
+    on_accelerator,
+    without_input_casts,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +76,7 @@ class HeldModels:
             self._adapted = PeftModel.from_pretrained(self._base, str(folder), adapter_name=name)
         else:
             self._adapted.load_adapter(str(folder), adapter_name=name)
+        without_input_casts(self._base, self._loading.precision)
         self._base.requires_grad_(True)  # autocast keeps its copies of such weights from one token to the next
         self._base.eval()
         held = self._held(self._base, name)

@@ -80,7 +80,7 @@ def load_model(start: Path, adapter: Path | None = None, loading: Loading | None
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(adapter))
-        model = model.merge_and_unload() if loading.merges else model
+        model = model.merge_and_unload() if loading.merges else without_input_casts(model, loading.precision)
     return pack_linears(on_accelerator(model).eval())
 
 
@@ -154,12 +154,29 @@ def autocast(precision: Precision) -> AbstractContextManager[Any]:
     Args:
         precision: of the recipe.
     """
-    if precision != "bf16-mixed":
+    if precision == "float32":
         return nullcontext()
     import torch
 
     context: AbstractContextManager[Any] = torch.autocast(device(), dtype=torch.bfloat16)
     return context
+
+
+def without_input_casts(model: Any, precision: Precision) -> Any:
+    """The model, whose adapters leave the cast of their inputs to :func:`autocast` where there is one.
+
+    PEFT would copy every input into the adapter's float32 first, and autocast would round it back to the same numbers.
+    Outside autocast a float32 adapter then refuses an input in bfloat16.
+
+    Args:
+        model: of transformers, with adapters of PEFT or without.
+        precision: of the recipe. Nothing changes under ``float32``.
+    """
+    if precision != "float32":
+        for module in model.modules():
+            if hasattr(module, "cast_input_dtype_enabled"):
+                module.cast_input_dtype_enabled = False
+    return model
 
 
 def saved_eos_ids(folder: Path, tokenizer: Any) -> list[int]:

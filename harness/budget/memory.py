@@ -53,7 +53,7 @@ class Bytes:
 PRECISIONS: Mapping[str, Bytes] = {
     "float32": Bytes(),
     "bf16-mixed": Bytes(compute=2),  # float32 weights under autocast
-    "bf16": Bytes(weight=2, compute=2, stream=2),  # a frozen base, with float32 adapters
+    "bf16": Bytes(weight=2, compute=2, stream=2),  # a frozen base, with float32 adapters under autocast
 }
 
 
@@ -159,23 +159,22 @@ def _block_bytes(size: ModelSize, number: Bytes) -> float:
     """Bytes a token that one block keeps without checkpointing.
 
     A norm keeps its input in float32, and its normalised input where its weight trains. A linear layer keeps its input
-    if its weight or adapter trains; autocast makes a copy of it for each layer that reads it, and adapters in float32
-    on a base in bfloat16 another. The fused attention keeps queries, keys and values (repeated to all heads, since
-    padding needs a mask) and its output; the gated MLP keeps four vectors of its width.
+    if its weight or adapter trains; where the stream is in float32, autocast makes a copy of it for each layer that
+    reads it. The fused attention keeps queries, keys and values (repeated to all heads, since padding needs a mask)
+    and its output; the gated MLP keeps four vectors of its width.
     """
     shape, compute = size.shape, number.compute
     wide, hidden = shape.heads * shape.head_dim, shape.hidden
-    mixed, frozen_half = number.stream != compute, number.stream == 2
     norms = 2 * hidden * (4 + (number.stream if size.full else 0))
-    read = hidden * (5 * compute if mixed else 5 * 4 if frozen_half else 2 * compute)
-    attention = 4 * wide * compute + 4 * shape.heads + wide * (4 if frozen_half else compute)
-    adapters = 0 if size.full else 4 * max((n.rank for n in shape.linears), default=0) * 7
+    read = hidden * compute * (2 if number.stream == compute else 5)
+    attention = 5 * wide * compute + 4 * shape.heads
+    adapters = 0 if size.full else compute * max((n.rank for n in shape.linears), default=0) * 7
     return norms + read + attention + _mlp_bytes(size, number) + adapters
 
 
 def _mlp_bytes(size: ModelSize, number: Bytes) -> float:
     """Bytes a token that the MLP of one block keeps without checkpointing."""
-    return 3 * size.inner * number.compute + size.inner * (4 if number.stream == 2 else number.compute)
+    return 4.0 * size.inner * number.compute
 
 
 def block_backward(size: ModelSize, batch: TrainingBatch, number: Bytes) -> float:
@@ -229,12 +228,13 @@ def cast_weights(size: ModelSize, batch: TrainingBatch, number: Bytes) -> float:
         batch: with checkpointing they are made again block by block, but for those that train.
         number: bytes a number.
     """
-    if number.weight == number.compute:
+    if number.trained == number.compute:
         return 0.0
-    weights = size.parameters - size.embedding * (1 if size.tied else 2)
+    adapters = 0 if size.full else size.trained
+    weights = size.parameters - size.embedding * (1 if size.tied else 2) if number.weight > number.compute else 0
     if batch.checkpointing and not size.full:
         weights //= max(1, size.shape.layers)
-    return float(weights * number.compute)
+    return float((weights + adapters) * number.compute)
 
 
 def head_memory(size: ModelSize, batch: TrainingBatch, number: Bytes) -> float:

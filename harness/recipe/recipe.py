@@ -213,7 +213,7 @@ class Recipe(Strict):
         model: the start policy: a built-in model, a directory, or ``org/name@revision`` of the Hub; of an adapter of
             PEFT as well, which is merged into its base.
         precision: ``float32``; ``bf16-mixed``: float32 weights, computed with in bfloat16; ``bf16``: a frozen bfloat16
-            base with float32 adapters. It holds for training, sampling and evaluation.
+            base with float32 adapters, computed with in bfloat16. It holds for training, sampling and evaluation.
         tf32: whether a GPU may multiply float32 matrices with TF32's 10 bits of mantissa.
         chat_template: for a model that comes without one: a Jinja file, or ``fastchat:NAME``.
         chat_date: the date (2025-01-01) that chat templates write where they ask for today's, in every prompt of the

@@ -142,7 +142,10 @@ def _pairs(context: TrainContext, folder: Path, policy: Path | None, this_round:
     """The round's pairs, made once; the ledger after making them is kept beside them."""
     file, ledger_file = folder / "pairs.jsonl", folder / "sampled.json"
     if not ledger_file.is_file():
-        write_rows(file, make_pairs(context, load_policy(context, policy), this_round))
+        model = load_policy(context, policy)
+        model.requires_grad_(True)  # autocast keeps its copies of such weights from one token to the next
+        write_rows(file, make_pairs(context, model, this_round))
+        del model
         context.tick()
         write_json(ledger_file, context.ledger.dump())
     context.ledger.restore(read_json(ledger_file))
@@ -162,7 +165,10 @@ def load_policy(context: TrainContext, folder: Path | None, *, trainable: bool =
     if context.train.lora:
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(context.load_model(), str(folder), is_trainable=trainable)
+        from harness.answer.load import without_input_casts
+
+        model = PeftModel.from_pretrained(context.load_model(), str(folder), is_trainable=trainable)
+        return without_input_casts(model, context.precision)
     return context.load_model(folder)
 
 

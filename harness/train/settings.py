@@ -48,14 +48,14 @@ def shared_arguments(train: TrainSpec, precision: Precision) -> dict[str, Any]:
 
     Args:
         train: of the recipe.
-        precision: of the recipe. Under ``bf16`` the weights are in bfloat16 already, and adapters compute in float32.
+        precision: of the recipe. Under ``bf16`` the base is in bfloat16 already, and autocast is for float32 adapters.
     """
     from sail.config import cpu_arguments, has_accelerator
 
     recomputed = train.gradient_checkpointing
     return {
         **cpu_arguments(),
-        "bf16": precision == "bf16-mixed",
+        "bf16": precision != "float32",
         "use_cpu": not has_accelerator(),  # without it transformers refuses bf16 on a CPU
         "optim": train.optim,
         "lr_scheduler_type": train.lr_scheduler,

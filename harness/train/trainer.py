@@ -93,6 +93,7 @@ def run_trainer(
         UserError: the budget cannot buy one step, or there are too few pairs for one batch.
         FloatingPointError: the loss is not a number.
     """
+    from harness.answer.load import without_input_casts
     from sail import SAILTrainer
 
     if context.sampler is not None and issubclass(trainer_class, SAILTrainer):
@@ -111,6 +112,7 @@ def run_trainer(
         callbacks=[budget],
         **options,
     )
+    without_input_casts(trainer.model, context.precision)
     if initial.adapter is not None:
         _load_adapter(trainer.model, initial.adapter)
     budget.save = trainer.save_model

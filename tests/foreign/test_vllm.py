@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from scipy.stats import chi2
 
 from harness.answer.engine_policy import EnginePolicy, EngineSampler
-from harness.answer.load import load_model, load_tokenizer
+from harness.answer.load import Loading, autocast, load_model, load_tokenizer, without_input_casts
 from harness.answer.policy import Policy
 from harness.answer.rollout_engine import EngineSettings, RolloutEngine, make_engine
 from harness.budget.ledger import Ledger
@@ -39,17 +39,17 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def make(start: Path) -> Iterator[Callable[[LoraSpec | None], RolloutEngine]]:
-    """Engines of the small model, by whether adapters are trained; one at a time."""
+def make(start: Path) -> Iterator[Callable[..., RolloutEngine]]:
+    """Engines of the small model, by whether adapters are trained and by dtype; one at a time."""
     made: dict[Any, RolloutEngine] = {}
 
-    def inner(lora: LoraSpec | None) -> RolloutEngine:
-        if lora not in made:
+    def inner(lora: LoraSpec | None, dtype: str = "float32") -> RolloutEngine:
+        if (lora, dtype) not in made:
             for engine in made.values():
                 engine.close()
             made.clear()
-            made[lora] = make_engine("vllm", EngineSettings(start, "float32", lora, VLLM_OPTIONS))
-        return made[lora]
+            made[lora, dtype] = make_engine("vllm", EngineSettings(start, dtype, lora, VLLM_OPTIONS))
+        return made[lora, dtype]
 
     yield inner
     for engine in made.values():
@@ -144,6 +144,35 @@ def test_reloaded_weights_change_the_answers_to_those_of_the_trained_model(
     assert_of(model.eval(), asked, answers)
     assert [c.ids for c in answers] != [c.ids for c in before]
     assert drawn(engine, None, asked) == before
+
+
+def test_a_float32_adapter_computes_in_bfloat16_as_in_training(
+    make: Callable[..., RolloutEngine], start: Path, tmp_path: Path
+) -> None:
+    """Under ``precision: bf16``, on the mean of absolute differences. Measured, nats a token: 0.035 from training's
+    autocast, 0.047 from an adapter that computes in float32, 1.7 from the start policy."""
+    meter, asked = Meter(Ledger()), requests()
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=LINEARS, task_type="CAUSAL_LM")
+    model = get_peft_model(meter.attach(load_model(start, None, Loading("bf16"))), config).eval()
+    without_input_casts(perturb(model, seed=1, scale=0.2), "bf16")
+    sampler = EngineSampler(make(LORA, "bfloat16"), tmp_path / "engine", meter)
+
+    def apart() -> float:
+        rows = [
+            zip(c.logps, answer_logps(model, r.prompt, c.ids), strict=True) for r, c in zip(asked, answers, strict=True)
+        ]
+        return float(np.mean([abs(a - float(b)) for row in rows for a, b in row]))
+
+    with autocast("bf16"):
+        answers = sampler(model, asked, eos_ids=[EOS], pad_id=0)
+        ours = apart()
+        with model.disable_adapter():
+            assert apart() > 0.5
+    assert {weight.dtype for name, weight in model.named_parameters() if "lora_" in name} == {torch.float32}
+    for module in model.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = True
+    assert ours < apart() < 0.08
 
 
 def test_the_engine_leaves_the_random_state_of_training_alone(make: Callable[[Any], RolloutEngine]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from harness.answer.load import Loading, without_input_casts
 from harness.budget.memory import (
     PACKED_SHARE,
     PRECISIONS,
@@ -21,7 +22,7 @@ from harness.budget.memory import (
     training_memory,
 )
 from harness.budget.model_size import ModelSize, size_of_config
-from harness.recipe.train import LoraSpec
+from harness.recipe.train import LoraSpec, Precision
 
 SMALL = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 300}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -108,11 +109,12 @@ def allocated(work: Any) -> int:
     return peak
 
 
-def built(config: dict[str, Any], eager: bool = False) -> Any:
+def built(config: dict[str, Any], eager: bool = False, dtype: str = "float32") -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     made = LlamaConfig(**config, eos_token_id=256, pad_token_id=257, bos_token_id=None)
-    return LlamaForCausalLM._from_config(made, attn_implementation="eager" if eager else "sdpa")
+    options = {"attn_implementation": "eager" if eager else "sdpa", "dtype": getattr(torch, dtype)}
+    return LlamaForCausalLM._from_config(made, **options)
 
 
 def sized(config: dict[str, Any], lora: LoraSpec | None) -> ModelSize:
@@ -126,7 +128,7 @@ def trained_peak(
     config: dict[str, Any],
     lora: LoraSpec | None,
     batch: TrainingBatch,
-    bf16: bool,
+    precision: Precision,
     eager: bool = False,
 ) -> int:
     """Peak of two optimiser steps of DPO on random ids in plain rows, model and optimiser included."""
@@ -152,7 +154,7 @@ def trained_peak(
         report_to="none",
         disable_tqdm=True,
         max_length=None,
-        bf16=bf16,
+        bf16=precision != "float32",
         gradient_checkpointing=batch.checkpointing,
         precompute_ref_log_probs=True,
         use_cpu=True,
@@ -160,15 +162,17 @@ def trained_peak(
     )
 
     def work() -> None:
-        model = built(config, eager)
-        TokenisedDPOTrainer(
+        model = built(config, eager, Loading(precision).dtype)
+        trainer = TokenisedDPOTrainer(
             model=model,
             args=args,
             train_dataset=Dataset.from_list(rows),
             processing_class=build_tokenizer(),
             peft_config=lora_config(lora, model) if lora else None,
             share_prompts=False,
-        ).train()
+        )
+        without_input_casts(trainer.model, precision)
+        trainer.train()
 
     return allocated(work)
 
@@ -181,6 +185,14 @@ FULL, LORA, TOP = None, LoraSpec(r=16), LoraSpec(r=16, layers=2)
     [
         (FULL, TrainingBatch(4, 96, 48, fused_kernel=False), "float32"),
         (LORA, TrainingBatch(4, 192, 64, checkpointing=True, fused_kernel=False), "float32"),
+        (LORA, TrainingBatch(4, 192, 64, fused_kernel=False), "bf16"),
+        pytest.param(
+            LORA,
+            TrainingBatch(4, 192, 64, checkpointing=True, fused_kernel=False),
+            "bf16",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(TOP, TrainingBatch(8, 256, 128, fused_kernel=False), "bf16", marks=pytest.mark.nightly),
         pytest.param(
             FULL,
             TrainingBatch(4, 192, 64, checkpointing=True, fused_kernel=False),
@@ -194,10 +206,10 @@ FULL, LORA, TOP = None, LoraSpec(r=16), LoraSpec(r=16, layers=2)
     ],
 )
 def test_training_memory_is_within_15_percent_of_the_measured_peak(
-    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: str
+    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: Precision
 ) -> None:
     predicted = training_memory(sized(LLAMA, lora), batch, PRECISIONS[precision]).total
-    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision == "bf16-mixed")
+    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision)
     assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
 
 
@@ -216,11 +228,11 @@ def test_training_memory_is_within_15_percent_of_the_measured_peak(
     ],
 )
 def test_eager_attention_holds_its_scores_in_training(
-    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: str
+    tmp_path: Path, lora: LoraSpec | None, batch: TrainingBatch, precision: Precision
 ) -> None:
     number = replace(PRECISIONS[precision], eager=True)
     predicted = training_memory(sized(LLAMA, lora), batch, number).total
-    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision == "bf16-mixed", eager=True)
+    measured = trained_peak(tmp_path, LLAMA, lora, batch, precision, eager=True)
     assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
 
 
@@ -233,7 +245,7 @@ def test_training_memory_of_28_million_weights(
 ) -> None:
     batch = TrainingBatch(rows, length, length // 2, checkpointing=checkpointing, fused_kernel=False)
     predicted = training_memory(sized(LARGE, lora), batch, PRECISIONS["float32"]).total
-    measured = trained_peak(tmp_path, LARGE, lora, batch, False)
+    measured = trained_peak(tmp_path, LARGE, lora, batch, "float32")
     assert predicted == pytest.approx(measured, rel=0.15), f"{predicted / measured:.2f}"
 
 
