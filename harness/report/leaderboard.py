@@ -58,10 +58,16 @@ def render_pages(results: Sequence[RunResult], cards: Mapping[str, str] = Mappin
     return {PAGE: "\n\n".join(section for section in sections if section) + "\n"} | files
 
 
-def write_leaderboard(folder: Path) -> None:
-    """Write the leaderboard of ``results/<recipe>/<budget>``."""
-    for name, text in render_pages(read_results(folder), card_sentences(folder)).items():
+def write_leaderboard(folder: Path) -> list[str]:
+    """Write the leaderboard of ``results/<recipe>/<budget>``.
+
+    Returns:
+        names of its files.
+    """
+    files = render_pages(read_results(folder), card_sentences(folder))
+    for name, text in files.items():
         write_text(folder / name, text)
+    return list(files)
 
 
 def stale_files(folder: Path) -> list[str]:

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Console
-
-from harness.report.board import Board
 from harness.report.rich_table import rich_table
-from harness.report.score_sections import invalid_text, pending_text, replaced_text, stripped_text
-from harness.report.text import format_number
-from harness.score.results import read_results
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.score.results import RunResult
 
 COLOURS = {"better": "green", "worse": "red"}
 
 
-def print_scores(folder: Path, console: Console) -> None:
-    """Print the primary scores of a leaderboard folder, coloured where they differ from the reference method."""
-    board = Board(read_results(folder))
+class ScoreTable(NamedTuple):
+    """The primary scores of a leaderboard, as :mod:`rich` prints them: cells with their colours, and notes below."""
+
+    header: list[str]
+    rows: list[list[str]]
+    caption: str
+    notes: list[str]
+
+
+def score_table(results: Sequence[RunResult]) -> ScoreTable:
+    """The primary scores of results, coloured where they differ from the reference method."""
+    from harness.report.board import Board
+    from harness.report.score_sections import invalid_text, pending_text, replaced_text, stripped_text
+    from harness.report.text import format_number
+
+    board = Board(results)
     columns = board.columns(primary=True)
     against = board.reference if board.reference in board.methods else "start"
     families = [board.comparisons_with(against, column) for column in columns]
@@ -38,7 +51,12 @@ def print_scores(folder: Path, console: Console) -> None:
         rows.append([method, *cells])
     header = ["method", *[f"{column.title}\n{column.metric.unit}" for column in columns]]
     caption = f"95% intervals; green / red: better / worse than {against}, plain: no difference shown"
-    console.print(rich_table("", header, rows, caption=caption, left=header))
-    for note in (pending_text(board), invalid_text(board), stripped_text(board), replaced_text(board)):
-        if note:
-            console.print(note.replace("**", "").replace("`", ""), markup=False, soft_wrap=True)
+    notes = (pending_text(board), invalid_text(board), stripped_text(board), replaced_text(board))
+    return ScoreTable(header, rows, caption, [note.replace("**", "").replace("`", "") for note in notes if note])
+
+
+def print_scores(table: ScoreTable, console: Console) -> None:
+    """Print the scores and the notes below them."""
+    console.print(rich_table("", table.header, table.rows, caption=table.caption, left=table.header))
+    for note in table.notes:
+        console.print(note, markup=False, soft_wrap=True)

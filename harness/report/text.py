@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from harness.score.bootstrap import Interval
+if TYPE_CHECKING:
+    from harness.score.bootstrap import Interval
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
