@@ -19,14 +19,14 @@ def compare(**options: Any) -> None:
 
     chosen = compare_options(options)
     problems = run(chosen)
-    page = chosen.results / chosen.recipe.name / (chosen.budget or chosen.recipe.budget) / "LEADERBOARD.md"
-    if page.is_file():
+    file = chosen.page.folder / "LEADERBOARD.md"
+    if file.is_file():
         from rich.console import Console
 
         from harness.report.terminal import print_scores
 
-        print_scores(page.parent, Console(width=None if sys.stdout.isatty() else 140))
-        click.echo(f"Leaderboard: {page}")
+        print_scores(chosen.page.scores(), Console(width=None if sys.stdout.isatty() else 140))
+        click.echo(f"Leaderboard: {file}")
     if problems:
         click.echo("Failed runs:\n" + "\n".join(f"- {p}" for p in problems), err=True)
         sys.exit(1)

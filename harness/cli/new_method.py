@@ -10,7 +10,6 @@ from string import Template
 import click
 
 from harness.errors import UserError
-from harness.run.plugins import plugins
 
 FILES = {"pyproject.toml": "pyproject.toml.txt", "README.md": "README.md.txt"}
 
@@ -28,6 +27,8 @@ def write_skeleton(name: str, folder: Path) -> list[Path]:
         raise UserError(
             f"{name!r} is no name for a method: use lower case letters, digits and hyphens, such as 'my-dpo'"
         )
+    from harness.run.plugins import plugins
+
     if name in plugins("methods"):
         raise UserError(f"A method {name!r} is installed already: choose another name")
     target, module = folder / name, name.replace("-", "_")

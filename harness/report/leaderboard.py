@@ -88,10 +88,16 @@ def _details(board: Board, cards: Mapping[str, str], files: Mapping[str, str]) -
     ]
 
 
-def write_leaderboard(folder: Path) -> None:
-    """Write the leaderboard of ``results/<recipe>/<budget>``."""
-    for name, text in render_pages(read_results(folder), card_sentences(folder)).items():
+def write_leaderboard(folder: Path) -> list[str]:
+    """Write the leaderboard of ``results/<recipe>/<budget>``.
+
+    Returns:
+        names of its files.
+    """
+    files = render_pages(read_results(folder), card_sentences(folder))
+    for name, text in files.items():
         write_text(folder / name, text)
+    return list(files)
 
 
 def stale_files(folder: Path) -> list[str]:

@@ -1,50 +1,72 @@
-"""The scores and the verdict on the terminal, when a comparison ends."""
+"""The first table and the verdict of a comparison for the terminal."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Console
-from rich.markup import escape
-
-from harness.report.board import Board
-from harness.report.plain import inert
-from harness.report.ranking import Row, Score, ranking_of
 from harness.report.rich_table import rich_table
-from harness.report.score_notes import invalid_text, pending_text, replaced_text, stripped_text
-from harness.report.summary import plain_sentences, summary_of
-from harness.report.text import format_number, hours_text
-from harness.score.results import read_results
-from harness.score.verdicts import Verdict
 
-COLOURS = {Verdict.BETTER: "green", Verdict.WORSE: "red"}
-MARKS = {Verdict.BETTER: " ▲", Verdict.WORSE: " ▼"}
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.report.ranking import Row, Score
+    from harness.score.results import RunResult
+
+COLOURS = {"better": "green", "worse": "red"}
+MARKS = {"better": " ▲", "worse": " ▼"}
 
 
-def print_scores(folder: Path, console: Console) -> None:
-    """Print the first table of a leaderboard folder, what could not be used, and last its verdict.
+class ScoreTable(NamedTuple):
+    """The first table of a page, as :mod:`rich` prints it: cells with their colours; notes; the verdict's sentences."""
 
-    Args:
-        folder: ``results/<recipe>/<budget>``.
-        console: where to.
-    """
-    board = Board(read_results(folder))
+    header: list[str]
+    rows: list[list[str]]
+    caption: str
+    notes: list[str]
+    verdict: list[str]
+
+
+def score_table(results: Sequence[RunResult]) -> ScoreTable:
+    """The first table of a page, what could not be used, and the verdict."""
+    from rich.markup import escape
+
+    from harness.report.board import Board
+    from harness.report.plain import inert
+    from harness.report.ranking import ranking_of
+    from harness.report.score_notes import invalid_text, pending_text, replaced_text, stripped_text
+    from harness.report.summary import plain_sentences, summary_of
+
+    board = Board(results)
     ranking = ranking_of(board)
     units = [column.metric.unit for column in ranking.columns]
-    rows = [_cells(row, units) for row in ranking.rows]
     headings = [escape(inert(f"{column.title}\n{column.metric.unit}")) for column in ranking.columns]
-    header = ["method", *headings, "hours", "FLOPs"]
-    caption = f"95% intervals; green ▲ / red ▼: better / worse than {escape(inert(board.reference))}, plain: not shown"
-    console.print(rich_table("", header, rows, caption=caption, left=header))
-    for note in (pending_text(board), invalid_text(board), stripped_text(board), replaced_text(board)):
-        if note:
-            console.print(inert(note.replace("**", "").replace("`", "")), markup=False, soft_wrap=True)
+    notes = (pending_text(board), invalid_text(board), stripped_text(board), replaced_text(board))
+    return ScoreTable(
+        ["method", *headings, "hours", "FLOPs"],
+        [_cells(row, units) for row in ranking.rows],
+        f"95% intervals; green ▲ / red ▼: better / worse than {escape(inert(board.reference))}, plain: not shown",
+        [inert(note.replace("**", "").replace("`", "")) for note in notes if note],
+        list(plain_sentences(summary_of(board, ranking))),
+    )
+
+
+def print_scores(table: ScoreTable, console: Console) -> None:
+    """Print the table, the notes below it, and last the verdict."""
+    console.print(rich_table("", table.header, table.rows, caption=table.caption, left=table.header))
+    for note in table.notes:
+        console.print(note, markup=False, soft_wrap=True)
     console.print()
-    for sentence in plain_sentences(summary_of(board, ranking)):
+    for sentence in table.verdict:
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(row: Row, units: list[str]) -> list[str]:
+    from rich.markup import escape
+
+    from harness.report.plain import inert
+    from harness.report.text import hours_text
+
     scores = [_score(score, unit) for score, unit in zip(row.scores, units, strict=True)]
     hours = hours_text(row.costs.hours) if row.costs else ""
     flops = f"{row.costs.flops:.3g}" if row.costs and row.costs.flops else ""
@@ -52,6 +74,8 @@ def _cells(row: Row, units: list[str]) -> list[str]:
 
 
 def _score(score: Score, unit: str) -> str:
+    from harness.report.text import format_number
+
     if score.cell is None or not score.cell.interval.has_value:
         return score.missing or "n/a"
     interval = score.cell.interval

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from harness.score.bootstrap import Interval
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.score.bootstrap import Interval
 
 
 def format_number(value: float | None, unit: str, *, sign: bool = False) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
+from harness.report.kept_page import KeptPage
 from harness.report.text import format_number
 from harness.run.devices import Workers, refuse_launcher, workers_of
 from harness.run.plan import RunPlan, make_runs, resolved
@@ -49,6 +50,12 @@ class CompareOptions:
             list(self.benchmarks or recipe.benchmarks),
             Store(self.store),
         )
+
+    @property
+    def page(self) -> KeptPage:
+        """The page of the comparison."""
+        folder = self.results / self.recipe.name / (self.budget or self.recipe.budget)
+        return KeptPage(folder, self.store / "pages")
 
 
 def check_writable(folder: Path, flag: str) -> None:
@@ -90,17 +97,17 @@ def _compare(
     """As :func:`compare`, with the store in use."""
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
-    folder = options.results / options.recipe.name / plans[0].comparison.budget.name
+    page = options.page
     # the verdicts against the reference method's answers come once these are there
     total = len(plans) + sum(plan.rival is not None for plan in plans)
     shared = replace(settings(), workers=workers.count)
     with display or Display(total) as shown, using(shared), LocalPool(workers) as pool:
         if aside is not None:
-            shown.say(f"The results in {folder} are of an earlier version of SAIL-bench: they are now in {aside}")
+            shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
         if warning := memory.warning(workers.count):
             shown.say(f"This may not fit: {warning}")
         schedule = Schedule(plans, split=workers.count > 1)
-        _Driver(schedule, pool, shown, options.results, folder).drive()
+        _Driver(schedule, pool, shown, options.results, page).drive()
     rows = [(plans[place], reason) for place, reason in sorted(schedule.failed.items())]
     return [f"{plan.name} seed {plan.seed}: {reason}" for plan, reason in rows]
 
@@ -116,12 +123,13 @@ class _Driver:
         schedule: what can begin.
         pool: works on it.
         shown: shows progress.
-        results: folder of the results; ``folder``: that of this comparison.
+        results: folder of the results.
+        page: of the comparison.
     """
 
-    def __init__(self, schedule: Schedule, pool: Pool, shown: Display, results: Path, folder: Path) -> None:
+    def __init__(self, schedule: Schedule, pool: Pool, shown: Display, results: Path, page: KeptPage) -> None:
         self._schedule, self._pool, self._shown = schedule, pool, shown
-        self._results, self._folder = results, folder
+        self._results, self._page = results, page
         self._active: dict[int, tuple[Part, Work]] = {}
         self._page_open, self._next_page = False, 0.0
         self._halfway: set[int] = set()
@@ -196,11 +204,9 @@ class _Driver:
     def _write_page(self) -> None:
         """Write the leaderboard anew if there are new results, but take no more than a share of the time for it: a run
         at work could need the core. When all is over it is written at any rate."""
-        from harness.report.leaderboard import write_leaderboard
-
         begun = time.monotonic()
         if self._page_open and (begun >= self._next_page or not self._active):
-            write_leaderboard(self._folder)
+            self._page.write()
             self._page_open = False
             self._next_page = begun + (time.monotonic() - begun) / PAGE_SHARE
 

@@ -7,9 +7,10 @@ separated list of distribution names; may be empty) limits third-party plugins t
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
 from harness.errors import UserError, unknown
@@ -67,8 +68,7 @@ def _registered(kind: str, allowed: str | None, path: tuple[str, ...]) -> dict[s
     origins = None if allowed is None else {OURS, *(name.strip() for name in allowed.split(","))}
     by_name: dict[str, Plugin] = {}
     for entry in entry_points(group=f"harness.{kind}"):
-        origin = entry.dist.name if entry.dist else "unknown"
-        version = entry.dist.version if entry.dist else "?"
+        origin, version = _name_and_version(entry.dist) if entry.dist else ("unknown", "?")
         if origins is not None and origin not in origins:
             continue
         plugin = Plugin(kind, entry.name, origin, version, entry)
@@ -78,6 +78,22 @@ def _registered(kind: str, allowed: str | None, path: tuple[str, ...]) -> dict[s
             plugin = replace(first, clash=(*first.clash, second.origin))
         by_name[entry.name] = plugin
     return dict(sorted(by_name.items()))
+
+
+@lru_cache(maxsize=64)
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    """Of a distribution. Each is read from a file anew; many entry points share one."""
+    metadata = distribution.metadata
+    return metadata["Name"], metadata["Version"]
+
+
+def preload_ours() -> None:
+    """Import what the built-in plugins are made of."""
+    for kind in GROUPS:
+        for plugin in plugins(kind).values():
+            if plugin.origin == OURS:
+                with suppress(UserError):  # whoever uses it is told
+                    plugin.load()
 
 
 def load(kind: str, name: str) -> Any:

@@ -1,15 +1,38 @@
-"""What the fork server imports once for all run processes. Imports only: no model, no thread."""
+"""What the fork server imports once for all run processes. No model, no thread: imports, and tables that libraries
+build when they first need them."""
 
 import gc
+from contextlib import suppress
+from importlib import import_module
 
-import accelerate  # noqa: F401
-import datasets  # noqa: F401
-import peft  # noqa: F401
-import torch  # noqa: F401
-import transformers  # noqa: F401
-import trl  # noqa: F401
+from harness.run.plugins import preload_ours
+from harness.store.environment import library_versions
 
-import harness.run.process  # noqa: F401
-import sail.trainer  # noqa: F401
+MODULES = (
+    "torch",
+    "transformers.models.llama.modeling_llama",
+    "accelerate",
+    "datasets",
+    "peft",
+    "trl",
+    "sail.trainer",
+    "harness.answer.policy",
+    "harness.answer.template_check",
+    "harness.judge.local",
+    "harness.train.checks",
+    "harness.train.trainer",
+    "harness.run.process",
+)
 
+gc.disable()  # nothing of what is imported becomes garbage, and looking for it would take a sixth of the time
+for _name in MODULES:
+    import_module(_name)
+with suppress(ImportError):  # of newer versions; the table is a thousand patterns to be compiled
+    import peft.utils.transformers_weight_conversion  # noqa: F401
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("llama")
+library_versions()
+preload_ours()
 gc.freeze()  # what is imported lives as long as the process: a run that collects garbage need not look at it
+gc.enable()

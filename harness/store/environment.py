@@ -6,8 +6,10 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import Any
 
 from harness import __version__
@@ -47,21 +49,27 @@ def gpus() -> tuple[dict[str, str], ...]:
     return tuple(dict(zip(QUERY, row, strict=True)) for row in rows if len(row) == len(QUERY))
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware as JSON for a manifest, without names of users, hosts or folders."""
-    libraries = {}
+@lru_cache(maxsize=1)
+def library_versions() -> Mapping[str, str]:
+    """Versions of the libraries that results depend on. Looked up once: each is a file to be parsed."""
+    versions = {}
     for name in LIBRARIES:
         try:
-            libraries[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            libraries[name] = "absent"
+            versions[name] = "absent"
+    return MappingProxyType(versions)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware as JSON for a manifest, without names of users, hosts or folders."""
     return {
         "sail_bench": __version__,
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
-        "libraries": libraries,
+        "libraries": dict(library_versions()),
         **_accelerator(),
         **_sharing(),
         **_facts,

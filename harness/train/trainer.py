@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,21 @@ def _train_or_resume(context: TrainContext, trainer: Any, budget: BudgetCallback
         trainer._load_from_checkpoint(str(last))
         history = read_json(last / "trainer_state.json")["log_history"]
     else:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        with _without_cards(trainer):
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
         history = trainer.state.log_history
     return history
+
+
+@contextmanager
+def _without_cards(trainer: Any) -> Iterator[None]:
+    """Checkpoints get no model card: TRL and PEFT write one each, which takes longer than to save an adapter."""
+    writers = [(trainer, "create_model_card"), (trainer.model, "create_or_update_model_card")]
+    writers = [(owner, name) for owner, name in writers if hasattr(owner, name)]
+    for owner, name in writers:
+        setattr(owner, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for owner, name in writers:
+            delattr(owner, name)

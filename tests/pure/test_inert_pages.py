@@ -17,8 +17,8 @@ from rich.console import Console
 from harness.report.leaderboard import render_pages
 from harness.report.markdown import code, markdown_table, page, plain
 from harness.report.plain import inert
-from harness.report.terminal import print_scores
-from harness.score.results import RunResult, result_path, write_result
+from harness.report.terminal import print_scores, score_table
+from harness.score.results import RunResult, read_results, result_path, write_result
 
 PLANTED = (
     "a|b <script>alert(1)</script> \x1b[31mred \u202eder\u202c ![x](http://tracker/x.png) `code` [a](javascript:x)"
@@ -71,7 +71,8 @@ def test_the_terminal_prints_it_as_text(tmp_path: Path) -> None:
     for place, result in enumerate(planted()):
         write_result(result_path(tmp_path, "demo", "pairs-96", f"m{place}", 0), result)
     out = StringIO()
-    print_scores(tmp_path / "demo" / "pairs-96", Console(file=out, force_terminal=False, width=400))
+    table = score_table(read_results(tmp_path / "demo" / "pairs-96"))
+    print_scores(table, Console(file=out, force_terminal=False, width=400))
     text = out.getvalue()
     assert "script" in text
     assert not ACTIVE.search(text)

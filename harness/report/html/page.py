@@ -30,10 +30,10 @@ from harness.report.html.scores import (
 from harness.report.html.spending import peak_json, phases_json, predictions_json
 from harness.report.html.stored import Stored
 from harness.report.html.training import training_json
-from harness.report.html.verdict import sentences as verdict_sentences
+from harness.report.ranking import ranking_of
+from harness.report.summary import summary_of
 from harness.score.results import read_results
 from harness.store.json_files import write_text
-from harness.store.versions import raised_since
 
 FILE = "report.html"
 
@@ -106,15 +106,13 @@ def report_json(board: Board, stored: Stored, folder: Path) -> dict[str, Any]:
     """The data of the page that follow from the result files and the store's manifests."""
     run = board.results[0]
     columns, costs = columns_json(board), costs_json(board)
-    stale = sorted({r.method for r in board.results if raised_since(r.versions)})
     value: dict[str, Any] = plain(
         {
             "recipe": run.recipe,
             "description": run.description,
             "budget": {k: run.budget[k] for k in ("name", "axis", "limit")},
             "reference": board.reference,
-            "sentences": list(verdict_sentences(board)),
-            "stale": stale,
+            "sentences": [sentence.text for sentence in summary_of(board, ranking_of(board)).sentences],
             "methods": methods_json(board),
             "failures": failures_json(board),
             "columns": columns,

@@ -6,15 +6,13 @@ function summarySection() {
   starts.push(board);
   const failures = data.failures.length ? element("div", { class: "warning" }, element("strong", {}, "Failed: "),
     data.failures.map((each) => [foreign(each.method), ` seed ${each.seed}: `, foreign(each.why), " "])) : null;
-  const stale = data.stale.length ? element("p", { class: "warning" },
-    "Made by an earlier version of SAIL-bench, so that the same command may give other numbers now: ", foreign(data.stale.join(", ")), ".") : null;
   const limit = data.costs.matched === "seconds" ? data.budget.limit / 3600 : data.budget.limit;
   const axis = data.costs.axes.find((each) => each.id === data.costs.matched)?.title ?? data.costs.matched;
   const budget = `Budget ${data.budget.name}: ${amount(limit)} ${axis}${seedsOf() > 1 ? `, ${seedsOf()} seeds` : ", one seed"}`;
   return element("section", { id: "summary", "aria-labelledby": "summary-title" },
     element("h1", { id: "summary-title" }, foreign(data.recipe), element("span", { class: "budget" }, budget)),
     element("div", { class: "verdict" }, data.sentences.map(sentence)),
-    stale, failures, board, explain());
+    failures, board, explain());
 }
 
 function aboutSection() {
