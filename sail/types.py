@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sail.noise import Key
 
-SAMPLER_VERSION = 2
+SAMPLER_VERSION = 3
 """Raise it whenever the same request would give another answer: it is part of every key that depends on samples."""
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from sail.types import SAMPLER_VERSION
 
 START_VERSION, PAIRS_VERSION, IMPORTED_VERSION = 2, 1, 3
-TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION, VERSUS_VERSION = 4, 2, 3, 1
-LOGPS_VERSION = 3
+TRAIN_VERSION, TUNE_VERSION, SCORE_VERSION, VERSUS_VERSION = 5, 2, 3, 1
+LOGPS_VERSION = 4
 """Of cached log-probabilities of given answers, and of the hidden states that policies share."""
 
 VERSIONS = {
