@@ -248,7 +248,8 @@ def head_memory(size: ModelSize, batch: TrainingBatch, number: Bytes) -> float:
     scored = batch.rows * batch.scored
     tile = min(scored, HEAD_TOKENS) * HEAD_VOCABULARY
     used = min(scored, HEAD_TOKENS) * min(size.shape.vocabulary, HEAD_VOCABULARY)
-    temporary = 0 if batch.fused_kernel else 7 * used * 4
+    in_place = batch.fused_kernel or number.compute == 4  # on a CPU by sail.head_tiles
+    temporary = 0 if in_place else 7 * used * 4
     trained = size.embedding * 4 if size.full else 0
     return tile * number.compute + temporary + scored * size.shape.hidden * 4 + trained
 

@@ -31,6 +31,7 @@ from harness.train.context import TrainContext
 from harness.train.rounds import load_policy, sample_answers
 from harness.train.settings import arguments, lora_config
 from harness.train.trainer import run_trainer
+from sail import shared_prompts
 from sail.dpo import TokenisedDPOTrainer
 from sail.types import Request
 
@@ -105,8 +106,11 @@ def adapter(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["sail-pr", "kto"])
-def test_no_product_of_a_training_is_in_float32(name: str, tiny_dir: Path, tmp_path: Path) -> None:
+def test_no_product_of_a_training_is_in_float32(
+    name: str, tiny_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of sampling, references, the loss and its backward pass."""
+    monkeypatch.setattr(shared_prompts, "_probe", lambda body: True)  # it computes before the training does
     with Operations() as seen:
         plugin("methods", name)().train(given(tiny_dir, tmp_path))
     assert {dtype for dtype, _ in seen.products} == {torch.bfloat16}
