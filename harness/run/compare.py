@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
@@ -133,6 +134,7 @@ class _Driver:
         self._active: dict[int, tuple[Part, Work]] = {}
         self._page_open, self._next_page = False, 0.0
         self._halfway: set[int] = set()
+        self._checked = False
 
     def drive(self) -> None:
         """Work until nothing is left.
@@ -154,7 +156,7 @@ class _Driver:
             part, work = self._active[number]
             kind, value = happening.event
             if not happening.last:
-                work.show(kind, value)
+                self._note(work, kind, value)
                 continue
             if kind == "user error":
                 raise UserError(value)
@@ -163,6 +165,13 @@ class _Driver:
             self._over(part, work, None if kind == "done" else f"{value} (log: {log})")
             self._begin()  # before the page, so that no worker waits for it
             self._write_page()
+
+    def _note(self, work: Work, kind: str, value: Any) -> None:
+        """Show progress, or note that the comparison is checked."""
+        if kind == "checked":
+            self._checked = True
+        else:
+            work.show(kind, value)
 
     def _begin(self) -> None:
         """Begin parts as long as there is room; a run with nothing left to do needs none."""
@@ -173,7 +182,8 @@ class _Driver:
             if part.whole and not todo:
                 self._over(part, work, None, "already done")
                 continue
-            ticket = self._pool.submit(Job.of(plan, part.name), minutes=plan.comparison.recipe.time_limit)
+            job = Job.of(plan, part.name, checked=self._checked)
+            ticket = self._pool.submit(job, minutes=plan.comparison.recipe.time_limit)
             self._active[ticket.number] = (part, work)
 
     def _over(self, part: Part, work: Work, reason: str | None, text: str = "done") -> None:

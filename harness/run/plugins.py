@@ -67,7 +67,7 @@ def _registered(kind: str, allowed: str | None, path: tuple[str, ...]) -> dict[s
     """The plugins among what is installed on a path, of the distributions that are allowed."""
     origins = None if allowed is None else {OURS, *(name.strip() for name in allowed.split(","))}
     by_name: dict[str, Plugin] = {}
-    for entry in entry_points(group=f"harness.{kind}"):
+    for entry in _entries(path)[kind]:
         origin, version = _name_and_version(entry.dist) if entry.dist else ("unknown", "?")
         if origins is not None and origin not in origins:
             continue
@@ -78,6 +78,13 @@ def _registered(kind: str, allowed: str | None, path: tuple[str, ...]) -> dict[s
             plugin = replace(first, clash=(*first.clash, second.origin))
         by_name[entry.name] = plugin
     return dict(sorted(by_name.items()))
+
+
+@lru_cache(maxsize=16)
+def _entries(path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
+    """The entry points of all kinds on a path: what is installed is looked through once."""
+    installed = entry_points()
+    return {kind: tuple(installed.select(group=f"harness.{kind}")) for kind in GROUPS}
 
 
 @lru_cache(maxsize=64)

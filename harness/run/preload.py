@@ -5,6 +5,8 @@ import gc
 from contextlib import suppress
 from importlib import import_module
 
+from harness.budget.spec import named_budgets
+from harness.oracles.constraints import load_prompts
 from harness.run.plugins import preload_ours
 from harness.store.environment import library_versions
 
@@ -33,6 +35,9 @@ with suppress(ImportError):  # of newer versions; the table is a thousand patter
 
     get_checkpoint_conversion_mapping("llama")
 library_versions()
+named_budgets()
+for _split in ("train", "eval"):
+    load_prompts(_split)
 preload_ours()
 gc.freeze()  # what is imported lives as long as the process: a run that collects garbage need not look at it
 gc.enable()

@@ -27,8 +27,9 @@ from harness.store.stages import Store
 
 
 class Event(NamedTuple):
-    """What a run process says: ``stage``, ``advance`` and ``at`` are progress, ``say`` a line; ``done``, ``failed``
-    (a reason) and ``user error`` (a sentence that would meet every run) are the last one."""
+    """What a run process says: ``stage``, ``advance`` and ``at`` are progress, ``say`` a line; after ``checked`` no
+    other process of the comparison has to check it; ``done``, ``failed`` (a reason) and ``user error`` (a sentence that
+    would meet every run) are the last one."""
 
     kind: str
     value: Any = None
@@ -45,7 +46,7 @@ class Job:
         nodes: the plan of the run, by :meth:`harness.run.plan.RunPlan.dump`.
         store: folder of finished stages; ``log``: the file that gets the output.
         settings: of the command that started it.
-        part: what of the run is to be done (:meth:`harness.run.run.Run.work`).
+        part: what of the run is to be done; ``checked``: by another process (:meth:`harness.run.run.Run.work`).
     """
 
     recipe: Mapping[str, Any]
@@ -60,10 +61,17 @@ class Job:
     log: str
     settings: Mapping[str, Any]
     part: str = ALL
+    checked: bool = False
 
     @classmethod
-    def of(cls, plan: RunPlan, part: str = ALL) -> Job:
-        """The job that works through a plan, or through a part of it."""
+    def of(cls, plan: RunPlan, part: str = ALL, *, checked: bool = False) -> Job:
+        """The job that works through a plan, or through a part of it.
+
+        Args:
+            plan: of the run.
+            part: what of it is to be done.
+            checked: whether another process of the comparison has checked that it can work.
+        """
         comparison = plan.comparison
         recipe, root = comparison.recipe, comparison.store.root.resolve()
         name = f"{recipe.name}-{comparison.budget.name}-{plan.name}-seed-{plan.seed}"
@@ -82,6 +90,7 @@ class Job:
             log=str(root / "logs" / f"{name}.log"),
             settings=settings().dump(),
             part=part,
+            checked=checked,
         )
 
     def plan(self) -> RunPlan:
@@ -116,7 +125,7 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
         claim(device, threads)
         with using(Settings.load(job.settings)):
             plan = job.plan()
-            Run(plan, lambda kind, value: events.send(Event(kind, value))).work(job.part)
+            Run(plan, lambda kind, value: events.send(Event(kind, value))).work(job.part, checked=job.checked)
         print(f"done in {time.perf_counter() - began:.1f} s", flush=True)
         events.send(Event("done"))
     except UserError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.answer.chat import Prompt
 from harness.answer.load import allow_tf32
+from harness.methods.endpoint import Remote
 from harness.recipe.search import Point
 from harness.run.evaluation import compare_with_reference, evaluate_policy
 from harness.run.housekeeping import discard_checkpoints
@@ -31,7 +32,7 @@ class Run:
     Args:
         plan: of the run.
         emit: gets events of progress: ``stage`` (text, total), ``advance`` (so much more), ``at`` (so much); ``say`` (a
-            line).
+            line); ``checked`` (nothing).
     """
 
     def __init__(self, plan: RunPlan, emit: Emit) -> None:
@@ -40,12 +41,13 @@ class Run:
         self.plan, self.store = plan, comparison.store
         self.resources = Resources(comparison.recipe, comparison.store, comparison.facts.start, emit)
 
-    def work(self, part: str = ALL) -> None:
+    def work(self, part: str = ALL, *, checked: bool = False) -> None:
         """Do everything that is open, in order.
 
         Args:
             part: ``all``; ``first`` ends after the first benchmark, ``shared`` after the preference pairs; ``trial-K``
                 does what is shared and trial K.
+            checked: whether another process has checked, for all rows of the comparison, that they can work.
 
         Raises:
             FloatingPointError: every trial diverged.
@@ -54,8 +56,10 @@ class Run:
         plan, store, facts = self.plan, self.store, self.plan.comparison.facts
         if not store.done(facts.start.stage):
             _ = self.resources.start_dir
-        if not all(store.done(n.stage) for n in (facts.pairs, *(t.tune for t in plan.trials))):
+        if not checked and not all(store.done(n.stage) for n in (facts.pairs, *(t.tune for t in plan.trials))):
             check_before_work(self.resources, plan)
+            if not isinstance(plan.method, Remote):  # an endpoint is measured on fewer benchmarks than the others
+                self.resources.emit("checked", None)
         self.pairs()
         trained = any(method.trains for method in plan.comparison.methods.values())
         if trained and (part == SHARED or not all(store.done(t.tune.stage) for t in plan.trials)):

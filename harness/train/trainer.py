@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +115,7 @@ def run_trainer(
     without_input_casts(trainer.model, context.precision)
     if initial.adapter is not None:
         _load_adapter(trainer.model, initial.adapter)
+    _write_no_cards(trainer)
     budget.save = trainer.save_model
     set_schedule(context, trainer, steps)
     history = _train_or_resume(context, trainer, budget)
@@ -157,21 +157,13 @@ def _train_or_resume(context: TrainContext, trainer: Any, budget: BudgetCallback
         trainer._load_from_checkpoint(str(last))
         history = read_json(last / "trainer_state.json")["log_history"]
     else:
-        with _without_cards(trainer):
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
         history = trainer.state.log_history
     return history
 
 
-@contextmanager
-def _without_cards(trainer: Any) -> Iterator[None]:
-    """Checkpoints get no model card: TRL and PEFT write one each, which takes longer than to save an adapter."""
-    writers = [(trainer, "create_model_card"), (trainer.model, "create_or_update_model_card")]
-    writers = [(owner, name) for owner, name in writers if hasattr(owner, name)]
-    for owner, name in writers:
-        setattr(owner, name, lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        for owner, name in writers:
-            delattr(owner, name)
+def _write_no_cards(trainer: Any) -> None:
+    """TRL and PEFT write a model card with each checkpoint, which takes longer than to save an adapter."""
+    for owner, name in ((trainer, "create_model_card"), (trainer.model, "create_or_update_model_card")):
+        if hasattr(owner, name):
+            setattr(owner, name, lambda *_, **__: None)

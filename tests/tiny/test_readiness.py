@@ -10,9 +10,10 @@ from kit.command import tiny_recipe
 
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
+from harness.run import run
 from harness.run.plan import make_run
 from harness.run.readiness import check_before_work
-from harness.run.run import Run
+from harness.run.run import SHARED, Run
 from harness.store.stages import Store
 
 POSITIONS = 4096
@@ -34,3 +35,17 @@ def test_answers_that_the_model_cannot_hold(tmp_path: Path) -> None:
         check(store, POSITIONS, 16)
     with pytest.raises(UserError, match=r"mt_bench asks for answers of up to 4,096 tokens .*: lower benchmarks"):
         check(store, 8, POSITIONS)
+
+
+def test_a_run_that_another_has_checked_for_does_not_check_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny, events = tiny_recipe(), []
+    plan = make_run(Recipe.model_validate(tiny), tiny["budget"], "dpo", 0, [], Store(tmp_path))
+    Run(plan, lambda kind, value: events.append(kind)).work(SHARED)
+    assert events.count("checked") == 1
+    monkeypatch.setattr(run, "check_before_work", None)
+    Run(plan, lambda kind, value: events.append(kind)).work(SHARED, checked=True)
+    assert events.count("checked") == 1
+    with pytest.raises(TypeError):  # the trials are open, so that it would check
+        Run(plan, lambda kind, value: None).work(SHARED)
