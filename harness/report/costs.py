@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from harness.budget.ledger import AXES, FLOPS, Ledger
+from harness.budget.ledger import AXES, FLOPS
 from harness.report.board import Board
 from harness.report.markdown import code, markdown_table, plain
+from harness.report.spent import mean_spent, spent_on
 from harness.score.results import RunResult
 
 SpendingOf = Callable[[RunResult], float]
@@ -34,14 +35,6 @@ def budget_line(budget: dict[str, Any]) -> str:
     if budget.get("free_data"):
         line += " The recipe declares the stored pairs **free**: they count towards no axis."
     return line
-
-
-def _ledger(run: RunResult) -> Ledger:
-    return Ledger.load(run.ledger)
-
-
-def _on_axis(axis: str) -> SpendingOf:
-    return lambda run: _ledger(run).spent(axis, free_data=bool(run.budget.get("free_data")))
 
 
 def _sum(quantities: Sequence[str], *phases: str, search: bool = False) -> SpendingOf:
@@ -113,12 +106,12 @@ def costs_section(board: Board) -> str:
     if not board.methods:
         return ""
     matched = board.results[0].budget["axis"]
-    axes = [a for a in AXES if a == matched or any(_on_axis(a)(r) for r in board.finished)]
+    axes = [a for a in AXES if a == matched or any(spent_on(r, a) for r in board.finished)]
     header = ["method", *[f"**{_title(a)}** (matched)" if a == matched else _title(a) for a in axes]]
     rows = []
     for method in board.methods:
         runs = board.runs_of(method)
-        row = [_number(axis, sum(map(_on_axis(axis), runs)) / len(runs)) for axis in axes]
+        row = [_number(axis, mean_spent(runs, axis)) for axis in axes]
         rows.append([code(method), *row, _overshoot(runs, matched), _ended_by(runs, matched)])
     paragraphs = [
         markdown_table([*header, "over (+) or under (−) the limit", "ended by"], rows),

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Literal, NamedTuple
 
-from harness.budget.ledger import Ledger
 from harness.report.board import Board, Column
 from harness.report.costs import amount
 from harness.report.plain import one_line
+from harness.report.spent import spent_on
 from harness.score.bootstrap import Interval
 from harness.store.json_files import digest
 
@@ -167,9 +167,7 @@ def _spent(board: Board, method: str, axis: CostAxis) -> Span | None:
     if not runs:
         return None
     on_axis, unit = ("flops", 1.0) if axis == "flops" else ("seconds", 3600.0)
-    amounts = [
-        Ledger.load(run.ledger).spent(on_axis, free_data=bool(run.budget.get("free_data"))) / unit for run in runs
-    ]
+    amounts = [spent_on(run, on_axis) / unit for run in runs]
     return Span(sum(amounts) / len(amounts), min(amounts), max(amounts))
 
 

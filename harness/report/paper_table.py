@@ -7,9 +7,9 @@ import io
 import re
 from math import isfinite
 
-from harness.budget.ledger import Ledger
 from harness.report.board import Board, Column
 from harness.report.plain import one_line
+from harness.report.spent import mean_spent
 from harness.report.text import format_number
 
 _LATEX = {
@@ -45,8 +45,9 @@ def csv_table(board: Board) -> str:
             for cell in cells
             for number in ((cell.interval.value, cell.interval.low, cell.interval.high) if cell else (0.0,) * 3)
         ]
-        costs = [f"{_spent(board, method, axis) / unit:.6g}" for axis, unit in (("flops", 1), ("seconds", 3600))]
-        writer.writerow([csv_text(method), len(board.runs_of(method)), *numbers, *costs])
+        runs = board.runs_of(method)
+        costs = [f"{mean_spent(runs, axis) / unit:.6g}" for axis, unit in (("flops", 1), ("seconds", 3600))]
+        writer.writerow([csv_text(method), len(runs), *numbers, *costs])
     return out.getvalue()
 
 
@@ -57,13 +58,6 @@ def _unique_names(columns: list[Column]) -> list[str]:
         f"{name}@{column.protocol_hash}" if names.count(name) > 1 else name
         for name, column in zip(names, columns, strict=True)
     ]
-
-
-def _spent(board: Board, method: str, axis: str) -> float:
-    """Mean over seeds of what a method spent."""
-    runs = [run for run in board.runs_of(method) if run.ledger]
-    amounts = [Ledger.load(run.ledger).spent(axis, free_data=bool(run.budget.get("free_data"))) for run in runs]
-    return sum(amounts) / len(amounts) if amounts else 0.0
 
 
 def latex_table(board: Board) -> str:

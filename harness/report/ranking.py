@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.budget.ledger import Ledger
 from harness.report.board import Board, Cell, Column
+from harness.report.spent import mean_spent
 from harness.report.trust import certificates_of
 from harness.score.results import RunResult
 from harness.score.tuning_certificate import TuningCertificate
@@ -169,10 +169,5 @@ def _ranked(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
 
 def costs_of(runs: Sequence[RunResult]) -> Costs:
     """What one of some runs spent, on average."""
-    ledgers = [Ledger.load(run.ledger) for run in runs]
-    free = bool(runs[0].budget.get("free_data"))
-    seconds, flops, labels = (
-        sum(ledger.spent(axis, free_data=free) for ledger in ledgers) / len(runs)
-        for axis in ("seconds", "flops", "oracle_calls")
-    )
+    seconds, flops, labels = (mean_spent(runs, axis) for axis in ("seconds", "flops", "oracle_calls"))
     return Costs(seconds / 3600, flops or None, labels)

@@ -11,8 +11,8 @@ from harness.report.text import format_interval, format_number
 from harness.score.bootstrap import POWER_FACTOR
 from harness.score.verdicts import Difference, Verdict
 
-ASKED = 5.0
-"""Points: the difference of which a reader is told whether it would have shown."""
+USUAL = 5.0
+"""Points: a difference for which a page says how likely it would have shown."""
 
 SAME_COST = 1.1
 """Costs whose ratio is smaller are called the same."""
@@ -89,9 +89,9 @@ def detectable(facts: Facts) -> str:
     scale = 100.0 if unit == "share met" else 1.0 if "%" in unit else None
     if scale is None:
         return f"a true difference of {format_number(size, unit)} would have shown with a chance of 80%"
-    chance = 100 * NormalDist().cdf(ASKED / (scale * size / POWER_FACTOR) - NormalDist().inv_cdf(0.975))
+    chance = 100 * NormalDist().cdf(USUAL / (scale * size / POWER_FACTOR) - NormalDist().inv_cdf(0.975))
     text = f"a true difference of {size * scale:.1f} points would have shown with a chance of 80%"
-    return f"{text}, one of {ASKED:g} points with {min(chance, 99):.0f}%"
+    return f"{text}, one of {USUAL:g} points with {min(chance, 99):.0f}%"
 
 
 def seeds(facts: Facts) -> str:

@@ -99,7 +99,7 @@ def preload_ours() -> None:
     for kind in GROUPS:
         for plugin in plugins(kind).values():
             if plugin.origin == OURS:
-                with suppress(UserError):  # whoever uses it is told
+                with suppress(UserError):  # whoever uses it gets the error
                     plugin.load()
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from harness.score.bootstrap import SCALES
 from harness.score.columns import Array, PromptColumns, float_column
 from harness.score.estimators import ESTIMATORS
-
-PLAIN = {"mean": 1.0, "percent": 100.0}
-"""Estimators that are a mean of a column, with the factor of it."""
 
 _CHUNK = 256
 
@@ -25,8 +23,8 @@ def item_values(kind: str, columns: PromptColumns, column: str) -> Array:
         columns: per-prompt columns, ``id`` among them.
         column: the one that the estimator uses; "" if it uses none.
     """
-    if kind in PLAIN:
-        return PLAIN[kind] * float_column(columns, column)
+    if kind in SCALES:
+        return SCALES[kind] * float_column(columns, column)
     count, estimator = len(columns["id"]), ESTIMATORS[kind]
     valid = _has_value(columns, column)
     places, used = np.flatnonzero(valid), int(valid.sum())

@@ -27,7 +27,7 @@ from harness.report.html.scores import (
     pareto_json,
     wins_json,
 )
-from harness.report.html.spending import peak_json, phases_json, predictions_json
+from harness.report.html.spending import phases_json, predictions_json
 from harness.report.html.stored import Stored
 from harness.report.html.training import training_json
 from harness.report.ranking import ranking_of
@@ -117,7 +117,6 @@ def report_json(board: Board, stored: Stored, folder: Path) -> dict[str, Any]:
             "failures": failures_json(board),
             "columns": columns,
             "costs": costs,
-            "peak_memory": peak_json(board),
             "pareto": pareto_json(columns, costs),
             "ranks": budget_json(board),
             "distance": distance_json(board),

@@ -7,16 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.budget.ledger import AXES, Ledger
+from harness.budget.ledger import AXES
 from harness.report.board import Board, Column
-from harness.score.bootstrap import Interval
+from harness.report.ranking import is_control
+from harness.report.spent import mean_spent
+from harness.score.bootstrap import SCALES, Interval
 from harness.score.columns import Array, float_column
 from harness.score.results import RunResult
 
-BY_PROMPT = ("mean", "percent")
-"""Estimators whose value is the mean of a column, so that prompts can be compared one by one."""
-
-CONTROLS = ("start", "longer", "dpo-shuffled-labels")
 AXIS_TITLES = {
     "flops": "training FLOPs",
     "seconds": "training hours",
@@ -76,7 +74,7 @@ def failures_json(board: Board) -> list[dict[str, Any]]:
 def _role(board: Board, run: RunResult) -> str:
     if run.method == board.reference:
         return "reference"
-    return "control" if run.method in CONTROLS or run.variant_of in CONTROLS else "method"
+    return "control" if is_control(run) else "method"
 
 
 def columns_json(board: Board) -> list[dict[str, Any]]:
@@ -117,17 +115,11 @@ def costs_json(board: Board) -> dict[str, Any]:
     """What each method spent on each axis, the mean over its seeds. Seconds are given as hours."""
     spent: dict[str, dict[str, float]] = {}
     for method in board.methods:
-        runs = board.runs_of(method)
-        spent[method] = {axis: float(np.mean([spent_on(r, axis) for r in runs])) for axis in AXES}
+        spent[method] = {axis: mean_spent(board.runs_of(method), axis) for axis in AXES}
         spent[method]["seconds"] /= 3600
     matched = board.results[0].budget["axis"] if board.results else ""
     used = [a for a in AXIS_TITLES if a in AXES and (a == matched or any(row[a] for row in spent.values()))]
     return {"axes": [{"id": a, "title": AXIS_TITLES[a]} for a in used], "matched": matched, "spent": spent}
-
-
-def spent_on(run: RunResult, axis: str) -> float:
-    """What counts of a run's ledger towards an axis of budgets."""
-    return Ledger.load(run.ledger).spent(axis, free_data=bool(run.budget.get("free_data")))
 
 
 def pareto_json(columns: Sequence[Mapping[str, Any]], costs: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
@@ -186,7 +178,7 @@ def wins_json(board: Board) -> list[dict[str, Any]]:
 
 def _has_values_by_prompt(board: Board, column: Column) -> bool:
     estimator = column.metric.estimator
-    if estimator.kind not in BY_PROMPT:
+    if estimator.kind not in SCALES:  # a mean of a column, so that prompts can be compared one by one
         return False
     for run in board.finished:
         scored = run.benchmark(column.benchmark)
@@ -201,7 +193,7 @@ def categories_json(board: Board) -> list[dict[str, Any]]:
     for column in board.columns(primary=True):
         if not _has_values_by_prompt(board, column):
             continue
-        scale = 100.0 if column.metric.estimator.kind == "percent" else 1.0
+        scale = SCALES[column.metric.estimator.kind]
         rows = []
         for method in board.methods:
             for name, values in _by_category(board, method, column).items():

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.budget.ledger import AXES, FLOPS, Ledger
+from harness.budget.ledger import AXES, FLOPS
 from harness.report.board import Board
-from harness.report.html.scores import AXIS_TITLES, spent_on
+from harness.report.html.scores import AXIS_TITLES
 from harness.report.html.stored import Stored
+from harness.report.spent import spent_on
 from harness.score.results import RunResult
 
 PHASES = {
@@ -73,17 +74,3 @@ def predictions_json(board: Board, stored: Stored) -> list[dict[str, Any]]:
                     {"method": method, "axis": axis_title, "predicted": predicted * scale, "spent": spent * scale}
                 )
     return rows
-
-
-def money_json(board: Board) -> dict[str, Any]:
-    """Prices that the recipe states, if any."""
-    return next((dict(run.prices) for run in board.finished if run.prices), {})
-
-
-def peak_json(board: Board) -> dict[str, float]:
-    """Peak memory of each method in GiB, the highest of its seeds."""
-    peaks = {}
-    for method in board.methods:
-        ledgers = [Ledger.load(run.ledger) for run in board.runs_of(method)]
-        peaks[method] = max(ledger.peak_memory_bytes for ledger in ledgers) / 2**30
-    return peaks

@@ -1,0 +1,28 @@
+"""What runs spent on the axes of a budget, by their ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.budget.ledger import Ledger
+from harness.score.results import RunResult
+
+
+def spent_on(run: RunResult, axis: str) -> float:
+    """What counts of a run's ledger towards an axis, the stored pairs included unless the recipe has them free.
+
+    Args:
+        run: a finished one.
+        axis: a name in :data:`harness.budget.ledger.AXES`, whose unit the result has.
+    """
+    return Ledger.load(run.ledger).spent(axis, free_data=bool(run.budget.get("free_data")))
+
+
+def mean_spent(runs: Sequence[RunResult], axis: str) -> float:
+    """:func:`spent_on` of several runs, on average.
+
+    Args:
+        runs: at least one.
+        axis: as there.
+    """
+    return sum(spent_on(run, axis) for run in runs) / len(runs)
