@@ -147,7 +147,7 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def gpu(session: nox.Session) -> None:
-    """The GPU path on this machine in at most 8 minutes; table in results/bench. `-- --small` tries it on a CPU."""
+    """The GPU path on this machine in at most 10 minutes; table in results/bench. `-- --small` tries it on a CPU."""
     prepare(session)
     session.run("python", "tests/gpu/gpu_check.py", *session.posargs)
 

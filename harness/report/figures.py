@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from harness.report.board import Board, Column
 from harness.report.costs import amount
 from harness.report.plain import one_line
+from harness.report.reward_kl import reward_and_kl
 from harness.report.spent import spent_on
 from harness.score.bootstrap import Interval
 from harness.store.json_files import digest
@@ -198,18 +199,12 @@ def forest(board: Board, other: str | None = None) -> Forest | None:
 
 def reward_against_kl(board: Board) -> Scatter | None:
     """Reward against KL to the start policy; None where one of them was not measured."""
-    columns = {c.metric.name: c for c in board.columns(benchmark="preference")}
-    if "kl" not in columns or "gold_reward" not in columns:
+    both = reward_and_kl(board)
+    if both is None or not both.points:
         return None
-    marks = []
-    for method in board.methods:
-        x, y = board.cell(method, columns["kl"]), board.cell(method, columns["gold_reward"])
-        if x and y and x.interval.has_value and y.interval.has_value:
-            marks.append(Mark(one_line(method), Span.of(x.interval), Span.of(y.interval)))
-    if not marks:
-        return None
+    marks = [Mark(one_line(p.method), Span.of(p.kl), Span.of(p.reward)) for p in both.points]
     title = f"{_heading(board)}: reward against KL"
-    return Scatter("reward-kl", title, _titled(columns["kl"]), _titled(columns["gold_reward"]), tuple(marks))
+    return Scatter("reward-kl", title, _titled(both.kl), _titled(both.reward), tuple(marks))
 
 
 def _heading(board: Board) -> str:

@@ -6,6 +6,7 @@ from harness.report.board import Board
 from harness.report.costs import amount
 from harness.report.main_table import device_hours
 from harness.report.ranking import Ranking
+from harness.report.reward_kl import reward_and_kl
 from harness.report.svg import ChartPoint, Strip, line_chart, scatter_chart, strip_chart
 from harness.score.bootstrap import Interval
 
@@ -30,19 +31,13 @@ def pictures(board: Board, ranking: Ranking) -> dict[str, str]:
 
 def _reward_against_kl(board: Board) -> str | None:
     """Gold reward against KL to the start policy; None where one of them was not measured."""
-    columns = {c.metric.name: c for c in board.columns(benchmark="preference")}
-    if "kl" not in columns or "gold_reward" not in columns:
+    both = reward_and_kl(board)
+    if both is None or not both.points:
         return None
-    points = []
-    for method in board.methods:
-        x, y = board.cell(method, columns["kl"]), board.cell(method, columns["gold_reward"])
-        if x and y and x.interval.has_value and y.interval.has_value:
-            points.append(ChartPoint(method, x.interval, y.interval))
-    if not points:
-        return None
+    points = [ChartPoint(*point) for point in both.points]
     run = board.results[0]
     title = f"{run.recipe}, {amount(run.budget['axis'], run.budget['limit'])}: gold reward against KL"
-    unit = columns["gold_reward"].metric.unit
+    unit = both.reward.metric.unit
     reward = "gold reward (share of constraints met)" if unit == "share met" else f"reward ({unit})"
     return scatter_chart(title, "KL to the start policy (nats per answer)", reward, points)
 

@@ -10,6 +10,7 @@ import numpy as np
 from harness.budget.ledger import AXES
 from harness.report.board import Board, Column
 from harness.report.ranking import is_control
+from harness.report.reward_kl import reward_and_kl
 from harness.report.spent import mean_spent
 from harness.score.bootstrap import SCALES, Interval
 from harness.score.columns import Array, float_column
@@ -227,17 +228,11 @@ def _by_category(board: Board, method: str, column: Column) -> dict[str, Array]:
 
 def distance_json(board: Board) -> dict[str, Any] | None:
     """Reward against KL to the start policy; None where they were not measured."""
-    columns = {c.metric.name: c for c in board.columns(benchmark="preference")}
-    if "kl" not in columns or "gold_reward" not in columns:
+    both = reward_and_kl(board)
+    if both is None:
         return None
-    points = []
-    for method in board.methods:
-        kl, reward = (board.cell(method, columns[name]) for name in ("kl", "gold_reward"))
-        if kl is not None and reward is not None and kl.interval.has_value and reward.interval.has_value:
-            points.append(
-                {"method": method, "kl": interval_json(kl.interval), "reward": interval_json(reward.interval)}
-            )
-    reward_metric, kl_metric = columns["gold_reward"].metric, columns["kl"].metric
+    points = [{"method": p.method, "kl": interval_json(p.kl), "reward": interval_json(p.reward)} for p in both.points]
+    reward_metric, kl_metric = both.reward.metric, both.kl.metric
     return {
         "reward": f"{reward_metric.title} ({reward_metric.unit})",
         "kl": f"{kl_metric.title} ({kl_metric.unit})",
