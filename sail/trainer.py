@@ -132,7 +132,7 @@ class SAILTrainer(TokenisedDPOTrainer):
         self.pair_loss = PairLoss(args.pair_loss, args.beta, args.label_smoothing, args.simpo_gamma)
         self.reads_reference, precompute = reads_reference(args), args.precompute_ref_log_probs
         args.precompute_ref_log_probs = precompute or not self.reads_reference  # so that TRL loads no reference
-        kwargs["share_prompts"] = args.share_prompts
+        kwargs.setdefault("share_prompts", args.share_prompts)
         super().__init__(model, ref_model, args, data_collator, train_dataset, *rest, **kwargs)
         args.precompute_ref_log_probs = precompute
         check_rotary(self.model.config, args)
