@@ -29,11 +29,10 @@ def _methods(text: str | None) -> list[str] | None:
 
     importable = []
     for name, plugin in plugins("methods").items():
-        try:
-            plugin.load()
-            importable.append(name)
-        except UserError as error:
-            click.echo(f"left out: {error}", err=True)
+        problems = plugin.ready()
+        for problem in problems:
+            click.echo(f"left out: {problem.text}", err=True)
+        importable += [] if problems else [name]
     return importable
 
 
@@ -45,6 +44,16 @@ workers_option = click.option(
     envvar="SAIL_BENCH_WORKERS",
     show_envvar=True,
     help="Runs side by side: auto is one a GPU, or one a core of a CPU (4 at most, and as many as fit into memory).",
+)
+
+
+preflight_option = click.option(
+    "--no-preflight",
+    "preflight",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not look first whether model, data, keys, endpoints and packages are there.",
 )
 
 
@@ -104,4 +113,5 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         results=options["results"],
         store=options["store"],
         workers=options.get("workers", "auto"),
+        preflight=options.get("preflight", True),
     )
