@@ -98,7 +98,7 @@ def test_no_torch_and_no_judge(copied: Path) -> None:
 
 @pytest.mark.slow
 def test_a_comparison_is_scored_from_its_stored_judgments(tiny_copy: Path, cli: Cli) -> None:
-    folder = tiny_copy / "results/tiny/pairs-16"
+    folder = tiny_copy / "results/local/tiny/pairs-16"
     files = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     tamper(folder / "dpo/seed-0.json", "mt_bench", "rating", value=9.0)
     value = json.loads((folder / "start/seed-0.json").read_text())
