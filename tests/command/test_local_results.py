@@ -24,9 +24,11 @@ COMMITTED = ROOT / "results" / "smollm2" / "pairs-64"
 @pytest.fixture
 def both(tmp_path: Path) -> Path:
     """A folder with a committed comparison, and a user's own of the same name with fewer rows."""
-    for root, methods in ((RESULTS, ("start", "dpo", "sail-pr")), (LOCAL, ("start", "dpo"))):
+    for root, methods in ((RESULTS, ("start", "dpo", "sail-pp", "sail-pr")), (LOCAL, ("start", "dpo", "sail-pp"))):
         for method in methods:
-            shutil.copytree(COMMITTED / method, tmp_path / root / "smollm2" / "pairs-64" / method)
+            folder = tmp_path / root / "smollm2" / "pairs-64" / method
+            folder.mkdir(parents=True)
+            shutil.copy(COMMITTED / method / "seed-0.json", folder)
     return tmp_path
 
 
@@ -49,7 +51,7 @@ def test_commands_that_read_name_the_folder(both: Path) -> None:
     assert stale.returncode == 1
     assert all(f"out/{place}smollm2/pairs-64/scores.csv differs" in stale.stderr for place in ("", "local/"))
     rescored = run_here("rescore", cwd=both).stdout
-    for root, count in ((RESULTS, 3), (LOCAL, 2)):
+    for root, count in ((RESULTS, 4), (LOCAL, 3)):
         lines = [line for line in rescored.splitlines() if line.startswith(f"{root}/smollm2/")]
         assert len(lines) == count and all(line.endswith("unchanged") for line in lines)
     differences = run_here("diff", RESULTS / "smollm2/pairs-64", LOCAL / "smollm2/pairs-64", cwd=both)

@@ -110,7 +110,7 @@ def test_the_check_fails_on_an_edited_value(tmp_path: Path) -> None:
     path.write_text(json.dumps(run))
     failed = run_here("leaderboard", "--check", cwd=tmp_path)
     assert failed.returncode == 1
-    assert "gold_reward.value is 0.6" in failed.stderr
+    assert "gold_reward.value is " in failed.stderr
     assert "sail-pr" in failed.stderr
     assert "LEADERBOARD.md" not in failed.stderr
 
