@@ -24,7 +24,9 @@ COMMITTED = ROOT / "results" / "smollm2" / "pairs-64"
 def copied(tmp_path: Path) -> Path:
     """A results folder with three committed runs."""
     for method in ("start", "dpo", "sail-pr"):
-        shutil.copytree(COMMITTED / method, tmp_path / "results" / "smollm2" / "pairs-64" / method)
+        folder = tmp_path / "results" / "smollm2" / "pairs-64" / method
+        folder.mkdir(parents=True)
+        shutil.copy(COMMITTED / method / "seed-0.json", folder)
     return tmp_path / "results"
 
 
