@@ -68,13 +68,13 @@ ASKING = ("temperature", "max_tokens", "verdict")
 )
 @click.option("--reasoning-effort", metavar="LEVEL", help="For models that reason.")
 @click.option("--extra-body", metavar="JSON", help="Further parameters of each request, as a JSON object.")
-@click.option("--results", type=FOLDER, default=Path("results"), show_default=True)
+@click.option("--results", type=FOLDER, show_default="results/local, which git ignores", help="Where judges/ is.")
 @click.option("--store", type=FOLDER, default=Path(".sail-bench"), show_default=True, help="Where answers are kept.")
 def judge_card(judge: str, **options: Any) -> None:
     """Measure JUDGE (`local`, or a model behind an OpenAI-compatible endpoint) on pairs with known preferences.
 
     Agreement, position bias, length bias, self-consistency, cost and speed, each with a 95% interval; written to
-    results/judges/, where leaderboards link it. Answers are kept: the same command again asks nothing.
+    results/local/judges/, where your leaderboards link it. Answers are kept: the same command again asks nothing.
     """
     from rich.console import Console
 
@@ -83,13 +83,14 @@ def judge_card(judge: str, **options: Any) -> None:
     from harness.report.judge_card import card_page, section_table, usage_text
     from harness.report.judge_citation import FOLDER as CARDS
     from harness.score.judge_cards import read_card
+    from harness.score.results import LOCAL
     from harness.store.json_files import digest, file_digest, write_json, write_text
 
     _check(judge, options)
     path = _pairs(options["pairs"], options["data_dir"])
     pairs, without_preference = read_pairs(path, options["limit"])
     setup = _local(options) if judge == "local" else _endpoint(judge, options)
-    card_path = options["results"] / CARDS / f"{digest(setup.identity)}.json"
+    card_path = (options["results"] or LOCAL) / CARDS / f"{digest(setup.identity)}.json"
     old_card = read_card(card_path) if card_path.is_file() else None
     answers = setup.ask(pairs)
     data = {

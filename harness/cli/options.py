@@ -49,6 +49,22 @@ workers_option = click.option(
 )
 
 
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    show_default="results, results/studies and results/local",
+    help="The folder of results to read.",
+)
+"""Of commands that read results. None stands for all that :func:`harness.score.results.results_read` names."""
+
+
+def recipe_name(recipe: str | None) -> str | None:
+    """The name of a recipe that is given by name or as a file."""
+    from harness.recipe.load import load_recipe
+
+    return load_recipe(recipe).name if recipe and recipe.endswith((".yaml", ".yml")) else recipe
+
+
 def comparison_options(command: Any) -> Any:
     """The argument and options of commands about a comparison."""
     for option in reversed(
@@ -62,7 +78,12 @@ def comparison_options(command: Any) -> Any:
             ),
             click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run seeds 0..N-1."),
             click.option("--benchmarks", metavar="A,B", help="Benchmarks to run, instead of the recipe's."),
-            click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True),
+            click.option(
+                "--results",
+                type=click.Path(path_type=Path),
+                show_default="results/local, which git ignores; power also reads results and results/studies",
+                help="Folder of results and their page, DIR/RECIPE/BUDGET.",
+            ),
             click.option(
                 "--store",
                 type=click.Path(path_type=Path),
@@ -94,6 +115,7 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
     """The comparison that :func:`comparison_options` state; its settings are in force from now on."""
     from harness.recipe.load import load_recipe
     from harness.run.compare import CompareOptions
+    from harness.score.results import LOCAL
 
     use_settings(options["data_dir"])
     return CompareOptions(
@@ -102,7 +124,7 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         methods=_methods(options["methods"]),
         seeds=options["seeds"],
         benchmarks=_names(options["benchmarks"]),
-        results=options["results"],
+        results=options["results"] or LOCAL,
         store=options["store"],
         workers=options.get("workers", "auto"),
     )

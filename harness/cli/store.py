@@ -52,8 +52,7 @@ def list_store(root: Path) -> None:
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
+    show_default="results, results/studies and results/local",
     help="What the recipes' results in it were made from is kept as well.",
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Official data and files of the recipes.")
@@ -64,7 +63,7 @@ def collect(
     methods: str | None,
     seeds: int | None,
     budgets: tuple[str, ...],
-    results: Path,
+    results: Path | None,
     data_dir: Path | None,
     yes: bool,
 ) -> None:
@@ -72,6 +71,7 @@ def collect(
     not need."""
     from harness.errors import UserError
     from harness.run.housekeeping import Kept, dispensable
+    from harness.score.results import results_read
     from harness.store.stages import Store
 
     use_settings(data_dir)
@@ -83,7 +83,7 @@ def collect(
         _remove(root, dispensable(opened), yes=yes)
         return
     names = [name.strip() for name in methods.split(",") if name.strip()] if methods else []
-    kept = Kept(budgets, names, seeds or 0, results)
+    kept = Kept(budgets, names, seeds or 0, results_read(results))
     if not yes:
         _remove(root, _without(opened, recipes, kept), yes=False)
         return

@@ -22,7 +22,7 @@ from harness.run.publish import check_folder, publish, publish_failure, set_asid
 from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
 from harness.run.target import MemoryHere
-from harness.score.results import RunResult
+from harness.score.results import LOCAL, RunResult
 from harness.store.settings import settings, using
 from harness.store.stages import Store
 
@@ -36,7 +36,7 @@ class CompareOptions:
     methods: Sequence[str] | None = None
     seeds: int | None = None
     benchmarks: Sequence[str] | None = None
-    results: Path = Path("results")
+    results: Path = LOCAL
     store: Path = Path(".sail-bench")
     workers: str = "auto"
 
