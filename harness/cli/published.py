@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import json_option
+
 
 @click.command()
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def published(results: Path, as_json: bool) -> None:
     """Published SAIL numbers with their sources, and ours beside them.
 
