@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from harness.benchmark import Benchmark
 from harness.budget.spec import named_budgets
 from harness.errors import UserError, unknown
 from harness.recipe.recipe import OracleSpec, Recipe
@@ -77,27 +78,31 @@ def _oracles(recipe: Recipe) -> Iterator[str]:
 
 
 def _benchmarks(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
-    judged = list[str]()
     names = list(dict.fromkeys([*recipe.benchmarks, *(wanted.benchmarks or ())]))
-    faults = list[str]()
+    configured, faults = dict[str, Benchmark](), list[str]()
     for name in names:
         try:
-            benchmark = make_benchmark(recipe, name)
+            configured[name] = make_benchmark(recipe, name)
         except UserError as error:
             faults += error.sentences
-            continue
-        if benchmark.judged_by == "endpoint":
-            judged.append(name)
     yield from faults
+    judged = [name for name, benchmark in configured.items() if benchmark.judged_by == "endpoint"]
     if recipe.judge == "local" and judged:
-        listed, word = ", ".join(judged), "benchmarks" if len(judged) > 1 else "benchmark"
-        needs = "need" if len(judged) > 1 else "needs"
-        yield f"The {word} {listed} {needs} a judge behind an endpoint: set judge: {{model: NAME}}"
-    elif recipe.judge != "local" and not judged and not faults:
+        subject = f"benchmarks {', '.join(judged)} need" if len(judged) > 1 else f"benchmark {judged[0]} needs"
+        yield f"The {subject} a judge behind an endpoint: set judge: {{model: NAME}}"
+    if faults:
+        return
+    listed = ", ".join(names)
+    if recipe.judge != "local" and not judged:
         yield (
-            f"judge: {recipe.judge.model} would judge nothing, since none of benchmarks ({', '.join(names)}) asks a "
-            "judge behind an endpoint (mini sets are judged by the start policy): leave judge out, or add an official "
-            "set such as mt_bench_official"
+            f"judge: {recipe.judge.model} would judge nothing, since none of benchmarks ({listed}) asks a judge behind "
+            "an endpoint (mini sets are judged by the start policy): leave judge out, or add an official set such as "
+            "mt_bench_official"
+        )
+    if recipe.eval_oracle is not None and not any("task" in benchmark.needs for benchmark in configured.values()):
+        yield (
+            f"eval_oracle: {recipe.eval_oracle.name} would rate nothing, since none of benchmarks ({listed}) asks an "
+            "oracle: leave it out, or add preference"
         )
 
 

@@ -31,6 +31,10 @@ def test_our_own_recipes_have_nothing_to_note(name: str) -> None:
     ("changes", "start"),
     [
         ({"judge": {"model": "gpt-4"}}, "judge: gpt-4 would judge nothing, since none of benchmarks (preference,"),
+        (
+            {"benchmarks": {"mmlu": {}}, "eval_oracle": {"name": "llm_judge", "options": {"model": "m"}}},
+            "eval_oracle: llm_judge would rate nothing, since none of benchmarks (mmlu) asks an oracle",
+        ),
         ({"benchmarks": {"mt_bench_official": {}}}, "The benchmark mt_bench_official needs a judge behind an endpoint"),
         ({"reference": "strongg"}, "Unknown reference 'strongg'"),
         ({"reference": "simpo"}, "reference: simpo is not one of methods"),
