@@ -34,7 +34,7 @@ EXAMPLES = {
 }
 """What a missing key could hold."""
 
-HINTS = {
+HINTS: dict[tuple[str, type], str] = {
     ("seeds", list): "it is how many seeds are run: seeds: 2 runs the seeds 0 and 1",
     ("budget", dict): "it names one of budgets, or of the named ones (sail-bench budgets): write budget: small",
     ("judge", str): "it is local (the start policy judges mini sets), or a model behind an endpoint: {model: NAME}",
@@ -53,7 +53,7 @@ class Fault(NamedTuple):
         kind: ``unknown`` for a key that does not exist, ``missing`` for one that has to be there, ``empty`` for a list
             or mapping without entries, ``data`` where the kind of the data is in question, ``text`` for what the YAML
             itself has wrong (a whole sentence), ``value`` else.
-        meant: the key that an unknown one was probably to be, at the same level; empty if there is none.
+        meant: the key at the same level that an unknown one is a misspelling of; empty if that is not sure.
     """
 
     place: Place
@@ -224,7 +224,8 @@ def _unknown_key(detail: ErrorDetails, model: type[BaseModel], raw: Any) -> Faul
     if near := _near(key, fields, 0.6):
         there = isinstance(given, Mapping) and near in given
         text = f"did you mean {dotted((*place[:-1], near))!r}{', which is there already' * there}?"
-        return Fault(place, text, "unknown", "" if there else near)
+        sure = not there and bool(_near(key, [near], 0.75))
+        return Fault(place, text, "unknown", near if sure else "")
     everywhere = {name: name.rpartition(".")[2] for name in _keys(model)}
     if leaf := _near(key, everywhere.values(), 0.75):
         homes = [name for name, last in everywhere.items() if last == leaf]

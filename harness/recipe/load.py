@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,7 +114,18 @@ def _validated(raw: dict[str, Any], text: YamlText, path: Path, faults: list[Fau
                 break
     if recipe is not None:
         faults += truths_for_numbers(text.value, recipe)
+    renamed = {(*fault.place[:-1], fault.meant): fault.place for fault in faults if fault.meant}
+    faults = [fault._replace(place=_as_written(fault.place, renamed)) for fault in faults]
+    faults.sort(key=lambda fault: text.line(fault.place))
     return Reading(recipe, [_sentence(fault, text, path) for fault in faults])
+
+
+def _as_written(place: Place, renamed: Mapping[Place, Place]) -> Place:
+    """A place as the file has it, below keys that were given the names that they were meant to have."""
+    for there, written in renamed.items():
+        if place[: len(there)] == there:
+            return (*written, *place[len(there) :])
+    return place
 
 
 def _places(faults: list[Fault]) -> set[Place]:

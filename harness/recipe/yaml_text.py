@@ -141,7 +141,7 @@ def _check_levels(path: Path, text: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if level > MOST_LEVELS:
-            raise _too_deep(path, event.start_mark.line + 1)
+            raise _too_deep(path, event.start_mark.line + 1 if event.start_mark else 1)
 
 
 def _too_deep(path: Path, line: int) -> UserError:

@@ -204,7 +204,7 @@ def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from places(below, (*above, key))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(sorted(places(FULL), key=str)), JUNK, st.booleans()), min_size=1, max_size=3))
 def test_whatever_stands_in_a_recipe_it_loads_or_is_refused_in_our_words(changes: list[tuple[Any, Any, bool]]) -> None:
     """A value is replaced, or a key is put beside it."""
