@@ -223,7 +223,7 @@ def _unknown_key(detail: ErrorDetails, model: type[BaseModel], raw: Any) -> Faul
     given = value_at(raw, place[:-1])
     if near := _near(key, fields, 0.6):
         there = isinstance(given, Mapping) and near in given
-        text = f"did you mean {dotted((*place[:-1], near))!r}{', which is there already' * there}?"
+        text = f"did you mean {dotted((*place[:-1], near))!r}?{' (it is there already)' * there}"
         sure = not there and bool(_near(key, [near], 0.75))
         return Fault(place, text, "unknown", near if sure else "")
     everywhere = {name: name.rpartition(".")[2] for name in _keys(model)}
