@@ -88,8 +88,8 @@ def _benchmarks(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
     yield from faults
     judged = [name for name, benchmark in configured.items() if benchmark.judged_by == "endpoint"]
     if recipe.judge == "local" and judged:
-        subject = f"benchmarks {', '.join(judged)} need" if len(judged) > 1 else f"benchmark {judged[0]} needs"
-        yield f"The {subject} a judge behind an endpoint: set judge: {{model: NAME}}"
+        others = f" (so does {', '.join(judged[1:])})" if judged[1:] else ""
+        yield f"The benchmark {judged[0]} needs a judge behind an endpoint{others}: set judge: {{model: NAME}}"
     if faults:
         return
     listed = ", ".join(names)
