@@ -57,7 +57,8 @@ workers_option = click.option(
     show_default=True,
     envvar="SAIL_BENCH_WORKERS",
     show_envvar=True,
-    help="Runs side by side: auto is one a GPU, or one a core of a CPU (4 at most, and as many as fit into memory).",
+    help="Runs side by side: auto is one a GPU, or one a core of a CPU (4 at most, and as many as fit into memory). "
+    "More than there are GPUs share them, which pays for small models.",
 )
 
 

@@ -22,6 +22,7 @@ from harness.run.devices import claim
 from harness.run.out_of_memory import ran_out_of_memory, settings_to_lower
 from harness.run.plan import RunPlan, load_facts, load_run
 from harness.run.run import ALL, Run
+from harness.store.environment import gpus
 from harness.store.settings import Settings, settings, using
 from harness.store.stages import Store
 
@@ -144,7 +145,8 @@ def _reason(error: BaseException, job: Job, device: str | None) -> str:
     reason = f"{type(error).__name__}: {error}".split("\n")[0]
     if not ran_out_of_memory(error):
         return reason
-    sharing = job.settings["workers"] if device is None else 1
+    devices = max(1, len(gpus())) if device is not None else 1
+    sharing = -(-job.settings["workers"] // devices)
     return f"{reason.rstrip('.')}: {settings_to_lower(Recipe.model_validate(job.recipe), sharing)}"
 
 

@@ -46,14 +46,12 @@ def target_workers(machine: Machine, request: str, axis: str, fits: Callable[[in
         fits: whether so many runs fit into memory.
 
     Raises:
-        UserError: no number, or more workers than GPUs.
+        UserError: no number.
     """
     if request == "auto":
         return machine.count if machine.device.gpu else workers_on_cpu(axis, usable_cores(), fits)
     if not request.isdecimal() or int(request) < 1:
         raise UserError(f"--workers {request} is no number of workers: give auto, or 1 or more")
-    if machine.device.gpu and int(request) > machine.count:
-        raise UserError(f"--workers {request} is more than {machine.name}: give one worker a GPU, or auto")
     return int(request)
 
 

@@ -74,7 +74,7 @@ def test_workers_that_cannot_be(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mo
         assert refused.returncode == 2
         assert words in refused.stderr
     monkeypatch.setenv("SAIL_BENCH_DEVICES", "2")
-    assert "more than the 2 GPUs" in cli("compare", recipe, "--workers", "3", cwd=tmp_path).stderr
+    assert "--workers 3 on 2 GPUs slows" in cli("compare", recipe, "--workers", "3", cwd=tmp_path).stderr
     monkeypatch.setenv("WORLD_SIZE", "4")
     launched = cli("compare", recipe, cwd=tmp_path)
     assert launched.returncode == 2
