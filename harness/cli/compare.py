@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import compare_options, comparison_options, workers_option
+from harness.cli.options import compare_options, comparison_options, quiet_option, workers_option
 
 if TYPE_CHECKING:
     from harness.run.compare import CompareOptions
@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 @click.command()
 @comparison_options
 @workers_option
-def compare(**options: Any) -> None:
-    """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget."""
+@quiet_option
+def compare(quiet: bool, **options: Any) -> None:
+    """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget.
+
+    Without a recipe, --model and --data make one, which is kept beside the results.
+    """
     from harness.run.compare import compare as run
     from harness.score.results import read_result
 
     chosen = compare_options(options)
-    problems = run(chosen)
+    problems = run(chosen, quiet=quiet)
     file = chosen.page.folder / "LEADERBOARD.md"
     if file.is_file():
         from rich.console import Console

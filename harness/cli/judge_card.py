@@ -173,6 +173,7 @@ def _endpoint(name: str, options: dict[str, Any]) -> _Setup:
     from harness.answer.client import Client
     from harness.judge.card_endpoint import AskSettings, ask_endpoint
     from harness.recipe.endpoint import Endpoint
+    from harness.recipe.faults import faults_of
     from harness.store.row_cache import RowCache
 
     def given(*names: str) -> dict[str, Any]:
@@ -187,9 +188,9 @@ def _endpoint(name: str, options: dict[str, Any]) -> _Setup:
     except json.JSONDecodeError as error:
         raise UserError(f"--extra-body is not JSON ({error.msg}): write an object, as '{{\"top_k\": 1}}'") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]) if first["loc"] else "max_cost"
-        raise UserError(f"--{option.replace('_', '-')}: {first['msg'].removeprefix('Value error, ')}") from None
+        first = faults_of(error, Endpoint, wanted)[0]
+        option = str(first.place[0]) if first.place else "max_cost"
+        raise UserError(f"--{option.replace('_', '-')}: {first.text}") from None
 
     def ask(pairs: Sequence[LabelledPair]) -> CardAnswers:
         client = Client(endpoint, RowCache(options["store"] / "rows.sqlite"))

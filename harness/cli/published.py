@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import results_option
+from harness.cli.options import json_option, results_option
 
 
 @click.command()
 @results_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def published(results: Path | None, as_json: bool) -> None:
     """Published SAIL numbers with their sources, and ours beside them.
 

@@ -17,7 +17,7 @@ from harness.run.devices import Workers, refuse_launcher, workers_of
 from harness.run.plan import RunPlan, make_runs, resolved
 from harness.run.pool import LocalPool, Pool
 from harness.run.process import Job
-from harness.run.progress import Display, Work
+from harness.run.progress import FAILED, Display, Work
 from harness.run.publish import check_folder, publish, publish_failure, set_aside
 from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
@@ -76,8 +76,13 @@ def check_writable(folder: Path, flag: str) -> None:
         ) from None
 
 
-def compare(options: CompareOptions, display: Display | None = None) -> list[str]:
+def compare(options: CompareOptions, display: Display | None = None, *, quiet: bool = False) -> list[str]:
     """Run the comparison; the same call again resumes.
+
+    Args:
+        options: what is compared.
+        display: shows progress; one of its own if None.
+        quiet: whether its own leaves progress out.
 
     Returns:
         one sentence for each run that failed; empty if all finished.
@@ -89,20 +94,20 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     check_writable(options.results, "--results")
     check_writable(options.store, "--store")
     with Store(options.store).in_use():
-        return _compare(options, plans, memory, workers, display)
+        # the verdicts against the reference method's answers come once these are there
+        total = len(plans) + sum(plan.rival is not None for plan in plans)
+        return _compare(options, plans, memory, workers, display or Display(total, quiet=quiet))
 
 
 def _compare(
-    options: CompareOptions, plans: list[RunPlan], memory: MemoryHere, workers: Workers, display: Display | None
+    options: CompareOptions, plans: list[RunPlan], memory: MemoryHere, workers: Workers, display: Display
 ) -> list[str]:
     """As :func:`compare`, with the store in use."""
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     page = options.page
-    # the verdicts against the reference method's answers come once these are there
-    total = len(plans) + sum(plan.rival is not None for plan in plans)
     shared = replace(settings(), workers=workers.count)
-    with display or Display(total) as shown, using(shared), LocalPool(workers) as pool:
+    with display as shown, using(shared), LocalPool(workers) as pool:
         if aside is not None:
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
         if warning := memory.warning(workers.count):
@@ -208,7 +213,7 @@ class _Driver:
         ended, share = (0, 0.5) if is_first else (len(places), sum(halves))
         if is_first:
             self._halfway.update(places)
-        work.finished(text if reason is None else f"FAILED: {reason}", ended, share)
+        work.finished(text if reason is None else f"{FAILED}: {reason}", ended, share)
         self._page_open = self._page_open or bool(places)
 
     def _write_page(self) -> None:

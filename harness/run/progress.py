@@ -10,14 +10,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_EVERY_S = 20.0
+FAILED = "FAILED"
 
 
 class Display:
-    """Shows the runs of a comparison (or of ``what``), those side by side with a bar each. Use as a context manager."""
+    """Shows the runs of a comparison (or of ``what``), those side by side with a bar each. Use as a context manager.
 
-    def __init__(self, runs: int, console: Console | None = None, what: str = "comparison") -> None:
+    Where it is ``quiet``, it shows notices and failures alone.
+    """
+
+    def __init__(
+        self, runs: int, console: Console | None = None, what: str = "comparison", *, quiet: bool = False
+    ) -> None:
         self.console = console or Console(stderr=True, highlight=False)
-        self.live = self.console.is_terminal
+        self.quiet = quiet
+        self.live = self.console.is_terminal and not quiet
         self.bar: Progress | None = None
         self._runs, self._done, self._share, self._what = runs, 0, 0.0, what
         self._began = time.monotonic()
@@ -47,6 +54,11 @@ class Display:
         """One line of its own."""
         self.console.print(text, markup=False, soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """A line of progress."""
+        if not self.quiet:
+            self.say(text)
+
     def begin(self, name: str, todo: list[str], *, counts: bool = True) -> Work:
         """A run begins, or a part of one.
 
@@ -57,7 +69,7 @@ class Display:
         """
         if not self.live:
             number = f"[{self._done + 1}/{self._runs}] " if counts else ""
-            self.say(f"{number}{name}: {', '.join(todo)}")
+            self.note(f"{number}{name}: {', '.join(todo)}")
         return Work(self, name)
 
     def over(self, name: str, text: str, runs: int, share: float) -> None:
@@ -77,7 +89,8 @@ class Display:
             tail = f"; about {left / 60:.0f} min left" if self._done < self._runs and left > 30 else ""
             if self.bar:
                 self.bar.update(self._overall, completed=self._done)
-        self.say(f"  {name} · {text} ({spent / 60:.1f} min so far{tail})")
+        show = self.say if text.startswith(FAILED) else self.note
+        show(f"  {name} · {text} ({spent / 60:.1f} min so far{tail})")
 
 
 class Work:
@@ -110,7 +123,7 @@ class Work:
         if bar:
             bar.reset(self._task, description=f"{self._name} · {text}", total=total, visible=True)
         else:
-            self._display.say(f"  {self._name} · {text}{f' ({total})' if total else ''}")
+            self._display.note(f"  {self._name} · {text}{f' ({total})' if total else ''}")
 
     def advance(self, done: int) -> None:
         """Part of the stage is done."""
@@ -128,7 +141,7 @@ class Work:
             self._last = now
             spent = now - self._stage_began
             left = spent / max(done, 1) * max(self._total - done, 0)
-            self._display.say(f"  {self._name} · {self._stage}: {done}/{self._total}, about {left:.0f} s left")
+            self._display.note(f"  {self._name} · {self._stage}: {done}/{self._total}, about {left:.0f} s left")
 
     def finished(self, text: str, runs: int = 1, share: float | None = None) -> None:
         """It is over.

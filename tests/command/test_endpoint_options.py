@@ -76,7 +76,7 @@ def test_the_advice_of_one_refusal_after_the_other_leads_to_a_card(cli: Cli, pai
     ("arguments", "sentence"),
     [
         (["m", "--extra-body", "top_k: 1"], "--extra-body is not JSON"),
-        (["m", "--extra-body", "[1]"], "--extra-body: Input should be a valid dictionary"),
+        (["m", "--extra-body", "[1]"], "--extra-body: a list stands where a mapping of keys is expected"),
         (["m", "--extra-body", '{"stream": true}'], "--extra-body: 'stream'"),
         (["m", "--max-cost", "1"], "max_cost needs the prices"),
         (["local", "--fold-system"], "--fold-system is for an endpoint"),
