@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from harness.cli.options import compare_options, comparison_options, workers_option
+from harness.cli.options import compare_options, comparison_options, report_to_option, workers_option
 
 
 @click.command()
 @comparison_options
 @workers_option
+@report_to_option
 def compare(**options: Any) -> None:
     """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget."""
     from harness.run.compare import compare as run

@@ -48,6 +48,24 @@ workers_option = click.option(
 )
 
 
+report_to_option = click.option(
+    "--report-to",
+    metavar="A,B",
+    help="Trackers that get curves, scores and the final table, instead of the recipe's report_to: trackio, wandb, "
+    "tensorboard; none for no tracker.",
+)
+
+
+def _trackers(text: str | None) -> list[str] | None:
+    """Names of the trackers; None if none was given."""
+    from harness.recipe.trackers import tracker_names
+
+    try:
+        return None if text is None else tracker_names(text)
+    except ValueError as error:
+        raise UserError(f"--report-to: {error}") from None
+
+
 def comparison_options(command: Any) -> Any:
     """The argument and options of commands about a comparison."""
     for option in reversed(
@@ -95,6 +113,7 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
     from harness.run.compare import CompareOptions
 
     use_settings(options["data_dir"])
+    trackers = _trackers(options.get("report_to"))
     return CompareOptions(
         recipe=load_recipe(options["recipe"]),
         budget=options["budget"],
@@ -104,4 +123,5 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         results=options["results"],
         store=options["store"],
         workers=options.get("workers", "auto"),
+        report_to=trackers,
     )
