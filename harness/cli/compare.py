@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import compare_options, comparison_options, quiet_option, workers_option
+from harness.cli.options import (
+    compare_options,
+    comparison_options,
+    quiet_option,
+    report_to_option,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from harness.run.compare import CompareOptions
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @comparison_options
 @workers_option
+@report_to_option
 @quiet_option
 def compare(quiet: bool, **options: Any) -> None:
     """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget.

@@ -78,6 +78,24 @@ def recipe_name(recipe: str | None) -> str | None:
     return load_recipe(recipe).name if recipe and recipe.endswith((".yaml", ".yml")) else recipe
 
 
+report_to_option = click.option(
+    "--report-to",
+    metavar="A,B",
+    help="Trackers that get curves, scores and the final table, instead of the recipe's report_to: trackio, wandb, "
+    "tensorboard; none for no tracker.",
+)
+
+
+def _trackers(text: str | None) -> list[str] | None:
+    """Names of the trackers; None if none was given."""
+    from harness.recipe.trackers import tracker_names
+
+    try:
+        return None if text is None else tracker_names(text)
+    except ValueError as error:
+        raise UserError(f"--report-to: {error}") from None
+
+
 def comparison_options(command: Any) -> Any:
     """The argument and options of commands about a comparison."""
     for option in reversed(
@@ -139,6 +157,7 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
     from harness.score.results import LOCAL
 
     use_settings(options["data_dir"])
+    trackers = _trackers(options.get("report_to"))
     if options["budget"] == "":
         raise UserError("--budget is empty: name a budget (sail-bench budgets lists them), or leave it out")
     wanted = Wanted(
@@ -159,4 +178,5 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         results=options["results"] or LOCAL,
         store=options["store"],
         workers=options.get("workers", "auto"),
+        report_to=trackers,
     )

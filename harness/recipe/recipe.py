@@ -20,6 +20,7 @@ from pydantic import (
 
 from harness.budget.spec import BudgetSpec, Strict, named_budgets
 from harness.recipe.endpoint import Endpoint, PolicyEndpoint, Thinking
+from harness.recipe.trackers import tracker_names
 from harness.recipe.train import Precision, TrainSpec
 from harness.store.json_files import digest
 
@@ -246,6 +247,8 @@ class Recipe(Strict):
             turn with it; thoughts that never end are an empty, truncated answer. ``keep``: the whole answer. Labels of
             training, the search, ``preference`` and ``curve`` always see the whole, as they measure what training
             aims at. A row of ``endpoints`` may have a ``thinking`` of its own.
+        report_to: experiment trackers that get training curves, scores and the final table: ``trackio``, ``wandb``,
+            ``tensorboard``. It changes no result and is part of no key, and of no dump.
         time_limit: minutes after which a run's process is ended; the run fails, the others go on.
         prices: for the money column.
         generation_batch_size: most answers sampled at once.
@@ -276,6 +279,7 @@ class Recipe(Strict):
     judge: JudgeSpec = "local"
     engine: EngineSpec = EngineSpec()
     thinking: Thinking = "strip"
+    report_to: Annotated[list[str], BeforeValidator(tracker_names)] = Field(default=[], exclude=True)
     time_limit: float | None = Field(default=None, gt=0)
     prices: PriceSpec | None = None
     generation_batch_size: int = Field(default=64, gt=0)
@@ -335,8 +339,8 @@ class Recipe(Strict):
 
     @property
     def hash(self) -> str:
-        """Hash of everything in the recipe but its name and description; ``chat_template``, ``chat_date`` and
-        ``thinking`` are left out where they have their default."""
+        """Hash of everything in the recipe but its name, its description and ``report_to``; ``chat_template``,
+        ``chat_date`` and ``thinking`` are left out where they have their default."""
         defaults = {"chat_template": None, "chat_date": CHAT_DATE, "thinking": "strip"}
         unused = {name for name, default in defaults.items() if getattr(self, name) == default}
         return digest(self.model_dump(mode="json", exclude={"name", "description"} | unused))

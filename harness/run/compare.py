@@ -22,7 +22,9 @@ from harness.run.publish import check_folder, publish, publish_failure, set_asid
 from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
 from harness.run.target import MemoryHere
-from harness.score.results import LOCAL, RunResult
+from harness.run.trackers.kinds import check_installed
+from harness.run.trackers.tracking import Tracking, tracking
+from harness.score.results import LOCAL, RunResult, read_results
 from harness.store.settings import settings, using
 from harness.store.stages import Store
 
@@ -39,6 +41,12 @@ class CompareOptions:
     results: Path = LOCAL
     store: Path = Path(".sail-bench")
     workers: str = "auto"
+    report_to: Sequence[str] | None = None
+
+    @property
+    def trackers(self) -> list[str]:
+        """Names of the trackers to report to."""
+        return list(self.recipe.report_to if self.report_to is None else self.report_to)
 
     def runs(self) -> list[RunPlan]:
         """The runs, seed by seed."""
@@ -88,6 +96,7 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
         one sentence for each run that failed; empty if all finished.
     """
     refuse_launcher(os.environ, "compare")
+    check_installed(options.trackers)
     plans = options.runs()
     memory = MemoryHere(plans)
     workers = workers_of(options.workers, plans[0].comparison.budget.axis, memory.fits)
@@ -106,14 +115,21 @@ def _compare(
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     page = options.page
-    shared = replace(settings(), workers=workers.count)
-    with display as shown, using(shared), LocalPool(workers) as pool:
+    shared = replace(settings(), workers=workers.count, curves=bool(options.trackers))
+    with (
+        display as shown,
+        using(shared),
+        tracking(options.trackers, options.store / "trackers", shown.say) as tracked,
+        LocalPool(workers) as pool,
+    ):
         if aside is not None:
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
         if warning := memory.warning(workers.count):
             shown.say(f"This may not fit: {warning}")
         schedule = Schedule(plans, split=workers.count > 1)
-        _Driver(schedule, pool, shown, options.results, page).drive()
+        _Driver(schedule, pool, shown, options.results, page, tracked).drive()
+        if tracked:
+            tracked.table(plans[0].comparison, read_results(page.folder))
     rows = [(plans[place], reason) for place, reason in sorted(schedule.failed.items())]
     return [f"{plan.name} seed {plan.seed}: {reason}" for plan, reason in rows]
 
@@ -131,11 +147,14 @@ class _Driver:
         shown: shows progress.
         results: folder of the results.
         page: of the comparison.
+        tracked: reports to trackers, if there are any.
     """
 
-    def __init__(self, schedule: Schedule, pool: Pool, shown: Display, results: Path, page: KeptPage) -> None:
+    def __init__(
+        self, schedule: Schedule, pool: Pool, shown: Display, results: Path, page: KeptPage, tracked: Tracking
+    ) -> None:
         self._schedule, self._pool, self._shown = schedule, pool, shown
-        self._results, self._page = results, page
+        self._results, self._page, self._tracked = results, page, tracked
         self._active: dict[int, tuple[Part, Work]] = {}
         self._page_open, self._next_page = False, 0.0
         self._halfway: set[int] = set()
@@ -160,8 +179,10 @@ class _Driver:
             number = happening.ticket.number
             part, work = self._active[number]
             kind, value = happening.event
+            for text in self._tracked.notices():
+                self._shown.say(text)
             if not happening.last:
-                self._note(work, kind, value)
+                self._note(part, work, kind, value)
                 continue
             if kind == "user error":
                 raise UserError(value)
@@ -171,10 +192,12 @@ class _Driver:
             self._begin()  # before the page, so that no worker waits for it
             self._write_page()
 
-    def _note(self, work: Work, kind: str, value: Any) -> None:
-        """Show progress, or note that the comparison is checked."""
+    def _note(self, part: Part, work: Work, kind: str, value: Any) -> None:
+        """Show progress, pass on a row of a training log, or note that the comparison is checked."""
         if kind == "checked":
             self._checked = True
+        elif kind == "logged":
+            self._tracked.logged(part.plan, value)
         else:
             work.show(kind, value)
 
@@ -207,8 +230,11 @@ class _Driver:
             if reason is None:
                 result = publish(plan, self._results)
                 text += (f": {_first_score(result)}" if is_first else "") + _open_calls(plan)
+                if not is_first:
+                    self._tracked.finished(plan, result)
             else:
                 publish_failure(plan, self._results, reason)
+                self._tracked.failed(plan)
         halves = [0.5 if place in self._halfway else 1.0 for place in places]
         ended, share = (0, 0.5) if is_first else (len(places), sum(halves))
         if is_first:

@@ -28,7 +28,8 @@ from harness.store.stages import Store
 
 
 class Event(NamedTuple):
-    """What a run process says: ``stage``, ``advance`` and ``at`` are progress, ``say`` a line; after ``checked`` no
+    """What a run process says: ``stage``, ``advance`` and ``at`` are progress, ``say`` a line, ``logged`` a row of a
+    training log for trackers; after ``checked`` no
     other process of the comparison has to check it; ``done``, ``failed`` (a reason) and ``user error`` (a sentence that
     would meet every run) are the last one."""
 
