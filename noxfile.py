@@ -48,17 +48,25 @@ def golden(session: nox.Session, content: str) -> str:
 
 @nox.session
 def compare(session: nox.Session) -> None:
-    """Compare methods: the smollm2 recipe, or `-- RECIPE [OPTIONS]`. The same call again resumes."""
+    """Compare methods: the smollm2 recipe, or `-- RECIPE [OPTIONS]`; into results/local. Again: it resumes."""
     prepare(session)
     arguments = list(session.posargs)
     if not arguments or arguments[0].startswith("-"):
         arguments.insert(0, "smollm2")
     sail_bench(session, "compare", *arguments)
+    session.log("`sail-bench report FOLDER` is `python -m nox -s report -- FOLDER` here.")
+
+
+@nox.session(default=False)
+def report(session: nox.Session) -> None:
+    """report.html of a comparison, one file to explore: `-- FOLDER`; of all comparisons without one."""
+    prepare(session, ".[report]")
+    sail_bench(session, "report", *session.posargs)
 
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Regenerate the leaderboards from results/ alone; `-- --check` fails if one differs."""
+    """Regenerate the leaderboards from result files alone; `-- --check` fails if one differs."""
     prepare(session)
     sail_bench(session, "leaderboard", *session.posargs)
 

@@ -1,7 +1,8 @@
-"""Errors that a user can cause and fix, in one sentence; and lists of them, so that all are reported at once."""
+"""Errors that a user can cause and fix, in one sentence each; and lists of them, so that all are reported at once."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -39,14 +40,23 @@ class Problem(NamedTuple):
         return ": ".join(part for part in (self.sentence, self.fix) if part)
 
 
+MOST_NAMES = 40
+"""Of the names that exist, an error lists no more."""
+
+
 class UserError(Exception):
     """One sentence that names the file, key or flag and the fix. The command line prints it and exits with 2.
 
     Attributes:
-        problems: those that it reports, where there are several.
+        problems: those that it reports, where it was made of some.
     """
 
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is to be said, each on a line of its own."""
+        return tuple(problem.text for problem in self.problems) or (str(self),)
 
 
 class AbsentError(UserError):
@@ -94,18 +104,32 @@ class Problems:
 
 
 def error_of(problems: Sequence[Problem]) -> UserError:
-    """The error that reports problems: the sentence of a single one, or a list.
+    """The error that reports problems, each with a sentence of its own.
 
     Args:
         problems: one or more.
     """
-    text = problems[0].text
-    if len(problems) > 1:
-        lines = "\n".join(f"- {p.what}: {p.text}{'' if p.text.endswith('?') else '.'}" for p in problems)
-        text = f"{len(problems)} problems stand in the way:\n{lines}"
-    error = (AbsentError if all(problem.absent for problem in problems) else UserError)(text)
+    kind = AbsentError if all(problem.absent for problem in problems) else UserError
+    error = kind("\n".join(problem.text for problem in problems))
     error.problems = tuple(problems)
     return error
+
+
+def errors_of(sentences: Sequence[str], what: str = "recipe") -> UserError:
+    """The error that holds these sentences.
+
+    Args:
+        sentences: at least one.
+        what: has the problems.
+    """
+    return error_of([Problem(what, sentence) for sentence in sentences])
+
+
+def shown(value: object, letters: int = 80) -> str:
+    """A value in an error, shortened in the middle if it is long."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = letters
+    return short.repr(value)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
@@ -116,7 +140,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
         name: as the user wrote it.
         known: names that exist.
     """
-    names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}."
-    return UserError(f"Unknown {kind} {name!r}: {hint}")
+    names = sorted(set(known))
+    near = get_close_matches(name, names, n=1, cutoff=0.4) if len(name) < 200 else []
+    listed = ", ".join(names[:MOST_NAMES]) + (f", and {len(names) - MOST_NAMES:,} more" * (len(names) > MOST_NAMES))
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {listed}."
+    return UserError(f"Unknown {kind} {shown(name)}: {hint}")

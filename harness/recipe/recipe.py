@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,17 +13,25 @@ from pydantic import (
     Field,
     PrivateAttr,
     Tag,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from harness.budget.spec import BudgetSpec, Strict, named_budgets
 from harness.recipe.endpoint import Endpoint, PolicyEndpoint, Thinking
+from harness.recipe.trackers import tracker_names
 from harness.recipe.train import Precision, TrainSpec
 from harness.store.json_files import digest
 
 TASKS = ("constraints", "preferences")
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+Name = Annotated[str, Field(pattern=NAME, max_length=100)]
+"""Of a recipe, a budget or a row: it names a folder."""
+
+MOST_SEEDS = 1000
 
 CHAT_DATE = date(2025, 1, 1)
 """What chat templates write for today's date, unless a recipe says otherwise."""
@@ -238,13 +247,15 @@ class Recipe(Strict):
             turn with it; thoughts that never end are an empty, truncated answer. ``keep``: the whole answer. Labels of
             training, the search, ``preference`` and ``curve`` always see the whole, as they measure what training
             aims at. A row of ``endpoints`` may have a ``thinking`` of its own.
+        report_to: experiment trackers that get training curves, scores and the final table: ``trackio``, ``wandb``,
+            ``tensorboard``. It changes no result and is part of no key, and of no dump.
         time_limit: minutes after which a run's process is ended; the run fails, the others go on.
         prices: for the money column.
         generation_batch_size: most answers sampled at once.
         scoring_batch_size: rows of a forward pass that only scores.
     """
 
-    name: str = Field(pattern=NAME)
+    name: Name
     description: str = ""
     model: str
     chat_template: str | None = None
@@ -254,20 +265,21 @@ class Recipe(Strict):
     data: AnyData
     oracle: OracleSpec = OracleSpec(name=DataSpec.default_oracle)
     eval_oracle: OracleSpec | None = None
-    budgets: dict[Annotated[str, Field(pattern=NAME)], BudgetSpec] = {}
+    budgets: dict[Name, BudgetSpec] = {}
     budget: str
     train: TrainSpec = TrainSpec()
     tune: TuneSpec
     methods: list[str] = Field(min_length=1)
     method_options: dict[str, dict[str, Any]] = {}
-    variants: dict[Annotated[str, Field(pattern=NAME)], VariantSpec] = {}
-    endpoints: dict[Annotated[str, Field(pattern=NAME)], PolicyEndpoint] = {}
+    variants: dict[Name, VariantSpec] = {}
+    endpoints: dict[Name, PolicyEndpoint] = {}
     reference: str = "dpo"
-    seeds: int = Field(default=1, gt=0)
+    seeds: int = Field(default=1, gt=0, le=MOST_SEEDS)
     benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)
     judge: JudgeSpec = "local"
     engine: EngineSpec = EngineSpec()
     thinking: Thinking = "strip"
+    report_to: Annotated[list[str], BeforeValidator(tracker_names)] = Field(default=[], exclude=True)
     time_limit: float | None = Field(default=None, gt=0)
     prices: PriceSpec | None = None
     generation_batch_size: int = Field(default=64, gt=0)
@@ -301,17 +313,24 @@ class Recipe(Strict):
             )
         return self
 
-    @model_validator(mode="after")
-    def _names_exist(self) -> Recipe:
-        if self.budget not in self.budgets and self.budget not in named_budgets():
-            names = ", ".join([*self.budgets, *named_budgets()])
-            raise ValueError(f"budget {self.budget!r} is not one of budgets: {names}")
-        for name in self.method_options:
-            if name not in self.methods:
-                raise ValueError(
-                    f"method_options names {name!r}, which is not one of methods: {', '.join(self.methods)}"
-                )
-        return self
+    @field_validator("budget")
+    @classmethod
+    def _budget_exists(cls, value: str, info: ValidationInfo) -> str:
+        offered = [*info.data.get("budgets", {value: None}), *named_budgets()]
+        if value not in offered:
+            near = get_close_matches(value, offered, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"budget {value!r} is not one of budgets: {', '.join(offered)}{hint}")
+        return value
+
+    @field_validator("method_options")
+    @classmethod
+    def _options_of_methods(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        methods = info.data.get("methods", value)
+        others = [name for name in value if name not in methods]
+        if others:
+            raise ValueError(f"{', '.join(others)} is not one of methods: {', '.join(methods)}")
+        return value
 
     @property
     def arithmetic(self) -> str:
@@ -320,8 +339,8 @@ class Recipe(Strict):
 
     @property
     def hash(self) -> str:
-        """Hash of everything in the recipe but its name and description; ``chat_template``, ``chat_date`` and
-        ``thinking`` are left out where they have their default."""
+        """Hash of everything in the recipe but its name, its description and ``report_to``; ``chat_template``,
+        ``chat_date`` and ``thinking`` are left out where they have their default."""
         defaults = {"chat_template": None, "chat_date": CHAT_DATE, "thinking": "strip"}
         unused = {name for name, default in defaults.items() if getattr(self, name) == default}
         return digest(self.model_dump(mode="json", exclude={"name", "description"} | unused))

@@ -50,6 +50,7 @@ OWNED = {
     "output_dir": "--store",
     "per_device_train_batch_size": "train.batch_size",
     "precompute_ref_log_probs": "methods",
+    "report_to": "report_to, at the top level of a recipe, or --report-to",
     "save_strategy": "train.checkpoints",
     "seed": "seeds",
     "tf32": "tf32",
@@ -82,7 +83,7 @@ _SPEED = "it is not supported: train.attention, precision and tf32 are what make
 
 _REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_ONE_DEVICE, ("deepspeed", "fsdp", "ddp_", "accelerator_config", "parallelism_config", "local_rank")),
-    (_REPORTS, ("report_to", "log", "run_name", "project", "trackio", "disable_tqdm", "include_num_input")),
+    (_REPORTS, ("log", "run_name", "project", "trackio", "disable_tqdm", "include_num_input")),
     (_SAVES, ("save_", "push_to_hub", "hub_", "resume_", "restore_callback", "enable_jit_ch", "ignore_data_skip")),
     (_EVALUATES, ("eval_", "per_device_eval", "do_", "load_best", "metric_for", "greater_is", "prediction_loss")),
     (_EVALUATES, ("include_for_metrics", "batch_eval", "bf16_full_eval", "fp16_full_eval", "label_names")),

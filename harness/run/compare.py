@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError, error_of
+from harness.errors import Problems, UserError, error_of, errors_of
 from harness.recipe.recipe import Recipe
 from harness.report.kept_page import KeptPage
 from harness.report.text import format_number
@@ -18,12 +18,14 @@ from harness.run.plan import RunPlan, make_runs, resolved
 from harness.run.pool import LocalPool, Pool
 from harness.run.preflight import Preflight, preflight
 from harness.run.process import Job
-from harness.run.progress import Display, Work, about
+from harness.run.progress import FAILED, Display, Work, about
 from harness.run.publish import check_folder, publish, publish_failure, set_aside
 from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
 from harness.run.target import ThisMachine
-from harness.score.results import RunResult
+from harness.run.trackers.kinds import check_installed
+from harness.run.trackers.tracking import Tracking, tracking
+from harness.score.results import LOCAL, RunResult, read_results
 from harness.store.settings import settings, using
 from harness.store.stages import Store
 
@@ -38,10 +40,16 @@ class CompareOptions:
     methods: Sequence[str] | None = None
     seeds: int | None = None
     benchmarks: Sequence[str] | None = None
-    results: Path = Path("results")
+    results: Path = LOCAL
     store: Path = Path(".sail-bench")
     workers: str = "auto"
     preflight: bool = True
+    report_to: Sequence[str] | None = None
+
+    @property
+    def trackers(self) -> list[str]:
+        """Names of the trackers to report to."""
+        return list(self.recipe.report_to if self.report_to is None else self.report_to)
 
     def runs(self) -> list[RunPlan]:
         """The runs, seed by seed."""
@@ -57,7 +65,12 @@ class CompareOptions:
 
     def look(self) -> Preflight:
         """The runs, and what stands in their way."""
-        return preflight(self.recipe, list(self.benchmarks or self.recipe.benchmarks), self.runs)
+        problems = Problems()
+        looked = preflight(self.recipe, list(self.benchmarks or self.recipe.benchmarks), self.runs)
+        problems.add(looked.problems)
+        with problems.of("report_to"):
+            check_installed(self.trackers)
+        return Preflight(looked.plans, tuple(problems.all))
 
     @property
     def page(self) -> KeptPage:
@@ -83,8 +96,13 @@ def check_writable(folder: Path, flag: str) -> None:
         ) from None
 
 
-def compare(options: CompareOptions, display: Display | None = None) -> list[str]:
+def compare(options: CompareOptions, display: Display | None = None, *, quiet: bool = False) -> list[str]:
     """Run the comparison; the same call again resumes.
+
+    Args:
+        options: what is compared.
+        display: shows progress; one of its own if None.
+        quiet: whether its own leaves progress out.
 
     Returns:
         one sentence for each run that failed; empty if all finished.
@@ -96,7 +114,10 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     check_writable(options.results, "--results")
     check_writable(options.store, "--store")
     with Store(options.store).in_use():
-        return _compare(options, plans, machine, workers, display)
+        # the verdicts against the reference method's answers come once these are there
+        total = len(plans) + sum(plan.rival is not None and bool(plan.todo) for plan in plans)
+        shown = display or Display(total, predicted=machine.seconds(workers.count), quiet=quiet)
+        return _compare(options, plans, machine, workers, shown)
 
 
 def _plans(options: CompareOptions) -> list[RunPlan]:
@@ -106,6 +127,7 @@ def _plans(options: CompareOptions) -> list[RunPlan]:
         UserError: something does.
     """
     if not options.preflight:
+        check_installed(options.trackers)
         return options.runs()
     plans, problems = options.look()
     if problems:
@@ -114,23 +136,28 @@ def _plans(options: CompareOptions) -> list[RunPlan]:
 
 
 def _compare(
-    options: CompareOptions, plans: list[RunPlan], machine: ThisMachine, workers: Workers, display: Display | None
+    options: CompareOptions, plans: list[RunPlan], machine: ThisMachine, workers: Workers, display: Display
 ) -> list[str]:
     """As :func:`compare`, with the store in use."""
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     page = options.page
-    # the verdicts against the reference method's answers come once these are there
-    total = len(plans) + sum(plan.rival is not None and bool(plan.todo) for plan in plans)
-    shared, seconds = replace(settings(), workers=workers.count), machine.seconds(workers.count)
-    with display or Display(total, predicted=seconds) as shown, using(shared), LocalPool(workers) as pool:
-        shown.say(_opening(plans, workers.count, seconds))
+    shared = replace(settings(), workers=workers.count, curves=bool(options.trackers))
+    with (
+        display as shown,
+        using(shared),
+        tracking(options.trackers, options.store / "trackers", shown.say) as tracked,
+        LocalPool(workers) as pool,
+    ):
+        shown.note(_opening(plans, workers.count, machine.seconds(workers.count)))
         if aside is not None:
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
         if warning := machine.warning(workers.count):
             shown.say(f"This may not fit: {warning}")
         schedule = Schedule(plans, split=workers.count > 1)
-        _Driver(schedule, pool, shown, options.results, page).drive()
+        _Driver(schedule, pool, shown, options.results, page, tracked).drive()
+        if tracked:
+            tracked.table(plans[0].comparison, read_results(page.folder))
     rows = [(plans[place], reason) for place, reason in sorted(schedule.failed.items())]
     return [f"{plan.name} seed {plan.seed}: {reason}" for plan, reason in rows]
 
@@ -165,11 +192,14 @@ class _Driver:
         shown: shows progress.
         results: folder of the results.
         page: of the comparison.
+        tracked: reports to trackers, if there are any.
     """
 
-    def __init__(self, schedule: Schedule, pool: Pool, shown: Display, results: Path, page: KeptPage) -> None:
+    def __init__(
+        self, schedule: Schedule, pool: Pool, shown: Display, results: Path, page: KeptPage, tracked: Tracking
+    ) -> None:
         self._schedule, self._pool, self._shown = schedule, pool, shown
-        self._results, self._page = results, page
+        self._results, self._page, self._tracked = results, page, tracked
         self._active: dict[int, tuple[Part, Work]] = {}
         self._page_open, self._next_page = False, 0.0
         self._halfway: set[int] = set()
@@ -194,21 +224,25 @@ class _Driver:
             number = happening.ticket.number
             part, work = self._active[number]
             kind, value = happening.event
+            for text in self._tracked.notices():
+                self._shown.say(text)
             if not happening.last:
-                self._note(work, kind, value)
+                self._note(part, work, kind, value)
                 continue
             if kind == "user error":
-                raise UserError(value)
+                raise errors_of(value)
             del self._active[number]
             log = Path(happening.ticket.job.log).name
             self._over(part, work, None if kind == "done" else f"{value} (log: {log})")
             self._begin()  # before the page, so that no worker waits for it
             self._write_page()
 
-    def _note(self, work: Work, kind: str, value: Any) -> None:
-        """Show progress, or note that the comparison is checked."""
+    def _note(self, part: Part, work: Work, kind: str, value: Any) -> None:
+        """Show progress, pass on a row of a training log, or note that the comparison is checked."""
         if kind == "checked":
             self._checked = True
+        elif kind == "logged":
+            self._tracked.logged(part.plan, value)
         else:
             work.show(kind, value)
 
@@ -230,7 +264,8 @@ class _Driver:
     def _already_done(self, part: Part, name: str) -> None:
         """Publish a run that was over before."""
         for place in self._schedule.over(part, None):
-            publish(resolved(self._schedule.plans[place]), self._results)
+            plan = resolved(self._schedule.plans[place])
+            self._tracked.finished(plan, publish(plan, self._results))
         self._shown.skip(name, "already done")
         self._page_open = True
 
@@ -247,14 +282,18 @@ class _Driver:
         for place in places:
             plan = resolved(self._schedule.plans[place])
             if reason is None:
-                text = _first_score(publish(plan, self._results)) + _open_calls(plan)
+                result = publish(plan, self._results)
+                text = _first_score(result) + _open_calls(plan)
+                if not is_first:
+                    self._tracked.finished(plan, result)
             else:
                 publish_failure(plan, self._results, reason)
+                self._tracked.failed(plan)
         halves = [0.5 if place in self._halfway else 1.0 for place in places]
         ended, share = (0, 0.5) if is_first else (len(places), sum(halves))
         if is_first:
             self._halfway.update(places)
-        work.finished(text if reason is None else f"FAILED: {reason}", ended, share)
+        work.finished(text if reason is None else f"{FAILED}: {reason}", ended, share)
         self._page_open = self._page_open or bool(places)
 
     def _write_page(self) -> None:

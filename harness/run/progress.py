@@ -24,6 +24,10 @@ def about(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
+FAILED = "FAILED"
+"""A run's line begins with it where the run failed."""
+
+
 class _Count(ProgressColumn):
     """How much of a stage is done: a percentage of the budget, or a number of the whole."""
 
@@ -57,6 +61,7 @@ class Display:
         console: the standard error if None.
         what: they are runs of.
         predicted: seconds that all of them are predicted to take; None if that is not known.
+        quiet: whether it shows notices and failures alone.
     """
 
     def __init__(
@@ -65,9 +70,12 @@ class Display:
         console: Console | None = None,
         what: str = "comparison",
         predicted: float | None = None,
+        *,
+        quiet: bool = False,
     ) -> None:
         self.console = console or Console(stderr=True, highlight=False)
-        self.live = self.console.is_terminal
+        self.quiet = quiet
+        self.live = self.console.is_terminal and not quiet
         self.bar: Progress | None = None
         self._runs, self._done, self._what = runs, 0, what
         self._share, self._work, self._predicted = 0.0, runs, predicted
@@ -98,6 +106,11 @@ class Display:
         """One line of its own."""
         self.console.print(text, markup=False, soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """A line of progress."""
+        if not self.quiet:
+            self.say(text)
+
     def begin(self, name: str) -> Work:
         """A run begins, or a part of one.
 
@@ -126,7 +139,7 @@ class Display:
         """
         self._work -= 1
         self._count(1)
-        self.say(f"[{self._done}/{self._runs}] {name}: {text}")
+        self.note(f"[{self._done}/{self._runs}] {name}: {text}")
 
     def over(self, name: str, text: str, runs: int, share: float) -> None:
         """A run, or a part of one, is over. A part has a line on a terminal alone.
@@ -145,7 +158,8 @@ class Display:
             return
         spent, left = time.monotonic() - self._began, self.left()
         tail = f", {about(left)} left" if self._done < self._runs and left and left >= SHORTEST_S else ""
-        self.say(f"[{self._done}/{self._runs}] {name}: {text} ({spent / 60:.1f} min so far{tail})")
+        show = self.say if text.startswith(FAILED) else self.note
+        show(f"[{self._done}/{self._runs}] {name}: {text} ({spent / 60:.1f} min so far{tail})")
 
     def _count(self, runs: int) -> None:
         self._done += runs
@@ -208,7 +222,7 @@ class Work:
             left = (now - self._stage_began) / max(done, 1) * max(self._total - done, 0)
             count = f"{done}% of {self._of}" if self._of else f"{done} of {self._total}"
             tail = f", {about(left)} left" if left >= SHORTEST_S else ""
-            self._display.say(f"  {self._name} · {self._stage}: {count}{tail}")
+            self._display.note(f"  {self._name} · {self._stage}: {count}{tail}")
 
     def finished(self, text: str, runs: int = 1, share: float | None = None) -> None:
         """It is over.

@@ -81,7 +81,7 @@ def test_the_example_package(environment: Environment, tiny_copy: Path, tmp_path
     assert "sail-revkl  SAIL-PR with a reverse-KL penalty to the start policy (sail-revkl 0.1.0)" in shown
     assert "penalty 0.05" in shown
     environment.run("sail-bench compare tiny --methods start,dpo,sail-revkl --benchmarks preference", tiny_copy)
-    page = (tiny_copy / "results/tiny/pairs-16/LEADERBOARD.md").read_text()
+    page = (tiny_copy / "results/local/tiny/pairs-16/LEADERBOARD.md").read_text()
     row = next(line for line in details(page, "Methods").split("\n") if line.startswith("| `sail-revkl`"))
     assert "sail-revkl 0.1.0" in row
     assert "penalty 0.05" in row
@@ -100,7 +100,7 @@ def test_the_tutorial_as_it_stands(environment: Environment, finished_tiny: Path
     shown = environment.run("\n".join(blocks), tmp_path)
     assert "3 passed" in shown
     assert "win-by-margin  one line for the listing (win-by-margin 0.1.0)" in shown
-    page = (tmp_path / "win-by-margin/results/tiny/pairs-16/LEADERBOARD.md").read_text()
+    page = (tmp_path / "win-by-margin/results/local/tiny/pairs-16/LEADERBOARD.md").read_text()
     assert "| `win-by-margin` |" in page
     code = (tmp_path / "win-by-margin" / "win_by_margin.py").read_text()
     (shown_code,) = re.findall(r"```python\n(.*?)```", text, re.S)

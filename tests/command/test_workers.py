@@ -49,7 +49,7 @@ def test_two_workers_give_the_results_of_one(
         "sail-pr seed 0: the process ended without a result (SIGKILL; out of memory? lower --workers (2)"
         in first.stderr
     )
-    folder = tmp_path / "results/tiny/pairs-16"
+    folder = tmp_path / "results/local/tiny/pairs-16"
     assert read_result(folder / "start/seed-0.json").status == "ok"
     again = cli(*compare, cwd=tmp_path)
     assert again.returncode == 0, again.stderr

@@ -262,7 +262,7 @@ def test_committed_leaderboards_are_those_of_their_results() -> None:
 
 @pytest.mark.parametrize("recipe", ["smollm2", "results/studies/t1-coefficient.yaml"])
 def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Path) -> None:
-    """A clone's own comparison may go on in the committed folder: same start, pairs, budget, training and search.
+    """With --results, a comparison may go on in the committed folder: same start, pairs, budget, training and search.
     Scores may be of an earlier version of a benchmark, and differ in nothing else."""
     from conftest import ROOT
 
@@ -297,9 +297,11 @@ def test_rows_of_an_earlier_version_are_named_on_the_page(tmp_path: Path) -> Non
     now, stale = run_result("dpo", []), run_result("sail-pr", [], versions=old)
     assert "Stale" not in render_pages([now])["LEADERBOARD.md"]
     page = render_pages([now, stale])["LEADERBOARD.md"]
-    assert "**Stale** (`sail-pr`)" in page and "Changed since: sampler." in page
+    assert "**Stale** (`sail-pr`): made by an earlier version of SAIL-bench (0)." in page
+    assert f"Changed since: sampler ({old['sampler']}, now {VERSIONS['sampler']})." in page
     unrecorded = render_pages([run_result("dpo", [], versions={})])["LEADERBOARD.md"]
-    assert "**Stale** (all rows)" in unrecorded and "Changed since" not in unrecorded
+    assert "**Stale** (all rows): made by an earlier version of SAIL-bench (0, which recorded no versions" in unrecorded
+    assert "Changed since" not in unrecorded
 
 
 def test_a_raised_protocol_has_one_column_on_the_page() -> None:
