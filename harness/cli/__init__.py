@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from harness.cli.compare import compare
 from harness.cli.diff import diff
+from harness.cli.doctor import doctor
 from harness.cli.figures import figures
 from harness.cli.judge_card import judge_card
 from harness.cli.listing import benchmarks, budgets, methods, oracles
@@ -34,6 +39,27 @@ EXIT_CODES = (
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler sends it."""
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what is finished is kept, and the user is told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
 class _Group(click.Group):
     """A group whose user errors are a sentence each, and exit code 2."""
 
@@ -41,7 +67,8 @@ class _Group(click.Group):
         if os.environ.get("NO_COLOR"):
             context.color = False
         try:
-            return super().invoke(context)
+            with _terminated_as_interrupted():
+                return super().invoke(context)
         except UserError as error:
             from harness.report.plain import inert
 
@@ -50,9 +77,9 @@ class _Group(click.Group):
             if len(error.sentences) > MOST_ERRORS:
                 click.echo(f"Error: there are {len(error.sentences) - MOST_ERRORS:,} more.", err=True)
             context.exit(2)
-        except KeyboardInterrupt:
-            click.echo("\nInterrupted. Finished work is kept: the same command goes on from here.", err=True)
-            context.exit(130)
+        except KeyboardInterrupt as error:
+            click.echo("\nInterrupted. Finished work is kept: the same command resumes.", err=True)
+            context.exit(143 if isinstance(error, _Terminated) else 130)
 
 
 def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -74,19 +101,8 @@ def main() -> None:
 
 
 for _command in (
-    *(compare, plan, power, leaderboard, report, figures, diff, published, rescore, score),
-    *(
-        judge_card,
-        train_reward,
-        new_recipe,
-        schema,
-        new_method,
-        fetch_model,
-        methods,
-        benchmarks,
-        oracles,
-        budgets,
-        store,
-    ),
+    *(compare, plan, doctor, power, leaderboard, report, figures, diff, published, rescore, score),
+    *(judge_card, train_reward, new_recipe, schema, new_method, fetch_model),
+    *(methods, benchmarks, oracles, budgets, store),
 ):
     main.add_command(_command)

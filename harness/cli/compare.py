@@ -12,6 +12,7 @@ import click
 from harness.cli.options import (
     compare_options,
     comparison_options,
+    preflight_option,
     quiet_option,
     report_to_option,
     workers_option,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @comparison_options
 @workers_option
 @report_to_option
+@preflight_option
 @quiet_option
 def compare(quiet: bool, **options: Any) -> None:
     """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget.

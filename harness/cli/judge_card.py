@@ -205,8 +205,8 @@ def _progress_shown(judge: str, total: int) -> Iterator[Callable[[int], None]]:
     from harness.run.progress import Display
 
     with Display(1, what="judge card") as display:
-        work = display.begin(judge, ["pairs in both orders"])
-        work.stage("asking", total)
+        work = display.begin(judge)
+        work.stage("asking about pairs in both orders", total)
         yield work.at
 
 

@@ -38,11 +38,10 @@ def _methods(text: str | None) -> list[str] | None:
 
     importable = []
     for name, plugin in plugins("methods").items():
-        try:
-            plugin.load()
-            importable.append(name)
-        except UserError as error:
-            click.echo(f"left out: {error}", err=True)
+        problems = plugin.ready()
+        for problem in problems:
+            click.echo(f"left out: {problem.text}", err=True)
+        importable += [] if problems else [name]
     return importable
 
 
@@ -59,6 +58,16 @@ workers_option = click.option(
     show_envvar=True,
     help="Runs side by side: auto is one a GPU, or one a core of a CPU (4 at most, and as many as fit into memory). "
     "More than there are GPUs share them, which pays for small models.",
+)
+
+
+preflight_option = click.option(
+    "--no-preflight",
+    "preflight",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not look first whether model, data, keys, endpoints and packages are there.",
 )
 
 
@@ -179,4 +188,5 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         store=options["store"],
         workers=options.get("workers", "auto"),
         report_to=trackers,
+        preflight=options.get("preflight", True),
     )

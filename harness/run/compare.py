@@ -9,19 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, error_of
 from harness.recipe.recipe import Recipe
 from harness.report.kept_page import KeptPage
 from harness.report.text import format_number
 from harness.run.devices import Workers, refuse_launcher, workers_of
 from harness.run.plan import RunPlan, make_runs, resolved
 from harness.run.pool import LocalPool, Pool
+from harness.run.preflight import Preflight, preflight
 from harness.run.process import Job
-from harness.run.progress import FAILED, Display, Work
+from harness.run.progress import FAILED, Display, Work, about
 from harness.run.publish import check_folder, publish, publish_failure, set_aside
 from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
-from harness.run.target import MemoryHere
+from harness.run.target import ThisMachine
 from harness.run.trackers.kinds import check_installed
 from harness.run.trackers.tracking import Tracking, tracking
 from harness.score.results import LOCAL, RunResult, read_results
@@ -31,7 +32,8 @@ from harness.store.stages import Store
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """A comparison as the command line states it; None means what the recipe says."""
+    """A comparison as the command line states it; None means what the recipe says. ``preflight``: whether everything is
+    looked at before any work."""
 
     recipe: Recipe
     budget: str | None = None
@@ -42,6 +44,7 @@ class CompareOptions:
     store: Path = Path(".sail-bench")
     workers: str = "auto"
     report_to: Sequence[str] | None = None
+    preflight: bool = True
 
     @property
     def trackers(self) -> list[str]:
@@ -59,6 +62,10 @@ class CompareOptions:
             list(self.benchmarks or recipe.benchmarks),
             Store(self.store),
         )
+
+    def look(self) -> Preflight:
+        """The runs, and what stands in their way."""
+        return preflight(self.recipe, list(self.benchmarks or self.recipe.benchmarks), self.runs)
 
     @property
     def page(self) -> KeptPage:
@@ -97,19 +104,35 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
     """
     refuse_launcher(os.environ, "compare")
     check_installed(options.trackers)
-    plans = options.runs()
-    memory = MemoryHere(plans)
-    workers = workers_of(options.workers, plans[0].comparison.budget.axis, memory.fits)
+    plans = _plans(options)
+    machine = ThisMachine(plans)
+    workers = workers_of(options.workers, plans[0].comparison.budget.axis, machine.fits)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store")
     with Store(options.store).in_use():
         # the verdicts against the reference method's answers come once these are there
-        total = len(plans) + sum(plan.rival is not None for plan in plans)
-        return _compare(options, plans, memory, workers, display or Display(total, quiet=quiet))
+        total = len(plans) + sum(plan.rival is not None and bool(plan.todo) for plan in plans)
+        seconds = machine.seconds(workers.count)
+        shown = display or Display(total, predicted=seconds, quiet=quiet)
+        return _compare(options, plans, machine, workers, shown)
+
+
+def _plans(options: CompareOptions) -> list[RunPlan]:
+    """The runs, nothing of which is known to stand in their way.
+
+    Raises:
+        UserError: something does.
+    """
+    if not options.preflight:
+        return options.runs()
+    plans, problems = options.look()
+    if problems:
+        raise error_of(problems)
+    return plans
 
 
 def _compare(
-    options: CompareOptions, plans: list[RunPlan], memory: MemoryHere, workers: Workers, display: Display
+    options: CompareOptions, plans: list[RunPlan], machine: ThisMachine, workers: Workers, display: Display
 ) -> list[str]:
     """As :func:`compare`, with the store in use."""
     aside = set_aside(plans, options.results)
@@ -122,9 +145,10 @@ def _compare(
         tracking(options.trackers, options.store / "trackers", shown.say) as tracked,
         LocalPool(workers) as pool,
     ):
+        shown.note(_opening(plans, workers.count, machine.seconds(workers.count)))
         if aside is not None:
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
-        if warning := memory.warning(workers.count):
+        if warning := machine.warning(workers.count):
             shown.say(f"This may not fit: {warning}")
         schedule = Schedule(plans, split=workers.count > 1)
         _Driver(schedule, pool, shown, options.results, page, tracked).drive()
@@ -132,6 +156,23 @@ def _compare(
             tracked.table(plans[0].comparison, read_results(page.folder))
     rows = [(plans[place], reason) for place, reason in sorted(schedule.failed.items())]
     return [f"{plan.name} seed {plan.seed}: {reason}" for plan, reason in rows]
+
+
+def _opening(plans: Sequence[RunPlan], workers: int, seconds: float | None) -> str:
+    """The first line: what there is to do, and how long it is predicted to take.
+
+    Args:
+        plans: all runs.
+        workers: runs side by side.
+        seconds: predicted; None if that is not known.
+    """
+    comparison, done = plans[0].comparison, sum(not plan.todo for plan in plans)
+    parts = [f"{len(plans)} runs" if len(plans) > 1 else "1 run"]
+    parts += [f"{done} done before"] if done else []
+    if done < len(plans):
+        parts += [f"{workers} side by side"] if workers > 1 else []
+        parts.append("how long is not known" if seconds is None else f"predicted to take {about(seconds)}")
+    return f"{comparison.recipe.name}, budget {comparison.budget.name}: {', '.join(parts)}"
 
 
 PAGE_SHARE = 0.05
@@ -205,31 +246,39 @@ class _Driver:
         """Begin parts as long as there is room; a run with nothing left to do needs none."""
         while self._pool.room and (part := self._schedule.next()):
             plan = part.plan
-            name, todo = f"{plan.name} seed {plan.seed}", part.todo
-            work = self._shown.begin(name, todo or ["done before"], counts=part.whole)
-            if part.whole and not todo:
-                self._over(part, work, None, "already done")
+            name = f"{plan.name} seed {plan.seed}"
+            if part.against:
+                name += f" against {plan.comparison.recipe.reference}"
+            if part.whole and not part.todo:
+                self._already_done(part, name)
                 continue
+            work = self._shown.begin(name)
             job = Job.of(plan, part.name, checked=self._checked)
             ticket = self._pool.submit(job, minutes=plan.comparison.recipe.time_limit)
             self._active[ticket.number] = (part, work)
 
-    def _over(self, part: Part, work: Work, reason: str | None, text: str = "done") -> None:
+    def _already_done(self, part: Part, name: str) -> None:
+        """Publish a run that was over before."""
+        for place in self._schedule.over(part, None):
+            publish(resolved(self._schedule.plans[place]), self._results)
+        self._shown.skip(name, "already done")
+        self._page_open = True
+
+    def _over(self, part: Part, work: Work, reason: str | None) -> None:
         """Publish what is over with a part.
 
         Args:
             part: that is over.
             work: as it is shown.
             reason: why it failed, or None.
-            text: how it ended.
         """
-        places = self._schedule.over(part, reason)
+        places, text = self._schedule.over(part, reason), ""
         is_first = part.name == FIRST and reason is None
         for place in places:
             plan = resolved(self._schedule.plans[place])
             if reason is None:
                 result = publish(plan, self._results)
-                text += (f": {_first_score(result)}" if is_first else "") + _open_calls(plan)
+                text = _first_score(result) + _open_calls(plan)
                 if not is_first:
                     self._tracked.finished(plan, result)
             else:

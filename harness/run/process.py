@@ -28,10 +28,9 @@ from harness.store.stages import Store
 
 
 class Event(NamedTuple):
-    """What a run process says: ``stage``, ``advance`` and ``at`` are progress, ``say`` a line, ``logged`` a row of a
-    training log for trackers; after ``checked`` no
-    other process of the comparison has to check it; ``done``, ``failed`` (a reason) and ``user error`` (a sentence that
-    would meet every run) are the last one."""
+    """What a run process says: ``stage``, ``share``, ``advance`` and ``at`` are progress, ``say`` a line, ``logged`` a
+    row of a training log for trackers; after ``checked`` no other process of the comparison has to check it; ``done``,
+    ``failed`` (a reason) and ``user error`` (a sentence that would meet every run) are the last one."""
 
     kind: str
     value: Any = None

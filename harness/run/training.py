@@ -67,7 +67,7 @@ def train_policy(
     context = _context(resources, plan, point, rows, prompts, seed=seed, work=work, per_step=per_step)
     context.predicted_steps = plain.steps(budget) if plain.covers(budget) else None
     resources.models.release()
-    resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
+    resources.emit("share", (f"train {point}", f"{budget.limit:g} {budget.axis.replace('_', ' ')}"))
     with resources.sampler(method, work / "engine") as context.sampler, resources.meter.enforce(budget):
         folder = method.train(context)
     _keep(plan.name, folder, context)

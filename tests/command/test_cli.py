@@ -38,7 +38,8 @@ def test_help_is_instant(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["methods"], ["benchmarks"], ["oracles"], ["plan", "tiny"], ["--help"], ["judge-card", "-h"]]
+    "command",
+    [["methods"], ["benchmarks"], ["oracles"], ["plan", "tiny"], ["doctor"], ["--help"], ["judge-card", "-h"]],
 )
 def test_light_commands_import_no_torch(command: list[str], tmp_path: Path) -> None:
     code = (

@@ -57,7 +57,10 @@ def test_the_same_command_again_loads_no_model(tiny_copy: Path, cli_process: Cli
     done = cli_process("compare", "tiny", cwd=tiny_copy)
     assert done.returncode == 0
     assert time.monotonic() - began < 15
-    assert "already done" in done.stderr
+    assert [line.split(":")[0].split("] ")[1] for line in done.stderr.splitlines() if line.startswith("[")] == [
+        f"{method} seed 0" for method in TINY_METHODS
+    ], "each run once"
+    assert done.stderr.count("already done") == len(TINY_METHODS)
     assert " · train" not in done.stderr
     assert before == stage_and_result_times(tiny_copy)
 
@@ -121,7 +124,9 @@ def test_a_failing_run_gets_a_row_and_the_others_finish(cli: Cli, tiny_copy: Pat
     stages = set(tiny_copy.glob(".sail-bench/stages/train-*"))
     done = cli("compare", "bad.yaml", cwd=tiny_copy)
     assert done.returncode == 1
-    assert "dpo seed 0" in done.stderr
+    lines = [line for line in done.stderr.splitlines() if "seed 0" in line and not line.startswith("- ")]
+    assert [line[:18] for line in lines] == ["[1/2] start seed 0", "[2/2] dpo seed 0: "], "one line a run"
+    assert done.stderr.startswith("bad, budget pairs-16: 2 runs, predicted to take ")
     page = (tiny_copy / "results/local/bad/pairs-16/LEADERBOARD.md").read_text()
     assert "<summary>Failed runs</summary>" in page
     assert "`start`" in page
