@@ -13,13 +13,13 @@ import click
 @click.argument("recipe", required=False)
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="They go to OUT/RECIPE/BUDGET.")
-@click.option("--cost", type=click.Choice(["flops", "hours"]), help="Axis of costs; by default what was counted.")
+@click.option("--cost", type=click.Choice(["flops", "hours"]), help="Axis of costs; by default where methods differ.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if what is there has other numbers.")
 def figures(recipe: str | None, results: Path, out: Path, cost: Literal["flops", "hours"] | None, check: bool) -> None:
     """Pictures (SVG, PNG, PDF) and tables (CSV, LaTeX) of RECIPE's results, of all recipes if none is named.
 
-    Score against cost, differences with intervals, reward against KL; beside each picture its numbers as JSON. --check
-    compares numbers: pictures need not be equal byte by byte.
+    Score against cost, differences with intervals, reward against KL, over the budget and by seed; beside each picture
+    its numbers as JSON. --check compares numbers: pictures need not be equal byte by byte.
     """
     from harness.recipe.load import load_recipe
     from harness.report.board import Board
