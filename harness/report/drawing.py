@@ -18,7 +18,7 @@ from typing import Any, Literal
 from harness.report.drawing_parts import FAINT, INK
 from harness.report.drawing_points import draw_lines, draw_scatter
 from harness.report.drawing_rows import draw_forest, draw_strips
-from harness.report.figure_types import Figure, Forest, Lines, Scatter, figure_key
+from harness.report.figure_types import Figure, Forest, Lines, Scatter, Strips, figure_key
 
 Format = Literal["svg", "png", "pdf"]
 FORMATS: tuple[Format, ...] = ("svg", "png", "pdf")
@@ -39,6 +39,7 @@ SETTINGS = {
     "svg.hashsalt": "sail-bench",
     "pdf.fonttype": 42,
     "savefig.dpi": 200,
+    "path.simplify": False,
 }
 PIXELS = 800
 """Width at which a page shows a picture."""
@@ -59,8 +60,6 @@ def pictures_of(figure: Figure, formats: Sequence[Format] = FORMATS) -> dict[For
     }
     with matplotlib.rc_context(SETTINGS):
         canvas = draw(figure)
-        canvas.draw_without_rendering()
-        canvas.set_layout_engine("none")  # laid out once for all formats
         for form in formats:
             content = io.BytesIO()
             canvas.savefig(content, format=form, metadata=metadata[form])
@@ -83,9 +82,16 @@ def page_picture(figure: Figure) -> str:
 
 
 def draw(figure: Figure) -> Any:
-    """A figure as matplotlib's ``Figure``, within :data:`SETTINGS`."""
-    if isinstance(figure, Scatter):
-        return draw_scatter(figure)
-    if isinstance(figure, Lines):
-        return draw_lines(figure)
-    return draw_forest(figure) if isinstance(figure, Forest) else draw_strips(figure)
+    """A figure as matplotlib's ``Figure``, laid out, within :data:`SETTINGS`."""
+    match figure:
+        case Scatter():
+            canvas = draw_scatter(figure)
+        case Lines():
+            canvas = draw_lines(figure)
+        case Forest():
+            canvas = draw_forest(figure)
+        case Strips():
+            canvas = draw_strips(figure)
+    canvas.get_layout_engine().execute(canvas)
+    canvas.set_layout_engine(None)  # once for all formats; with an engine each would be drawn twice
+    return canvas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import nan
 from textwrap import fill
 from typing import Any
 
@@ -12,6 +13,7 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 """Of Okabe and Ito (2008), without the yellow, which a white page swallows."""
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
+STYLES = ("-", "--", "-.", ":")
 INK, FAINT, BAND = "#222222", "#666666", "#e6e6e6"
 LONGEST_NAME = 32
 WIDTH = 6.5
@@ -26,6 +28,11 @@ def colour_of(look: int) -> str:
 def shape_of(look: int) -> str:
     """Shape of a row's points."""
     return SHAPES[look % len(SHAPES)]
+
+
+def style_of(look: int) -> str:
+    """Style of a row's line: another one for each round of the colours."""
+    return STYLES[look // len(COLOURS) % len(STYLES)]
 
 
 def new_canvas(height: float, title: str, note: str) -> Any:
@@ -61,6 +68,19 @@ def add_legend(canvas: Any, handles: Sequence[Any], names: Sequence[str]) -> Non
         text.set_parse_math(False)
         text.set_text(short(name))
         text.set_color(INK)
+
+
+def draw_bars(axes: Any, bars: Iterable[tuple[tuple[float, float], tuple[float, float]]], **style: Any) -> None:
+    """Bars in one path, which keeps an SVG small.
+
+    Args:
+        axes: to draw on.
+        bars: of each its ends on x and its ends on y.
+        style: of a matplotlib line.
+    """
+    ends = list(bars)
+    xs = [x for across, _ in ends for x in (*across, nan)]
+    axes.plot(xs, [y for _, down in ends for y in (*down, nan)], **style)
 
 
 def short(name: str) -> str:

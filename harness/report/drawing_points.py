@@ -9,10 +9,12 @@ from harness.report.drawing_parts import (
     FAINT,
     add_legend,
     colour_of,
+    draw_bars,
     limits,
     new_canvas,
     plot_area,
     shape_of,
+    style_of,
 )
 from harness.report.figure_types import Lines, Mark, Scatter, Span
 
@@ -68,10 +70,11 @@ def draw_lines(figure: Lines) -> Any:
     for place, line in enumerate(figure.lines):
         colour, (shares, spans) = colour_of(line.look), zip(*line.points, strict=True)
         xs = [share + step * (place - middle) for share in shares]
-        axes.vlines(xs, [s.low for s in spans], [s.high for s in spans], color=colour, linewidth=0.8, alpha=0.6)
+        bars = [((x, x), (span.low, span.high)) for x, span in zip(xs, spans, strict=True)]
+        draw_bars(axes, bars, color=colour, linewidth=0.8, alpha=0.6)
         handles += axes.plot(
-            xs, [s.value for s in spans], marker=shape_of(line.look), color=colour, linewidth=1.2, markersize=5,
-            markeredgecolor="white", markeredgewidth=0.5, zorder=3,
+            xs, [s.value for s in spans], style_of(line.look), marker=shape_of(line.look), color=colour, linewidth=1.2,
+            markersize=5, markeredgecolor="white", markeredgewidth=0.5, zorder=3,
         )  # fmt: skip
     axes.set_xticks(sorted({0.0, 1.0, *(share for line in figure.lines for share, _ in line.points)}))
     axes.set_xlim(-2 * DODGE, 1 + 2 * DODGE)
@@ -88,10 +91,10 @@ def _height(rows: int) -> float:
 def _point(axes: Any, mark: Mark, opacity: float) -> Any:
     """Draw a row with its intervals, of that opacity; what its legend shows."""
     colour = colour_of(mark.look)
-    line = {"color": colour, "linewidth": 1.1, "zorder": 2, "alpha": opacity}
+    bars = [((mark.x.value, mark.x.value), (mark.y.low, mark.y.high))]
     if mark.x.low < mark.x.high:
-        axes.plot([mark.x.low, mark.x.high], [mark.y.value] * 2, **line)
-    axes.plot([mark.x.value] * 2, [mark.y.low, mark.y.high], **line)
+        bars.append(((mark.x.low, mark.x.high), (mark.y.value, mark.y.value)))
+    draw_bars(axes, bars, color=colour, linewidth=1.1, zorder=2, alpha=opacity)
     drawn = axes.plot(
         [mark.x.value], [mark.y.value], shape_of(mark.look), color=colour, markersize=6.5, markeredgecolor="white",
         markeredgewidth=0.6, zorder=3,

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
 
-from harness.report.drawing_parts import BAND, FAINT, INK, limits, new_canvas, short
+from harness.report.drawing_parts import BAND, FAINT, INK, draw_bars, limits, new_canvas, short
 from harness.report.figure_types import Forest, Panel, Span, Strips
 
-RING_HEIGHT = 0.3
-"""How far above a row's bar the rings of its seeds stand, in rows."""
+SEED_LOW, SEED_HIGH = 0.16, 0.46
+"""Where the marks of a row's seeds stand above its bar, in rows."""
+SEED = "#0072B2"
 
 
 def draw_forest(figure: Forest) -> Any:
@@ -29,7 +30,7 @@ def draw_forest(figure: Forest) -> Any:
 
 
 def draw_strips(figure: Strips) -> Any:
-    """The mean of each row with its interval, and a ring for each seed above it."""
+    """The mean of each row with its interval, and a mark for each seed above it."""
     canvas = new_canvas(0.3 * len(figure.strips) + 1.1, figure.title, figure.note)
     axes = canvas.subplots()
     axes.grid(axis="x", color=BAND, linewidth=0.6)
@@ -37,8 +38,7 @@ def draw_strips(figure: Strips) -> Any:
     for strip, y in zip(figure.strips, _places(len(figure.strips)), strict=True):
         axes.plot([strip.mean.low, strip.mean.high], [y, y], color=INK, linewidth=1.4)
         axes.plot([strip.mean.value], [y], "o", color=INK, markersize=5)
-        rings = [y + RING_HEIGHT] * len(strip.values)
-        axes.plot(strip.values, rings, "o", color=FAINT, markersize=4, markerfacecolor="none", markeredgewidth=0.9)
+        draw_bars(axes, [((v, v), (y + SEED_LOW, y + SEED_HIGH)) for v in strip.values], color=SEED, linewidth=1.2)
     values = [Span(value, value, value) for strip in figure.strips for value in strip.values]
     axes.set_xlim(*limits([*(strip.mean for strip in figure.strips), *values]))
     axes.set_xlabel(fill(figure.x_title, 66), color=INK, parse_math=False)

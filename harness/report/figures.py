@@ -229,7 +229,10 @@ def reward_by_seed(board: Board) -> Strips | None:
     if not strips:
         return None
     strips.sort(key=lambda strip: (round(-strip.mean.value, 9), strip.name))
-    title, note = f"{_heading(board)}: reward by seed", "Rings: seeds. Dot and bar: their mean with its 95% interval."
+    title, note = (
+        f"{_heading(board)}: reward by seed",
+        "Short marks: seeds. Dot and bar: mean with 95% interval.",
+    )
     return Strips(SEEDS, title, _titled(column), note, tuple(strips))
 
 
