@@ -11,6 +11,7 @@ from kit.results import PEOPLE, run_result
 from harness.report.board import Board
 from harness.report.ranking import ranking_of
 from harness.report.summary import summary_json, summary_of
+from harness.report.summary_rules import duration
 from harness.score.metrics import evaluate, metric
 from harness.score.results import BenchmarkResult, RunResult
 from harness.store.versions import VERSIONS
@@ -53,7 +54,7 @@ def verdict(*runs: RunResult) -> dict[str, str]:
     return {name: s.text for s in summary_of(Board(runs)).sentences for name in s.rules}
 
 
-START, DPO = run("start", 0), run("dpo", 0.3)
+START, DPO, DPO_LIKE_START = run("start", 0), run("dpo", 0.3), run("dpo", 0.0004)
 
 
 def test_all_beat_the_start_and_nothing_else_is_shown() -> None:
@@ -106,6 +107,29 @@ def test_all_are_worse_than_the_start() -> None:
     said = verdict(START, run("dpo", -0.1), run("a", -0.2))
     assert said["against_start"] == "On gold reward (mini), both trained methods are worse than `start`."
     assert said["choice"].endswith("none is shown to be worth its cost over `start`, which costs nothing.")
+
+
+def test_nobody_is_shown_to_differ_from_the_start() -> None:
+    on = "On gold reward (mini), "
+    two, three = (DPO_LIKE_START, run("a", 0.0005)), run("b", 0.0006)
+    assert verdict(START, *two)["against_start"] == f"{on}neither trained method is shown to differ from `start`."
+    assert verdict(START, *two, three)["against_start"] == (
+        f"{on}none of the 3 trained methods is shown to differ from `start`."
+    )
+    assert verdict(START, two[0])["against_start"] == f"{on}`dpo` is not shown to differ from `start`."
+    some = verdict(START, *two, run("c", 0.3))
+    assert some["against_start"].endswith("`c` beats `start` and `a` and `dpo` are not shown to differ from `start`.")
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (0.011 / 60, "0.66 seconds"), (1 / 3600, "1 second"), (40 / 3600, "40 seconds"), (1 / 60, "1 minute"),
+        (4.7 / 60, "4.7 minutes"), (1, "1 hour"), (3.21, "3.21 hours"), (1234.4, "1,234 hours"),
+    ],
+)  # fmt: skip
+def test_durations_are_numbers_to_read(hours: float, text: str) -> None:
+    assert duration(hours) == text
 
 
 def test_many_are_counted_and_not_named() -> None:
@@ -162,7 +186,7 @@ def test_the_reference_is_alone_absent_or_the_start() -> None:
     said = verdict(*own)
     assert "against_reference" not in said
     assert said["detectable"].startswith("A true difference of ")
-    assert said["choice"].endswith("so cost may decide: both trained methods took least.")
+    assert said["choice"].endswith("and neither does cost: they took about the same.")
 
 
 def test_without_a_start_policy() -> None:
