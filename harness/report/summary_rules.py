@@ -65,7 +65,8 @@ def against_reference(facts: Facts) -> str:
     if same and not parts and len(same) > 1:
         return f"none of the others is shown to differ from {reference}"
     if same:
-        parts.append(f"{facts.none_of(same)} shown to differ from {reference}")
+        none = f"none of the other {len(same)} is" if len(same) > NAMED else facts.none_of(same)
+        parts.append(f"{none} shown to differ from {reference}")
     return listed(parts)
 
 
@@ -105,7 +106,7 @@ def seeds(facts: Facts) -> str:
     if facts.lottery is None or facts.lottery.chance is None:
         return spread
     best, chance = code(facts.lottery.winner), facts.lottery.text
-    return f"{spread}, of which one alone would name another best method than {best} with a chance of {chance}"
+    return f"{spread}; with a chance of {chance} a single one would name another best method than {best}"
 
 
 def cost(facts: Facts) -> str:

@@ -242,7 +242,7 @@ def test_committed_leaderboards_are_those_of_their_results() -> None:
         assert stale_files(folder) == [], folder
 
 
-@pytest.mark.parametrize("recipe", ["smollm2", "results/studies/t1-coefficient.yaml"])
+@pytest.mark.parametrize("recipe", ["results/smollm2.yaml", "results/studies/t1-coefficient.yaml"])
 def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Path) -> None:
     """With --results, a comparison may go on in the committed folder: same start, pairs, budget, training and search.
     Scores may be of an earlier version of a benchmark, and differ in nothing else."""
@@ -253,13 +253,13 @@ def test_committed_results_are_those_of_their_recipes(recipe: str, tmp_path: Pat
     from harness.run.publish import check_folder
     from harness.store.stages import Store
 
-    loaded = load_recipe(recipe if recipe == "smollm2" else str(ROOT / recipe))
+    loaded = load_recipe(str(ROOT / recipe))
     try:
         runs = make_runs(loaded, loaded.budget, loaded.methods, 1, list(loaded.benchmarks), Store(tmp_path))
         key = runs[0].comparison.key
     except UserError as error:
         pytest.skip(str(error))
-    results = ROOT / "results" if recipe == "smollm2" else ROOT / "results" / "studies"
+    results = (ROOT / recipe).parent
     results_of_recipe = read_results(results / loaded.name / loaded.budget)
     if any(raised_since(r.versions) for r in results_of_recipe):
         pytest.skip("the committed results are of an earlier version of the code, and their page says so")
