@@ -156,7 +156,7 @@ def test_what_the_set_could_have_shown() -> None:
     wide = [run(m, g, unit="win %") for m, g in (("start", 0), ("dpo", 30.0), ("sail-pr", 30.0))]
     assert "one of 5 points with 99%" in verdict(*wide)["detectable"]
     rated = [run(m, g, unit="rating 1-9") for m, g in (("start", 0), ("dpo", 3.0), ("sail-pr", 3.0))]
-    assert "a true difference of 0.01 would have shown with a chance of 80%;" in verdict(*rated)["detectable"]
+    assert "A true difference of 0.01 would have shown with a chance of 80%." in verdict(*rated)["detectable"]
     exact = [run_result(m, [result(BASE)], learning_rate=rate) for m, rate in (("dpo", 0.1), ("sail-pr", 0.1))]
     assert "points" in verdict(*exact)["detectable"], "identical rows say what unpaired sets would show"
     flat = [r.model_copy(update={"benchmarks": [result(np.ones(PEOPLE))]}) for r in exact]
@@ -173,7 +173,7 @@ def test_seeds() -> None:
     assert lottery in verdict(START, *apart)["seeds"], "its seed 0 loses to both, its seed 1 beats both"
     assert "spread over 2-3 seeds" in verdict(START, *three[:5])["seeds"]
     assert "up to 3 seeds, but a row with one says nothing" in verdict(START, *three[:4])["seeds"]
-    assert "one seed cannot say what another seed would give" in verdict(START, DPO)["seeds"]
+    assert "One seed cannot say what another seed would give" in verdict(START, DPO)["seeds"]
 
 
 def test_the_reference_is_alone_absent_or_the_start() -> None:
