@@ -121,6 +121,7 @@ def _cost_axis(axes: Any, spans: Sequence[Span]) -> None:
     if low <= 0 or high / low <= NARROW:
         axes.set_xlim(*limits(spans))
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
+        axes.ticklabel_format(axis="x", useMathText=high >= 1e6)  # of FLOPs: 10 with its power above
         return
     factor = (high / low) ** 0.06
     axes.set_xscale("log")
