@@ -160,7 +160,7 @@ def test_what_the_set_could_have_shown() -> None:
     exact = [run_result(m, [result(BASE)], learning_rate=rate) for m, rate in (("dpo", 0.1), ("sail-pr", 0.1))]
     assert "points" in verdict(*exact)["detectable"], "identical rows say what unpaired sets would show"
     flat = [r.model_copy(update={"benchmarks": [result(np.ones(PEOPLE))]}) for r in exact]
-    assert "how small a difference would have shown is not known" in verdict(*flat)["detectable"]
+    assert "How small a difference would have shown is not known" in verdict(*flat)["detectable"]
 
 
 def test_seeds() -> None:
