@@ -24,6 +24,7 @@ def figures(recipe: str | None, results: Path, out: Path, cost: Literal["flops",
     from harness.recipe.load import load_recipe
     from harness.report.board import Board
     from harness.report.figure_files import stale_figures, write_figures
+    from harness.score.fits import KeptFits
     from harness.score.results import read_results, result_folders
 
     if recipe and recipe.endswith((".yaml", ".yml")):
@@ -31,7 +32,8 @@ def figures(recipe: str | None, results: Path, out: Path, cost: Literal["flops",
     stale = []
     folders = result_folders(results, recipe)
     for folder in folders:
-        board, place = Board(read_results(folder)), out / folder.parent.name / folder.name
+        board = Board(read_results(folder), None if check else KeptFits(folder))
+        place = out / folder.parent.name / folder.name
         if check:
             stale += stale_figures(board, place, cost)
         else:

@@ -11,6 +11,8 @@ import numpy as np
 from harness.report.board_columns import Column, ColumnKey, columns_of
 from harness.score.bootstrap import Estimate, Interval, interval_over_seeds, replicates, replicates_of_runs
 from harness.score.columns import Array, float_column, prompts_with_value
+from harness.score.estimators import FITTED
+from harness.score.fits import KeptFits
 from harness.score.results import Columns, Metric, RunResult
 from harness.score.verdicts import Difference, compared_together
 
@@ -53,10 +55,16 @@ class Cell:
 
 
 class Board:
-    """All results of one recipe under one budget."""
+    """All results of one recipe under one budget.
 
-    def __init__(self, results: Sequence[RunResult]) -> None:
+    Args:
+        results: of all runs; the board does not change them, and nobody else may.
+        fits: those that have been made before.
+    """
+
+    def __init__(self, results: Sequence[RunResult], fits: KeptFits | None = None) -> None:
         self.results = list(results)
+        self.fits = KeptFits() if fits is None else fits
         self.finished = [r for r in results if r.status == "ok"]
         self.reference = results[0].reference if results else "dpo"
         order = {"start": 0, self.reference: 1}
@@ -117,7 +125,7 @@ class Board:
         if not measured:
             return None
         runs, metrics, columns = zip(*measured, strict=True)
-        estimates = _estimates(metrics, columns)
+        estimates = self._estimates(metrics, columns)
         prompts = min(prompts_with_value(c, m.estimator.column) for m, c in zip(metrics, columns, strict=True))
         untrained = len(self.runs_of(method)) == 1 and runs[0].learning_rate is None
         return Cell(
@@ -130,6 +138,20 @@ class Board:
             n_total=sum(m.n_total for m in metrics),
             prompts=prompts,
         )
+
+    def _estimates(self, metrics: Sequence[Metric], runs: Sequence[Columns]) -> SeedEstimates:
+        """Of each seed, with its replicates; means that one estimator gives are computed together."""
+        estimators = {(m.estimator.kind, m.estimator.column) for m in metrics}
+        kind, column = next(iter(estimators))
+        if len(estimators) == 1 and kind not in FITTED:
+            return _stacked(replicates_of_runs(kind, runs, column))
+        each = zip(metrics, runs, strict=True)
+        return _stacked([self._estimate(m.estimator.kind, columns, m.estimator.column) for m, columns in each])
+
+    def _estimate(self, kind: str, columns: Columns, column: str) -> Estimate:
+        if kind in FITTED:
+            return self.fits.fitted(kind, columns, column).estimate
+        return replicates(kind, columns, column)
 
     def difference(self, method: str, other: str, column: Column) -> Interval | None:
         """Method minus other on the same prompts, in one joint draw, seed by seed over the seeds that both have.
@@ -204,16 +226,6 @@ def _shared_seeds(a: Cell | None, b: Cell | None) -> list[int]:
         return []
     trained = [cell.seeds for cell in (a, b) if cell.seeds is not None]
     return sorted(set(trained[0]).intersection(*trained[1:])) if trained else [0]
-
-
-def _estimates(metrics: Sequence[Metric], runs: Sequence[Columns]) -> SeedEstimates:
-    """Of each seed, with its replicates; those that one estimator gives are computed together."""
-    estimators = {(m.estimator.kind, m.estimator.column) for m in metrics}
-    if len(estimators) == 1:
-        ((kind, column),) = estimators
-        return _stacked(replicates_of_runs(kind, runs, column))
-    each = zip(metrics, runs, strict=True)
-    return _stacked([replicates(m.estimator.kind, columns, m.estimator.column) for m, columns in each])
 
 
 def _stacked(estimates: Sequence[Estimate]) -> SeedEstimates:

@@ -34,20 +34,24 @@ from harness.report.score_sections import (
 from harness.report.subjects import FILE as SUBJECTS
 from harness.report.subjects import subjects_page
 from harness.report.summary import summary_json, summary_of
+from harness.score.fits import KeptFits
 from harness.score.results import RunResult, read_results
 from harness.store.json_files import write_text
 
 PAGE, SUMMARY = "LEADERBOARD.md", "summary.json"
 
 
-def render_pages(results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+def render_pages(
+    results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxyType({}), fits: KeptFits | None = None
+) -> dict[str, str]:
     """File names and contents of a leaderboard.
 
     Args:
         results: all runs of one recipe under one budget, at least one.
         cards: for each judge that has a card, the sentence that links it (:mod:`.judge_citation`).
+        fits: those that have been made before.
     """
-    board = Board(results)
+    board = Board(results, fits)
     ranking = ranking_of(board)
     summary = summary_of(board, ranking)
     files = pictures(board, ranking)
@@ -89,19 +93,21 @@ def _details(board: Board, cards: Mapping[str, str], files: Mapping[str, str]) -
 
 
 def write_leaderboard(folder: Path) -> list[str]:
-    """Write the leaderboard of ``results/<recipe>/<budget>``.
+    """Write the leaderboard of ``results/<recipe>/<budget>``. Fits that it needed are kept for the next time.
 
     Returns:
         names of its files.
     """
-    files = render_pages(read_results(folder), card_sentences(folder))
+    fits = KeptFits(folder)
+    files = render_pages(read_results(folder), card_sentences(folder), fits)
+    fits.save()
     for name, text in files.items():
         write_text(folder / name, text)
     return list(files)
 
 
 def stale_files(folder: Path) -> list[str]:
-    """Files of a leaderboard that differ from what its results give."""
+    """Files of a leaderboard that differ from what its results give, with every fit made anew."""
     return [
         name
         for name, text in render_pages(read_results(folder), card_sentences(folder)).items()

@@ -121,3 +121,16 @@ ESTIMATORS: dict[str, Callable[[PromptColumns, str, Array], Array]] = {
     "equal_style_v2": win_rates.equal_style_v2,
     "frozen_style": win_rates.frozen_style,
 }
+
+FITTED = frozenset(
+    {
+        "length_controlled",
+        "length_controlled_2",
+        "length_coefficient",
+        "style_controlled",
+        "equal_style",
+        "equal_style_v2",
+        "frozen_style",
+    }
+)
+"""Estimators that fit a regression in each resample, which takes milliseconds; the others are sums."""
