@@ -32,12 +32,14 @@ def figures(
     """
     from harness.report.board import Board
     from harness.report.figure_files import stale_figures, write_figures
+    from harness.score.fits import KeptFits
     from harness.score.results import RESULTS, read_results, result_folders
 
     stale = []
     folders = result_folders(results, recipe_name(recipe))
     for folder in folders:
-        board, place = Board(read_results(folder)), out / folder.relative_to(results or RESULTS)
+        board = Board(read_results(folder), None if check else KeptFits(folder))
+        place = out / folder.relative_to(results or RESULTS)
         if check:
             stale += stale_figures(board, place, cost)
         else:

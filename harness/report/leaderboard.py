@@ -39,20 +39,24 @@ from harness.report.score_sections import (
 from harness.report.subjects import FILE as SUBJECTS
 from harness.report.subjects import subjects_page
 from harness.report.summary import summary_json, summary_of
+from harness.score.fits import KeptFits
 from harness.score.results import RunResult, read_results
 from harness.store.json_files import write_text
 
 PAGE, SUMMARY = "LEADERBOARD.md", "summary.json"
 
 
-def render_pages(results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+def render_pages(
+    results: Sequence[RunResult], cards: Mapping[str, str] = MappingProxyType({}), fits: KeptFits | None = None
+) -> dict[str, str]:
     """File names and contents of a leaderboard, but for its pictures.
 
     Args:
         results: all runs of one recipe under one budget, at least one.
         cards: for each judge that has a card, the sentence that links it (:mod:`.judge_citation`).
+        fits: those that have been made before.
     """
-    board = Board(results)
+    board = Board(results, fits)
     return _texts(board, page_figures(board), cards)
 
 
@@ -104,21 +108,24 @@ def _details(board: Board, cards: Mapping[str, str], drawn: Collection[str], *, 
 
 
 def write_leaderboard(folder: Path) -> list[str]:
-    """Write the leaderboard of ``results/<recipe>/<budget>``.
+    """Write the leaderboard of ``results/<recipe>/<budget>``. Fits that it needed are kept for the next time.
 
     Returns:
         names of its files.
     """
-    board = Board(read_results(folder))
+    fits = KeptFits(folder)
+    board = Board(read_results(folder), fits)
     figures = page_figures(board)
     texts = _texts(board, figures, card_sentences(folder))
+    fits.save()
     for name, text in texts.items():
         write_text(folder / name, text)
     return [*texts, *write_pictures(figures, folder)]
 
 
 def stale_files(folder: Path) -> list[str]:
-    """Files of a leaderboard that differ from what its results give: text in any byte, pictures in their numbers."""
+    """Files of a leaderboard that differ from what its results give, with every fit made anew: text in any byte,
+    pictures in their numbers."""
     board = Board(read_results(folder))
     figures = page_figures(board)
     texts = _texts(board, figures, card_sentences(folder))
