@@ -20,6 +20,7 @@ from kit.tracker_files import (
     wandb_records,
 )
 
+from harness.run.trackers import tracking
 from harness.score.results import RunResult, read_results
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,24 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("WANDB_PROJECT", "TRACKIO_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+def test_a_tracker_that_cannot_be_reached_costs_a_notice(
+    offline: Path, tiny_copy: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens where wandb would send to. Without a key it is refused before any work."""
+    need("wandb")
+    monkeypatch.setattr(tracking, "PATIENCE_S", 3.0)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    done = cli("compare", "tiny", "--report-to", "wandb", cwd=tiny_copy)
+    assert done.returncode == 0 and "Leaderboard:" in done.stdout
+    assert done.stderr.endswith("wandb did not take everything within 3 s; the same command sends the rest\n")
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("NETRC", str(offline / "none"))
+    refused = cli("compare", "tiny", "--report-to", "wandb", cwd=tiny_copy)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Error: wandb has no API key on this machine: run `wandb login`, set WANDB_MODE=")
 
 
 def assert_same(curves: Curves, result: RunResult, run: str) -> None:
