@@ -192,10 +192,16 @@ class _Driver:
     """
 
     def __init__(
-        self, schedule: Schedule, pool: Pool, shown: Display, results: Path, page: KeptPage, tracked: Tracking
+        self,
+        schedule: Schedule,
+        pool: Pool,
+        shown: Display,
+        results: Path,
+        page: KeptPage,
+        tracked: Tracking | None = None,
     ) -> None:
         self._schedule, self._pool, self._shown = schedule, pool, shown
-        self._results, self._page, self._tracked = results, page, tracked
+        self._results, self._page, self._tracked = results, page, tracked or Tracking()
         self._active: dict[int, tuple[Part, Work]] = {}
         self._page_open, self._next_page = False, 0.0
         self._halfway: set[int] = set()
