@@ -32,6 +32,13 @@ class _Group(click.Group):
         except UserError as error:
             click.echo(f"Error: {error}" + ("" if str(error).endswith((".", "?")) else "."), err=True)
             context.exit(2)
+        except OSError as error:
+            from harness.store.storage import storage_fault
+
+            if not (sentence := storage_fault(error)):
+                raise
+            click.echo(f"Error: {sentence}.", err=True)
+            context.exit(2)
         except KeyboardInterrupt:
             click.echo("\nInterrupted. Finished work is kept: the same command goes on from here.", err=True)
             context.exit(130)

@@ -23,8 +23,11 @@ from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
 from harness.run.target import MemoryHere
 from harness.score.results import RunResult
+from harness.store.notices import listening
 from harness.store.settings import settings, using
 from harness.store.stages import Store
+from harness.store.storage import remove_partial_files
+from harness.store.tensor_cache import HIDDEN_STATES
 
 
 @dataclass(frozen=True)
@@ -59,21 +62,27 @@ class CompareOptions:
         return KeptPage(folder, self.store / "pages")
 
 
-def check_writable(folder: Path, flag: str) -> None:
+def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> None:
     """Fail before any work if a folder could not be written.
+
+    Args:
+        folder: that will be written.
+        flag: which chooses it.
+        parts: folders in it that will be written ("": itself); they are made.
 
     Raises:
         UserError: names the folder and the flag.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)  # another command may try the same
-    except OSError as error:
-        raise UserError(
-            f"The folder {folder} cannot be written ({error.strerror}): choose another with {flag}"
-        ) from None
+    for part in parts:
+        probe = folder / part / ".writable"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink(missing_ok=True)  # another command may try the same
+        except OSError as error:
+            raise UserError(
+                f"The folder {probe.parent} cannot be written ({error.strerror}): choose another with {flag}"
+            ) from None
 
 
 def compare(options: CompareOptions, display: Display | None = None) -> list[str]:
@@ -87,8 +96,11 @@ def compare(options: CompareOptions, display: Display | None = None) -> list[str
     memory = MemoryHere(plans)
     workers = workers_of(options.workers, plans[0].comparison.budget.axis, memory.fits)
     check_writable(options.results, "--results")
-    check_writable(options.store, "--store")
+    check_writable(options.store, "--store", ("", "locks", "logs", "pages", "stages", "work"))
     with Store(options.store).in_use():
+        for folder in (options.store, options.store / "pages", options.store / HIDDEN_STATES):
+            remove_partial_files(folder)
+        remove_partial_files(options.page.folder, deep=True)
         return _compare(options, plans, memory, workers, display)
 
 
@@ -102,7 +114,7 @@ def _compare(
     # the verdicts against the reference method's answers come once these are there
     total = len(plans) + sum(plan.rival is not None for plan in plans)
     shared = replace(settings(), workers=workers.count)
-    with display or Display(total) as shown, using(shared), LocalPool(workers) as pool:
+    with display or Display(total) as shown, using(shared), LocalPool(workers) as pool, listening(shown.say):
         if aside is not None:
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
         if warning := memory.warning(workers.count):
