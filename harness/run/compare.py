@@ -26,8 +26,11 @@ from harness.run.target import ThisMachine
 from harness.run.trackers.kinds import check_installed
 from harness.run.trackers.tracking import Tracking, tracking
 from harness.score.results import LOCAL, RunResult, read_results
+from harness.store.notices import listening
 from harness.store.settings import settings, using
 from harness.store.stages import Store
+from harness.store.storage import remove_partial_files
+from harness.store.tensor_cache import HIDDEN_STATES
 
 
 @dataclass(frozen=True)
@@ -74,21 +77,27 @@ class CompareOptions:
         return KeptPage(folder, self.store / "pages")
 
 
-def check_writable(folder: Path, flag: str) -> None:
+def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> None:
     """Fail before any work if a folder could not be written.
+
+    Args:
+        folder: that will be written.
+        flag: which chooses it.
+        parts: folders in it that will be written ("": itself); they are made.
 
     Raises:
         UserError: names the folder and the flag.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)  # another command may try the same
-    except OSError as error:
-        raise UserError(
-            f"The folder {folder} cannot be written ({error.strerror}): choose another with {flag}"
-        ) from None
+    for part in parts:
+        probe = folder / part / ".writable"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink(missing_ok=True)  # another command may try the same
+        except OSError as error:
+            raise UserError(
+                f"The folder {probe.parent} cannot be written ({error.strerror}): choose another with {flag}"
+            ) from None
 
 
 def compare(options: CompareOptions, display: Display | None = None, *, quiet: bool = False) -> list[str]:
@@ -108,8 +117,11 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
     machine = ThisMachine(plans)
     workers = workers_of(options.workers, plans[0].comparison.budget.axis, machine.fits)
     check_writable(options.results, "--results")
-    check_writable(options.store, "--store")
+    check_writable(options.store, "--store", ("", "locks", "logs", "pages", "stages", "work"))
     with Store(options.store).in_use():
+        for folder in (options.store, options.store / "pages", options.store / HIDDEN_STATES):
+            remove_partial_files(folder)
+        remove_partial_files(options.page.folder, deep=True)
         # the verdicts against the reference method's answers come once these are there
         total = len(plans) + sum(plan.rival is not None and bool(plan.todo) for plan in plans)
         seconds = machine.seconds(workers.count)
@@ -144,6 +156,7 @@ def _compare(
         using(shared),
         tracking(options.trackers, options.store / "trackers", shown.say) as tracked,
         LocalPool(workers) as pool,
+        listening(shown.say),
     ):
         shown.note(_opening(plans, workers.count, machine.seconds(workers.count)))
         if aside is not None:
