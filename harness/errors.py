@@ -1,4 +1,4 @@
-"""Errors that a user can cause and fix, in one sentence each; and lists of them, so that all are reported at once."""
+"""Errors that a user can cause and fix, in one sentence; and lists of them, so that all are reported at once."""
 
 from __future__ import annotations
 

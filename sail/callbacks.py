@@ -1,4 +1,5 @@
-"""Callbacks of a SAIL run: the lagged baselines that it carries from step to step, and the time of each phase."""
+"""Callbacks of a SAIL run: the lagged baselines that it carries from step to step, the tokens that it counts, and the
+time of each phase."""
 
 from __future__ import annotations
 
@@ -45,6 +46,27 @@ class LaggedBaseline(TrainerCallback, ExportableState):  # type: ignore[misc]
     def state(self) -> dict[str, Any]:
         """What transformers writes into ``trainer_state.json``."""
         return {"args": {"means": self.means}, "attributes": {}}
+
+
+class TokenCount(TrainerCallback, ExportableState):  # type: ignore[misc]
+    """TRL's count of the tokens trained on; saved with the trainer state, so that a resumed run counts on.
+
+    Args:
+        trainer: of TRL, which counts.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """On a resume, take up the count that the checkpoint holds."""
+        saved = state.stateful_callbacks.setdefault(type(self).__name__, {}) if state.global_step else None
+        if saved:  # a checkpoint of an earlier version holds none
+            self._trainer._total_train_tokens = saved["attributes"]["num_tokens"]
+
+    def state(self) -> dict[str, Any]:
+        """What transformers writes into ``trainer_state.json``."""
+        return {"args": {}, "attributes": {"num_tokens": int(self._trainer._total_train_tokens)}}
 
 
 class StepClock(TrainerCallback):  # type: ignore[misc]

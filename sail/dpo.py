@@ -12,6 +12,7 @@ from datasets import Dataset
 from torch import Tensor
 from trl import DPOTrainer
 
+from sail.callbacks import TokenCount
 from sail.data import columns_of
 from sail.head_tiles import use_head_tiles
 from sail.losses import Sides
@@ -66,6 +67,7 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
                 "router_aux_loss_coef=0 to leave this warning out",
                 stacklevel=2,
             )
+        self.add_callback(TokenCount(self))
         self._sharing = None  # a reference that served its precomputation alone is not kept
         self._prompts_shared()  # decided before the weights may be sharded
 

@@ -10,7 +10,9 @@ from typing import Any
 from harness.budget.flops import Linear, Shape
 from harness.budget.forecast import Corrections, Forecast
 from harness.budget.ledger import AXES, Ledger
-from harness.store.json_files import digest, read_json, write_json
+from harness.store.json_files import digest
+from harness.store.notices import notify
+from harness.store.sealed import read_sealed, write_sealed
 
 
 class Calibration:
@@ -28,7 +30,11 @@ class Calibration:
         self._all: dict[str, Any] = self._read()
 
     def _read(self) -> dict[str, Any]:
-        return read_json(self.path) if self.path.is_file() else {}
+        """All that was measured; nothing, with a sentence, if the file and its copy are damaged."""
+        measured = read_sealed(self.path)
+        if measured is None and self.path.exists():
+            notify(f"{self.path} is damaged: predictions begin without what earlier runs measured")
+        return measured or {}
 
     def corrections(self, setting: str, method: str) -> Corrections:
         """Rates of this machine in a setting (start policy, pairs, training), and ratios of a method in it."""
@@ -85,4 +91,4 @@ class Calibration:
                     kept = before.get(axis, new) if axis != "seconds" else new  # speed is today's, not a mean over days
                     ratios[axis] = kept + (new - kept) / runs
             methods[method] = ratios
-            write_json(self.path, self._all)
+            write_sealed(self.path, self._all)

@@ -77,6 +77,13 @@ class _Group(click.Group):
             if len(error.sentences) > MOST_ERRORS:
                 click.echo(f"Error: there are {len(error.sentences) - MOST_ERRORS:,} more.", err=True)
             context.exit(2)
+        except OSError as error:
+            from harness.store.storage import storage_fault
+
+            if not (sentence := storage_fault(error)):
+                raise
+            click.echo(f"Error: {sentence}.", err=True)
+            context.exit(2)
         except KeyboardInterrupt as error:
             click.echo("\nInterrupted. Finished work is kept: the same command resumes.", err=True)
             context.exit(143 if isinstance(error, _Terminated) else 130)
@@ -102,18 +109,7 @@ def main() -> None:
 
 for _command in (
     *(compare, plan, doctor, power, leaderboard, report, figures, diff, published, rescore, score),
-    *(
-        judge_card,
-        train_reward,
-        new_recipe,
-        schema,
-        new_method,
-        fetch_model,
-        methods,
-        benchmarks,
-        oracles,
-        budgets,
-        store,
-    ),
+    *(judge_card, train_reward, new_recipe, schema, new_method, fetch_model),
+    *(methods, benchmarks, oracles, budgets, store),
 ):
     main.add_command(_command)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @click.command()
 @comparison_options
 @workers_option
-@preflight_option
 @report_to_option
+@preflight_option
 @quiet_option
 def compare(quiet: bool, **options: Any) -> None:
     """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget.

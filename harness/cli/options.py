@@ -187,6 +187,6 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         results=options["results"] or LOCAL,
         store=options["store"],
         workers=options.get("workers", "auto"),
-        preflight=options.get("preflight", True),
         report_to=trackers,
+        preflight=options.get("preflight", True),
     )

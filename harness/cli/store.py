@@ -44,8 +44,33 @@ def list_store(root: Path, as_json: bool) -> None:
         click.echo(f"{holding.kind:<24} {holding.number:>6}  {_amount(holding.bytes):>10}")
     if reclaimable:
         click.echo(
-            f"{_amount(reclaimable)} of it are checkpoints of finished trainings and hidden states: sail-bench store "
-            "gc removes them"
+            f"{_amount(reclaimable)} of it are checkpoints of finished trainings, damaged stages and hidden states: "
+            "sail-bench store gc removes them"
+        )
+
+
+@store.command("verify")
+@_STORE
+def verify_store(root: Path) -> None:
+    """Read all that the store holds and compare it with the hashes that were recorded when it was written."""
+    from harness.errors import UserError
+    from harness.run.housekeeping import verify
+    from harness.store.stages import Store
+
+    opened = Store(_existing(root))
+    with opened.in_use():
+        verified = verify(opened)
+    for fault in verified.faults:
+        click.echo(fault)
+    click.echo(
+        f"{verified.whole} stages are as they were written"
+        + (f"; {verified.unverified} unverified: of a version without hashes" if verified.unverified else "")
+        + f" ({_amount(verified.bytes)} in {verified.seconds:.1f} s)"
+    )
+    if verified.faults:
+        raise UserError(
+            f"Damaged parts of the store {root}: {len(verified.faults)}. The 'sail-bench compare' that made them moves "
+            "them aside and makes them again: run it once more"
         )
 
 

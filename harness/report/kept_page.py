@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.terminal import ScoreTable, score_table
-from harness.store.json_files import digest, file_digest, read_json, write_json
+from harness.store.json_files import digest, file_digest
+from harness.store.sealed import read_sealed, write_sealed
 
 
 class KeptPage:
@@ -34,7 +35,7 @@ class KeptPage:
         if record.get("inputs") == inputs and record.get("files") == self._held(record["files"]):
             return
         written = write_leaderboard(self.folder)
-        write_json(self._record, {"inputs": inputs, "files": self._held(written)})
+        write_sealed(self._record, {"inputs": inputs, "files": self._held(written)}, copy=False)
 
     def scores(self) -> ScoreTable:
         """The scores for the terminal."""
@@ -44,21 +45,19 @@ class KeptPage:
         if "scores" in record:
             return ScoreTable(**record["scores"])
         table = self._table()
-        write_json(self._record, record | {"scores": table._asdict()})
+        write_sealed(self._record, record | {"scores": table._asdict()}, copy=False)
         return table
 
     def _table(self) -> ScoreTable:
+        from harness.score.fits import KeptFits
         from harness.score.results import read_results
 
-        return score_table(read_results(self.folder))
+        return score_table(read_results(self.folder), KeptFits(self.folder))
 
     def _read(self) -> dict[str, Any]:
         """The record; empty if there is none that can be read."""
-        try:
-            record = read_json(self._record)
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) and {"inputs", "files"} <= record.keys() else {}
+        record = read_sealed(self._record) or {}
+        return record if {"inputs", "files"} <= record.keys() else {}
 
     def _held(self, names: Any) -> dict[str, str | None]:
         """What the files of the page hold now, by name; None where one is missing."""

@@ -26,8 +26,11 @@ from harness.run.target import ThisMachine
 from harness.run.trackers.kinds import check_installed
 from harness.run.trackers.tracking import Tracking, tracking
 from harness.score.results import LOCAL, RunResult, read_results
+from harness.store.notices import listening
 from harness.store.settings import settings, using
 from harness.store.stages import Store
+from harness.store.storage import remove_partial_files
+from harness.store.tensor_cache import HIDDEN_STATES
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class CompareOptions:
     results: Path = LOCAL
     store: Path = Path(".sail-bench")
     workers: str = "auto"
-    preflight: bool = True
     report_to: Sequence[str] | None = None
+    preflight: bool = True
 
     @property
     def trackers(self) -> list[str]:
@@ -79,21 +82,27 @@ class CompareOptions:
         return KeptPage(folder, self.store / "pages")
 
 
-def check_writable(folder: Path, flag: str) -> None:
+def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> None:
     """Fail before any work if a folder could not be written.
+
+    Args:
+        folder: that will be written.
+        flag: which chooses it.
+        parts: folders in it that will be written ("": itself); they are made.
 
     Raises:
         UserError: names the folder and the flag.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)  # another command may try the same
-    except OSError as error:
-        raise UserError(
-            f"The folder {folder} cannot be written ({error.strerror}): choose another with {flag}"
-        ) from None
+    for part in parts:
+        probe = folder / part / ".writable"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink(missing_ok=True)  # another command may try the same
+        except OSError as error:
+            raise UserError(
+                f"The folder {probe.parent} cannot be written ({error.strerror}): choose another with {flag}"
+            ) from None
 
 
 def compare(options: CompareOptions, display: Display | None = None, *, quiet: bool = False) -> list[str]:
@@ -112,11 +121,15 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
     machine = ThisMachine(plans)
     workers = workers_of(options.workers, plans[0].comparison.budget.axis, machine.fits)
     check_writable(options.results, "--results")
-    check_writable(options.store, "--store")
+    check_writable(options.store, "--store", ("", "locks", "logs", "pages", "stages", "work"))
     with Store(options.store).in_use():
+        for folder in (options.store, options.store / "pages", options.store / HIDDEN_STATES):
+            remove_partial_files(folder)
+        remove_partial_files(options.page.folder, deep=True)
         # the verdicts against the reference method's answers come once these are there
         total = len(plans) + sum(plan.rival is not None and bool(plan.todo) for plan in plans)
-        shown = display or Display(total, predicted=machine.seconds(workers.count), quiet=quiet)
+        seconds = machine.seconds(workers.count)
+        shown = display or Display(total, predicted=seconds, quiet=quiet)
         return _compare(options, plans, machine, workers, shown)
 
 
@@ -148,6 +161,7 @@ def _compare(
         using(shared),
         tracking(options.trackers, options.store / "trackers", shown.say) as tracked,
         LocalPool(workers) as pool,
+        listening(shown.say),
     ):
         shown.note(_opening(plans, workers.count, machine.seconds(workers.count)))
         if aside is not None:
@@ -196,10 +210,16 @@ class _Driver:
     """
 
     def __init__(
-        self, schedule: Schedule, pool: Pool, shown: Display, results: Path, page: KeptPage, tracked: Tracking
+        self,
+        schedule: Schedule,
+        pool: Pool,
+        shown: Display,
+        results: Path,
+        page: KeptPage,
+        tracked: Tracking | None = None,
     ) -> None:
         self._schedule, self._pool, self._shown = schedule, pool, shown
-        self._results, self._page, self._tracked = results, page, tracked
+        self._results, self._page, self._tracked = results, page, tracked or Tracking()
         self._active: dict[int, tuple[Part, Work]] = {}
         self._page_open, self._next_page = False, 0.0
         self._halfway: set[int] = set()

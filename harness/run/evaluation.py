@@ -31,7 +31,11 @@ def evaluate_policy(resources: Resources, plan: RunPlan, pairs: Path, prompts: S
         prompts: the evaluation prompts.
     """
     store = resources.store
-    todo = [(b, nodes) for b, nodes in plan.evaluated if not store.settled(nodes.judgments.stage)]
+    todo = [
+        (b, nodes)
+        for b, nodes in plan.evaluated
+        if not (store.settled(nodes.judgments.stage) and store.done(nodes.answers.stage))
+    ]
     if not todo or plan.policy is None:
         return
     policy = _policy(resources, plan, plan.policy)

@@ -4,7 +4,9 @@ recipe needs."""
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +15,31 @@ from harness.errors import UserError
 from harness.recipe.recipe import Recipe
 from harness.run.plan import RunPlan, make_runs
 from harness.score.results import RunResult, read_result
+from harness.store.notices import listening
+from harness.store.row_cache import RowCache
+from harness.store.stage_files import FILES, UNVERIFIED, fault_of, read_manifest, record_now, unrecorded
 from harness.store.stages import Store
+from harness.store.storage import QUARANTINE
 from harness.store.tensor_cache import HIDDEN_STATES
+
+ROWS = "rows.sqlite"
+
+
+class Verified(NamedTuple):
+    """What a check of a whole store showed.
+
+    Attributes:
+        whole: stages that are as they were written.
+        unverified: stages of an earlier version, whose hashes were recorded only when they were first read.
+        faults: one sentence for each stage, or file of cached rows, that is damaged.
+        bytes: that were read; seconds: that it took.
+    """
+
+    whole: int
+    unverified: int
+    faults: list[str]
+    bytes: int
+    seconds: float
 
 
 class Holding(NamedTuple):
@@ -43,6 +68,8 @@ def holdings(store: Store) -> list[Holding]:
     parts.append(Holding("unfinished work", len(work), sum(map(size, work))))
     rows = sorted(store.root.glob("rows.sqlite*"))
     parts.append(Holding("cached rows", len(rows), sum(map(size, rows))))
+    damaged = list((store.root / QUARANTINE).glob("*"))
+    parts.append(Holding("moved aside as damaged", len(damaged), sum(map(size, damaged))))
     states = list((store.root / HIDDEN_STATES).glob("*"))
     parts.append(Holding("hidden states", len(states), sum(map(size, states))))
     return sorted((h for h in parts if h.number), key=lambda h: -h.bytes)
@@ -53,11 +80,38 @@ def stage_folders(store: Store) -> list[Path]:
     return sorted(path for path in (store.root / "stages").glob("*") if path.is_dir())
 
 
+def verify(store: Store) -> Verified:
+    """Read all that is finished, and compare it with the hashes in the manifests; record those that are missing.
+
+    No stage is moved: ``compare`` does that with what it needs.
+    """
+    begun, folders, faults, whole, unverified = time.monotonic(), stage_folders(store), list[str](), 0, 0
+    for folder in folders:
+        if fault := fault_of(folder):
+            faults.append(f"{folder.relative_to(store.root)}: {fault}")
+            continue
+        if unrecorded(folder):
+            with suppress(OSError):
+                record_now(folder)
+        if UNVERIFIED in (manifest := read_manifest(folder) or {}) or FILES not in manifest:
+            unverified += 1
+        else:
+            whole += 1
+    rows = store.root / ROWS
+    if rows.is_file():
+        with listening(faults.append):  # a file that cannot be read is moved aside
+            cache = RowCache(rows)
+        if damaged := len(cache.damaged()):
+            faults.append(f"{rows.name}: {damaged:,} cached rows are not as they were written")
+        cache.close()
+    return Verified(whole, unverified, faults, sum(map(size, [*folders, rows])), time.monotonic() - begun)
+
+
 def dispensable(store: Store) -> list[Path]:
-    """Folders that no recipe needs, whatever it is: checkpoints of finished trainings, and hidden states, which save
-    computing while a comparison is evaluated."""
-    states = store.root / HIDDEN_STATES
-    return [*finished_checkpoints(store), *([states] if states.is_dir() else [])]
+    """Folders that no recipe needs, whatever it is: checkpoints of finished trainings, stages that were moved aside as
+    damaged, and hidden states, which save computing while a comparison is evaluated."""
+    folders = (store.root / QUARANTINE, store.root / HIDDEN_STATES)
+    return [*finished_checkpoints(store), *(folder for folder in folders if folder.is_dir())]
 
 
 def finished_checkpoints(store: Store) -> list[Path]:

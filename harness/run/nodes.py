@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness.recipe.search import Point
@@ -68,6 +69,29 @@ def states_of(nodes: Iterable[Node], store: Store) -> dict[str, State]:
         judged = done and node.stage.kind == "judgments"  # the one kind that may wait for answers
         states[node.key] = State(done, store.unanswered(node.stage) if judged else 0)
     return states
+
+
+def set_aside_short(nodes: EvaluationNodes, store: Store) -> None:
+    """Move rows of a benchmark aside that are fewer than they must be: one judged row comes of one answer.
+
+    Stages that were written with hashes are known to be whole.
+    """
+    answers, judgments = nodes.answers.stage, nodes.judgments.stage
+    if not (store.done(answers) and store.done(judgments)):
+        return
+    if store.verified(answers) and store.verified(judgments):
+        return
+    counts = {stage.key: _rows_in(store.path(stage) / "rows.jsonl") for stage in (answers, judgments)}
+    most = max(counts.values())
+    for stage in (answers, judgments):
+        if counts[stage.key] < most and not store.verified(stage):
+            store.set_aside(stage, f"rows.jsonl has {counts[stage.key]:,} rows and must have {most:,}")
+
+
+def _rows_in(path: Path) -> int:
+    """Number of lines of a file."""
+    with path.open("rb") as lines:
+        return sum(1 for line in lines if line.strip())
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from harness.recipe.recipe import Recipe
 from harness.recipe.search import Point, points
 from harness.run.comparison import Comparison, Facts, resolve
 from harness.run.configure import make_method, own_options
-from harness.run.nodes import EvaluationNodes, Node, State, TrialNodes, Winner, states_of
+from harness.run.nodes import EvaluationNodes, Node, State, TrialNodes, Winner, set_aside_short, states_of
 from harness.run.stages import (
     Training,
     answers_stage,
@@ -89,6 +89,19 @@ class RunPlan:
         return [b.name for b, e in self.evaluated if e.versus and not self.states[e.versus.key].done]
 
     @property
+    def lost_trainings(self) -> list[TrialNodes]:
+        """Trials that are scored and whose policy is no longer there: it was damaged."""
+        diverged = [(s.learning_rate, s.options) for s in self.scores if s.error]
+        scored = [t for t in self.trials if self.states[t.tune.key].done and not self.states[t.train.key].done]
+        return [t for t in scored if (t.point.learning_rate, dict(t.point.options)) not in diverged]
+
+    @property
+    def lost_answers(self) -> list[str]:
+        """Benchmarks that are judged and whose answers are no longer there: they were damaged."""
+        states = self.states
+        return [b.name for b, e in self.evaluated if states[e.judgments.key].done and not states[e.answers.key].done]
+
+    @property
     def todo(self) -> list[str]:
         """Labels of what is still to do, in order; empty if the run is finished."""
         facts, wanted = self.comparison.facts, self.comparison.wanted
@@ -96,9 +109,11 @@ class RunPlan:
         labels += [t.tune.label for t in self.trials if not self.states[t.tune.key].done]
         if self.method.trains and self.seed > 0 and not (self.policy and self.states[self.policy.key].done):
             labels.append("train")
+        labels += [f"train again, {trial.tune.label}" for trial in self.lost_trainings]
         if not self.evaluations:
             labels += [b.name for b in self.benchmarks if b.name in wanted]
-        labels += [b.name for b, e in self.evaluated if not self.states[e.judgments.key].settled]
+        lost = self.lost_answers
+        labels += [b.name for b, e in self.evaluated if not self.states[e.judgments.key].settled or b.name in lost]
         return labels + [f"{name} against {self.comparison.recipe.reference}" for name in self.open_versus]
 
     @property
@@ -279,6 +294,8 @@ def resolved(plan: RunPlan) -> RunPlan:
     if rival is not None:
         compared = [b for b in plan.benchmarks if b.name in evaluations and "reference" in b.needs]
         evaluations |= {b.name: _against(plan, rival, b, evaluations[b.name]) for b in compared}
+    for nodes in evaluations.values():
+        set_aside_short(nodes, store)
     plan = replace(plan, rival=rival, scores=scores, winner=winner, policy=policy, evaluations=evaluations)
     return replace(plan, states=states_of(plan.nodes, store))
 

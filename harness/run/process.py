@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,8 +24,10 @@ from harness.run.out_of_memory import ran_out_of_memory, settings_to_lower
 from harness.run.plan import RunPlan, load_facts, load_run
 from harness.run.run import ALL, Run
 from harness.store.environment import gpus
+from harness.store.notices import listening
 from harness.store.settings import Settings, settings, using
 from harness.store.stages import Store
+from harness.store.storage import storage_fault
 
 
 class Event(NamedTuple):
@@ -115,16 +118,12 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
     """
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process
-    log_path = Path(job.log)
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    log = log_path.open("a", encoding="utf-8", buffering=1)
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
     plan = None
     try:
+        _write_output_to(Path(job.log))
         began = time.perf_counter()
         claim(device, threads)
-        with using(Settings.load(job.settings)):
+        with using(Settings.load(job.settings)), listening(lambda text: events.send(Event("say", text))):
             plan = job.plan()
             Run(plan, lambda kind, value: events.send(Event(kind, value))).work(job.part, checked=job.checked)
         print(f"done in {time.perf_counter() - began:.1f} s", flush=True)
@@ -134,15 +133,28 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
         sentences = error.sentences
         events.send(Event("user error", sentences) if shared else Event("failed", "; ".join(sentences)))
     except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs in its row
-        traceback.print_exc()
+        with suppress(OSError):  # the log may be what cannot be written
+            traceback.print_exc()
         events.send(Event("failed", _reason(error, job, device)))
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+
+def _write_output_to(path: Path) -> None:
+    """Let all output of this process go to the log of its run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", buffering=1) as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
 
 
 def _reason(error: BaseException, job: Job, device: str | None) -> str:
-    """Why a run failed, in one line; of one that ran out of memory also which settings to lower."""
+    """Why a run failed, in one line; of one that ran out of memory also which settings to lower, and of one that could
+    not write what to do."""
+    if sentence := storage_fault(error):
+        return sentence
     reason = f"{type(error).__name__}: {error}".split("\n")[0]
     if not ran_out_of_memory(error):
         return reason

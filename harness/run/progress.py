@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+FAILED = "FAILED"
+"""What the line of a failed run begins with."""
+
 PLAIN_EVERY_S = 600.0
 """Seconds after which a log that is no terminal gets a sign of life of a stage that takes so long."""
 
@@ -22,10 +25,6 @@ def about(seconds: float) -> str:
     if seconds < 60:
         return "less than a minute"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
-
-
-FAILED = "FAILED"
-"""A run's line begins with it where the run failed."""
 
 
 class _Count(ProgressColumn):
@@ -61,7 +60,7 @@ class Display:
         console: the standard error if None.
         what: they are runs of.
         predicted: seconds that all of them are predicted to take; None if that is not known.
-        quiet: whether it shows notices and failures alone.
+        quiet: show notices and failures alone.
     """
 
     def __init__(

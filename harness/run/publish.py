@@ -17,10 +17,14 @@ from harness.run.plugins import plugins
 from harness.score.results import RunResult, read_result, result_path, write_result
 from harness.store.environment import environment
 from harness.store.json_files import digest, read_json, read_rows
+from harness.store.stage_files import content_hash
 from harness.store.versions import SCORE_VERSION, raised_since, versions_of
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?")
 """``org/name``, perhaps with a revision; anything else is a path, which no result file names."""
+
+WEIGHTS, PAIRS_FILES, ROWS = ("*.safetensors",), ("train.jsonl", "heldout.jsonl"), ("rows.jsonl",)
+"""Files of stages whose hashes a result carries."""
 
 
 def _ledger(plan: RunPlan, *nodes: Node | None) -> Ledger:
@@ -148,6 +152,7 @@ def assemble(plan: RunPlan) -> RunResult:
         pending=[b.title for b, nodes in plan.evaluated if not store.done(nodes.judgments.stage)],
         train_log=[{k: round(float(v), 6) for k, v in row.items()} for row in log],
         stages=_stages(plan),
+        contents=_contents(plan),
         **_base(plan) | ({"method_options": configured(plan, point).shown()} if point else {}),
     )
 
@@ -157,6 +162,17 @@ def _stages(plan: RunPlan) -> dict[str, str]:
     policy = {"policy": plan.policy.key} if plan.policy is not None else {}
     judged = {b.name: plan.evaluations[b.name].judgments for b in plan.benchmarks if plan.evaluations}
     return policy | {name: node.key for name, node in judged.items() if plan.comparison.store.done(node.stage)}
+
+
+def _contents(plan: RunPlan) -> dict[str, str]:
+    """Hashes of what the stages hold that the result is made of, where the store recorded them."""
+    facts, store = plan.comparison.facts, plan.comparison.store
+    weights = {"start": facts.start, **({"policy": plan.policy} if plan.policy is not None else {})}
+    judged = {b.name: plan.evaluations[b.name].judgments for b in plan.benchmarks if plan.evaluations}
+    patterns = dict.fromkeys(weights, WEIGHTS) | {"pairs": PAIRS_FILES} | dict.fromkeys(judged, ROWS)
+    nodes = weights | {"pairs": facts.pairs} | judged
+    hashes = {name: content_hash(store.path(node.stage), *patterns[name]) for name, node in nodes.items()}
+    return {name: value for name, value in hashes.items() if value}
 
 
 def _with_verdicts(plan: RunPlan, nodes: EvaluationNodes, rows: list[Row]) -> list[Row]:

@@ -17,8 +17,9 @@ from harness.recipe.recipe import Recipe
 from harness.run.configure import make_oracle
 from harness.run.nodes import Node
 from harness.store.environment import environment
-from harness.store.json_files import read_json, write_json
+from harness.store.notices import notify
 from harness.store.row_cache import RowCache
+from harness.store.sealed import read_sealed, remove_sealed, write_sealed
 from harness.store.stages import Stage, Store
 from harness.store.tensor_cache import HIDDEN_STATES, TensorCache
 
@@ -241,24 +242,31 @@ class Resources:
         self._ledger_file = work / "ledger.json" if work else None
         self._judged: dict[str, int] = {}
         kept: Any = {}
-        if self._ledger_file is not None and self._ledger_file.is_file():
-            kept = read_json(self._ledger_file)
+        if self._ledger_file is not None and (resumed := self._interrupted(self._ledger_file)):
+            kept = resumed
         elif before is not None and self.store.done(before):
             kept = self.store.manifest(before).get("ledger", {})
         self.ledger = self.meter.ledger = Ledger.load(kept) if kept else Ledger()
         return self.ledger
 
+    def _interrupted(self, file: Path) -> dict[str, Any] | None:
+        """What an interrupted attempt had spent, if there was one."""
+        kept = read_sealed(file)
+        if kept is None and file.exists():
+            notify(f"{file} is damaged: what the interrupted attempt had spent is not known, and counts from here")
+        return kept
+
     def keep_ledger(self) -> None:
         """Write the ledger down whenever rows became durable."""
         if self._ledger_file is not None:
             self.meter.flush()
-            write_json(self._ledger_file, self.ledger.dump())
+            write_sealed(self._ledger_file, self.ledger.dump())
 
     def spent(self) -> dict[str, Any]:
         """Manifest entries of a finished stage: its ledger and environment."""
         self.ledger.note_memory()
         if self._ledger_file is not None:
-            self._ledger_file.unlink(missing_ok=True)
+            remove_sealed(self._ledger_file)
         self._ledger_file = None
         return {"ledger": self.ledger.dump(), "environment": environment()}
 

@@ -73,6 +73,8 @@ class Run:
         if part not in (ALL, FIRST):
             return
         plan = self.plan = resolved(plan)
+        for trial in plan.lost_trainings:
+            self.train(trial.train)
         if plan.method.trains:
             if plan.winner.point is None or plan.policy is None:
                 errors = zip(plan.trials, plan.scores, strict=True)

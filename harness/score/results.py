@@ -118,7 +118,8 @@ class RunResult(Record):
     ``reference`` is the row that the others are compared with; ``versions`` are those of the code that made it
     (:mod:`harness.store.versions`); ``pending`` are benchmarks that it is still to be measured on, and ``error``
     is why that failed, if it did; ``stages`` are keys in the store: of the ``policy``, and by benchmark of its judged
-    rows."""
+    rows. ``contents`` are hashes of what these held: weights of the ``start`` and the ``policy``, rows of the ``pairs``
+    and, by benchmark, its judged rows; a file lacks it where the store recorded none."""
 
     schema_version: Literal[1] = 1
     run_key: str
@@ -153,6 +154,13 @@ class RunResult(Record):
     versions: dict[str, int] = Field(default_factory=dict)
     pending: list[str] = []
     stages: dict[str, str] = Field(default_factory=dict)
+    contents: dict[str, str] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Files of results without hashes stay as they were before these were recorded."""
+        fields: dict[str, Any] = handler(self)
+        return {name: value for name, value in fields.items() if value or name != "contents"}
 
     def benchmark(self, name: str) -> BenchmarkResult | None:
         """A benchmark's scores by name."""

@@ -4,22 +4,44 @@ A stage is a folder named by the hash of everything that decides its content. It
 survives a kill (checkpoints, partial rows), and appears under its final name by one atomic rename, together with a
 manifest. A failed stage never appears. Two processes may share a store: a lock per stage makes the second one wait, and
 a lock per command keeps what it needs between two stages from being cleared away.
+
+A stage whose files are not as its manifest recorded them is moved aside, with a sentence, and counts as not built.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UserError
 from harness.store.claims import held
-from harness.store.json_files import digest, read_json, write_json
+from harness.store.integrity import sync_to_disk
+from harness.store.json_files import digest
+from harness.store.notices import notify
+from harness.store.sealed import read_sealed, remove_sealed, write_sealed
+from harness.store.stage_files import (
+    FILES,
+    MANIFEST,
+    UNVERIFIED,
+    changed_weights,
+    fault_of,
+    read_manifest,
+    record_now,
+    unrecorded,
+    write_manifest,
+)
+from harness.store.storage import place_aside
 
-MANIFEST = "manifest.json"
+EARLIER = "earlier.json"
+"""In the work folder of a stage that was moved aside: what its manifest said of its cost and its files."""
+
+SPENT = ("ledger", "predicted")
+"""Entries of a manifest about the cost of a stage, which keeps those of the first time when it is made again."""
 
 COMMANDS = "commands"
 """File in ``locks/`` that commands hold while they work with the store."""
@@ -49,8 +71,11 @@ class Store:
         return self.root / "stages" / stage.key
 
     def done(self, stage: Stage) -> bool:
-        """Whether the stage is finished."""
-        return (self.path(stage) / MANIFEST).is_file()
+        """Whether the stage is finished, and its files are as they were written (of large ones: their size).
+
+        A damaged stage is moved aside, unless another process works on it.
+        """
+        return self._usable(stage, whole=False)
 
     def settled(self, stage: Stage) -> bool:
         """Whether the stage is finished and nothing in it is ``unanswered`` (a count in its manifest)."""
@@ -71,23 +96,94 @@ class Store:
 
         ``build`` leaves its files in the work folder and may return extra manifest entries (its ledger, say). What it
         could not get an answer to it counts as ``unanswered``: readers have the stage, the next call builds it again.
+        All files of a finished stage are hashed here, once a process.
         """
-        if self.settled(stage):
+        if self._usable(stage, whole=True) and not self.unanswered(stage):
             return self.path(stage)
         with self._lock(stage):
-            if not self.settled(stage):
+            if not (self._usable(stage, whole=True, locked=True) and not self.unanswered(stage)):
                 work = self.work(stage)
-                extra = build(work) or {}
-                write_json(work / MANIFEST, {"kind": stage.kind, "inputs": stage.inputs, **extra})
-                final = self.path(stage)
-                final.parent.mkdir(parents=True, exist_ok=True)
-                old = self.root / "work" / f"{stage.key}.old"
-                if final.exists():  # built again: out of the way at once, so that a reader finds one or the other
-                    shutil.rmtree(old, ignore_errors=True)
-                    final.rename(old)
-                work.rename(final)
-                shutil.rmtree(old, ignore_errors=True)
+                self._publish(stage, work, build(work) or {})
         return self.path(stage)
+
+    def _publish(self, stage: Stage, work: Path, extra: dict[str, Any]) -> None:
+        """Let a built stage appear: it is on the disk with its hashes before it has its name."""
+        earlier = read_sealed(work / EARLIER) or {}
+        remove_sealed(work / EARLIER)
+        for part in work.rglob(".*.part"):  # of attempts that were killed
+            part.unlink(missing_ok=True)
+        if not earlier.get("unanswered"):
+            extra |= {name: earlier[name] for name in SPENT if name in earlier and name in extra}
+        write_manifest(work, {"kind": stage.kind, "inputs": stage.inputs, **extra})
+        if other := changed_weights(work, earlier.get(FILES, {})):
+            notify(
+                f"{stage.key}: made again, {other} differs from the first time: what was made from it may not repeat"
+            )
+        final = self.path(stage)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        old = self.root / "work" / f"{stage.key}.old"
+        if final.exists():  # built again: out of the way at once, so that a reader finds one or the other
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+        work.rename(final)
+        sync_to_disk(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _usable(self, stage: Stage, *, whole: bool, locked: bool = False) -> bool:
+        """Whether a stage is there and is as it was written; else it is moved aside.
+
+        Args:
+            stage: that is asked for.
+            whole: whether large files are hashed too.
+            locked: whether the caller holds its lock.
+        """
+        folder = self.path(stage)
+        if not folder.is_dir():
+            return False
+        if not fault_of(folder, whole=whole):
+            if unrecorded(folder, whole=whole):
+                self._alone(stage, lambda: record_now(folder), locked=locked)
+            return True
+        self._alone(stage, lambda: self._check_again(stage, whole=whole), locked=locked)
+        return folder.is_dir() and not fault_of(folder, whole=whole)
+
+    def _alone(self, stage: Stage, change: Callable[[], None], *, locked: bool) -> None:
+        """Change a finished stage, unless another process works on it or the store cannot be written."""
+        from filelock import Timeout
+
+        try:
+            with nullcontext() if locked else self._lock(stage, wait=False):
+                change()
+        except Timeout:
+            pass
+        except OSError as error:
+            if fault := fault_of(self.path(stage)):
+                notify(f"{self.path(stage)}: {fault}, and it cannot be moved aside ({error.strerror}): it is left out")
+
+    def _check_again(self, stage: Stage, *, whole: bool) -> None:
+        """Move a stage aside if it is damaged still; another process may have made it again."""
+        if self.path(stage).is_dir() and (fault := fault_of(self.path(stage), whole=whole)):
+            self.set_aside(stage, fault)
+
+    def set_aside(self, stage: Stage, fault: str) -> None:
+        """Move a finished stage out of the way, say so, and keep what its manifest said of its cost and its files.
+
+        Args:
+            stage: that cannot be used.
+            fault: what is wrong with it.
+        """
+        folder, aside = self.path(stage), place_aside(self.root, stage.key)
+        manifest = read_manifest(folder) or {}
+        kept = {name: manifest[name] for name in (*SPENT, "unanswered", FILES) if name in manifest}
+        if kept:
+            write_sealed(self.work(stage) / EARLIER, kept)
+        folder.rename(aside)
+        notify(f"{stage.key}: {fault}. It is now in {aside}, and 'sail-bench compare' makes it again")
+
+    def verified(self, stage: Stage) -> bool:
+        """Whether the hashes of a finished stage were recorded when it was written."""
+        manifest = read_manifest(self.path(stage)) or {}
+        return FILES in manifest and UNVERIFIED not in manifest
 
     def under_way(self) -> list[str]:
         """Keys of the stages that some process is building, or waits for, now."""
@@ -123,15 +219,21 @@ class Store:
                 folder.rmdir()
 
     def manifest(self, stage: Stage) -> dict[str, Any]:
-        """Manifest of a finished stage."""
-        value: dict[str, Any] = read_json(self.path(stage) / MANIFEST)
-        return value
+        """Manifest of a finished stage, without what it says of files.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        manifest = read_manifest(self.path(stage))
+        if manifest is None:
+            raise UserError(f"{self.path(stage) / MANIFEST} is missing or damaged: run 'sail-bench compare' again")
+        return {name: value for name, value in manifest.items() if name not in (FILES, UNVERIFIED)}
 
     @contextmanager
-    def _lock(self, stage: Stage) -> Iterator[None]:
+    def _lock(self, stage: Stage, *, wait: bool = True) -> Iterator[None]:
         from filelock import FileLock
 
         folder = self.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{stage.key}.lock"):
+        with FileLock(folder / f"{stage.key}.lock", timeout=-1 if wait else 0):
             yield

@@ -12,10 +12,14 @@ from typing import Any, Literal, NamedTuple
 
 from harness.store.json_files import read_json, read_rows, write_json, write_rows
 from harness.store.row_files import RowView
+from harness.train.checkpoints import read_record, set_aside, write_record
 from harness.train.context import TrainContext
 from harness.train.settings import Policies, arguments, lora_config, start_policies
 from harness.train.stopping import Goal, pairs_per_step, planned_steps
 from harness.train.trainer import run_trainer
+
+DONE = "done.json"
+"""Record of a finished round."""
 
 Rows = list[dict[str, Any]]
 
@@ -78,11 +82,13 @@ def train_rounds(
     policy = None
     for number in range(rounds.count):
         goal, folder = _goal(context, number + 1, rounds.count), context.directory / f"round-{number}"
-        if (folder / "done.json").is_file():
-            context.ledger.restore(read_json(folder / "done.json"))
+        if (spent := read_record(folder / DONE)) is not None:
+            context.ledger.restore(spent)
             context.log[:] = read_json(folder / "log.json")
             policy = folder / "policy"
             continue
+        if (folder / DONE).exists():
+            _set_aside_from(context, number)
         if goal.reached(context):
             continue
         needed = _pairs_needed(context, goal)
@@ -101,10 +107,17 @@ def train_rounds(
         )
         write_json(folder / "log.json", context.log)
         context.tick()
-        write_json(folder / "done.json", context.ledger.dump())
+        write_record(folder / DONE, context.ledger.dump(), "policy", "log.json")
         policy = folder / "policy"
     assert policy is not None
     return policy
+
+
+def _set_aside_from(context: TrainContext, number: int) -> None:
+    """Leave a damaged round, and those that began from it, out of the way."""
+    for folder in sorted(context.directory.glob("round-*")):
+        if int(folder.name.removeprefix("round-")) >= number:
+            set_aside(folder)
 
 
 def _goal(context: TrainContext, number: int, count: int) -> Goal:
@@ -140,15 +153,17 @@ def _pairs_needed(context: TrainContext, goal: Goal) -> int:
 
 def _pairs(context: TrainContext, folder: Path, policy: Path | None, this_round: Round, make_pairs: MakePairs) -> Rows:
     """The round's pairs, made once; the ledger after making them is kept beside them."""
-    file, ledger_file = folder / "pairs.jsonl", folder / "sampled.json"
-    if not ledger_file.is_file():
+    file, record = folder / "pairs.jsonl", folder / "sampled.json"
+    spent = read_record(record)
+    if spent is None:
         model = load_policy(context, policy)
         model.requires_grad_(True)  # autocast keeps its copies of such weights from one token to the next
         write_rows(file, make_pairs(context, model, this_round))
         del model
         context.tick()
-        write_json(ledger_file, context.ledger.dump())
-    context.ledger.restore(read_json(ledger_file))
+        spent = context.ledger.dump()
+        write_record(record, spent, file.name)
+    context.ledger.restore(spent)
     return read_rows(file)
 
 

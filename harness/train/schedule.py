@@ -8,7 +8,7 @@ from typing import Any
 from harness.budget.budget import Budget
 from harness.errors import UserError
 from harness.recipe.train import WITHOUT_LENGTH, TrainSpec
-from harness.store.json_files import read_json, write_json
+from harness.store.sealed import read_sealed, write_sealed
 from harness.train.context import TrainContext
 from harness.train.stopping import planned_steps
 
@@ -37,12 +37,12 @@ def set_schedule(context: TrainContext, trainer: Any, steps: int | None = None) 
         _say_if_off(context, trainer, steps)
         return
     record = Path(trainer.args.output_dir) / RECORD
-    if record.is_file():
-        steps = read_json(record)["steps"]
+    if (begun := read_sealed(record)) is not None:
+        steps = begun["steps"]
     steps = steps or planned_steps(context) or context.predicted_steps
     if steps is None:
         raise unscheduled(context.train, context.budget)
-    write_json(record, {"steps": steps})
+    write_sealed(record, {"steps": steps})
     _say_if_off(context, trainer, steps)
     create, last = trainer.create_scheduler, steps
 

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from harness.errors import UserError
-from harness.store.json_files import write_json
+from harness.train.checkpoints import LEDGER, write_record
 from harness.train.context import TrainContext
 
 
@@ -98,7 +98,7 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
         """Write the ledger beside the checkpoint, so that a resumed run goes on counting from there."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self.context.tick()
-        write_json(folder / "ledger.json", self.context.ledger.dump())
+        write_record(folder / LEDGER, self.context.ledger.dump())
 
 
 def check_budget(context: TrainContext, rows: Sequence[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.store.json_files import read_json
+from harness.train.checkpoints import LEDGER, newest_checkpoint, read_record, step_of
 from harness.train.context import TrainContext
 from harness.train.schedule import set_schedule
 from harness.train.settings import Policies, start_policies
@@ -48,16 +49,6 @@ def dataset(rows: Sequence[dict[str, Any]], file: Path) -> Any:
             writer.write({"example_id": place, **{name: row[name] for name in COLUMNS if name in row}})
         writer.finalize()
     return Dataset.from_file(str(file))
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint: its ledger is written last."""
-    complete = [path for path in folder.glob("checkpoint-*") if (path / "ledger.json").is_file()]
-    return max(complete, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def run_trainer(
@@ -150,8 +141,8 @@ def _train_or_resume(context: TrainContext, trainer: Any, budget: BudgetCallback
     """The log of a training that goes on from the newest checkpoint, if there is one."""
     last = newest_checkpoint(Path(trainer.args.output_dir))
     if last is not None:
-        context.ledger.restore(read_json(last / "ledger.json"))
-        context.on_step(_step(last))
+        context.ledger.restore(read_record(last / LEDGER) or {})
+        context.on_step(step_of(last))
     history: list[dict[str, float]]
     if last is not None and budget.finished():
         trainer._load_from_checkpoint(str(last))

@@ -20,6 +20,7 @@ from kit.tracker_files import (
     wandb_records,
 )
 
+from harness.run.trackers import tracking
 from harness.score.results import RunResult, read_results
 
 pytestmark = pytest.mark.slow
@@ -30,10 +31,17 @@ READ: dict[str, Callable[[Path, str], Curves]] = {
 }
 
 
-def need(name: str) -> None:
+def absent(name: str) -> bool:
     spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        pytest.skip(f"{name} is not installed: python -m pip install 'sail-bench[trackers]'")
+    return spec is None or spec.origin is None
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    """Skips a test, before its fixtures, where the package of a tracker is absent."""
+    return pytest.mark.skipif(absent(name), reason=f"{name} is not installed: pip install 'sail-bench[trackers]'")
+
+
+EACH = pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in READ])
 
 
 @pytest.fixture
@@ -47,6 +55,24 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("WANDB_PROJECT", "TRACKIO_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+@needs("wandb")
+def test_a_tracker_that_cannot_be_reached_costs_a_notice(
+    offline: Path, tiny_copy: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens where wandb would send to. Without a key it is refused before any work."""
+    monkeypatch.setattr(tracking, "PATIENCE_S", 3.0)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    done = cli("compare", "tiny", "--report-to", "wandb", cwd=tiny_copy)
+    assert done.returncode == 0 and "Leaderboard:" in done.stdout
+    assert done.stderr.endswith("wandb did not take everything within 3 s; the same command sends the rest\n")
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("NETRC", str(offline / "none"))
+    refused = cli("compare", "tiny", "--report-to", "wandb", cwd=tiny_copy)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Error: wandb has no API key on this machine: run `wandb login`, set WANDB_MODE=")
 
 
 def assert_same(curves: Curves, result: RunResult, run: str) -> None:
@@ -64,10 +90,9 @@ def assert_same(curves: Curves, result: RunResult, run: str) -> None:
                 assert held_values == pytest.approx([metric.value], rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["trackio", "wandb", "tensorboard"])
+@EACH
 def test_a_finished_comparison_is_reported_once(name: str, offline: Path, tiny_copy: Path, cli: Cli) -> None:
     """Curves of every trial and run, scores, and the table, from what is stored; the second time nothing is added."""
-    need(name)
     for _ in range(2):
         done = cli("compare", "tiny", "--report-to", name, cwd=tiny_copy)
         assert done.returncode == 0, done.stderr
@@ -109,11 +134,10 @@ def assert_table(name: str, folder: Path, results: list[RunResult], column: dict
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", ["trackio", "tensorboard", "wandb"])
+@EACH
 def test_curves_are_live_and_whole_after_a_kill(name: str, offline: Path, tmp_path: Path, cli: Cli) -> None:
     """Rows are there while training goes on; after a kill the same command goes on from the checkpoint, and each row
     is there once."""
-    need(name)
     long = {"budgets": {"long": {"axis": "steps", "limit": 60}}, "budget": "long", "methods": ["dpo"]}
     recipe = write_tiny(tmp_path / "live.yaml", **SMALL, **long, report_to=name)
     run = "live/long/dpo/seed-0"

@@ -23,7 +23,7 @@ def timeless_results(folder: Path, methods: Sequence[str] = TINY_METHODS) -> dic
             for phase in value[name]["phases"].values():
                 phase.pop("seconds", None)
         for row in value["train_log"]:
-            for name in [n for n in row if n.startswith("seconds/") or n == "num_tokens"]:
-                row.pop(name)  # TRL counts tokens from the resume on; the ledger does not
+            for name in [n for n in row if n.startswith("seconds/")]:
+                row.pop(name)
         results[method] = value
     return results

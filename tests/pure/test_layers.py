@@ -93,7 +93,8 @@ def test_reports_read_result_files_only() -> None:
     ``report.html`` also reads rows and manifests of stages, as the JSON files that they are."""
     allowed = (
         *("harness.report", "harness.score", "harness.budget.ledger", "harness.errors"),
-        *("harness.store.json_files", "harness.store.versions"),
+        *("harness.store.json_files", "harness.store.versions", "harness.store.sealed", "harness.store.notices"),
+        "harness.store.stage_files",
     )
     targets = {(module, t) for module, ts in imports(ROOT).items() if layer(module) == "report" for t in ts}
     assert targets

@@ -22,8 +22,9 @@ from harness.run.process import Job
 from harness.run.publish import run_key
 from harness.run.trackers import kinds
 from harness.run.trackers.keeper import Keeper
-from harness.run.trackers.messages import Answer, Logged, Over, Table, Tables, TrackedRun
+from harness.run.trackers.messages import Answer, Logged, LoggedRow, Over, Table, Tables, TrackedRun
 from harness.run.trackers.process import redacted, serve
+from harness.run.trackers.tracking import Tracking
 from harness.store.stages import Store
 
 RUN = TrackedRun("p", "p/b/dpo/seed-0", "key-1", "b/dpo", {"learning_rate": 1e-3})
@@ -91,6 +92,34 @@ def test_trackers_enter_no_key(tmp_path: Path) -> None:
         keys = [run.comparison.key, run.comparison.setting, run_key(run), *(node.key for node in run.nodes)]
         sides.append((keys, Job.of(run)))
     assert sides[0] == sides[1]
+
+
+class Sent(list[Any]):
+    """Stands for the process of a tracker: keeps its messages."""
+
+    def send(self, message: Any) -> None:
+        self.append(message)
+
+
+def test_runs_are_named_by_recipe_budget_method_seed_and_trial(tmp_path: Path) -> None:
+    """A trial of several is a run of its own; a search of one trial is the run itself. Keys are those of the stages."""
+    for rates, trial in (([1e-3, 3e-3], "/trial-lr=0.003"), ([3e-3], "")):
+        recipe = Recipe.model_validate(tiny_recipe(tune={"learning_rates": rates}))
+        zero, one = make_runs(recipe, recipe.budget, ["dpo"], 2, ["preference"], Store(tmp_path))
+        sent = Sent()
+        reported = Tracking([sent])  # type: ignore[list-item]
+        point = zero.trials[-1].point
+        reported.logged(zero, LoggedRow(point.record(), 0, 1, {"loss": 0.7}))
+        reported.logged(one, LoggedRow(point.record(), 1, 1, {"loss": 0.6}))
+        reported.failed(one)
+        names = [f"tiny/pairs-16/dpo/seed-0{trial}", "tiny/pairs-16/dpo/seed-1", "tiny/pairs-16/dpo/seed-1"]
+        assert [message.run.name for message in sent] == names
+        assert sent[0].run.key == zero.trials[-1].train.key != sent[1].run.key
+        assert sent[0].run.config == {
+            "recipe": "tiny", "budget": "pairs-16", "method": "dpo", "seed": 0, "trial": bool(trial),
+            "learning_rate": 3e-3,
+        }  # fmt: skip
+        assert [sent[0].first, sent[0].rows, sent[2].complete] == [1, [{"loss": 0.7}], False]
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_any_work(

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.score.results import BenchmarkResult, RunResult
-from harness.store.json_files import Row, read_json, read_rows
+from harness.store.json_files import Row, read_rows
+from harness.store.notices import notify
+from harness.store.stage_files import fault_of, read_manifest
 
 POLICY = "policy"
 """Name of the trained policy's stage among :attr:`harness.score.results.RunResult.stages`."""
@@ -23,10 +25,15 @@ class Stored:
         self._stages = store / "stages"
 
     def folder(self, run: RunResult, name: str) -> Path | None:
-        """Folder of a finished stage; None where the run names none or the store has it no more."""
+        """Folder of a finished stage; None where the run names none, the store has it no more, or it is damaged."""
         key = run.stages.get(name)
         folder = self._stages / key if key else None
-        return folder if folder is not None and (folder / "manifest.json").is_file() else None
+        if folder is None or not folder.is_dir():
+            return None
+        if fault := fault_of(folder, whole=False):
+            notify(f"{folder}: {fault}. The report leaves it out; 'sail-bench compare' makes it again")
+            return None
+        return folder
 
     def rows(self, run: RunResult, scored: BenchmarkResult) -> list[Row] | None:
         """Judged rows of a benchmark; None where they are not there."""
@@ -36,5 +43,5 @@ class Stored:
     def predicted(self, run: RunResult) -> dict[str, float]:
         """What the training was predicted to spend, by axis; empty where that is not stored."""
         folder = self.folder(run, POLICY)
-        manifest: dict[str, Any] = read_json(folder / "manifest.json") if folder is not None else {}
+        manifest: dict[str, Any] = (read_manifest(folder) if folder is not None else None) or {}
         return {axis: float(value) for axis, value in manifest.get("predicted", {}).items()}

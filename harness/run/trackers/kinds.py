@@ -13,6 +13,9 @@ from harness.errors import UserError
 from harness.run.trackers.messages import Table, TrackedRun
 from harness.store.json_files import digest
 
+INIT_S = 30.0
+"""How long wandb may take to begin a run over the network; less than the end of a comparison waits for it."""
+
 
 class Writer(Protocol):
     """A run that is open in a tracker."""
@@ -108,6 +111,7 @@ class Wandb:
         """As in :class:`Tracker`. The run's id follows from its name and key, so that it is the same at a resume."""
         project = self._project or run.project
         quiet = {"console": "off", "silent": True, "x_disable_stats": True, "disable_git": True, "disable_code": True}
+        patience = {"init_timeout": INIT_S}
         opened = self._wandb.init(
             project=project,
             name=run.name,
@@ -116,7 +120,7 @@ class Wandb:
             config={**run.config, "key": run.key},
             resume="allow" if self._online else None,
             reinit="create_new",
-            settings=self._wandb.Settings(**quiet),
+            settings=self._wandb.Settings(**quiet, **patience),
         )
         opened.define_metric("train/global_step")
         opened.define_metric("train/*", step_metric="train/global_step")

@@ -24,6 +24,8 @@ from harness.run.trackers.messages import Answer, Message
 READY_S = 120.0
 """How long a tracker's package may take to be imported."""
 
+AGAIN = "; the same command sends the rest"
+
 _SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 _IN_ADDRESS = re.compile(r"(?<=[?&])([^=&\s]+)=[^&\s'\"]+|(?<=://)[^/@\s]+@")
 
@@ -155,7 +157,7 @@ class TrackerProcess:
         if answer.kind == "notice":
             return f"{self.name} warns: {answer.text}"
         self.kill()
-        return f"{self.name} takes no more ({answer.text}): the comparison goes on without it"
+        return f"{self.name} takes no more ({answer.text}): the comparison goes on without it{AGAIN}"
 
     def finish(self) -> None:
         """No message follows."""
@@ -178,9 +180,9 @@ class TrackerProcess:
                 continue
             self.kill()
             if answer is None:
-                notices.append(f"{self.name} did not take everything within {patience:.0f} s")
+                notices.append(f"{self.name} did not take everything within {patience:.0f} s{AGAIN}")
             elif answer.kind != "done":
-                notices.append(f"{self.name} did not take everything ({answer.text})")
+                notices.append(f"{self.name} did not take everything ({answer.text}){AGAIN}")
         return "\n".join(notices)
 
     def kill(self) -> None:

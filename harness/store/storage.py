@@ -1,0 +1,89 @@
+"""Folders that cannot be written, full disks, and what killed processes left while they wrote."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+
+QUARANTINE = "quarantine"
+"""Folder of a store for what was damaged."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+SIGNS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+"""In messages of libraries that write by themselves (torch, safetensors)."""
+
+SETTLED_S = 60.0
+"""Age of a partial file from which on its writer, if it is gone, is gone for good."""
+
+_PART = re.compile(r".*\.(\d+)\.part(ial)?")
+
+
+def storage_fault(error: BaseException) -> str:
+    """One sentence about a disk that is full or a folder that cannot be written, with the fix; nothing for other
+    errors."""
+    seen: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in seen:
+        place = f" that holds {at.filename}" if isinstance(at, OSError) and at.filename else ""
+        if getattr(at, "errno", None) in FULL or any(sign in str(at) for sign in SIGNS):
+            return (
+                f"The disk{place} is full: free some of it ('sail-bench store gc' says what a store can spare), and "
+                "run the same command again, which goes on from here"
+            )
+        if isinstance(at, OSError) and at.errno in REFUSED and at.filename:
+            reason = (at.strerror or "").lower()
+            return (
+                f"{at.filename} cannot be written or read ({reason}): change who may, or set --store and --results to "
+                "other folders"
+            )
+        seen.append(at)
+        at = at.__cause__ or at.__context__
+    return ""
+
+
+def place_aside(root: Path, name: str) -> Path:
+    """A free path in the quarantine of a store, which is made.
+
+    Args:
+        root: folder of the store.
+        name: of what is moved there; a number is added if there is one already.
+    """
+    folder = root / QUARANTINE
+    folder.mkdir(parents=True, exist_ok=True)
+    taken, number = folder / name, 1
+    while taken.exists():
+        number += 1
+        taken = folder / f"{name}-{number}"
+    return taken
+
+
+def remove_partial_files(folder: Path, *, deep: bool = False) -> None:
+    """Remove files that killed processes had begun to write and that nobody will finish.
+
+    Args:
+        folder: they are looked for in it.
+        deep: and in all folders in it.
+    """
+    for path in [*folder.glob("**/*.part" if deep else "*.part"), *folder.glob("*.partial")]:
+        named = _PART.fullmatch(path.name)
+        with suppress(OSError):
+            if named and _is_over(int(named[1])) and time.time() - path.stat().st_mtime > SETTLED_S:
+                path.unlink()
+
+
+def _is_over(process: int) -> bool:
+    """Whether no process of this machine has a number; False where that cannot be asked (Windows)."""
+    if os.name == "nt":
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
