@@ -48,7 +48,7 @@ class UserError(Exception):
     """One sentence that names the file, key or flag and the fix. The command line prints it and exits with 2.
 
     Attributes:
-        problems: those that it reports, where there are several.
+        problems: those that it reports, where it was made of some.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -56,20 +56,7 @@ class UserError(Exception):
     @property
     def sentences(self) -> tuple[str, ...]:
         """What is to be said, each on a line of its own."""
-        return (str(self),)
-
-
-class CombinedUserError(UserError):
-    """Several errors at once. The command line prints each on a line of its own."""
-
-    def __init__(self, sentences: Sequence[str]) -> None:
-        super().__init__("\n".join(sentences))
-        self._sentences = tuple(sentences)
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """The sentence of each error."""
-        return self._sentences
+        return tuple(problem.text for problem in self.problems) or (str(self),)
 
 
 class AbsentError(UserError):
@@ -117,23 +104,25 @@ class Problems:
 
 
 def error_of(problems: Sequence[Problem]) -> UserError:
-    """The error that reports problems: the sentence of a single one, or a list.
+    """The error that reports problems, each with a sentence of its own.
 
     Args:
         problems: one or more.
     """
-    text = problems[0].text
-    if len(problems) > 1:
-        lines = "\n".join(f"- {p.what}: {p.text}{'' if p.text.endswith('?') else '.'}" for p in problems)
-        text = f"{len(problems)} problems stand in the way:\n{lines}"
-    error = (AbsentError if all(problem.absent for problem in problems) else UserError)(text)
+    kind = AbsentError if all(problem.absent for problem in problems) else UserError
+    error = kind("\n".join(problem.text for problem in problems))
     error.problems = tuple(problems)
     return error
 
 
-def errors_of(sentences: Sequence[str]) -> UserError:
-    """The error that holds these sentences: at least one."""
-    return UserError(sentences[0]) if len(sentences) == 1 else CombinedUserError(sentences)
+def errors_of(sentences: Sequence[str], what: str = "recipe") -> UserError:
+    """The error that holds these sentences.
+
+    Args:
+        sentences: at least one.
+        what: has the problems.
+    """
+    return error_of([Problem(what, sentence) for sentence in sentences])
 
 
 def shown(value: object, letters: int = 80) -> str:

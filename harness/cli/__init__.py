@@ -34,7 +34,7 @@ MOST_ERRORS = 40
 
 EXIT_CODES = (
     "Exit codes: 0, all went well; 1, a run failed, or a check found a difference; 2, a mistake in the command, the "
-    "recipe or the data; 3, nothing to compare (diff); 130, interrupted. docs/command-line.md has more."
+    "recipe or the data; 3, nothing to compare (diff); 130 or 143, interrupted. docs/command-line.md has more."
 )
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError, error_of
+from harness.errors import Problems, UserError, error_of, errors_of
 from harness.recipe.recipe import Recipe
 from harness.report.kept_page import KeptPage
 from harness.report.text import format_number
@@ -68,7 +68,12 @@ class CompareOptions:
 
     def look(self) -> Preflight:
         """The runs, and what stands in their way."""
-        return preflight(self.recipe, list(self.benchmarks or self.recipe.benchmarks), self.runs)
+        problems = Problems()
+        looked = preflight(self.recipe, list(self.benchmarks or self.recipe.benchmarks), self.runs)
+        problems.add(looked.problems)
+        with problems.of("report_to"):
+            check_installed(self.trackers)
+        return Preflight(looked.plans, tuple(problems.all))
 
     @property
     def page(self) -> KeptPage:
@@ -112,7 +117,6 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
         one sentence for each run that failed; empty if all finished.
     """
     refuse_launcher(os.environ, "compare")
-    check_installed(options.trackers)
     plans = _plans(options)
     machine = ThisMachine(plans)
     workers = workers_of(options.workers, plans[0].comparison.budget.axis, machine.fits)
@@ -136,6 +140,7 @@ def _plans(options: CompareOptions) -> list[RunPlan]:
         UserError: something does.
     """
     if not options.preflight:
+        check_installed(options.trackers)
         return options.runs()
     plans, problems = options.look()
     if problems:
@@ -245,7 +250,7 @@ class _Driver:
                 self._note(part, work, kind, value)
                 continue
             if kind == "user error":
-                raise UserError(value)
+                raise errors_of(value)
             del self._active[number]
             log = Path(happening.ticket.job.log).name
             self._over(part, work, None if kind == "done" else f"{value} (log: {log})")
@@ -279,7 +284,8 @@ class _Driver:
     def _already_done(self, part: Part, name: str) -> None:
         """Publish a run that was over before."""
         for place in self._schedule.over(part, None):
-            publish(resolved(self._schedule.plans[place]), self._results)
+            plan = resolved(self._schedule.plans[place])
+            self._tracked.finished(plan, publish(plan, self._results))
         self._shown.skip(name, "already done")
         self._page_open = True
 

@@ -19,6 +19,7 @@ from harness.answer.smollm2 import smollm2_folder
 from harness.benchmark import Benchmark
 from harness.budget.machines import cpu
 from harness.errors import AbsentError, MissingPackageError, Problem, UserError
+from harness.recipe.trackers import TRACKERS
 from harness.run.devices import usable_cores, visible_devices
 from harness.run.plugins import GROUPS, OURS, Plugin, plugins
 from harness.store.environment import gpus, library_versions
@@ -30,6 +31,7 @@ EXTRAS = {
     "vllm": ("vllm",),
     "report": ("vl-convert-python", "itables"),
     "ray": ("ray",),
+    "trackers": ("trackio", "wandb", "tensorboard"),
 }
 """Distributions of each extra of the package, those of the core left out."""
 
@@ -164,6 +166,10 @@ def _features(cuda: str | None, missing: Mapping[str, Sequence[str]], keys: Mapp
     )
     yield _of_extra("lm-eval", "benchmarks lm_eval:TASK", missing)
     yield _of_extra("report", "sail-bench report", missing)
+    for name in TRACKERS:
+        lacking = name in missing["trackers"]
+        fix = f"python -m pip install {name}" if lacking else ""
+        yield Feature(f"report_to: {name}", not lacking, "it is not installed" if lacking else "", fix)
 
 
 def _of_extra(extra: str, name: str, missing: Mapping[str, Sequence[str]]) -> Feature:

@@ -33,7 +33,7 @@ from harness.store.storage import storage_fault
 class Event(NamedTuple):
     """What a run process says: ``stage``, ``share``, ``advance`` and ``at`` are progress, ``say`` a line, ``logged`` a
     row of a training log for trackers; after ``checked`` no other process of the comparison has to check it; ``done``,
-    ``failed`` (a reason) and ``user error`` (a sentence that would meet every run) are the last one."""
+    ``failed`` (a reason) and ``user error`` (sentences that would meet every run) are the last one."""
 
     kind: str
     value: Any = None
@@ -130,7 +130,8 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
         events.send(Event("done"))
     except UserError as error:
         shared = plan is None or not plan.comparison.store.done(plan.comparison.facts.pairs.stage)
-        events.send(Event("user error" if shared else "failed", str(error)))
+        sentences = error.sentences
+        events.send(Event("user error", sentences) if shared else Event("failed", "; ".join(sentences)))
     except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs in its row
         with suppress(OSError):  # the log may be what cannot be written
             traceback.print_exc()

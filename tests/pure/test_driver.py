@@ -15,6 +15,7 @@ from harness.run.pool import Happening, Ticket
 from harness.run.process import Event, Job
 from harness.run.progress import Display
 from harness.run.schedule import Schedule
+from harness.run.trackers.tracking import Tracking
 
 
 class Failing:
@@ -52,7 +53,7 @@ def test_one_process_checks_for_all(tmp_path: Path) -> None:
     options = CompareOptions(load_recipe("tiny"), results=tmp_path / "results", store=tmp_path / "store")
     plans, pool = options.runs(), Failing()
     with Display(len(plans), Console(file=io.StringIO())) as shown:
-        _Driver(Schedule(plans, split=False), pool, shown, options.results, options.page).drive()
+        _Driver(Schedule(plans, split=False), pool, shown, options.results, options.page, Tracking()).drive()
     assert [job.method for job in pool.jobs] == [plan.name for plan in plans]
     assert [job.checked for job in pool.jobs] == [False, *[True] * (len(plans) - 1)]
     assert "it was made to" in (options.page.folder / "LEADERBOARD.md").read_text()
