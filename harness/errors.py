@@ -1,17 +1,146 @@
-"""Errors that a user can cause and fix, in one sentence."""
+"""Errors that a user can cause and fix, in one sentence; and lists of them, so that all are reported at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """What would keep a comparison from working.
+
+    Attributes:
+        what: that has it: ``model``, ``judge``, ``benchmark mmlu``.
+        sentence: what is wrong.
+        fix: what to do about it; "" where the sentence says it.
+        absent: whether something is only not on this machine, so that ``sail-bench plan`` can go on without it.
+    """
+
+    what: str
+    sentence: str
+    fix: str = ""
+    absent: bool = False
+
+    @classmethod
+    def of(cls, what: str, error: UserError) -> Problem:
+        """The problem that an error is about.
+
+        Args:
+            what: has it.
+            error: whose sentence names the fix.
+        """
+        return cls(what, str(error).rstrip("."), absent=isinstance(error, AbsentError))
+
+    @property
+    def text(self) -> str:
+        """The sentence with the fix."""
+        return ": ".join(part for part in (self.sentence, self.fix) if part)
+
+
+MOST_NAMES = 40
+"""Of the names that exist, an error lists no more."""
 
 
 class UserError(Exception):
-    """One sentence that names the file, key or flag and the fix. The command line prints it and exits with 2."""
+    """One sentence that names the file, key or flag and the fix. The command line prints it and exits with 2.
+
+    Attributes:
+        problems: those that it reports, where there are several.
+    """
+
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What is to be said, each on a line of its own."""
+        return (str(self),)
+
+
+class CombinedUserError(UserError):
+    """Several errors at once. The command line prints each on a line of its own."""
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        super().__init__("\n".join(sentences))
+        self._sentences = tuple(sentences)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The sentence of each error."""
+        return self._sentences
 
 
 class AbsentError(UserError):
-    """Data that a recipe names are not on this machine and cannot be fetched; ``sail-bench plan`` goes on without."""
+    """Data or packages that a recipe needs are not on this machine, and cannot be fetched; ``sail-bench plan`` goes on
+    without."""
+
+
+class MissingPackageError(AbsentError):
+    """A package that a recipe needs is not installed."""
+
+
+class Problems:
+    """Collects problems, each sentence once, to report all of them at once."""
+
+    def __init__(self) -> None:
+        self.all: list[Problem] = []
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Add problems whose sentence is not there yet."""
+        for problem in problems:
+            if problem.text not in {other.text for other in self.all}:
+                self.all.append(problem)
+
+    @contextmanager
+    def of(self, what: str) -> Iterator[None]:
+        """Collect what is raised in its context.
+
+        Args:
+            what: has the problem.
+        """
+        try:
+            yield
+        except UserError as error:
+            self.add(error.problems or [Problem.of(what, error)])
+
+    def check(self) -> None:
+        """Raise an error if there are any.
+
+        Raises:
+            AbsentError: something is not on this machine, and nothing else is wrong.
+            UserError: something else is wrong.
+        """
+        if self.all:
+            raise error_of(self.all)
+
+
+def error_of(problems: Sequence[Problem]) -> UserError:
+    """The error that reports problems: the sentence of a single one, or a list.
+
+    Args:
+        problems: one or more.
+    """
+    text = problems[0].text
+    if len(problems) > 1:
+        lines = "\n".join(f"- {p.what}: {p.text}{'' if p.text.endswith('?') else '.'}" for p in problems)
+        text = f"{len(problems)} problems stand in the way:\n{lines}"
+    error = (AbsentError if all(problem.absent for problem in problems) else UserError)(text)
+    error.problems = tuple(problems)
+    return error
+
+
+def errors_of(sentences: Sequence[str]) -> UserError:
+    """The error that holds these sentences: at least one."""
+    return UserError(sentences[0]) if len(sentences) == 1 else CombinedUserError(sentences)
+
+
+def shown(value: object, letters: int = 80) -> str:
+    """A value in an error, shortened in the middle if it is long."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = letters
+    return short.repr(value)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
@@ -22,7 +151,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
         name: as the user wrote it.
         known: names that exist.
     """
-    names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}."
-    return UserError(f"Unknown {kind} {name!r}: {hint}")
+    names = sorted(set(known))
+    near = get_close_matches(name, names, n=1, cutoff=0.4) if len(name) < 200 else []
+    listed = ", ".join(names[:MOST_NAMES]) + (f", and {len(names) - MOST_NAMES:,} more" * (len(names) > MOST_NAMES))
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {listed}."
+    return UserError(f"Unknown {kind} {shown(name)}: {hint}")

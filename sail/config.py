@@ -17,7 +17,7 @@ OFFICIAL_COEFS = (0.2, 0.2, 0.3)
 
 @dataclass
 class SAILConfig(DPOConfig):  # type: ignore[misc]
-    """TRL's ``DPOConfig`` plus the knobs of SAIL (arXiv 2406.15567; spec 2.1 lists the published settings).
+    """TRL's ``DPOConfig`` plus the knobs of SAIL (arXiv 2406.15567; docs/gpu.md has the published settings).
 
     Each example takes one route by a categorical draw: ``dp`` (dataset responses, self-label), ``pp`` (policy
     responses, self-label), ``pr`` (policy responses, label from ``preference``) or, with the remaining probability,
@@ -30,7 +30,7 @@ class SAILConfig(DPOConfig):  # type: ignore[misc]
     dp_coef: float | None = field(default=None, metadata={"help": "Added-gradient coefficient of DP (rho): 0.2."})
     pp_coef: float | None = field(default=None, metadata={"help": "Added-gradient coefficient of PP (pi): 0.2."})
     pr_coef: float | None = field(default=None, metadata={"help": "Added-gradient coefficient of PR (gamma): 0.3."})
-    pair_loss: LossKind = field(default="bt", metadata={"help": "phi: bt, cdpo, hinge, ipo or simpo (spec 1.6)."})
+    pair_loss: LossKind = field(default="bt", metadata={"help": "phi: bt, cdpo, hinge, ipo or simpo."})
     simpo_gamma: float = field(default=0.0, metadata={"help": "SimPO's target margin gamma (not divided by beta)."})
     estimator: Estimator = field(
         default="score", metadata={"help": "'score', 'rao-blackwell' or 'official' (control)."}

@@ -1,8 +1,8 @@
 r"""Pair losses and the SAIL surrogate, as pure functions on log-probabilities (no trainer, no model).
 
-Notation (spec 1.1): ``h = (lp_1 - ref_1) - (lp_2 - ref_2)`` for a pair of responses, with ``lp`` the sum of the
+Notation: ``h = (lp_1 - ref_1) - (lp_2 - ref_2)`` for a pair of responses, with ``lp`` the sum of the
 completion's token log-probabilities; ``u = beta * h``; the self-preference is ``p_theta(1 > 2) = sigmoid(u)``.
-The one surrogate (spec 1.5), whose gradient is an unbiased estimate of the gradient of the objective in every setting:
+The one surrogate, whose gradient is an unbiased estimate of the gradient of the objective in every setting:
 
 .. math:: \text{loss}_i = \phi_i + c\,A_i\,\text{score}_i,\qquad A_i = \text{sg}(\phi_i) - b_i
 
@@ -82,7 +82,7 @@ def token_mean_rewards(sides: Sides, beta: float) -> Rewards:
 
 @dataclass(frozen=True)
 class PairLoss:
-    """A pairwise loss ``phi`` with its implicit margin and its self-preference (spec 1.6).
+    """A pairwise loss ``phi`` with its implicit margin and its self-preference.
 
     ``beta`` scales the margin inside the link (for ``ipo`` it is tau, and ``h`` is length-averaged as in TRL);
     ``smoothing`` is cDPO's label smoothing epsilon; ``margin_gap`` is SimPO's target margin gamma (arXiv 2405.14734).

@@ -16,6 +16,7 @@ os.environ["OPENAI_API_KEY"] = "sk-very-secret"  # a run process has the environ
 import pytest
 from filelock import FileLock
 from kit.command import Cli, run_here, run_process
+from kit.environment import Environment, wheel
 from kit.judge_server import Behaviour, Server
 from kit.official_data import scripted, write_official_data
 from kit.training_cases import build_models
@@ -156,3 +157,14 @@ def official_data(tmp_path: Path) -> Path:
 def official_judge(serve: Callable[[Behaviour], Server]) -> Server:
     """A server that judges it, and answers as a policy."""
     return serve(scripted)
+
+
+@pytest.fixture
+def environment(once: Callable[[str, Callable[[Path], object]], Path], tmp_path: Path) -> Environment:
+    """A fresh environment with our wheel."""
+    (ours,) = once("wheels", lambda folder: wheel(ROOT, folder)).glob("*.whl")
+    fresh = Environment(tmp_path / "venv")
+    fresh.run(f"python -m pip install -q {ours}", tmp_path)
+    where = fresh.run("python -c 'import harness; print(harness.__file__)'", tmp_path)
+    assert str(tmp_path / "venv") in where, "the wheel is what is imported, not the checkout"
+    return fresh

@@ -79,7 +79,7 @@ class AlpacaEval2Options(BenchmarkOptions):
 
 
 class AlpacaEval2(Benchmark):
-    """Length-controlled and raw win rate against the official baseline (arXiv 2404.04475; spec/evals 1)."""
+    """Length-controlled and raw win rate against the official baseline (arXiv 2404.04475)."""
 
     name = NAME
     title = "AlpacaEval 2"

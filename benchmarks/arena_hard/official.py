@@ -64,7 +64,7 @@ class Arena2Options(ArenaOptions):
 
 
 class OfficialArenaHard(Benchmark):
-    """Two games a prompt; score against the baseline with and without style control (arXiv 2406.11939; spec/evals 2).
+    """Two games a prompt; score against the baseline with and without style control (arXiv 2406.11939).
 
     ``release``: the version. ``baselines``: the model that each category of prompts is compared with. ``tokenizer``:
     tiktoken's, for lengths. ``attempts``: how often a judge that names no label is asked.

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from benchmarks.lmeval.benchmark import LMEval, LMEvalOptions
 from benchmarks.lmeval.split_files import Splits, split_rows, stamped
-from benchmarks.lmeval.tasks import build_tasks, definition_file, tested_split
+from benchmarks.lmeval.tasks import build_tasks, definition_file, needed_splits, tested_split
 from benchmarks.shared.official_files import files_hash, local_folder
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalCost
 from harness.budget.forecast import text_tokens
-from harness.errors import AbsentError, UserError
+from harness.errors import AbsentError, Problem, UserError
 
 
 class AnyTaskOptions(LMEvalOptions):
@@ -88,6 +88,16 @@ class AnyTask(LMEval):
                 f"lm_eval/{self.task}/SPLIT.jsonl under --data-dir"
             )
         return f"Hub@{self.options.revision}"
+
+    def ready(self) -> list[Problem]:
+        """Splits that the task reads and the data folder lacks."""
+        files = self._files()
+        missing = [split for split in needed_splits(self.definitions()[self.task]) if split not in files]
+        if not files or not missing:
+            return []
+        sentence = f"lm-eval's task {self.task} reads the splits {', '.join(missing)}, which the data folder lacks"
+        names = ", ".join(f"lm_eval/{self.task}/{split}.jsonl" for split in missing)
+        return [Problem(f"benchmark {self.name}", sentence, f"put {names} under --data-dir", absent=True)]
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """By the letters of the local rows; nothing is known of a task whose data are on the Hub.

@@ -19,7 +19,7 @@ from harness.score.results import Columns, Metric
 
 
 class LMEvalOptions(BenchmarkOptions):
-    """``limit``: a subset of so many items, drawn by ``seed``; MMLU's by subject in proportion (0: all)."""
+    """``limit``: a subset of so many items, MMLU's by subject in proportion (0: all). ``seed``: of that draw."""
 
     limit: int = Field(default=0, ge=0)
     seed: int = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lmeval.split_files import Splits
-from harness.errors import UserError, unknown
+from harness.errors import MissingPackageError, UserError, unknown
 
 DATA_FAULTS = (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What lm-eval and datasets raise where data cannot be read or do not fit a task."""
@@ -22,12 +22,14 @@ def lm_eval_version() -> str:
     """Version of the installed lm-eval.
 
     Raises:
-        UserError: it is not installed.
+        MissingPackageError: it is not installed.
     """
     try:
         return version("lm_eval")
     except PackageNotFoundError:
-        raise UserError("These benchmarks need lm-eval: python -m pip install 'sail-bench[lm-eval]'") from None
+        raise MissingPackageError(
+            "These benchmarks need lm-eval: python -m pip install 'sail-bench[lm-eval]'"
+        ) from None
 
 
 def definitions_folder() -> Path:
@@ -70,12 +72,31 @@ def definitions_hash(paths: Sequence[Path]) -> str:
 def tested_split(path: Path) -> str:
     """The split that a task asks, by its definition: the test split, else the validation split. "" if none is named, or
     if a function prepares the questions, which may leave some out."""
-    texts = [
-        each.read_text(encoding="utf-8", errors="replace") for each in _with_includes([path]) if each.suffix != ".py"
-    ]
+    texts = _definition_texts(path)
     if any(re.search(r"^process_docs:", text, re.M) for text in texts):
         return ""
-    for key in ("test_split", "validation_split"):  # a definition comes before what it includes
+    return _named_split(texts, "test_split", "validation_split")
+
+
+def needed_splits(path: Path) -> list[str]:
+    """The splits that a task reads when it is built, by its definition: the one that it asks, and the one that its
+    examples are from, even if none is shown."""
+    texts = _definition_texts(path)
+    examples = ("fewshot_split", "training_split", "validation_split", "test_split")
+    own = any(re.search(r"^fewshot_config:", text, re.M) for text in texts)  # may name a split or bring examples
+    named = [_named_split(texts, "test_split", "validation_split"), "" if own else _named_split(texts, *examples)]
+    return [split for split in dict.fromkeys(named) if split]
+
+
+def _definition_texts(path: Path) -> list[str]:
+    """A definition, then what it includes."""
+    files = [file for file in _with_includes([path]) if file.suffix != ".py"]
+    return [file.read_text(encoding="utf-8", errors="replace") for file in files]
+
+
+def _named_split(texts: Sequence[str], *keys: str) -> str:
+    """The split under the first of these keys that names one; "" if none does."""
+    for key in keys:
         line = re.compile(rf"^{key}:([^#\n]*)", re.M)
         split = next((match.group(1).strip(" \t\"'") for text in texts if (match := line.search(text))), "")
         if split not in ("", "null", "~"):

@@ -20,7 +20,7 @@ from harness.score.validity import NO_VALUE, Invalid, value_or_reason
 
 
 class OfficialMTBench(OfficialQuestions):
-    """Single-answer grading, references for math, reasoning and coding (arXiv 2306.05685; spec/evals 3)."""
+    """Single-answer grading, references for math, reasoning and coding (arXiv 2306.05685)."""
 
     name = "mt_bench_official"
     call_tokens = CallTokens(1000, 250)

@@ -35,8 +35,8 @@ TITLES = {
 
 
 class RewardBenchOptions(BenchmarkOptions):
-    """``limit``: so many pairs, drawn by ``seed`` from the subsets in proportion (0: all). ``max_length``: tokens of a
-    prompt and an answer, no more than the model holds; a longer answer is cut."""
+    """``limit``: so many pairs, drawn from the subsets in proportion (0: all). ``seed``: of that draw. ``max_length``:
+    tokens of a prompt and an answer, no more than the model holds; a longer answer is cut."""
 
     limit: int = Field(default=0, ge=0)
     seed: int = 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.answer.endpoint_check import key_problems
 from harness.answer.endpoint_spending import CapReachedError, SpendingCaps, Tally
 from harness.answer.endpoint_turns import Turns
 from harness.answer.provider_error import PASSING, REFUSING_ALL, ProviderError, advice, error_in_body, status_error
@@ -22,7 +23,7 @@ from harness.answer.reply import (
     parse_reply,
     retry_after_seconds,
 )
-from harness.errors import UserError
+from harness.errors import UserError, error_of
 from harness.recipe.endpoint import Endpoint
 from harness.store.json_files import digest
 
@@ -222,13 +223,13 @@ class Client:
             from openai import AsyncOpenAI
         except ImportError:
             raise UserError("An endpoint needs openai: python -m pip install openai") from None
-        key = os.environ.get(self.endpoint.api_key_env)
-        if not key and self.endpoint.base_url is None:
-            raise UserError(
-                f"The model {self.endpoint.model!r} needs a key: set the variable {self.endpoint.api_key_env}"
-            )
+        if problems := key_problems("endpoint", self.endpoint):
+            raise error_of(problems)
         return AsyncOpenAI(
-            api_key=key or "none", base_url=self.endpoint.base_url, max_retries=0, timeout=self.endpoint.timeout
+            api_key=os.environ.get(self.endpoint.api_key_env) or "none",
+            base_url=self.endpoint.base_url,
+            max_retries=0,
+            timeout=self.endpoint.timeout,
         )
 
     async def _ask_one(self, client: Any, call: Call) -> Reply:

@@ -7,12 +7,13 @@ it to sleep again, so that training has the device's memory for itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from harness.errors import Problem
 from harness.recipe.train import LoraSpec
 from sail.types import Completion, Request
 
@@ -55,6 +56,11 @@ class RolloutEngine(ABC):
         self.unchecked = True
         self.started, self.asleep = False, True
 
+    @classmethod
+    def ready(cls) -> list[Problem]:
+        """Why it cannot be used on this machine; empty if nothing is known that speaks against it."""
+        return []
+
     def sync(self, folder: Path | None) -> None:
         """Take up saved weights, if they are others than those synced last.
 
@@ -95,7 +101,18 @@ class RolloutEngine(ABC):
 
 
 ENGINES = {"vllm": "harness.answer.vllm_engine:VllmEngine"}
-"""Engines by their name in recipes: module and class, imported when one is made."""
+"""Engines by their name in recipes: module and class, imported when one is needed."""
+
+
+def engine_class(name: str) -> type[RolloutEngine]:
+    """The class of an engine; what it needs itself is not imported.
+
+    Args:
+        name: key of :data:`ENGINES`.
+    """
+    module, _, cls = ENGINES[name].partition(":")
+    engine: type[RolloutEngine] = getattr(import_module(module), cls)
+    return engine
 
 
 def make_engine(name: str, settings: EngineSettings) -> RolloutEngine:
@@ -108,6 +125,4 @@ def make_engine(name: str, settings: EngineSettings) -> RolloutEngine:
     Raises:
         UserError: it is not installed, or does not take the model.
     """
-    module, _, cls = ENGINES[name].partition(":")
-    make: Callable[[EngineSettings], RolloutEngine] = getattr(import_module(module), cls)
-    return make(settings)
+    return engine_class(name)(settings)

@@ -8,7 +8,8 @@ from typing import Any
 from harness.answer.answer_ids import TURNS, common_length, ending_between_turns
 from harness.answer.chat import Messages, conversation_text, render, text_ids
 from harness.answer.final_answer import is_blank, without_opened_block
-from harness.errors import UserError
+from harness.answer.model_files import NO_TEMPLATE
+from harness.errors import UserError, error_of
 
 
 def check_template(tokenizer: Any, eos_ids: Sequence[int]) -> None:
@@ -22,10 +23,7 @@ def check_template(tokenizer: Any, eos_ids: Sequence[int]) -> None:
         UserError: names the fault, shows the ids or the text, and says how to fix it.
     """
     if not tokenizer.chat_template:
-        raise UserError(
-            "The start policy's tokenizer has no chat template: save one with the model, or set 'chat_template:' in "
-            "the recipe to a Jinja file or fastchat:NAME"
-        )
+        raise error_of([NO_TEMPLATE])
     for messages in (TURNS[:1], TURNS):
         _check_contents(tokenizer, messages)
     _check_opening(tokenizer)

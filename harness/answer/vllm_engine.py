@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.answer.adapter import load_config_of
 from harness.answer.rollout_engine import EngineSettings, RolloutEngine
-from harness.errors import UserError
+from harness.errors import Problem, UserError, error_of
 from harness.store.json_files import digest
 from sail.rotary import constant_rotary_length
 from sail.types import Completion, Request
@@ -40,16 +40,21 @@ class VllmEngine(RolloutEngine):
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__(settings)
-        if find_spec("vllm") is None:
-            raise UserError(
-                "The recipe asks for engine: vllm, which is not installed: python -m pip install 'sail-bench[vllm]' "
-                "(from a clone with -c constraints-gpu.txt)"
-            )
+        if problems := self.ready():
+            raise error_of(problems)
         self._keywords = keywords(settings)
         self._llm: Any = None
         self._whole = settings.start  # the model whose weights are loaded
         self._adapter: Any = None
         self._adapters = 0
+
+    @classmethod
+    def ready(cls) -> list[Problem]:
+        """It is not installed."""
+        if find_spec("vllm") is not None:
+            return []
+        fix = "python -m pip install 'sail-bench[vllm]' (from a clone with -c constraints-gpu.txt)"
+        return [Problem("engine", "The recipe asks for engine: vllm, which is not installed", fix)]
 
     def _start(self) -> None:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

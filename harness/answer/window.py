@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import Problem, UserError
 from sail.rotary import constant_rotary_length
 
 UNBOUNDED = 10**9
@@ -25,6 +25,32 @@ def window_of(config: Any) -> int:
     if any(kind in inner.model_type for kind in OFFSET_POSITIONS):
         positions -= (inner.pad_token_id or 0) + 1
     return min(int(positions), constant_rotary_length(config) or UNBOUNDED)
+
+
+def answer_too_long(answer: int, window: int) -> Problem:
+    """The problem of training whose answers fill the model.
+
+    Args:
+        answer: most tokens of an answer.
+        window: tokens that the model holds.
+    """
+    sentence = f"data.max_new_tokens is {answer:,}, but the model holds {window:,} tokens, the prompt included"
+    return Problem("data", sentence, "lower it")
+
+
+def question_too_long(benchmark: str, prompt: int, answer: int, window: int) -> Problem:
+    """The problem of a benchmark whose questions the model does not hold with their answers.
+
+    Args:
+        benchmark: its name.
+        prompt: tokens of a question; 0 if they were not counted.
+        answer: most tokens of its answer.
+        window: tokens that the model holds.
+    """
+    prompts = f" to prompts of up to {prompt:,}" if prompt else ""
+    request = f"The benchmark {benchmark} asks for answers of up to {answer:,} tokens{prompts}"
+    fix = f"lower benchmarks.{benchmark}.max_new_tokens, or leave the benchmark out"
+    return Problem(f"benchmark {benchmark}", f"{request}, but the model holds {window:,}", fix)
 
 
 def check_window(config: Any, prompt: int, answer: int) -> None:

@@ -28,7 +28,15 @@ class Strict(BaseModel):
 
 class BudgetSpec(Strict):
     """A limit on one axis; every method of a comparison stops at the first step boundary that reaches it, or that
-    reaches a cap on another axis."""
+    reaches a cap on another axis.
+
+    Attributes:
+        axis: what is matched.
+        limit: how much of it each run may spend.
+        caps: limits on other axes, by axis.
+        version: raise it when the limits change, so that older results stay apart.
+        summary: one line for listings.
+    """
 
     axis: Axis = "pairs"
     limit: Limit

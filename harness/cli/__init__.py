@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from harness.cli.compare import compare
 from harness.cli.diff import diff
+from harness.cli.doctor import doctor
 from harness.cli.figures import figures
 from harness.cli.judge_card import judge_card
 from harness.cli.listing import benchmarks, budgets, methods, oracles
 from harness.cli.models import fetch_model, train_reward
 from harness.cli.new_method import new_method
+from harness.cli.new_recipe import new_recipe, schema
 from harness.cli.pages import leaderboard, rescore
 from harness.cli.plan import plan
 from harness.cli.power import power
@@ -22,15 +29,53 @@ from harness.cli.score import score
 from harness.cli.store import store
 from harness.errors import UserError
 
+MOST_ERRORS = 40
+"""Lines of errors that a command prints."""
+
+EXIT_CODES = (
+    "Exit codes: 0, all went well; 1, a run failed, or a check found a difference; 2, a mistake in the command, the "
+    "recipe or the data; 3, nothing to compare (diff); 130, interrupted. docs/command-line.md has more."
+)
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler sends it."""
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what is finished is kept, and the user is told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
 
 class _Group(click.Group):
-    """A group whose user errors are one sentence and exit code 2."""
+    """A group whose user errors are a sentence each, and exit code 2."""
 
     def invoke(self, context: click.Context) -> Any:
+        if os.environ.get("NO_COLOR"):
+            context.color = False
         try:
-            return super().invoke(context)
+            with _terminated_as_interrupted():
+                return super().invoke(context)
         except UserError as error:
-            click.echo(f"Error: {error}" + ("" if str(error).endswith((".", "?")) else "."), err=True)
+            from harness.report.plain import inert
+
+            for sentence in map(inert, error.sentences[:MOST_ERRORS]):
+                click.echo(f"Error: {sentence}" + ("" if sentence.endswith((".", "?")) else "."), err=True)
+            if len(error.sentences) > MOST_ERRORS:
+                click.echo(f"Error: there are {len(error.sentences) - MOST_ERRORS:,} more.", err=True)
             context.exit(2)
         except OSError as error:
             from harness.store.storage import storage_fault
@@ -39,9 +84,9 @@ class _Group(click.Group):
                 raise
             click.echo(f"Error: {sentence}.", err=True)
             context.exit(2)
-        except KeyboardInterrupt:
-            click.echo("\nInterrupted. Finished work is kept: the same command goes on from here.", err=True)
-            context.exit(130)
+        except KeyboardInterrupt as error:
+            click.echo("\nInterrupted. Finished work is kept: the same command resumes.", err=True)
+            context.exit(143 if isinstance(error, _Terminated) else 130)
 
 
 def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -52,7 +97,7 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
         context.exit()
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Group, epilog=EXIT_CODES, context_settings=SETTINGS)
 @click.option("--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Show the version.")
 def main() -> None:
     """Which preference-optimisation method should I use, given what I can spend?
@@ -63,7 +108,8 @@ def main() -> None:
 
 
 for _command in (
-    *(compare, plan, power, leaderboard, report, figures, diff, published, rescore, score),
-    *(judge_card, train_reward, new_method, fetch_model, methods, benchmarks, oracles, budgets, store),
+    *(compare, plan, doctor, power, leaderboard, report, figures, diff, published, rescore, score),
+    *(judge_card, train_reward, new_recipe, schema, new_method, fetch_model),
+    *(methods, benchmarks, oracles, budgets, store),
 ):
     main.add_command(_command)

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from pathlib import Path
+from shlex import join
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import compare_options, comparison_options, workers_option
+from harness.cli.options import (
+    compare_options,
+    comparison_options,
+    preflight_option,
+    quiet_option,
+    report_to_option,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from harness.run.compare import CompareOptions
 
 
 @click.command()
 @comparison_options
 @workers_option
-def compare(**options: Any) -> None:
-    """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget."""
+@report_to_option
+@preflight_option
+@quiet_option
+def compare(quiet: bool, **options: Any) -> None:
+    """Train and evaluate the methods of RECIPE (a built-in name or a YAML file) under one budget.
+
+    Without a recipe, --model and --data make one, which is kept beside the results.
+    """
     from harness.run.compare import compare as run
+    from harness.score.results import read_result
 
     chosen = compare_options(options)
-    problems = run(chosen)
+    problems = run(chosen, quiet=quiet)
     file = chosen.page.folder / "LEADERBOARD.md"
     if file.is_file():
         from rich.console import Console
@@ -26,7 +45,17 @@ def compare(**options: Any) -> None:
         from harness.report.terminal import print_scores
 
         print_scores(chosen.page.scores(), Console(width=None if sys.stdout.isatty() else 140))
-        click.echo(f"Leaderboard: {file}")
     if problems:
         click.echo("Failed runs:\n" + "\n".join(f"- {p}" for p in problems), err=True)
+    if file.is_file():
+        click.echo(f"\nLeaderboard: {file}")
+        if any(read_result(path).status == "ok" for path in file.parent.glob("*/seed-*.json")):
+            click.echo(f"A page to explore, with all answers: {_report_command(chosen)}")
+    if problems:
         sys.exit(1)
+
+
+def _report_command(chosen: CompareOptions) -> str:
+    """The command that makes report.html of a comparison."""
+    store = [] if chosen.store == Path(".sail-bench") else ["--store", str(chosen.store)]
+    return join(["sail-bench", "report", str(chosen.page.folder), *store])

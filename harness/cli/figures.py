@@ -8,30 +8,38 @@ from typing import Literal
 
 import click
 
+from harness.cli.options import recipe_name, results_option
+
 
 @click.command()
 @click.argument("recipe", required=False)
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="They go to OUT/RECIPE/BUDGET.")
-@click.option("--cost", type=click.Choice(["flops", "hours"]), help="Axis of costs; by default what was counted.")
+@results_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="They go to OUT/RECIPE/BUDGET; without --results, those of results/local to OUT/local/RECIPE/BUDGET.",
+)
+@click.option("--cost", type=click.Choice(["flops", "hours"]), help="Axis of costs; by default where methods differ.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if what is there has other numbers.")
-def figures(recipe: str | None, results: Path, out: Path, cost: Literal["flops", "hours"] | None, check: bool) -> None:
+def figures(
+    recipe: str | None, results: Path | None, out: Path, cost: Literal["flops", "hours"] | None, check: bool
+) -> None:
     """Pictures (SVG, PNG, PDF) and tables (CSV, LaTeX) of RECIPE's results, of all recipes if none is named.
 
-    Score against cost, differences with intervals, reward against KL; beside each picture its numbers as JSON. --check
-    compares numbers: pictures need not be equal byte by byte.
+    Score against cost, differences with intervals, reward against KL, over the budget and by seed; beside each picture
+    its numbers as JSON. --check compares numbers: pictures need not be equal byte by byte.
     """
-    from harness.recipe.load import load_recipe
     from harness.report.board import Board
     from harness.report.figure_files import stale_figures, write_figures
-    from harness.score.results import read_results, result_folders
+    from harness.score.fits import KeptFits
+    from harness.score.results import RESULTS, read_results, result_folders
 
-    if recipe and recipe.endswith((".yaml", ".yml")):
-        recipe = load_recipe(recipe).name
     stale = []
-    folders = result_folders(results, recipe)
+    folders = result_folders(results, recipe_name(recipe))
     for folder in folders:
-        board, place = Board(read_results(folder)), out / folder.parent.name / folder.name
+        board = Board(read_results(folder), None if check else KeptFits(folder))
+        place = out / folder.relative_to(results or RESULTS)
         if check:
             stale += stale_figures(board, place, cost)
         else:

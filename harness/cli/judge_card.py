@@ -68,13 +68,13 @@ ASKING = ("temperature", "max_tokens", "verdict")
 )
 @click.option("--reasoning-effort", metavar="LEVEL", help="For models that reason.")
 @click.option("--extra-body", metavar="JSON", help="Further parameters of each request, as a JSON object.")
-@click.option("--results", type=FOLDER, default=Path("results"), show_default=True)
+@click.option("--results", type=FOLDER, show_default="results/local, which git ignores", help="Where judges/ is.")
 @click.option("--store", type=FOLDER, default=Path(".sail-bench"), show_default=True, help="Where answers are kept.")
 def judge_card(judge: str, **options: Any) -> None:
     """Measure JUDGE (`local`, or a model behind an OpenAI-compatible endpoint) on pairs with known preferences.
 
     Agreement, position bias, length bias, self-consistency, cost and speed, each with a 95% interval; written to
-    results/judges/, where leaderboards link it. Answers are kept: the same command again asks nothing.
+    results/local/judges/, where your leaderboards link it. Answers are kept: the same command again asks nothing.
     """
     from rich.console import Console
 
@@ -83,13 +83,14 @@ def judge_card(judge: str, **options: Any) -> None:
     from harness.report.judge_card import card_page, section_table, usage_text
     from harness.report.judge_citation import FOLDER as CARDS
     from harness.score.judge_cards import read_card
+    from harness.score.results import LOCAL
     from harness.store.json_files import digest, file_digest, write_json, write_text
 
     _check(judge, options)
     path = _pairs(options["pairs"], options["data_dir"])
     pairs, without_preference = read_pairs(path, options["limit"])
     setup = _local(options) if judge == "local" else _endpoint(judge, options)
-    card_path = options["results"] / CARDS / f"{digest(setup.identity)}.json"
+    card_path = (options["results"] or LOCAL) / CARDS / f"{digest(setup.identity)}.json"
     old_card = read_card(card_path) if card_path.is_file() else None
     answers = setup.ask(pairs)
     data = {
@@ -172,6 +173,7 @@ def _endpoint(name: str, options: dict[str, Any]) -> _Setup:
     from harness.answer.client import Client
     from harness.judge.card_endpoint import AskSettings, ask_endpoint
     from harness.recipe.endpoint import Endpoint
+    from harness.recipe.faults import faults_of
     from harness.store.row_cache import RowCache
 
     def given(*names: str) -> dict[str, Any]:
@@ -186,9 +188,9 @@ def _endpoint(name: str, options: dict[str, Any]) -> _Setup:
     except json.JSONDecodeError as error:
         raise UserError(f"--extra-body is not JSON ({error.msg}): write an object, as '{{\"top_k\": 1}}'") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][0]) if first["loc"] else "max_cost"
-        raise UserError(f"--{option.replace('_', '-')}: {first['msg'].removeprefix('Value error, ')}") from None
+        first = faults_of(error, Endpoint, wanted)[0]
+        option = str(first.place[0]) if first.place else "max_cost"
+        raise UserError(f"--{option.replace('_', '-')}: {first.text}") from None
 
     def ask(pairs: Sequence[LabelledPair]) -> CardAnswers:
         client = Client(endpoint, RowCache(options["store"] / "rows.sqlite"))
@@ -203,8 +205,8 @@ def _progress_shown(judge: str, total: int) -> Iterator[Callable[[int], None]]:
     from harness.run.progress import Display
 
     with Display(1, what="judge card") as display:
-        work = display.begin(judge, ["pairs in both orders"])
-        work.stage("asking", total)
+        work = display.begin(judge)
+        work.stage("asking about pairs in both orders", total)
         yield work.at
 
 

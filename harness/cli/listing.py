@@ -2,63 +2,110 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import click
 
+from harness.cli.options import json_option
 from harness.errors import UserError
 
 
-def _listing(kind: str, schema: str) -> None:
+def _entries(kind: str, schema: str) -> list[dict[str, Any]]:
+    """What there is to say of each plugin of a kind, by name; a broken one has ``error`` in place of the rest.
+
+    Args:
+        kind: one of the groups of plugins.
+        schema: name of the class of its options.
+    """
     from harness.run.plugins import OURS, plugins
 
+    entries = []
     for name, plugin in plugins(kind).items():
-        origin = click.style(f"({plugin.origin} {plugin.version})", dim=True)
+        entry: dict[str, Any] = {"name": name, "origin": plugin.origin, "version": plugin.version}
         try:
             loaded = plugin.load()
-            lines = [f"{click.style(name, bold=True)}  {loaded.summary} {origin}"]
             fields = getattr(loaded, schema).model_fields
-            defaults = ", ".join(f"{k} {'required' if f.is_required() else f.default}" for k, f in fields.items())
-            facts = [getattr(loaded, "paper", ""), f"settings: {defaults}" if defaults else ""]
-            grid = "; ".join(f"{k} {', '.join(map(str, v))}" for k, v in getattr(loaded, "grid", {}).items())
-            facts.append(f"searched with tune.trials: {grid}" if grid else "")
-            facts.append(f"published: {loaded.published}" if getattr(loaded, "published", "") else "")
-            lines += [f"    {fact}" for fact in facts if fact]
+            required = [key for key, field in fields.items() if field.is_required()]
+            defaults = {
+                key: field.get_default(call_default_factory=True)
+                for key, field in fields.items()
+                if key not in required
+            }
+            entry |= {"summary": loaded.summary, "required": required, "defaults": defaults}
+            facts = {key: getattr(loaded, key, None) for key in ("paper", "published", "grid")}
+            entry |= {key: value for key, value in facts.items() if value}
         except (UserError, AttributeError) as error:
-            lines = [f"{click.style(name, bold=True)}  BROKEN: {error} {origin}"]
+            entry["error"] = str(error)
         if plugin.clash and plugin.origin == OURS:
-            lines.append(
-                f"    the name is also claimed by {', '.join(plugin.clash)}, which is left aside: rename it there"
-            )
-        click.echo("\n".join(lines))
+            entry["also_claimed_by"] = list(plugin.clash)
+        entries.append(entry)
+    return entries
+
+
+def _listing(kind: str, schema: str, as_json: bool) -> None:
+    entries = _entries(kind, schema)
+    if as_json:
+        click.echo(json.dumps(entries, indent=1, default=str))
+        return
+    for entry in entries:
+        origin = click.style(f"({entry['origin']} {entry['version']})", dim=True)
+        name = click.style(entry["name"], bold=True)
+        if "error" in entry:
+            click.echo(f"{name}  BROKEN: {entry['error']} {origin}")
+        else:
+            settings = [f"{key} required" for key in entry["required"]]
+            settings += [f"{key} {value}" for key, value in entry["defaults"].items()]
+            grid = "; ".join(f"{k} {', '.join(map(str, v))}" for k, v in entry.get("grid", {}).items())
+            facts = [
+                entry.get("paper", ""),
+                f"settings: {', '.join(settings)}" if settings else "",
+                f"searched with tune.trials: {grid}" if grid else "",
+                f"published: {entry['published']}" if "published" in entry else "",
+            ]
+            click.echo("\n".join([f"{name}  {entry['summary']} {origin}", *(f"    {fact}" for fact in facts if fact)]))
+        if "also_claimed_by" in entry:
+            others = ", ".join(entry["also_claimed_by"])
+            click.echo(f"    the name is also claimed by {others}, which is left aside: rename it there")
 
 
 @click.command()
-def methods() -> None:
+@json_option
+def methods(as_json: bool) -> None:
     """List methods: name, what it is, origin, paper, settings with their defaults, published settings."""
-    _listing("methods", "Config")
+    _listing("methods", "Config", as_json)
 
 
 @click.command()
-def benchmarks() -> None:
+@json_option
+def benchmarks(as_json: bool) -> None:
     """List benchmarks."""
-    _listing("benchmarks", "Options")
+    _listing("benchmarks", "Options", as_json)
 
 
 @click.command()
-def oracles() -> None:
+@json_option
+def oracles(as_json: bool) -> None:
     """List oracles."""
-    _listing("oracles", "Options")
+    _listing("oracles", "Options", as_json)
 
 
 @click.command()
 @click.argument("recipe", required=False)
-def budgets(recipe: str | None) -> None:
+@json_option
+def budgets(recipe: str | None, as_json: bool) -> None:
     """List the named budgets, and those of RECIPE."""
     from harness.budget.ledger import AXES
     from harness.budget.spec import named_budgets
     from harness.recipe.load import load_recipe
 
     own = load_recipe(recipe).budgets if recipe else {}
-    for name, spec in (named_budgets() | own).items():
+    offered = named_budgets() | own
+    if as_json:
+        listed = [{"name": name, "own": name in own} | spec.model_dump(mode="json") for name, spec in offered.items()]
+        click.echo(json.dumps({"budgets": listed, "axes": dict(AXES)}, indent=1))
+        return
+    for name, spec in offered.items():
         caps = "".join(f", at most {limit:g} {axis}" for axis, limit in spec.caps.items())
         origin = f" ({recipe})" if name in own else ""
         click.echo(f"{click.style(name, bold=True)}  {spec.axis} {spec.limit:g}{caps}, version {spec.version}{origin}")

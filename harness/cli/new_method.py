@@ -56,4 +56,4 @@ def new_method(name: str, into: Path) -> None:
     """Write the package of a new method NAME: its loss, its test, its entry point."""
     for file in write_skeleton(name, into):
         click.echo(f"wrote {file}")
-    click.echo(f"Next: cd {into / name} && python -m pip install -e . && python -m pytest")
+    click.echo(f"Next: cd {into / name} && python -m pip install -e '.[test]' && python -m pytest")

@@ -8,34 +8,46 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.errors import UserError
+from harness.cli.quick import quick_options, recipe_named
+from harness.errors import UserError, errors_of
 from harness.store.settings import settings, using
 
 if TYPE_CHECKING:
     from harness.run.compare import CompareOptions
 
+MOST_SEEDS = 1000
+"""As :data:`harness.recipe.recipe.MOST_SEEDS`, whose module takes long to import."""
 
-def _names(text: str | None) -> list[str] | None:
-    """Names of a comma separated list; None if none was given."""
-    return [name.strip() for name in text.split(",") if name.strip()] if text else None
+
+def names_of(flag: str, text: str | None) -> list[str] | None:
+    """Names of a comma separated list; None if the flag was not given."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"{flag} names nothing: give names with commas between them, or leave it out")
+    return names
 
 
 def _methods(text: str | None) -> list[str] | None:
     """Names of methods; ``all`` stands for every installed one that imports."""
-    names = _names(text)
+    names = names_of("--methods", text)
     if names != ["all"]:
         return names
     from harness.run.plugins import plugins
 
     importable = []
     for name, plugin in plugins("methods").items():
-        try:
-            plugin.load()
-            importable.append(name)
-        except UserError as error:
-            click.echo(f"left out: {error}", err=True)
+        problems = plugin.ready()
+        for problem in problems:
+            click.echo(f"left out: {problem.text}", err=True)
+        importable += [] if problems else [name]
     return importable
 
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress: only notices, failures and the result.")
 
 workers_option = click.option(
     "--workers",
@@ -44,24 +56,74 @@ workers_option = click.option(
     show_default=True,
     envvar="SAIL_BENCH_WORKERS",
     show_envvar=True,
-    help="Runs side by side: auto is one a GPU, or one a core of a CPU (4 at most, and as many as fit into memory).",
+    help="Runs side by side: auto is one a GPU, or one a core of a CPU (4 at most, and as many as fit into memory). "
+    "More than there are GPUs share them, which pays for small models.",
 )
+
+
+preflight_option = click.option(
+    "--no-preflight",
+    "preflight",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Do not look first whether model, data, keys, endpoints and packages are there.",
+)
+
+
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    show_default="results, results/studies and results/local",
+    help="The folder of results to read.",
+)
+"""Of commands that read results. None stands for all that :func:`harness.score.results.results_read` names."""
+
+
+def recipe_name(recipe: str | None) -> str | None:
+    """The name of a recipe that is given by name or as a file."""
+    from harness.recipe.load import load_recipe
+
+    return load_recipe(recipe).name if recipe and recipe.endswith((".yaml", ".yml")) else recipe
+
+
+report_to_option = click.option(
+    "--report-to",
+    metavar="A,B",
+    help="Trackers that get curves, scores and the final table, instead of the recipe's report_to: trackio, wandb, "
+    "tensorboard; none for no tracker.",
+)
+
+
+def _trackers(text: str | None) -> list[str] | None:
+    """Names of the trackers; None if none was given."""
+    from harness.recipe.trackers import tracker_names
+
+    try:
+        return None if text is None else tracker_names(text)
+    except ValueError as error:
+        raise UserError(f"--report-to: {error}") from None
 
 
 def comparison_options(command: Any) -> Any:
     """The argument and options of commands about a comparison."""
     for option in reversed(
         [
-            click.argument("recipe"),
+            click.argument("recipe", required=False),
             click.option("--budget", metavar="NAME", help="One of the recipe's budgets."),
             click.option(
                 "--methods",
                 metavar="A,B",
                 help="Methods to compare, instead of the recipe's; `all` for every installed one.",
             ),
-            click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run seeds 0..N-1."),
+            click.option("--seeds", type=click.IntRange(1, MOST_SEEDS), metavar="N", help="Run seeds 0..N-1."),
             click.option("--benchmarks", metavar="A,B", help="Benchmarks to run, instead of the recipe's."),
-            click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True),
+            click.option(
+                "--results",
+                type=click.Path(path_type=Path),
+                show_default="results/local, which git ignores; power also reads results and results/studies",
+                help="Folder of results and their page, DIR/RECIPE/BUDGET.",
+            ),
             click.option(
                 "--store",
                 type=click.Path(path_type=Path),
@@ -77,7 +139,7 @@ def comparison_options(command: Any) -> Any:
         ]
     ):
         command = option(command)
-    return command
+    return quick_options(command)
 
 
 def use_settings(data_dir: Path | None, **changes: Any) -> None:
@@ -90,18 +152,41 @@ def use_settings(data_dir: Path | None, **changes: Any) -> None:
 
 
 def compare_options(options: dict[str, Any]) -> CompareOptions:
-    """The comparison that :func:`comparison_options` state; its settings are in force from now on."""
-    from harness.recipe.load import load_recipe
+    """The comparison that :func:`comparison_options` state; its settings are in force from now on.
+
+    What of the recipe has no effect is noted on the standard error.
+
+    Raises:
+        UserError: all that is wrong with the recipe, its names and these options.
+    """
+    from harness.recipe.load import read_recipe
+    from harness.report.plain import inert
     from harness.run.compare import CompareOptions
+    from harness.run.recipe_check import Findings, Wanted, check_recipe
+    from harness.score.results import LOCAL
 
     use_settings(options["data_dir"])
+    trackers = _trackers(options.get("report_to"))
+    if options["budget"] == "":
+        raise UserError("--budget is empty: name a budget (sail-bench budgets lists them), or leave it out")
+    wanted = Wanted(
+        _methods(options["methods"]), names_of("--benchmarks", options["benchmarks"]), options["budget"] or None
+    )
+    reading = read_recipe(recipe_named(options))
+    findings = Findings([], []) if reading.recipe is None else check_recipe(reading.recipe, wanted)
+    if reading.recipe is None or reading.faults or findings.faults:
+        raise errors_of([*reading.faults, *findings.faults])
+    for note in findings.notes:
+        click.echo(f"Note: {inert(note)}.", err=True)
     return CompareOptions(
-        recipe=load_recipe(options["recipe"]),
-        budget=options["budget"],
-        methods=_methods(options["methods"]),
+        recipe=reading.recipe,
+        budget=wanted.budget,
+        methods=wanted.methods,
         seeds=options["seeds"],
-        benchmarks=_names(options["benchmarks"]),
-        results=options["results"],
+        benchmarks=wanted.benchmarks,
+        results=options["results"] or LOCAL,
         store=options["store"],
         workers=options.get("workers", "auto"),
+        report_to=trackers,
+        preflight=options.get("preflight", True),
     )

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import use_settings
+from harness.cli.options import recipe_name, results_option, use_settings
 
 
 @click.command()
 @click.argument("recipe", required=False)
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@results_option
 @click.option(
     "--update",
     "files",
@@ -26,36 +26,47 @@ from harness.cli.options import use_settings
     "--check",
     is_flag=True,
     help="Change nothing; fail if a page or a marked section (of README.md beside the results, too) differs from its "
-    "results, or a number in those from its items.",
+    "results, or a number in those from its items. Your own results are checked with --results results/local.",
 )
-def leaderboard(recipe: str | None, results: Path, files: tuple[Path, ...], check: bool) -> None:
+def leaderboard(recipe: str | None, results: Path | None, files: tuple[Path, ...], check: bool) -> None:
     """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
-    from harness.recipe.load import load_recipe
     from harness.report.leaderboard import write_leaderboard
     from harness.report.marked_sections import update_sections
-    from harness.score.results import result_folders
+    from harness.score.results import LOCAL, RESULTS, result_folders
 
-    if recipe and recipe.endswith((".yaml", ".yml")):
-        recipe = load_recipe(recipe).name
-    folders = result_folders(results, recipe)
+    folders = result_folders(results, recipe_name(recipe))
     if check:
-        _check(folders, files, results)
+        own = [folder for folder in folders if results is None and folder.is_relative_to(LOCAL)]
+        others = [folder for folder in folders if folder not in own]
+        _check(others or own, files, results or RESULTS)
+        if others and own:
+            click.echo(f"{len(own)} of your own left out: sail-bench leaderboard --check --results {LOCAL}")
         return
     for folder in folders:
         write_leaderboard(folder)
         click.echo(f"wrote {folder / 'LEADERBOARD.md'}")
     for file in files:
-        click.echo(f"{'updated' if update_sections(file, results) else 'left as it is:'} {file}")
+        click.echo(f"{'updated' if update_sections(file, results or RESULTS) else 'left as it is:'} {file}")
 
 
 def _check(folders: list[Path], files: tuple[Path, ...], results: Path) -> None:
-    """Hold pages, marked sections and numbers against the results; exit with 1 if one differs."""
+    """Hold pages, marked sections, numbers and judge cards against the results; exit with 1 if one differs."""
+    from harness.judge.card_check import edited_card
+    from harness.report.judge_card import card_page
+    from harness.report.judge_citation import FOLDER as CARDS
     from harness.report.leaderboard import stale_files
     from harness.report.marked_sections import has_sections, with_sections
+    from harness.score.judge_cards import read_card
     from harness.score.recheck import edited_numbers
 
     bad = [str(folder / name) for folder in folders for name in stale_files(folder)]
     edited = [sentence for folder in folders for sentence in edited_numbers(folder)]
+    for root in dict.fromkeys(folder.parent.parent for folder in folders):
+        for path in sorted((root / CARDS).glob("*.json")):
+            edited += edited_card(path)
+            page = path.with_suffix(".md")
+            if not page.is_file() or page.read_text(encoding="utf-8") != card_page(read_card(path)):
+                bad.append(str(page))
     readme = results.resolve().parent / "README.md"
     for file in dict.fromkeys([*files, *([readme] if has_sections(readme) else [])]):
         text = file.read_text(encoding="utf-8")
@@ -72,10 +83,10 @@ def _check(folders: list[Path], files: tuple[Path, ...], results: Path) -> None:
 
 @click.command()
 @click.argument("recipe", required=False)
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@results_option
 @click.option("--store", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Official data, to find judgments of official sets.")
-def rescore(recipe: str | None, results: Path, store: Path, data_dir: Path | None) -> None:
+def rescore(recipe: str | None, results: Path | None, store: Path, data_dir: Path | None) -> None:
     """Compute the scores of RECIPE (all if none is named) again from what is stored: no model, no judge."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # data that are not here are not fetched for it
     from harness.run.rescore import rescore as run

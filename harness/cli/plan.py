@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import compare_options, comparison_options, workers_option
-from harness.errors import AbsentError, UserError
+from harness.cli.options import compare_options, comparison_options, preflight_option, workers_option
+from harness.errors import Problem, Problems, UserError, error_of
 
 if TYPE_CHECKING:
     from harness.budget.calibration import Calibration
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.run.estimate import Estimate
     from harness.run.outline import Outline
     from harness.run.plan import RunPlan
+    from harness.run.preflight import Preflight
 
 GIB = 2**30
 WIDTH = 13
@@ -33,50 +34,100 @@ WIDTH = 13
     help="Where it would run: a device such as h100, with xN for N of them (h100x8); cpu; or this machine.",
 )
 @workers_option
+@preflight_option
 @click.option("--price-hour", type=click.FloatRange(min=0), metavar="X", help="Price of one device for an hour.")
 def plan(machine: str, price_hour: float | None, **options: Any) -> None:
     """What `compare` would run, what is already there, and what the rest needs: hours, memory, disk, money.
 
-    The model's config.json is enough; no weights are read. Settings that do not fit the machine are refused.
+    The model's config.json is enough; no weights are read. What would stop `compare` on this machine is listed last,
+    with exit code 2. For another machine, what is not on this one does not count.
     """
-    from harness.budget.calibration import Calibration
     from harness.run.estimate import estimate
-    from harness.run.outline import fits_memory, outline_of_plans, outline_of_recipe
+    from harness.run.outline import fits_memory
     from harness.run.target import model_config, target_machine, target_workers
-    from harness.store.environment import environment
 
     chosen = compare_options(options)
-    target = target_machine(machine)
-    recipe = chosen.recipe
-    calibration = Calibration(chosen.store, environment())
-    try:
+    target, here = target_machine(machine), machine == "this"
+    runs, problems = _look(chosen, here)
+    facts = runs[0].comparison if runs else None
+    config = model_config(chosen.recipe, facts.store.path(facts.facts.start.stage) if facts else None)
+    outline = _outline(chosen, runs, problems, config.config, target)
+    if not runs:
+        absent = "listed below" if here else "; ".join(problem.text for problem in problems if problem.absent)
+        click.echo(f"The runs are not listed, and typical texts stand for these data: {absent}")
+    if config.reason:
+        click.echo(f"Hours and memory are left out: {config.reason}")
+    stopping = [problem for problem in problems if here or not problem.absent]
+    if outline.rows:
+        fits = partial(fits_memory, outline, target)
+        workers = target_workers(target, chosen.workers, outline.budget.axis, fits)
+        predicted = estimate(outline, target, workers, price_hour)
+        _show(predicted, outline)
+        stopping += [Problem("memory", predicted.shortage)] if predicted.shortage else []
+    if stopping:
+        raise error_of(stopping)
+
+
+def _look(chosen: CompareOptions, here: bool) -> Preflight:
+    """The runs of a comparison, and what stands in their way.
+
+    Args:
+        chosen: the comparison.
+        here: whether it would run on this machine, whose keys, packages and endpoints then count.
+    """
+    from harness.run.preflight import Preflight
+
+    if here and chosen.preflight:
+        return chosen.look()
+    problems = Problems()
+    runs: list[RunPlan] = []
+    with problems.of("recipe"):
         runs = chosen.runs()
-    except AbsentError as absent:
-        config = model_config(recipe, None)
-        outline = outline_of_recipe(
+    return Preflight(runs, tuple(problems.all))
+
+
+def _outline(
+    chosen: CompareOptions,
+    runs: Sequence[RunPlan],
+    problems: Sequence[Problem],
+    config: dict[str, Any] | None,
+    target: Machine,
+) -> Outline:
+    """What is open, the runs listed where they are known.
+
+    Args:
+        chosen: the comparison.
+        runs: of it; empty where they cannot be made.
+        problems: that stand in their way.
+        config: the model's ``config.json``.
+        target: where it would run.
+
+    Raises:
+        UserError: all problems, where they leave nothing to be predicted.
+    """
+    from harness.budget.calibration import Calibration
+    from harness.run.outline import outline_of_plans, outline_of_recipe
+    from harness.store.environment import environment
+
+    calibration, recipe = Calibration(chosen.store, environment()), chosen.recipe
+    if runs:
+        setting = runs[0].comparison.setting
+        outline = outline_of_plans(runs, config, lambda name: calibration.corrections(setting, name))
+        _list_runs(chosen, runs, calibration if target.here else None, outline, target)
+        return outline
+    if not any(problem.absent for problem in problems):
+        raise error_of(problems)
+    try:
+        return outline_of_recipe(
             recipe,
             chosen.budget or recipe.budget,
             list(chosen.methods or recipe.methods),
             chosen.seeds or recipe.seeds,
             list(chosen.benchmarks or recipe.benchmarks),
-            config.config,
+            config,
         )
-        click.echo(f"The runs are not listed, and typical texts stand for these data: {absent}")
-    else:
-        comparison = runs[0].comparison
-        config = model_config(recipe, comparison.store.path(comparison.facts.start.stage))
-        outline = outline_of_plans(runs, config.config, lambda name: calibration.corrections(comparison.setting, name))
-        _list_runs(chosen, runs, calibration if target.here else None, outline, target)
-    if config.reason:
-        click.echo(f"Hours and memory are left out: {config.reason}")
-    if not outline.rows:
-        return
-    fits = partial(fits_memory, outline, target)
-    workers = target_workers(target, chosen.workers, outline.budget.axis, fits)
-    predicted = estimate(outline, target, workers, price_hour)
-    _show(predicted, outline)
-    if predicted.shortage:
-        raise UserError(predicted.shortage)
+    except UserError:
+        raise error_of(problems) from None
 
 
 def _list_runs(

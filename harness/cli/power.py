@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from harness.run.compare import CompareOptions
     from harness.run.estimate import Estimate
     from harness.run.power_plan import Need, Needs
-    from harness.score.results import RunResult
 
 SEEDS = (1, 3, 5)
 
@@ -48,7 +49,9 @@ def power(
     The spread of paired differences comes from stored results of the recipe, or is stated with --sd (in the unit of
     --detect) and --seed-sd. The level is 5% after the correction for all rows. --seeds N looks at N seeds alone.
     """
+    from harness.run.power_plan import stated_needs
     from harness.run.target import target_machine
+    from harness.score.power import Spread
 
     chosen = compare_options(options)
     recipe = chosen.recipe
@@ -56,13 +59,22 @@ def power(
     benchmarks = list(chosen.benchmarks or recipe.benchmarks)
     wanted = _differences(detect, benchmarks)
     counts = (chosen.seeds,) if chosen.seeds else SEEDS
-    needs = _needs(chosen, wanted, counts, len(rows), (sd, seed_sd))
+    stored: Path | None = None
+    if sd is None:
+        stored = _stored(chosen, options["results"])
+        needs = _needs(chosen, wanted, counts, len(rows), stored, seed_sd)
+    else:
+        spread = Spread(sd, nan if seed_sd is None else seed_sd, 0.0)
+        needs = stated_needs(spread, benchmarks, wanted, counts, len(rows))
     task = {need.benchmark for need in needs.needs} & _on_task(chosen, benchmarks)
     costs = _costs(chosen, needs, task, counts, (target_machine(machine), price_hour))
     if as_json:
-        click.echo(json.dumps(_record(chosen, needs, costs), indent=1))
+        where = None if stored is None else str(stored)
+        click.echo(json.dumps(_record(chosen, needs, costs) | {"spread_from": where}, indent=1))
     else:
         _show(chosen, needs, costs, task, len(rows))
+        if stored is not None:
+            click.echo(f"Spread of paired differences: from {stored}")
 
 
 def _differences(texts: Sequence[str], benchmarks: Sequence[str]) -> dict[str, float]:
@@ -87,35 +99,35 @@ def _needs(
     wanted: Mapping[str, float],
     counts: Sequence[int],
     rows: int,
-    stated: tuple[float | None, float | None],
+    stored: Path,
+    seed_sd: float | None,
 ) -> Needs:
-    """Prompts needed, by the stated spread or by that of stored results.
+    """Prompts needed by the spread of stored results.
 
     Args:
         chosen: the comparison.
         wanted: differences by benchmark.
         counts: numbers of seeds.
         rows: compared with the reference.
-        stated: spread of items and of seeds, None where it is not stated.
+        stored: folder of the results.
+        seed_sd: spread over seeds; None where it is not stated.
     """
     from dataclasses import replace
-    from math import nan
 
-    from harness.run.power_plan import level_of, stated_needs, stored_needs
-    from harness.score.power import Spread, items_needed
+    from harness.run.power_plan import level_of, stored_needs
+    from harness.score.power import items_needed
+    from harness.score.results import read_results
 
-    recipe, (sd, seed_sd) = chosen.recipe, stated
-    if sd is not None:
-        spread = Spread(sd, nan if seed_sd is None else seed_sd, 0.0)
-        return stated_needs(spread, list(chosen.benchmarks or recipe.benchmarks), wanted, counts, rows)
+    recipe = chosen.recipe
     asked = set(chosen.benchmarks or recipe.benchmarks)
     runs = [
-        r.model_copy(update={"benchmarks": [b for b in r.benchmarks if b.benchmark in asked]}) for r in _stored(chosen)
+        r.model_copy(update={"benchmarks": [b for b in r.benchmarks if b.benchmark in asked]})
+        for r in read_results(stored)
     ]
     needs = stored_needs(runs, recipe.reference, wanted, counts, rows)
     if not needs.needs and not needs.left_out:
         raise UserError(
-            f"The results of {recipe.name} hold no row beside {recipe.reference} on the same prompts: run "
+            f"The results in {stored} hold no row beside {recipe.reference} on the same prompts: run "
             f"'sail-bench compare {recipe.name}' with two methods, or state a spread with --sd"
         )
     if seed_sd is None:
@@ -128,17 +140,19 @@ def _needs(
     return replace(needs, needs=tuple(changed))
 
 
-def _stored(chosen: CompareOptions) -> list[RunResult]:
-    """The stored results of the comparison."""
-    from harness.score.results import read_results
+def _stored(chosen: CompareOptions, results: Path | None) -> Path:
+    """The folder with stored results of the comparison: a user's own come before others."""
+    from harness.score.results import results_read
 
-    folder = chosen.results / chosen.recipe.name / (chosen.budget or chosen.recipe.budget)
-    if not any(folder.glob("*/seed-*.json")):
-        raise UserError(
-            f"{folder} holds no results to take a spread from: run 'sail-bench compare {chosen.recipe.name}' first, "
-            "set --results or --budget, or state a spread with --sd"
-        )
-    return read_results(folder)
+    budget = chosen.budget or chosen.recipe.budget
+    folders = [root / chosen.recipe.name / budget for root in reversed(results_read(results))]
+    for folder in folders:
+        if any(folder.glob("*/seed-*.json")):
+            return folder
+    raise UserError(
+        f"{folders[0]} holds no results to take a spread from: run 'sail-bench compare {chosen.recipe.name}' first, "
+        "set --results or --budget, or state a spread with --sd"
+    )
 
 
 def _on_task(chosen: CompareOptions, benchmarks: Sequence[str]) -> set[str]:

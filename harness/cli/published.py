@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
+from harness.cli.options import json_option, results_option
+
 
 @click.command()
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def published(results: Path, as_json: bool) -> None:
+@results_option
+@json_option
+def published(results: Path | None, as_json: bool) -> None:
     """Published SAIL numbers with their sources, and ours beside them.
 
     Ours stands there only where model, benchmark, its version and the judge are the same; elsewhere it says why not.
@@ -28,20 +30,23 @@ def published(results: Path, as_json: bool) -> None:
         folders = result_folders(results)
     except UserError:  # no result yet: the published numbers are shown all the same
         folders = []
-    rows = beside_published([Board(read_results(folder)) for folder in folders])
+    rows = beside_published({str(folder): Board(read_results(folder)) for folder in folders})
     if as_json:
         record = [
             score.model_dump()
             | {"ours": None if ours is None else [ours.value, ours.low, ours.high], "not_beside": reason or None}
-            for score, ours, reason in rows
+            | {"results": folder or None}
+            for score, ours, reason, folder in rows
         ]
         click.echo(json.dumps({"scores": record, "claims": [c.model_dump() for c in numbers().claims]}, indent=1))
         return
     for name, source in numbers().sources.items():
         click.echo(f"{name}: {source}")
-        for score, ours, reason in rows:
+        for score, ours, reason, folder in rows:
             if score.source == name:
-                beside = f"not beside it: {reason}" if ours is None else format_interval(ours, score.unit)
+                beside = f"not beside it: {reason}"
+                if ours is not None:
+                    beside = f"{format_interval(ours, score.unit)} ({folder})"
                 click.echo(
                     f"  {score.what}: {format_number(score.value, score.unit)} {score.unit}; ours {one_line(beside)}"
                 )

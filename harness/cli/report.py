@@ -10,7 +10,7 @@ from harness.errors import UserError
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.argument("results", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="The file; else report.html beside the results."
 )
@@ -21,14 +21,16 @@ from harness.errors import UserError
     show_default=True,
     help="Where answers and verdicts are kept; without it the report has no samples.",
 )
-def report(results: Path, out: Path | None, store: Path) -> None:
-    """Write report.html, one file to explore. RESULTS: a comparison (results/RECIPE/BUDGET) or a folder of several."""
+def report(results: Path | None, out: Path | None, store: Path) -> None:
+    """Write report.html, one file to explore. RESULTS: a comparison (results/RECIPE/BUDGET) or a folder of several;
+    all in results, results/studies and results/local if none is named."""
     from harness.report.html.page import write_report
+    from harness.score.results import result_folders
 
-    folders = _comparisons(results)
+    folders = _comparisons(results) if results is not None else result_folders(None)
     if out is not None and len(folders) > 1:
         names = ", ".join(str(folder) for folder in folders)
-        raise UserError(f"--out names one file and {results} holds several comparisons: give one of {names}")
+        raise UserError(f"--out names one file and there are several comparisons: give one of {names}")
     if out is not None and out.is_dir():
         raise UserError(f"--out {out} is a folder: give a file in it")
     if not (store / "stages").is_dir():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import use_settings
+from harness.cli.options import json_option, names_of, use_settings
 
 if TYPE_CHECKING:
     from harness.run.housekeeping import Kept
@@ -27,15 +28,20 @@ _STORE = click.option(
 
 @store.command("ls")
 @_STORE
-def list_store(root: Path) -> None:
+@json_option
+def list_store(root: Path, as_json: bool) -> None:
     """What is in the store, by kind, with its size."""
     from harness.run.housekeeping import dispensable, holdings, size
     from harness.store.stages import Store
 
     opened = Store(_existing(root))
+    reclaimable = sum(map(size, dispensable(opened)))
+    if as_json:
+        kinds = [holding._asdict() for holding in holdings(opened)]
+        click.echo(json.dumps({"kinds": kinds, "reclaimable_bytes": reclaimable}, indent=1))
+        return
     for holding in holdings(opened):
         click.echo(f"{holding.kind:<24} {holding.number:>6}  {_amount(holding.bytes):>10}")
-    reclaimable = sum(map(size, dispensable(opened)))
     if reclaimable:
         click.echo(
             f"{_amount(reclaimable)} of it are checkpoints of finished trainings, damaged stages and hidden states: "
@@ -77,8 +83,7 @@ def verify_store(root: Path) -> None:
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
+    show_default="results, results/studies and results/local",
     help="What the recipes' results in it were made from is kept as well.",
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Official data and files of the recipes.")
@@ -89,7 +94,7 @@ def collect(
     methods: str | None,
     seeds: int | None,
     budgets: tuple[str, ...],
-    results: Path,
+    results: Path | None,
     data_dir: Path | None,
     yes: bool,
 ) -> None:
@@ -97,9 +102,11 @@ def collect(
     not need."""
     from harness.errors import UserError
     from harness.run.housekeeping import Kept, dispensable
+    from harness.score.results import results_read
     from harness.store.stages import Store
 
     use_settings(data_dir)
+    names = names_of("--methods", methods) or []
     opened = Store(_existing(root))
     for flag, value in {"--budget": budgets, "--methods": methods, "--seeds": seeds}.items():
         if value and not recipes:
@@ -107,8 +114,7 @@ def collect(
     if not recipes:
         _remove(root, dispensable(opened), yes=yes)
         return
-    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else []
-    kept = Kept(budgets, names, seeds or 0, results)
+    kept = Kept(budgets, names, seeds or 0, results_read(results))
     if not yes:
         _remove(root, _without(opened, recipes, kept), yes=False)
         return

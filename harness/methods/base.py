@@ -119,7 +119,7 @@ class Method:
 
 
 class PairConfig(MethodConfig):
-    """Options of methods with an implicit reward. ``beta``: its scale; the recipe's ``train.beta`` if not given."""
+    """Options of methods with an implicit reward. ``beta``: scale of the implicit reward; ``train.beta`` if null."""
 
     beta: float | None = Field(default=None, gt=0)
 

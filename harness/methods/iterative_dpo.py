@@ -22,9 +22,10 @@ class IterativeDPOConfig(PairConfig):
     Attributes:
         rounds: over which the budget is shared out.
         samples: answers to each prompt; the best and the worst make the pair.
-        prompts: see :class:`harness.train.rounds.Rounds`.
-        reference: see :class:`harness.train.rounds.Rounds`.
-        begin: see :class:`harness.train.rounds.Rounds`.
+        prompts: ``all``: each round goes on through all prompts where the one before stopped; ``split``: each round has
+            its own part of them.
+        reference: the start policy, or the policy of the round before.
+        begin: whether a round continues from the policy of the round before, or restarts from the start policy.
     """
 
     rounds: int = Field(default=2, ge=1)

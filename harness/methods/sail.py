@@ -52,7 +52,7 @@ class SAIL(Method):
             )
 
     def train(self, context: TrainContext) -> Path | None:
-        """Train a mixture of offline DPO and this route under the surrogate of spec 1.5."""
+        """Train a mixture of offline DPO and this route under the surrogate of docs/sail.md."""
         from harness.methods.base import arguments, run_trainer
         from sail import SAILConfig, SAILTrainer
 

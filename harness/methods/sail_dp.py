@@ -14,7 +14,7 @@ class DPOptions(SAILOptions):
 
 
 class SAILDP(SAIL):
-    """Self-labelled pairs of the data set beside offline ones: DPO with confidence sharpening (spec 1.3)."""
+    """Self-labelled pairs of the data set beside offline ones: DPO with confidence sharpening."""
 
     name = "sail-dp"
     summary = "SAIL: data set responses, self-labelled"

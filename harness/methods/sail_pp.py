@@ -6,7 +6,7 @@ from harness.methods.sail import PUBLISHED, SAIL
 
 
 class SAILPP(SAIL):
-    """Self-labelled responses of the policy beside offline pairs (spec 1.3). Defaults: share p = 0.3, pi = 0.2."""
+    """Self-labelled responses of the policy beside offline pairs. Defaults: share p = 0.3, pi = 0.2."""
 
     name = "sail-pp"
     summary = "SAIL: policy responses, self-labelled"

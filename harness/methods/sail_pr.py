@@ -14,7 +14,7 @@ class PROptions(SAILOptions):
 
 
 class SAILPR(SAIL):
-    """Online RLHF with the score term T1 (spec 1.3)."""
+    """Online RLHF with the score term T1."""
 
     name = "sail-pr"
     summary = "SAIL: policy responses, oracle labels (online RLHF with the score term)"

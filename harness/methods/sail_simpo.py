@@ -11,7 +11,10 @@ from harness.methods.sail import SAIL, SAILOptions
 
 
 class SAILSimPOOptions(SAILOptions):
-    """SAIL-PR's share and coefficient with SimPO's ``beta`` and ``gamma_ratio`` (target margin over beta)."""
+    """SAIL-PR's share and coefficient with SimPO's settings.
+
+    ``beta``: scale of the reward, which is an average over tokens. ``gamma_ratio``: target margin over beta.
+    """
 
     beta: float = Field(default=2.5, gt=0)
     gamma_ratio: float = Field(default=0.5, ge=0)
@@ -20,7 +23,7 @@ class SAILSimPOOptions(SAILOptions):
 
 class SAILSimPO(SAIL):
     """The score term with a reward that has no reference. A heuristic: SimPO's reward solves no KL-regularised lower
-    level (spec 1.6)."""
+    level."""
 
     name = "sail-simpo"
     summary = "SAIL-PR with SimPO's length-averaged, reference-free reward (a heuristic)"

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 class SPINConfig(PairConfig):
-    """The budget is shared out over ``rounds``. ``prompts``: see :class:`harness.train.rounds.Rounds`."""
+    """``rounds``: over which the budget is shared out. ``prompts``: whether each round goes on through all prompts, or
+    they are split over the rounds."""
 
     rounds: int = Field(default=2, ge=1)
     prompts: Literal["split", "all"] = "all"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from harness.answer.chat import Prompt
+from harness.errors import Problem
 from harness.recipe.recipe import CHAT_DATE
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class Oracle:
     * ``version``: raise it when the code changes an answer.
     * :meth:`identity`: override it if the options say too much (an API key's variable) or too little (a model's
       folder, whose files may change).
-    * :meth:`ready`: fail early if it could not answer later.
-    * :meth:`check_prompts`: the same, for the prompts whose answers it will be asked about.
+    * :meth:`ready`: say early, and without loading a model, why it could not answer later.
+    * :meth:`load`: load what it answers with, or fail early.
+    * :meth:`check_prompts`: fail early for the prompts whose answers it will be asked about.
 
     A run sets three attributes that an oracle may use:
 
@@ -97,8 +99,14 @@ class Oracle:
         cheap: no model is loaded."""
         return {"oracle": self.name, "version": self.version, **self.options.model_dump(mode="json")}
 
-    def ready(self) -> None:
-        """Raise an error now if it could not answer later. Called before anything is trained."""
+    def ready(self) -> list[Problem]:
+        """Why it could not answer on this machine; empty if nothing is known that speaks against it. Called before any
+        work, by ``plan`` too: no model is loaded, and an endpoint is sent one small request at most."""
+        return []
+
+    def load(self) -> None:
+        """Load what it answers with, or raise an error now if it could not answer later. Called before anything is
+        trained, in the process that works."""
 
     def check_prompts(self, rows: Sequence[Prompt]) -> None:
         """Raise an error now if it could rate answers to none of these prompts. Called before anything is trained."""

@@ -10,9 +10,10 @@ from pydantic import Field
 
 from harness.answer.chat import Prompt
 from harness.answer.client import Client
+from harness.answer.endpoint_check import endpoint_problems
 from harness.answer.reply import Call
 from harness.answer.verdict import ASK_FOR_CHOICE, TOKENS_FOR_CHOICE, Verdict, read_choice
-from harness.errors import UserError
+from harness.errors import Problem, UserError
 from harness.oracles.base import NoVerdict, Oracle, OracleOptions
 from harness.recipe.endpoint import Endpoint
 from harness.store.json_files import digest
@@ -69,6 +70,10 @@ class LLMJudge(Oracle):
             "max_tokens": options.max_tokens,
             "prompt": digest(PROMPT),
         }
+
+    def ready(self) -> list[Problem]:
+        """Its key is not set, or its endpoint does not answer."""
+        return endpoint_problems(f"oracle {self.name}", self.options)
 
     @cached_property
     def _client(self) -> Client:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from harness.answer.chat import Prompt, conversation_text, messages_of, text_ids
-from harness.errors import UserError
+from harness.answer.model_files import model_problems
+from harness.errors import Problem, UserError
 from harness.oracles.base import NoVerdict, Oracle, OracleOptions
 from harness.store.json_files import digest
 
@@ -52,7 +53,11 @@ class RewardModel(Oracle):
         checkpoint = start_stage(self.options.model, self.options.chat_template).key
         return {"oracle": self.name, "version": self.version, "checkpoint": checkpoint}
 
-    def ready(self) -> None:
+    def ready(self) -> list[Problem]:
+        """Files of the checkpoint that are not there."""
+        return model_problems(f"oracle {self.name}", "the oracle's option 'model'", self.options.model)
+
+    def load(self) -> None:
         """Load the checkpoint.
 
         Raises:

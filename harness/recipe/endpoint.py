@@ -39,17 +39,17 @@ class Endpoint(BaseModel):
     """How to reach a model, and what it wants in a request. What can change an answer is part of the identity.
 
     Attributes:
-        model: its name; a dated snapshot, if there is one. Part of the identity.
-        base_url: of the API; OpenAI's if absent. A hash of it is part of the identity.
-        api_key_env: environment variable with the key.
-        concurrency: requests at once.
-        retries: of one request that failed.
+        model: name of the model; a dated snapshot, if there is one. Part of the identity.
+        base_url: address of the API; OpenAI's if absent. A hash of it is part of the identity.
+        api_key_env: environment variable that holds the key.
+        concurrency: how many requests are open at once.
+        retries: how often a request that failed is repeated.
         timeout: seconds for one request.
         max_requests: cap on requests, together with those that the store has recorded under a cap of this endpoint;
             0 for none.
-        max_cost: the same for costs, in the currency of the prices.
-        price_in: of a million tokens of input.
-        price_out: of a million tokens of output.
+        max_cost: the same cap for costs, in the currency of the prices.
+        price_in: price of a million tokens of input.
+        price_out: price of a million tokens of output.
         seed: sent with each request, for servers that heed one. Part of the identity.
         token_limit: how the endpoint calls the limit on an answer's tokens. Part of the identity, as all that follow.
         send_temperature: whether the temperature is sent; some models know their default alone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,17 +13,25 @@ from pydantic import (
     Field,
     PrivateAttr,
     Tag,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from harness.budget.spec import BudgetSpec, Strict, named_budgets
 from harness.recipe.endpoint import Endpoint, PolicyEndpoint, Thinking
+from harness.recipe.trackers import tracker_names
 from harness.recipe.train import Precision, TrainSpec
 from harness.store.json_files import digest
 
 TASKS = ("constraints", "preferences")
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+Name = Annotated[str, Field(pattern=NAME, max_length=100)]
+"""Of a recipe, a budget or a row: it names a folder."""
+
+MOST_SEEDS = 1000
 
 CHAT_DATE = date(2025, 1, 1)
 """What chat templates write for today's date, unless a recipe says otherwise."""
@@ -43,6 +52,16 @@ class DataSpec(Strict):
     """Pairs sampled from the start policy for the project's own task: which prompts are used, and how many answers.
 
     An oracle labels the answers; the best and the worst to a prompt make a pair.
+
+    Attributes:
+        task: ``constraints``, the project's own task: short questions with checkable rules for the answer's form.
+        train_prompts: prompts whose pairs are trained on.
+        tune_prompts: other prompts, on which the search scores its trials.
+        eval_prompts: other prompts, for the benchmarks ``preference`` and ``curve``.
+        heldout_prompts: other prompts, whose pairs nothing trains on.
+        samples: answers that the start policy gives to each prompt; the best and the worst make the pair.
+        max_new_tokens: longest sampled answer, also of online methods and of the search.
+        seed: another one samples other answers.
     """
 
     imported: ClassVar[Literal[False]] = False
@@ -74,6 +93,7 @@ class PairsSpec(Strict):
     """Imported preference pairs (docs/data.md), instead of pairs sampled for the project's own task.
 
     Attributes:
+        task: ``preferences``: the pairs come from files.
         train: a JSONL, JSON, Parquet or CSV file, a folder (``FOLDER:split`` if it holds several splits), or
             ``org/name@COMMIT:split`` of the Hub.
         test: the same, for evaluation and held-out pairs.
@@ -131,7 +151,7 @@ class TuneSpec(Strict):
     Attributes:
         learning_rates: the search has one trial for each of them, unless ``trials`` is set.
         trials: points of the product of the learning rates and the method's own grid, spread evenly.
-        grids: by method, in place of the grid that it comes with.
+        grids: by method, a grid in place of the one that it comes with.
         max_perplexity_ratio: a trial whose answers have more than this many times the perplexity (under the start
             policy) of the start policy's own answers is not eligible, unless no trial is.
     """
@@ -148,7 +168,12 @@ class TuneSpec(Strict):
 
 
 class OracleSpec(Strict):
-    """An oracle with its options; a bare name stands for one without."""
+    """An oracle with its options; a bare name stands for one without.
+
+    Attributes:
+        name: of the oracle; ``sail-bench oracles`` lists them.
+        options: its settings.
+    """
 
     name: str
     options: dict[str, Any] = {}
@@ -160,7 +185,14 @@ class OracleSpec(Strict):
 
 
 class PriceSpec(Strict):
-    """What things cost, for the money column. ``device_hour``: of the machine that trains and evaluates."""
+    """What things cost, for the money column.
+
+    Attributes:
+        currency: its name, as tables print it.
+        device_hour: price of an hour of the machine that trains and evaluates.
+        oracle_call: price of one label.
+        judge_call: price of one verdict.
+    """
 
     currency: str = "USD"
     device_hour: float = Field(default=0, ge=0)
@@ -169,7 +201,13 @@ class PriceSpec(Strict):
 
 
 class VariantSpec(Strict):
-    """A row of its own for a method under other options: ``c-0: {method: sail-pr, options: {coefficient: 0}}``."""
+    """A row of its own for a method under other options: ``c-0: {method: sail-pr, options: {coefficient: 0}}``.
+
+    Attributes:
+        method: the method that it is a variant of.
+        options: options of that method.
+        summary: one line for tables.
+    """
 
     method: str
     options: dict[str, Any] = {}
@@ -183,8 +221,12 @@ JudgeSpec = Annotated[
 
 
 class EngineSpec(Strict):
-    """What samples: pairs, the search, training and evaluation. A bare name stands for one without ``options``
-    (keywords of ``vllm.LLM``, such as ``gpu_memory_utilization`` or ``max_model_len``)."""
+    """What samples: pairs, the search, training and evaluation. A bare name stands for one without options.
+
+    Attributes:
+        name: ``transformers``, or ``vllm`` where it is installed.
+        options: keywords of ``vllm.LLM``, such as ``gpu_memory_utilization`` or ``max_model_len``.
+    """
 
     name: Literal["transformers", "vllm"] = "transformers"
     options: dict[str, Any] = {}
@@ -209,7 +251,8 @@ class Recipe(Strict):
     """One comparison. Unknown keys are errors.
 
     Attributes:
-        name: of the comparison; names its results folder.
+        name: name of the comparison and of its results folder.
+        description: a sentence for the page.
         model: the start policy: a built-in model, a directory, or ``org/name@revision`` of the Hub; of an adapter of
             PEFT as well, which is merged into its base.
         precision: ``float32``; ``bf16-mixed``: float32 weights, computed with in bfloat16; ``bf16``: a frozen bfloat16
@@ -221,30 +264,32 @@ class Recipe(Strict):
         data: the preference pairs, and the prompts of tuning and evaluation.
         oracle: labels the training pairs.
         eval_oracle: gives the reward in evaluation; the training oracle if absent.
-        budgets: the recipe's own, by name.
-        budget: name of the one that counts, among ``budgets`` or the named ones of the package.
+        budgets: budgets of the recipe's own, by name.
+        budget: name of the budget to use: one of ``budgets``, or a named one of the package.
         train: settings that every method shares.
         tune: the recorded search.
         methods: rows of the table.
-        method_options: options by method.
+        method_options: options of methods, by method.
         variants: further rows: a method under other options.
         endpoints: further rows: models behind endpoints, which are not trained.
         reference: the row that the others are compared with.
         seeds: training runs of each method.
-        benchmarks: options by benchmark.
+        benchmarks: the benchmarks to run, each with its options.
         judge: grades the official sets: a model behind an OpenAI-compatible endpoint. The mini sets have the local one.
         engine: samples the answers, in training too.
         thinking: ``strip``: benchmarks judge and measure what follows the thoughts in an answer, and ask their second
             turn with it; thoughts that never end are an empty, truncated answer. ``keep``: the whole answer. Labels of
             training, the search, ``preference`` and ``curve`` always see the whole, as they measure what training
             aims at. A row of ``endpoints`` may have a ``thinking`` of its own.
+        report_to: experiment trackers that get training curves, scores and the final table: ``trackio``, ``wandb``,
+            ``tensorboard``. It changes no result and is part of no key, and of no dump.
         time_limit: minutes after which a run's process is ended; the run fails, the others go on.
-        prices: for the money column.
+        prices: what things cost, for a column of money.
         generation_batch_size: most answers sampled at once.
         scoring_batch_size: rows of a forward pass that only scores.
     """
 
-    name: str = Field(pattern=NAME)
+    name: Name
     description: str = ""
     model: str
     chat_template: str | None = None
@@ -254,20 +299,21 @@ class Recipe(Strict):
     data: AnyData
     oracle: OracleSpec = OracleSpec(name=DataSpec.default_oracle)
     eval_oracle: OracleSpec | None = None
-    budgets: dict[Annotated[str, Field(pattern=NAME)], BudgetSpec] = {}
+    budgets: dict[Name, BudgetSpec] = {}
     budget: str
     train: TrainSpec = TrainSpec()
     tune: TuneSpec
     methods: list[str] = Field(min_length=1)
     method_options: dict[str, dict[str, Any]] = {}
-    variants: dict[Annotated[str, Field(pattern=NAME)], VariantSpec] = {}
-    endpoints: dict[Annotated[str, Field(pattern=NAME)], PolicyEndpoint] = {}
+    variants: dict[Name, VariantSpec] = {}
+    endpoints: dict[Name, PolicyEndpoint] = {}
     reference: str = "dpo"
-    seeds: int = Field(default=1, gt=0)
+    seeds: int = Field(default=1, gt=0, le=MOST_SEEDS)
     benchmarks: dict[str, dict[str, Any]] = Field(min_length=1)
     judge: JudgeSpec = "local"
     engine: EngineSpec = EngineSpec()
     thinking: Thinking = "strip"
+    report_to: Annotated[list[str], BeforeValidator(tracker_names)] = Field(default=[], exclude=True)
     time_limit: float | None = Field(default=None, gt=0)
     prices: PriceSpec | None = None
     generation_batch_size: int = Field(default=64, gt=0)
@@ -301,17 +347,24 @@ class Recipe(Strict):
             )
         return self
 
-    @model_validator(mode="after")
-    def _names_exist(self) -> Recipe:
-        if self.budget not in self.budgets and self.budget not in named_budgets():
-            names = ", ".join([*self.budgets, *named_budgets()])
-            raise ValueError(f"budget {self.budget!r} is not one of budgets: {names}")
-        for name in self.method_options:
-            if name not in self.methods:
-                raise ValueError(
-                    f"method_options names {name!r}, which is not one of methods: {', '.join(self.methods)}"
-                )
-        return self
+    @field_validator("budget")
+    @classmethod
+    def _budget_exists(cls, value: str, info: ValidationInfo) -> str:
+        offered = [*info.data.get("budgets", {value: None}), *named_budgets()]
+        if value not in offered:
+            near = get_close_matches(value, offered, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"budget {value!r} is not one of budgets: {', '.join(offered)}{hint}")
+        return value
+
+    @field_validator("method_options")
+    @classmethod
+    def _options_of_methods(cls, value: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        methods = info.data.get("methods", value)
+        others = [name for name in value if name not in methods]
+        if others:
+            raise ValueError(f"{', '.join(others)} is not one of methods: {', '.join(methods)}")
+        return value
 
     @property
     def arithmetic(self) -> str:
@@ -320,8 +373,8 @@ class Recipe(Strict):
 
     @property
     def hash(self) -> str:
-        """Hash of everything in the recipe but its name and description; ``chat_template``, ``chat_date`` and
-        ``thinking`` are left out where they have their default."""
+        """Hash of everything in the recipe but its name, its description and ``report_to``; ``chat_template``,
+        ``chat_date`` and ``thinking`` are left out where they have their default."""
         defaults = {"chat_template": None, "chat_date": CHAT_DATE, "thinking": "strip"}
         unused = {name for name, default in defaults.items() if getattr(self, name) == default}
         return digest(self.model_dump(mode="json", exclude={"name", "description"} | unused))

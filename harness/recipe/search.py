@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,9 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.recipe.recipe import TuneSpec
+
+MOST_POINTS = 1000
+"""That a method may offer to the search: learning rates x its grid."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,17 @@ def points(tune: TuneSpec, name: str, grid: Mapping[str, Sequence[Any]], fixed: 
         fixed: options that the recipe sets, which are not searched.
 
     Raises:
-        UserError: the method offers fewer points than there are trials.
+        UserError: the method offers fewer points than there are trials, or more than can be searched.
     """
+    searched = {} if tune.trials is None else {k: v for k, v in tune.grids.get(name, grid).items() if k not in fixed}
+    offered = len(tune.learning_rates) * math.prod(map(len, searched.values()))
+    if offered > MOST_POINTS:
+        raise UserError(
+            f"tune offers {offered:,} points for {name}, {MOST_POINTS:,} at most can be searched: shorten "
+            f"tune.learning_rates or tune.grids.{name}"
+        )
     if tune.trials is None:
         return [Point(rate) for rate in tune.learning_rates]
-    searched = {k: v for k, v in tune.grids.get(name, grid).items() if k not in fixed}
     candidates = [
         Point(rate, dict(zip(searched, values, strict=True)))
         for rate in tune.learning_rates

@@ -50,6 +50,7 @@ OWNED = {
     "output_dir": "--store",
     "per_device_train_batch_size": "train.batch_size",
     "precompute_ref_log_probs": "methods",
+    "report_to": "report_to, at the top level of a recipe, or --report-to",
     "save_strategy": "train.checkpoints",
     "seed": "seeds",
     "tf32": "tf32",
@@ -82,7 +83,7 @@ _SPEED = "it is not supported: train.attention, precision and tf32 are what make
 
 _REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_ONE_DEVICE, ("deepspeed", "fsdp", "ddp_", "accelerator_config", "parallelism_config", "local_rank")),
-    (_REPORTS, ("report_to", "log", "run_name", "project", "trackio", "disable_tqdm", "include_num_input")),
+    (_REPORTS, ("log", "run_name", "project", "trackio", "disable_tqdm", "include_num_input")),
     (_SAVES, ("save_", "push_to_hub", "hub_", "resume_", "restore_callback", "enable_jit_ch", "ignore_data_skip")),
     (_EVALUATES, ("eval_", "per_device_eval", "do_", "load_best", "metric_for", "greater_is", "prediction_loss")),
     (_EVALUATES, ("include_for_metrics", "batch_eval", "bf16_full_eval", "fp16_full_eval", "label_names")),
@@ -115,7 +116,13 @@ def refused_argument(name: str) -> str:
 
 
 class LoraSpec(Strict):
-    """Low-rank adapter on the linear layers of the top ``layers`` blocks (all blocks if 0)."""
+    """Low-rank adapter on the linear layers.
+
+    Attributes:
+        r: rank.
+        alpha: scale; the adapter's output is multiplied by alpha / r.
+        layers: how many of the top blocks have it; 0 for all.
+    """
 
     r: int = Field(default=16, gt=0)
     alpha: int = Field(default=32, gt=0)
@@ -130,14 +137,14 @@ class TrainSpec(Strict):
         gradient_accumulation: micro-batches of an optimiser step.
         beta: scale of the implicit reward, for methods whose options set none.
         max_length: tokens of prompt and response at which a row is cut.
-        max_grad_norm: at which gradients are clipped.
+        max_grad_norm: norm at which gradients are clipped.
         lora: the adapter; ``null`` trains all weights.
-        checkpoints: written over one run.
+        checkpoints: how many checkpoints one run writes.
         optim: name of the optimiser, one of :data:`OPTIMISERS`.
         lr_scheduler: name of the schedule, one of :data:`SCHEDULES`. Its length is the steps that the budget fixes, or
             is predicted to buy.
         warmup: steps of warm-up, or below 1 their share of all steps.
-        weight_decay: of the optimiser.
+        weight_decay: weight decay of the optimiser.
         gradient_checkpointing: whether activations are computed again in the backward pass instead of kept; ``null``
             does so on a GPU.
         attention: attention implementation of transformers (``sdpa``, ``flash_attention_2``, ``eager``); its choice if

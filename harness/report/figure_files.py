@@ -1,19 +1,54 @@
-"""The files of pictures and tables for papers, and whether they are those of the results."""
+"""The files of figures, beside a page and for papers, and whether they are those of the results."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import isclose
 from pathlib import Path
 from typing import Any
 
 from harness.report.board import Board
-from harness.report.drawing import FORMATS, pictures_of
-from harness.report.figures import CostAxis, Figure, figure_key, figures_of, record
+from harness.report.drawing import FORMATS, page_picture, pictures_of
+from harness.report.figure_types import Figure, figure_key, record
+from harness.report.figures import CostAxis, figures_of
 from harness.report.paper_table import csv_table, latex_table
 from harness.store.json_files import json_text, write_text
 
 TABLES = {"scores.csv": csv_table, "scores.tex": latex_table}
+
+
+def page_file(figure: Figure | str) -> str:
+    """Name of a figure's file beside a page; the argument is a figure or its name."""
+    return f"{figure if isinstance(figure, str) else figure.name}.svg"
+
+
+def stale_pictures(figures: Sequence[Figure], folder: Path) -> list[str]:
+    """Names of the pictures beside a page that are not there or were made from other numbers. Needs no matplotlib.
+
+    Args:
+        figures: those of the results.
+        folder: of the page.
+    """
+    return [page_file(figure) for figure in figures if not _is_of(figure, folder / page_file(figure))]
+
+
+def write_pictures(figures: Sequence[Figure], folder: Path) -> list[str]:
+    """Draw the pictures beside a page whose numbers have changed; the arguments are those of :func:`stale_pictures`.
+
+    Returns:
+        names of all pictures.
+    """
+    stale = stale_pictures(figures, folder)
+    for figure in figures:
+        if page_file(figure) in stale:
+            write_text(folder / page_file(figure), page_picture(figure))
+    return [page_file(figure) for figure in figures]
+
+
+def _is_of(figure: Figure, path: Path) -> bool:
+    """Whether a picture is there and was made from a figure's numbers."""
+    return path.is_file() and figure_key(figure).encode() in path.read_bytes()
 
 
 def write_figures(board: Board, folder: Path, cost: CostAxis | None = None) -> list[Path]:
@@ -22,7 +57,7 @@ def write_figures(board: Board, folder: Path, cost: CostAxis | None = None) -> l
     Args:
         board: all results of a page.
         folder: it appears.
-        cost: axis of the chart of score against cost; chosen by what was counted if None.
+        cost: axis of the chart of score against cost; the one that tells the methods apart if None.
 
     Returns:
         the files written.
@@ -59,7 +94,7 @@ def stale_figures(board: Board, folder: Path, cost: CostAxis | None = None) -> l
             path = folder / f"{figure.name}.{form}"
             if not path.is_file():
                 stale.append(f"{path} is not there")
-            elif figure_key(figure).encode() not in path.read_bytes():
+            elif not _is_of(figure, path):
                 stale.append(f"{path} was made from other numbers")
     for name, table in TABLES.items():
         path = folder / name

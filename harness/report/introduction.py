@@ -7,15 +7,16 @@ from typing import Any
 
 from harness.report.board import Board
 from harness.report.costs import amount, budget_line
+from harness.report.figure_files import page_file
+from harness.report.figures import CURVE, REWARD_KL, SEEDS
 from harness.report.imported_pairs import data_paragraph
 from harness.report.judge_citation import missing_card_sentence
 from harness.report.markdown import code, plain
-from harness.report.pictures import BUDGET_CURVE, REWARD_KL, SEEDS
 from harness.store.json_files import digest
 
 CAPTIONS = {
     REWARD_KL: "Gold reward against KL to the start policy",
-    BUDGET_CURVE: "Gold reward over the budget",
+    CURVE: "Gold reward over the budget",
     SEEDS: "Gold reward by seed",
 }
 
@@ -45,9 +46,9 @@ def method_section(board: Board, cards: Mapping[str, str]) -> str:
     return "\n\n".join(p for p in paragraphs if p)
 
 
-def pictures_section(files: Collection[str]) -> str:
-    """The pictures that stand further below; ``files``: names of those beside the page."""
-    return "\n\n".join(f"![{caption}]({name})" for name, caption in CAPTIONS.items() if name in files)
+def pictures_section(drawn: Collection[str]) -> str:
+    """The pictures that stand further below; ``drawn``: names of the figures beside the page."""
+    return "\n\n".join(f"![{caption}]({page_file(name)})" for name, caption in CAPTIONS.items() if name in drawn)
 
 
 def _common_ground(board: Board) -> str:

@@ -12,18 +12,23 @@ from harness.store.json_files import digest
 
 FOLDER = "judges"
 
+INSIDE = ("studies", "local")
+"""Results folders inside ``results`` that use its cards as well."""
 
-def cards_folder(folder: Path) -> Path:
-    """Where the cards for the results in ``<results>/<recipe>/<budget>`` lie: ``<results>/judges``. Studies
-    (``results/studies``) share those of ``results``."""
+
+def card_files(folder: Path) -> list[Path]:
+    """The cards for the results in ``<results>/<recipe>/<budget>``: those in ``<results>/judges``, and for studies and
+    a user's own comparisons those of ``results``. Of two cards of one judge it is the first of these."""
     root = folder.resolve().parent.parent
-    return (root.parent if root.name == "studies" else root) / FOLDER
+    roots = (root.parent, root) if root.name in INSIDE else (root,)
+    files = {path.name: path for place in roots for path in (place / FOLDER).glob("*.json")}
+    return [files[name] for name in sorted(files)]
 
 
 def card_sentences(folder: Path) -> dict[str, str]:
     """For each judge with a card, the sentence that links it from a leaderboard in ``<results>/<recipe>/<budget>``."""
     sentences = {}
-    for path in sorted(cards_folder(folder).glob("*.json")):
+    for path in card_files(folder):
         card = read_card(path)
         page = path.with_suffix(".md")
         if card.sections and page.is_file():

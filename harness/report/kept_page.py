@@ -49,9 +49,10 @@ class KeptPage:
         return table
 
     def _table(self) -> ScoreTable:
+        from harness.score.fits import KeptFits
         from harness.score.results import read_results
 
-        return score_table(read_results(self.folder))
+        return score_table(read_results(self.folder), KeptFits(self.folder))
 
     def _read(self) -> dict[str, Any]:
         """The record; empty if there is none that can be read."""

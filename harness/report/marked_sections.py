@@ -13,9 +13,10 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.report.board import Board
+from harness.report.figure_files import page_file
+from harness.report.figures import COST
 from harness.report.main_table import legend, main_table
 from harness.report.markdown import page
-from harness.report.pictures import COST
 from harness.report.ranking import ranking_of
 from harness.report.summary import summary_of
 from harness.score.results import read_results
@@ -102,7 +103,7 @@ def _section(name: str, beside: Path, results: Path) -> str:
     if not any(folder.glob("*/seed-*.json")):
         raise LookupError(name)
     texts = _texts(folder.resolve())
-    chart = Path(os.path.relpath(folder.resolve() / COST, beside)).as_posix()
+    chart = Path(os.path.relpath(folder.resolve() / page_file(COST), beside)).as_posix()
     blocks = {
         "verdict": [texts["verdict"]],
         "table": [texts["table"], texts["legend"]],

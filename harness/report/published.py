@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
@@ -57,11 +57,13 @@ class Published(_Strict):
 
 
 class Beside(NamedTuple):
-    """A published score with ours; ``reason`` says why there is none where ``ours`` is None."""
+    """A published score with ours, from the results in ``folder``; ``reason`` says why there is none where ``ours`` is
+    None."""
 
     published: PublishedScore
     ours: Interval | None
     reason: str
+    folder: str = ""
 
 
 @cache
@@ -71,22 +73,22 @@ def published() -> Published:
     return Published.model_validate(yaml.safe_load(text))
 
 
-def beside_published(boards: Sequence[Board]) -> list[Beside]:
+def beside_published(boards: Mapping[str, Board]) -> list[Beside]:
     """Every published score with ours, from the first board that has it under the same protocol.
 
     Args:
-        boards: of all comparisons that may hold it.
+        boards: of all comparisons that may hold it, by their folders.
     """
     return [_beside(score, boards) for score in published().scores]
 
 
-def _beside(score: PublishedScore, boards: Sequence[Board]) -> Beside:
+def _beside(score: PublishedScore, boards: Mapping[str, Board]) -> Beside:
     if score.version is None:
         return Beside(score, None, "the source does not say which version or protocol of the benchmark")
     if score.judge is None:
         return Beside(score, None, "the source names no judge")
     reasons = []
-    for board in boards:
+    for folder, board in boards.items():
         for run in board.runs_of(score.method):
             result = run.benchmark(score.benchmark)
             reasons.append(_mismatch(score, run, result))
@@ -99,7 +101,7 @@ def _beside(score: PublishedScore, boards: Sequence[Board]) -> Beside:
             )
             cell = board.cell(score.method, column)
             if cell is not None and cell.interval.has_value:
-                return Beside(score, cell.interval, "")
+                return Beside(score, cell.interval, "", folder)
     nearest = max(reasons, default=_Mismatch(0, f"no run of {score.method} here"))
     return Beside(score, None, nearest.text or "our run has no value")
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from harness.budget.ledger import Ledger
 from harness.score.results import RunResult
 
+SAME_COST = 1.1
+"""Costs whose ratio is smaller are called the same."""
+
 
 def spent_on(run: RunResult, axis: str) -> float:
     """What counts of a run's ledger towards an axis, the stored pairs included unless the recipe has them free.

@@ -60,8 +60,8 @@ def summary_of(board: Board, ranking: Ranking | None = None) -> Summary:
     for parts in SENTENCES:
         spoken = [(rule.__name__, text) for rule in parts if (text := rule(facts))]
         if spoken:
-            joined = "; ".join(text for _, text in spoken)
-            sentences.append(Sentence(tuple(name for name, _ in spoken), f"{_capital(joined)}."))
+            joined = " ".join(f"{_capital(text)}." for _, text in spoken)
+            sentences.append(Sentence(tuple(name for name, _ in spoken), joined))
     return Summary(facts.column.title if facts.column else "", tuple(sentences))
 
 

@@ -68,6 +68,13 @@ class Facts:
             return f"{len(methods)} of {len(self.trained)} trained methods"
         return listed([code(m) for m in methods])
 
+    def none_of(self, methods: Sequence[str]) -> str:
+        """Some of the trained methods in words, with a verb that denies: ``none of the 4 trained methods is``."""
+        if len(methods) > 1 and set(methods) == set(self.trained):
+            count = len(methods)
+            return "neither trained method is" if count == 2 else f"none of the {count} trained methods is"
+        return f"{self.names(methods)} {'is' if len(methods) == 1 else 'are'} not"
+
 
 def facts_of(board: Board, ranking: Ranking) -> Facts:
     """The facts of a page."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 from harness.report.markdown import code
+from harness.report.spent import SAME_COST
 from harness.report.summary_facts import NAMED, Facts, listed
 from harness.report.text import format_interval, format_number
 from harness.score.bootstrap import POWER_FACTOR
@@ -13,9 +14,6 @@ from harness.score.verdicts import Difference, Verdict
 
 USUAL = 5.0
 """Points: a difference for which a page says how likely it would have shown."""
-
-SAME_COST = 1.1
-"""Costs whose ratio is smaller are called the same."""
 
 
 def nothing_to_rank(facts: Facts) -> str:
@@ -45,7 +43,7 @@ def against_start(facts: Facts) -> str:
     if worse:
         parts.append(f"{facts.names(worse)} {_verb(worse, 'is', 'are')} worse than `start`")
     if same:
-        parts.append(f"{facts.names(same)} {_verb(same, 'is', 'are')} not shown to differ from `start`")
+        parts.append(f"{facts.none_of(same)} shown to differ from `start`")
     return f"{on}, {listed(parts)}"
 
 
@@ -67,7 +65,8 @@ def against_reference(facts: Facts) -> str:
     if same and not parts and len(same) > 1:
         return f"none of the others is shown to differ from {reference}"
     if same:
-        parts.append(f"{facts.names(same)} {_verb(same, 'is', 'are')} not shown to differ from {reference}")
+        none = f"none of the other {len(same)} is" if len(same) > NAMED else facts.none_of(same)
+        parts.append(f"{none} shown to differ from {reference}")
     return listed(parts)
 
 
@@ -107,7 +106,7 @@ def seeds(facts: Facts) -> str:
     if facts.lottery is None or facts.lottery.chance is None:
         return spread
     best, chance = code(facts.lottery.winner), facts.lottery.text
-    return f"{spread}, of which one alone would name another best method than {best} with a chance of {chance}"
+    return f"{spread}; with a chance of {chance} a single one would name another best method than {best}"
 
 
 def cost(facts: Facts) -> str:
@@ -144,6 +143,8 @@ def choice(facts: Facts) -> str:
     cheapest = _cheapest(facts, left)
     if not cheapest:
         return f"the intervals carry no choice {among}"
+    if len(cheapest) == len(left):
+        return f"the intervals carry no choice {among}, and neither does cost: they took about the same"
     return f"the intervals carry no choice {among}, so cost may decide: {facts.names(cheapest)} took least"
 
 
@@ -212,9 +213,14 @@ def stale(facts: Facts) -> str:
 
 
 def duration(hours: float) -> str:
-    """Hours in words: ``4.7 minutes``, ``3.2 hours``."""
-    number = f"{60 * hours:.2g}" if hours < 1 else f"{hours:.3g}"
-    return f"{number} {'minute' if hours < 1 else 'hour'}{'' if number == '1' else 's'}"
+    """Hours in words, in the largest unit of which there is one: ``40 seconds``, ``4.7 minutes``, ``3.2 hours``."""
+    unit, value = "hour", hours
+    for smaller in ("minute", "second"):
+        if round(value, 9) < 1:
+            unit, value = smaller, 60 * value
+    digits = 3 if unit == "hour" else 2
+    number = f"{value:,.0f}" if value >= 100 else f"{value:.{digits}g}"
+    return f"{number} {unit}{'' if number == '1' else 's'}"
 
 
 def _sorted(methods: Sequence[str], differences: dict[str, Difference]) -> tuple[list[str], list[str], list[str]]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.report.ranking import Row, Score
+    from harness.score.fits import KeptFits
     from harness.score.results import RunResult
 
 COLOURS = {"better": "green", "worse": "red"}
@@ -27,8 +28,8 @@ class ScoreTable(NamedTuple):
     verdict: list[str]
 
 
-def score_table(results: Sequence[RunResult]) -> ScoreTable:
-    """The first table of a page, what could not be used, and the verdict."""
+def score_table(results: Sequence[RunResult], fits: KeptFits | None = None) -> ScoreTable:
+    """The first table of a page, what could not be used, and the verdict; with the fits that were made before."""
     from rich.markup import escape
 
     from harness.report.board import Board
@@ -37,7 +38,7 @@ def score_table(results: Sequence[RunResult]) -> ScoreTable:
     from harness.report.score_notes import invalid_text, pending_text, replaced_text, stripped_text
     from harness.report.summary import plain_sentences, summary_of
 
-    board = Board(results)
+    board = Board(results, fits)
     ranking = ranking_of(board)
     units = [column.metric.unit for column in ranking.columns]
     headings = [escape(inert(f"{column.title}\n{column.metric.unit}")) for column in ranking.columns]

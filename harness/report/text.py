@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import floor, log10
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,5 +43,6 @@ def format_interval(interval: Interval, unit: str, *, sign: bool = False) -> str
 
 
 def hours_text(hours: float) -> str:
-    """Hours as a number: two digits or more that count."""
-    return f"{hours:.{0 if hours >= 10 else 1 if hours >= 1 else 2 if hours >= 0.1 else 3}f}"
+    """Hours as a number: two digits or more that count, down to 0.0001 (0.36 seconds)."""
+    places = -floor(log10(hours)) + 1 if hours > 0 else 0
+    return f"{hours:.{min(max(places, 0), 4)}f}"

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from harness.report.board import Board, Column
 from harness.score.bootstrap import Interval
 from harness.score.columns import Array
+from harness.score.estimators import FITTED
+from harness.score.fits import KeptFits
 from harness.score.item_values import item_values
 from harness.score.pairing import ItemValues, Pair, paired_metrics
 from harness.score.pooled import PairedItems, Pooled, pooled_difference
@@ -52,7 +54,7 @@ def pooled_differences(board: Board, other: str) -> PooledFamily:
         board: all results of a page.
         other: the row to compare with.
     """
-    theirs, once = board.runs_of(other), _Remembered()
+    theirs, once = board.runs_of(other), _Remembered(board.fits)
     pooled = {m: pooled_rows(board.runs_of(m), theirs, once) for m in board.methods if m != other}
     shown = {method: result for method, result in pooled.items() if result.interval.has_value}
     family = compared_together(list(shown), [result.interval for result in shown.values()], 1)
@@ -60,13 +62,20 @@ def pooled_differences(board: Board, other: str) -> PooledFamily:
 
 
 class _Remembered:
-    """:func:`item_values` that computes those of a run once: the row that all are compared with is in every pair."""
+    """:func:`item_values` that computes those of a run once: the row that all are compared with is in every pair.
 
-    def __init__(self) -> None:
+    Args:
+        fits: which have the item values of estimators that fit something.
+    """
+
+    def __init__(self, fits: KeptFits) -> None:
+        self._fits = fits
         self._values: dict[tuple[str, int, str], Array] = {}
 
     def __call__(self, kind: str, columns: Columns, column: str) -> Array:
         """Per-item values; the board keeps the columns, so that their identity stands for them."""
+        if kind in FITTED:
+            return self._fits.fitted(kind, columns, column).items
         key = (kind, id(columns), column)
         if key not in self._values:
             self._values[key] = item_values(kind, columns, column)

@@ -9,20 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, error_of
 from harness.recipe.recipe import Recipe
 from harness.report.kept_page import KeptPage
 from harness.report.text import format_number
 from harness.run.devices import Workers, refuse_launcher, workers_of
 from harness.run.plan import RunPlan, make_runs, resolved
 from harness.run.pool import LocalPool, Pool
+from harness.run.preflight import Preflight, preflight
 from harness.run.process import Job
-from harness.run.progress import Display, Work
+from harness.run.progress import FAILED, Display, Work, about
 from harness.run.publish import check_folder, publish, publish_failure, set_aside
 from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
-from harness.run.target import MemoryHere
-from harness.score.results import RunResult
+from harness.run.target import ThisMachine
+from harness.run.trackers.kinds import check_installed
+from harness.run.trackers.tracking import Tracking, tracking
+from harness.score.results import LOCAL, RunResult, read_results
 from harness.store.notices import listening
 from harness.store.settings import settings, using
 from harness.store.stages import Store
@@ -32,16 +35,24 @@ from harness.store.tensor_cache import HIDDEN_STATES
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """A comparison as the command line states it; None means what the recipe says."""
+    """A comparison as the command line states it; None means what the recipe says. ``preflight``: whether everything is
+    looked at before any work."""
 
     recipe: Recipe
     budget: str | None = None
     methods: Sequence[str] | None = None
     seeds: int | None = None
     benchmarks: Sequence[str] | None = None
-    results: Path = Path("results")
+    results: Path = LOCAL
     store: Path = Path(".sail-bench")
     workers: str = "auto"
+    report_to: Sequence[str] | None = None
+    preflight: bool = True
+
+    @property
+    def trackers(self) -> list[str]:
+        """Names of the trackers to report to."""
+        return list(self.recipe.report_to if self.report_to is None else self.report_to)
 
     def runs(self) -> list[RunPlan]:
         """The runs, seed by seed."""
@@ -54,6 +65,10 @@ class CompareOptions:
             list(self.benchmarks or recipe.benchmarks),
             Store(self.store),
         )
+
+    def look(self) -> Preflight:
+        """The runs, and what stands in their way."""
+        return preflight(self.recipe, list(self.benchmarks or self.recipe.benchmarks), self.runs)
 
     @property
     def page(self) -> KeptPage:
@@ -85,44 +100,92 @@ def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> Non
             ) from None
 
 
-def compare(options: CompareOptions, display: Display | None = None) -> list[str]:
+def compare(options: CompareOptions, display: Display | None = None, *, quiet: bool = False) -> list[str]:
     """Run the comparison; the same call again resumes.
+
+    Args:
+        options: what is compared.
+        display: shows progress; one of its own if None.
+        quiet: whether its own leaves progress out.
 
     Returns:
         one sentence for each run that failed; empty if all finished.
     """
     refuse_launcher(os.environ, "compare")
-    plans = options.runs()
-    memory = MemoryHere(plans)
-    workers = workers_of(options.workers, plans[0].comparison.budget.axis, memory.fits)
+    check_installed(options.trackers)
+    plans = _plans(options)
+    machine = ThisMachine(plans)
+    workers = workers_of(options.workers, plans[0].comparison.budget.axis, machine.fits)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store", ("", "locks", "logs", "pages", "stages", "work"))
     with Store(options.store).in_use():
         for folder in (options.store, options.store / "pages", options.store / HIDDEN_STATES):
             remove_partial_files(folder)
         remove_partial_files(options.page.folder, deep=True)
-        return _compare(options, plans, memory, workers, display)
+        # the verdicts against the reference method's answers come once these are there
+        total = len(plans) + sum(plan.rival is not None and bool(plan.todo) for plan in plans)
+        seconds = machine.seconds(workers.count)
+        shown = display or Display(total, predicted=seconds, quiet=quiet)
+        return _compare(options, plans, machine, workers, shown)
+
+
+def _plans(options: CompareOptions) -> list[RunPlan]:
+    """The runs, nothing of which is known to stand in their way.
+
+    Raises:
+        UserError: something does.
+    """
+    if not options.preflight:
+        return options.runs()
+    plans, problems = options.look()
+    if problems:
+        raise error_of(problems)
+    return plans
 
 
 def _compare(
-    options: CompareOptions, plans: list[RunPlan], memory: MemoryHere, workers: Workers, display: Display | None
+    options: CompareOptions, plans: list[RunPlan], machine: ThisMachine, workers: Workers, display: Display
 ) -> list[str]:
     """As :func:`compare`, with the store in use."""
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     page = options.page
-    # the verdicts against the reference method's answers come once these are there
-    total = len(plans) + sum(plan.rival is not None for plan in plans)
-    shared = replace(settings(), workers=workers.count)
-    with display or Display(total) as shown, using(shared), LocalPool(workers) as pool, listening(shown.say):
+    shared = replace(settings(), workers=workers.count, curves=bool(options.trackers))
+    with (
+        display as shown,
+        using(shared),
+        tracking(options.trackers, options.store / "trackers", shown.say) as tracked,
+        LocalPool(workers) as pool,
+        listening(shown.say),
+    ):
+        shown.note(_opening(plans, workers.count, machine.seconds(workers.count)))
         if aside is not None:
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
-        if warning := memory.warning(workers.count):
+        if warning := machine.warning(workers.count):
             shown.say(f"This may not fit: {warning}")
         schedule = Schedule(plans, split=workers.count > 1)
-        _Driver(schedule, pool, shown, options.results, page).drive()
+        _Driver(schedule, pool, shown, options.results, page, tracked).drive()
+        if tracked:
+            tracked.table(plans[0].comparison, read_results(page.folder))
     rows = [(plans[place], reason) for place, reason in sorted(schedule.failed.items())]
     return [f"{plan.name} seed {plan.seed}: {reason}" for plan, reason in rows]
+
+
+def _opening(plans: Sequence[RunPlan], workers: int, seconds: float | None) -> str:
+    """The first line: what there is to do, and how long it is predicted to take.
+
+    Args:
+        plans: all runs.
+        workers: runs side by side.
+        seconds: predicted; None if that is not known.
+    """
+    comparison, done = plans[0].comparison, sum(not plan.todo for plan in plans)
+    parts = [f"{len(plans)} runs" if len(plans) > 1 else "1 run"]
+    parts += [f"{done} done before"] if done else []
+    if done < len(plans):
+        parts += [f"{workers} side by side"] if workers > 1 else []
+        parts.append("how long is not known" if seconds is None else f"predicted to take {about(seconds)}")
+    return f"{comparison.recipe.name}, budget {comparison.budget.name}: {', '.join(parts)}"
 
 
 PAGE_SHARE = 0.05
@@ -138,11 +201,20 @@ class _Driver:
         shown: shows progress.
         results: folder of the results.
         page: of the comparison.
+        tracked: reports to trackers, if there are any.
     """
 
-    def __init__(self, schedule: Schedule, pool: Pool, shown: Display, results: Path, page: KeptPage) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        pool: Pool,
+        shown: Display,
+        results: Path,
+        page: KeptPage,
+        tracked: Tracking | None = None,
+    ) -> None:
         self._schedule, self._pool, self._shown = schedule, pool, shown
-        self._results, self._page = results, page
+        self._results, self._page, self._tracked = results, page, tracked or Tracking()
         self._active: dict[int, tuple[Part, Work]] = {}
         self._page_open, self._next_page = False, 0.0
         self._halfway: set[int] = set()
@@ -167,8 +239,10 @@ class _Driver:
             number = happening.ticket.number
             part, work = self._active[number]
             kind, value = happening.event
+            for text in self._tracked.notices():
+                self._shown.say(text)
             if not happening.last:
-                self._note(work, kind, value)
+                self._note(part, work, kind, value)
                 continue
             if kind == "user error":
                 raise UserError(value)
@@ -178,10 +252,12 @@ class _Driver:
             self._begin()  # before the page, so that no worker waits for it
             self._write_page()
 
-    def _note(self, work: Work, kind: str, value: Any) -> None:
-        """Show progress, or note that the comparison is checked."""
+    def _note(self, part: Part, work: Work, kind: str, value: Any) -> None:
+        """Show progress, pass on a row of a training log, or note that the comparison is checked."""
         if kind == "checked":
             self._checked = True
+        elif kind == "logged":
+            self._tracked.logged(part.plan, value)
         else:
             work.show(kind, value)
 
@@ -189,38 +265,49 @@ class _Driver:
         """Begin parts as long as there is room; a run with nothing left to do needs none."""
         while self._pool.room and (part := self._schedule.next()):
             plan = part.plan
-            name, todo = f"{plan.name} seed {plan.seed}", part.todo
-            work = self._shown.begin(name, todo or ["done before"], counts=part.whole)
-            if part.whole and not todo:
-                self._over(part, work, None, "already done")
+            name = f"{plan.name} seed {plan.seed}"
+            if part.against:
+                name += f" against {plan.comparison.recipe.reference}"
+            if part.whole and not part.todo:
+                self._already_done(part, name)
                 continue
+            work = self._shown.begin(name)
             job = Job.of(plan, part.name, checked=self._checked)
             ticket = self._pool.submit(job, minutes=plan.comparison.recipe.time_limit)
             self._active[ticket.number] = (part, work)
 
-    def _over(self, part: Part, work: Work, reason: str | None, text: str = "done") -> None:
+    def _already_done(self, part: Part, name: str) -> None:
+        """Publish a run that was over before."""
+        for place in self._schedule.over(part, None):
+            publish(resolved(self._schedule.plans[place]), self._results)
+        self._shown.skip(name, "already done")
+        self._page_open = True
+
+    def _over(self, part: Part, work: Work, reason: str | None) -> None:
         """Publish what is over with a part.
 
         Args:
             part: that is over.
             work: as it is shown.
             reason: why it failed, or None.
-            text: how it ended.
         """
-        places = self._schedule.over(part, reason)
+        places, text = self._schedule.over(part, reason), ""
         is_first = part.name == FIRST and reason is None
         for place in places:
             plan = resolved(self._schedule.plans[place])
             if reason is None:
                 result = publish(plan, self._results)
-                text += (f": {_first_score(result)}" if is_first else "") + _open_calls(plan)
+                text = _first_score(result) + _open_calls(plan)
+                if not is_first:
+                    self._tracked.finished(plan, result)
             else:
                 publish_failure(plan, self._results, reason)
+                self._tracked.failed(plan)
         halves = [0.5 if place in self._halfway else 1.0 for place in places]
         ended, share = (0, 0.5) if is_first else (len(places), sum(halves))
         if is_first:
             self._halfway.update(places)
-        work.finished(text if reason is None else f"FAILED: {reason}", ended, share)
+        work.finished(text if reason is None else f"{FAILED}: {reason}", ended, share)
         self._page_open = self._page_open or bool(places)
 
     def _write_page(self) -> None:

@@ -15,7 +15,7 @@ from harness.answer.start_policy import start_stage
 from harness.benchmark import Benchmark
 from harness.budget.budget import Budget
 from harness.budget.spec import named_budgets
-from harness.errors import UserError, unknown
+from harness.errors import Problem, Problems, UserError, unknown
 from harness.methods.base import Method
 from harness.oracles.none import NONE
 from harness.pairs.imported import count_benchmark_overlaps, imported_stage
@@ -136,18 +136,35 @@ class Comparison:
         return digest([self.facts.pairs.key, self.recipe.train.model_dump(mode="json"), self.recipe.arithmetic])
 
 
-def facts_of(recipe: Recipe, benchmarks: Sequence[Benchmark]) -> Facts:
+def facts_of(recipe: Recipe, benchmarks: Sequence[Benchmark], problems: Problems) -> Facts:
     """Resolve the first stages, the oracles and the protocols of a recipe. Oracles and benchmarks report here what they
     miss, before any work.
 
+    Args:
+        recipe: what is compared.
+        benchmarks: those of the recipe and those asked for.
+        problems: those of its parts; one without any problem is complete.
+
     Raises:
-        UserError: the model, a file of the data, an oracle or the data of a benchmark is not there.
+        UserError: with all problems: the model, a file of the data, an oracle or the data of a benchmark is not there.
     """
-    oracle = make_oracle(recipe.oracle).identity()
-    eval_oracle = make_oracle(recipe.eval_oracle or recipe.oracle).identity()
-    start = Node("start", start_stage(recipe.model, recipe.chat_template, recipe.chat_date))
-    pairs = Node("pairs", pairs_stage(recipe, start.stage, oracle), (start.key,))
-    protocols = {b.name: protocol_of(b, recipe, start.stage, pairs.stage, eval_oracle) for b in benchmarks}
+    with problems.of("oracle"):
+        oracle = make_oracle(recipe.oracle).identity()
+    with problems.of("eval_oracle"):
+        eval_oracle = make_oracle(recipe.eval_oracle or recipe.oracle).identity()
+    with problems.of("model"):
+        start = Node("start", start_stage(recipe.model, recipe.chat_template, recipe.chat_date))
+    if complete := not problems.all:
+        with problems.of("data"):
+            pairs = Node("pairs", pairs_stage(recipe, start.stage, oracle), (start.key,))
+        complete = not problems.all
+    protocols = {}
+    for b in benchmarks:
+        with problems.of(f"benchmark {b.name}"):
+            protocols[b.name] = (
+                protocol_of(b, recipe, start.stage, pairs.stage, eval_oracle) if complete else b.protocol()
+            )
+    problems.check()
     judges = {b.name: judge_of(b, recipe, start.stage) for b in benchmarks}
     return Facts(start, pairs, oracle, eval_oracle, protocols, judges)
 
@@ -160,7 +177,7 @@ def resolve(
     store: Store,
     facts: Facts | None = None,
 ) -> Comparison:
-    """Resolve a comparison, and refuse what cannot work.
+    """Resolve a comparison, and refuse what cannot work, all problems at once.
 
     Args:
         recipe: what is compared.
@@ -173,31 +190,53 @@ def resolve(
     Raises:
         UserError: an unknown budget, method, benchmark or oracle, or settings that do not fit each other.
     """
-    offered = named_budgets() | recipe.budgets
-    if budget_name not in offered:
-        raise unknown("budget", budget_name, offered)
-    budget = Budget.of(budget_name, offered[budget_name], free_data=recipe.data.free)
-    splits(recipe.data, store)
-    benchmarks = tuple(make_benchmark(recipe, name) for name in dict.fromkeys([*recipe.benchmarks, *wanted]))
+    problems = Problems()
+    with problems.of("budget"):
+        budget = _budget(recipe, budget_name)
+    with problems.of("data"):
+        splits(recipe.data, store)
+    for key, spec in (("oracle", recipe.oracle), ("eval_oracle", recipe.eval_oracle or recipe.oracle)):
+        with problems.of(key):
+            make_oracle(spec)
+    benchmarks: list[Benchmark] = []
+    for name in dict.fromkeys([*recipe.benchmarks, *wanted]):
+        with problems.of(f"benchmark {name}"):
+            benchmarks.append(make_benchmark(recipe, name))
+    methods: dict[str, Method] = {}
+    for name in names:
+        with problems.of(f"method {name}"):
+            methods[name] = make_method(recipe, name)
     if facts is None:
-        _check_benchmarks(recipe, benchmarks)
-    _check_row_names(recipe)
-    methods = {name: make_method(recipe, name) for name in names}
-    _check_oracles(recipe, methods, [b.name for b in benchmarks if "task" in b.needs and b.name in wanted])
-    _check_budget(recipe, budget, methods)
-    reference = _reference(recipe)
-    if reference and reference not in methods:
-        methods[reference] = make_method(recipe, reference)
-    facts = facts or facts_of(recipe, benchmarks)
-    return Comparison(recipe, budget, store, tuple(names), methods, benchmarks, tuple(wanted), reference, facts)
+        _check_benchmarks(recipe, benchmarks, problems)
+    with problems.of("recipe"):
+        _check_row_names(recipe)
+    with problems.of("oracle"):
+        _check_oracles(recipe, methods, [b.name for b in benchmarks if "task" in b.needs and b.name in wanted])
+    if not problems.all:
+        with problems.of("budget"):
+            _check_budget(recipe, budget, methods)
+    with problems.of("reference"):
+        reference = _reference(recipe)
+        if reference and reference not in methods:
+            methods[reference] = make_method(recipe, reference)
+    facts = facts or facts_of(recipe, benchmarks, problems)
+    problems.check()
+    return Comparison(recipe, budget, store, tuple(names), methods, tuple(benchmarks), tuple(wanted), reference, facts)
 
 
-def _check_benchmarks(recipe: Recipe, benchmarks: Sequence[Benchmark]) -> None:
+def _budget(recipe: Recipe, name: str) -> Budget:
+    offered = named_budgets() | recipe.budgets
+    if name not in offered:
+        raise unknown("budget", name, offered)
+    return Budget.of(name, offered[name], free_data=recipe.data.free)
+
+
+def _check_benchmarks(recipe: Recipe, benchmarks: Sequence[Benchmark], problems: Problems) -> None:
+    """Add the benchmarks that need a judge behind an endpoint, where the recipe has none."""
     for benchmark in benchmarks:
         if benchmark.judged_by == "endpoint" and recipe.judge == "local":
-            raise UserError(
-                f"The benchmark {benchmark.name} needs a judge behind an endpoint: set judge: {{model: NAME}}"
-            )
+            sentence = f"The benchmark {benchmark.name} needs a judge behind an endpoint"
+            problems.add([Problem("judge", sentence, "set judge: {model: NAME}")])
 
 
 def _check_row_names(recipe: Recipe) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.benchmark import Benchmark
-from harness.errors import UserError, unknown
+from harness.errors import errors_of, unknown
 from harness.methods.base import Method
 from harness.methods.endpoint import EndpointConfig, Remote
 from harness.oracles.base import Oracle
@@ -71,9 +71,13 @@ def make_oracle(spec: OracleSpec) -> Oracle:
 def _configured(factory: Any, schema: str, options: dict[str, Any], described: str) -> Any:
     from pydantic import ValidationError
 
+    from harness.recipe.faults import option_sentence, option_sentences, truths_for_numbers
+
+    model = getattr(factory, schema)
     try:
-        return factory(getattr(factory, schema).model_validate(options))
+        validated = model.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"Option {key!r} of {described}: {first['msg']}") from None
+        raise errors_of(option_sentences(error, model, options, described)) from None
+    if faults := list(truths_for_numbers(options, validated)):
+        raise errors_of([option_sentence(fault, described) for fault in faults])
+    return factory(validated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import cycle, islice, takewhile
 
 from harness.errors import UserError
 from harness.store.environment import gpus
@@ -23,6 +23,7 @@ class Workers:
 
     Attributes:
         devices: one a worker: the value of ``CUDA_VISIBLE_DEVICES`` in its processes, or None where there is no GPU.
+            A GPU that several workers share is named several times.
         threads: of torch in each worker; None leaves torch's own choice to one that works alone.
     """
 
@@ -65,24 +66,24 @@ def workers_of(request: str, axis: str, fits: Callable[[int], bool] = lambda cou
     """The workers of a command.
 
     Args:
-        request: what ``--workers`` says: ``auto`` is one a GPU, and without a GPU :func:`workers_on_cpu`.
-        axis: of the budget. Runs side by side slow each other down, so that seconds would match nothing.
+        request: what ``--workers`` says: ``auto`` is one a GPU, and without a GPU :func:`workers_on_cpu`. More than
+            there are GPUs share them, which pays where a model is so small that one run leaves its GPU idle.
+        axis: of the budget. Runs that share a device slow each other down, so that seconds would match nothing.
         fits: whether so many runs fit into memory.
 
     Raises:
-        UserError: a number that cannot be, or more workers than GPUs.
+        UserError: a number that cannot be, or a budget of seconds for runs that share a device.
     """
     devices = visible_devices()
     automatic = len(devices) or workers_on_cpu(axis, usable_cores(), fits)
     count = automatic if request == "auto" else _number(request)
-    if devices and count > len(devices):
-        raise UserError(f"--workers {count} is more than the {len(devices)} GPUs here: give one worker a GPU, or auto")
-    if axis == "seconds" and count > 1 and not devices:
+    if axis == "seconds" and count > max(1, len(devices)):
+        shared = f"{len(devices)} GPU{'s' if len(devices) > 1 else ''}" if devices else "one CPU"
         raise UserError(
-            f"--workers {count} on one CPU slows each run down, and this budget counts seconds: leave --workers out"
+            f"--workers {count} on {shared} slows each run down, and this budget counts seconds: leave --workers out"
         )
     threads = None if count == 1 or threads_chosen() else max(1, usable_cores() // count)
-    return Workers(tuple(devices[:count]) or (None,) * count, threads)
+    return Workers(tuple(islice(cycle(devices or [None]), count)), threads)
 
 
 MOST_ON_CPU = 4

@@ -115,7 +115,7 @@ def _answer_and_judge(resources: Resources, benchmark: Benchmark, nodes: Evaluat
     store, judgments = resources.store, nodes.judgments.stage
 
     def answer(work: Path) -> dict[str, Any]:
-        resources.show(f"{benchmark.name}: answers")
+        resources.show(f"{benchmark.name}: answering")
         resources.open_ledger(work)
         write_rows(work / "rows.jsonl", benchmark.answer(context))
         return resources.spent() | {"thinking": context.policy.thinking}
@@ -123,7 +123,7 @@ def _answer_and_judge(resources: Resources, benchmark: Benchmark, nodes: Evaluat
     answers = store.get(nodes.answers.stage, answer)
 
     def judge(work: Path) -> dict[str, Any]:
-        resources.show(f"{benchmark.name}: {'rows' if benchmark.judged_by == 'none' else 'judging'}")
+        resources.show(f"{benchmark.name}: {'scoring' if benchmark.judged_by == 'none' else 'judging'}")
         resources.open_ledger(work, judgments)
         resources.unanswered, resources.replaced, resources.fault = 0, 0, ""
         write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))

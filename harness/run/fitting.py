@@ -245,14 +245,16 @@ def evaluation_memory(size: ModelSize, settings: MemorySettings, texts: Texts, d
     return [_with_copies(moment, size, settings, device) for moment in (sampling, scoring)]
 
 
-def usable_memory(device: Device, workers: int) -> float:
+def usable_memory(device: Device, sharing: int) -> float:
     """Bytes that the tensors of one run can have.
 
     Args:
         device: of the run.
-        workers: runs side by side, which share the memory of a CPU.
+        sharing: runs on the device at the same time. A process holds memory of its own beside its tensors, which
+            :data:`GPU_SHARE` covers for one run alone on a GPU.
     """
-    return device.memory * GPU_SHARE if device.gpu else device.memory * GPU_SHARE / workers - PROCESS
+    alone = device.gpu and sharing == 1
+    return device.memory * GPU_SHARE / sharing - (0.0 if alone else PROCESS)
 
 
 def fitting_settings(

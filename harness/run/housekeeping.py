@@ -137,19 +137,19 @@ class Kept:
     Attributes:
         budgets, methods: further ones.
         seeds: so many, where the recipe has fewer.
-        results: folder of results: the budgets, rows, benchmarks and seeds of the recipes' results in it stay as well.
+        results: folders of results: the budgets, rows, benchmarks and seeds of the recipes' results in them stay as
+            well.
     """
 
     budgets: Sequence[str] = ()
     methods: Sequence[str] = ()
     seeds: int = 0
-    results: Path | None = None
+    results: Sequence[Path] = ()
 
-    def published(self, recipe: Recipe) -> list[RunResult]:
-        """The results of a recipe."""
-        if self.results is None:
-            return []
-        return [read_result(path) for path in sorted((self.results / recipe.name).glob("*/*/seed-*.json"))]
+    def published(self, recipe: Recipe) -> dict[Path, list[RunResult]]:
+        """The results of a recipe, by their folder ``<results>/<recipe>/<budget>``."""
+        folders = sorted({p.parent.parent for r in self.results for p in (r / recipe.name).glob("*/*/seed-*.json")})
+        return {folder: [read_result(path) for path in sorted(folder.glob("*/seed-*.json"))] for folder in folders}
 
 
 def unneeded(store: Store, recipes: Iterable[Recipe], kept: Kept) -> list[Path]:
@@ -183,10 +183,8 @@ def unneeded(store: Store, recipes: Iterable[Recipe], kept: Kept) -> list[Path]:
 def _published_runs(recipe: Recipe, kept: Kept, store: Store) -> list[RunPlan]:
     """The runs that the results of a recipe were made by, as the recipe states them now."""
     plans: list[RunPlan] = []
-    by_budget: dict[str, list[RunResult]] = {}
-    for result in kept.published(recipe):
-        by_budget.setdefault(result.budget["name"], []).append(result)
-    for budget, results in by_budget.items():
+    for folder, results in kept.published(recipe).items():
+        budget = results[0].budget["name"]
         rows = list(dict.fromkeys(r.method for r in results))
         benchmarks = list(dict.fromkeys([*recipe.benchmarks, *(b.benchmark for r in results for b in r.benchmarks)]))
         seeds = 1 + max(r.seed for r in results)
@@ -194,7 +192,7 @@ def _published_runs(recipe: Recipe, kept: Kept, store: Store) -> list[RunPlan]:
             plans += make_runs(recipe, budget, rows, seeds, benchmarks, store)
         except UserError as error:
             raise UserError(
-                f"The results of {recipe.name} under {budget} in {kept.results} do not fit the recipe ({error}): move "
-                "them, or set --results to another folder"
+                f"The results in {folder} do not fit the recipe {recipe.name} ({error}): move them, or set --results "
+                "to another folder"
             ) from None
     return plans

@@ -286,11 +286,11 @@ def memory_need(outline: Outline, machine: Machine, workers: int) -> MemoryNeed:
 
     Args:
         outline: of the comparison.
-        machine: that holds them, one run a device.
-        workers: runs side by side.
+        machine: that holds them.
+        workers: runs side by side, spread evenly over its devices.
     """
     device, methods = machine.device, [row.method for row in outline.rows]
-    usable = usable_memory(device, workers)
+    usable = usable_memory(device, -(-workers // machine.count) if device.gpu else workers)
     if outline.config is None or not methods:
         return MemoryNeed([], usable, None)
     settings = replace(MemorySettings.of(outline.recipe, device), workers=workers)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
-from harness.errors import UserError, unknown
+from harness.errors import Problem, UserError, unknown
 from harness.store.settings import settings
 
 OURS = "sail-bench"
@@ -55,6 +55,14 @@ class Plugin:
             raise UserError(
                 f"The {self.kind[:-1]} {self.name!r} of {self.origin} fails to import ({reason})"
             ) from error
+
+    def ready(self) -> list[Problem]:
+        """Why it cannot be used; empty if it imports."""
+        try:
+            self.load()
+        except UserError as error:
+            return [Problem.of(f"{self.kind[:-1]} {self.name}", error)]
+        return []
 
 
 def plugins(kind: str) -> dict[str, Plugin]:

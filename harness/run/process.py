@@ -23,6 +23,7 @@ from harness.run.devices import claim
 from harness.run.out_of_memory import ran_out_of_memory, settings_to_lower
 from harness.run.plan import RunPlan, load_facts, load_run
 from harness.run.run import ALL, Run
+from harness.store.environment import gpus
 from harness.store.notices import listening
 from harness.store.settings import Settings, settings, using
 from harness.store.stages import Store
@@ -30,9 +31,9 @@ from harness.store.storage import storage_fault
 
 
 class Event(NamedTuple):
-    """What a run process says: ``stage``, ``advance`` and ``at`` are progress, ``say`` a line; after ``checked`` no
-    other process of the comparison has to check it; ``done``, ``failed`` (a reason) and ``user error`` (a sentence that
-    would meet every run) are the last one."""
+    """What a run process says: ``stage``, ``share``, ``advance`` and ``at`` are progress, ``say`` a line, ``logged`` a
+    row of a training log for trackers; after ``checked`` no other process of the comparison has to check it; ``done``,
+    ``failed`` (a reason) and ``user error`` (a sentence that would meet every run) are the last one."""
 
     kind: str
     value: Any = None
@@ -156,7 +157,8 @@ def _reason(error: BaseException, job: Job, device: str | None) -> str:
     reason = f"{type(error).__name__}: {error}".split("\n")[0]
     if not ran_out_of_memory(error):
         return reason
-    sharing = job.settings["workers"] if device is None else 1
+    devices = max(1, len(gpus())) if device is not None else 1
+    sharing = -(-job.settings["workers"] // devices)
     return f"{reason.rstrip('.')}: {settings_to_lower(Recipe.model_validate(job.recipe), sharing)}"
 
 

@@ -1,4 +1,4 @@
-"""Progress on the terminal: live bars with stage, time left and spent budget; plain lines when not a terminal."""
+"""Progress: on a terminal live bars with stage and time left; else one line for each run that is over."""
 
 from __future__ import annotations
 
@@ -7,36 +7,94 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
-PLAIN_EVERY_S = 20.0
+FAILED = "FAILED"
+"""What the line of a failed run begins with."""
+
+PLAIN_EVERY_S = 600.0
+"""Seconds after which a log that is no terminal gets a sign of life of a stage that takes so long."""
+
+SHORTEST_S = 30.0
+"""A time left that is shorter is not worth a word."""
+
+
+def about(seconds: float) -> str:
+    """A length of time in words, to no more figures than a prediction has."""
+    if seconds < 60:
+        return "less than a minute"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+class _Count(ProgressColumn):
+    """How much of a stage is done: a percentage of the budget, or a number of the whole."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text("")
+        if of := task.fields.get("of"):
+            return Text(f"{task.completed:.0f}% of {of}")
+        return Text(f"{task.completed:.0f}/{task.total:.0f}")
+
+
+class _Left(TimeRemainingColumn):
+    """Time left: of the whole as the display predicts it, of a stage by its speed."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__()
+        self._display = display
+
+    def render(self, task: Task) -> Text:
+        if not task.fields.get("whole"):
+            return super().render(task)
+        left = self._display.left()
+        return Text("" if left is None else about(left), style="progress.remaining")
 
 
 class Display:
-    """Shows the runs of a comparison (or of ``what``), those side by side with a bar each. Use as a context manager."""
+    """Shows the runs of a comparison (or of ``what``), those side by side with a bar each. Use as a context manager.
 
-    def __init__(self, runs: int, console: Console | None = None, what: str = "comparison") -> None:
+    Args:
+        runs: that there are.
+        console: the standard error if None.
+        what: they are runs of.
+        predicted: seconds that all of them are predicted to take; None if that is not known.
+        quiet: show notices and failures alone.
+    """
+
+    def __init__(
+        self,
+        runs: int,
+        console: Console | None = None,
+        what: str = "comparison",
+        predicted: float | None = None,
+        *,
+        quiet: bool = False,
+    ) -> None:
         self.console = console or Console(stderr=True, highlight=False)
-        self.live = self.console.is_terminal
+        self.quiet = quiet
+        self.live = self.console.is_terminal and not quiet
         self.bar: Progress | None = None
-        self._runs, self._done, self._share, self._what = runs, 0, 0.0, what
+        self._runs, self._done, self._what = runs, 0, what
+        self._share, self._work, self._predicted = 0.0, runs, predicted
         self._began = time.monotonic()
-        self._overall: Any = None
+        self._whole: Any = None
 
     def __enter__(self) -> Display:
         if self.live:
             self.bar = Progress(
                 TextColumn("{task.description:<34}"),
                 BarColumn(bar_width=28),
-                MofNCompleteColumn(),
+                _Count(),
                 TimeElapsedColumn(),
                 TextColumn("left"),
-                TimeRemainingColumn(),
+                _Left(self),
                 console=self.console,
                 speed_estimate_period=3600,
             )
             self.bar.start()
-            self._overall = self.bar.add_task(self._what, total=self._runs)
+            self._whole = self.bar.add_task(self._what, total=self._runs, whole=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
@@ -47,21 +105,43 @@ class Display:
         """One line of its own."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def begin(self, name: str, todo: list[str], *, counts: bool = True) -> Work:
+    def note(self, text: str) -> None:
+        """A line of progress."""
+        if not self.quiet:
+            self.say(text)
+
+    def begin(self, name: str) -> Work:
         """A run begins, or a part of one.
 
         Args:
             name: how it is called.
-            todo: what is still to be done of it.
-            counts: whether a run is over with it.
         """
-        if not self.live:
-            number = f"[{self._done + 1}/{self._runs}] " if counts else ""
-            self.say(f"{number}{name}: {', '.join(todo)}")
         return Work(self, name)
 
+    def left(self) -> float | None:
+        """Seconds until all is over: as predicted at first, and the more by the runs' own speed, the more of them are
+        over. None while nothing is known."""
+        spent = time.monotonic() - self._began
+        share = min(1.0, self._share / self._work) if self._work else 1.0
+        if self._predicted is None:
+            return spent / share * (1 - share) if share else None
+        if not share:
+            return max(0.0, self._predicted - spent)
+        return (1 - share) * (spent + (1 - share) * self._predicted)
+
+    def skip(self, name: str, text: str) -> None:
+        """A run was over before the command began.
+
+        Args:
+            name: how it is called.
+            text: how it ended.
+        """
+        self._work -= 1
+        self._count(1)
+        self.note(f"[{self._done}/{self._runs}] {name}: {text}")
+
     def over(self, name: str, text: str, runs: int, share: float) -> None:
-        """A run, or a part of one, is over.
+        """A run, or a part of one, is over. A part has a line on a terminal alone.
 
         Args:
             name: how it is called.
@@ -69,15 +149,21 @@ class Display:
             runs: how many are over with it: a lost trial fails all that need it.
             share: of the whole work that came with it, in runs.
         """
-        spent = time.monotonic() - self._began
-        tail = ""
-        self._done, self._share = self._done + runs, self._share + share
-        if share:
-            left = spent / self._share * (self._runs - self._share)
-            tail = f"; about {left / 60:.0f} min left" if self._done < self._runs and left > 30 else ""
-            if self.bar:
-                self.bar.update(self._overall, completed=self._done)
-        self.say(f"  {name} · {text} ({spent / 60:.1f} min so far{tail})")
+        self._share += share
+        self._count(runs)
+        if not runs:
+            if self.live and text:
+                self.say(f"  {name} · {text}")
+            return
+        spent, left = time.monotonic() - self._began, self.left()
+        tail = f", {about(left)} left" if self._done < self._runs and left and left >= SHORTEST_S else ""
+        show = self.say if text.startswith(FAILED) else self.note
+        show(f"[{self._done}/{self._runs}] {name}: {text} ({spent / 60:.1f} min so far{tail})")
+
+    def _count(self, runs: int) -> None:
+        self._done += runs
+        if self.bar:
+            self.bar.update(self._whole, completed=self._done)
 
 
 class Work:
@@ -85,16 +171,18 @@ class Work:
 
     def __init__(self, display: Display, name: str) -> None:
         self._display, self._name = display, name
-        self._stage, self._at = "", 0
+        self._stage, self._of, self._at = "", "", 0
         self._total: int | None = None
         self._stage_began = self._last = time.monotonic()
         self._task: Any = display.bar.add_task(name, total=None, visible=False) if display.bar else None
 
     def show(self, kind: str, value: Any) -> None:
-        """An event of progress: ``stage`` (text, total), ``advance`` (so much more), ``at`` (so much); or ``say``, a
-        line of its own."""
+        """An event of progress: ``stage`` (text, total), ``share`` (text, of what the percentages are), ``advance`` (so
+        much more), ``at`` (so much); or ``say``, a line of its own."""
         if kind == "stage":
             self.stage(*value)
+        elif kind == "share":
+            self.stage(value[0], 100, of=value[1])
         elif kind == "say":
             self._display.say(f"  {value}")
         elif kind == "advance":
@@ -102,22 +190,26 @@ class Work:
         else:
             self.at(value)
 
-    def stage(self, text: str, total: int | None) -> None:
-        """A stage begins."""
-        self._stage, self._total, self._at = text, total, 0
+    def stage(self, text: str, total: int | None, of: str = "") -> None:
+        """A stage begins.
+
+        Args:
+            text: how it is called.
+            total: how much there is to do; None if that is not known.
+            of: what its progress is a percentage of, if it is one.
+        """
+        self._stage, self._total, self._of, self._at = text, total, of, 0
         self._stage_began = self._last = time.monotonic()
         bar = self._display.bar
         if bar:
-            bar.reset(self._task, description=f"{self._name} · {text}", total=total, visible=True)
-        else:
-            self._display.say(f"  {self._name} · {text}{f' ({total})' if total else ''}")
+            bar.reset(self._task, description=f"{self._name} · {text}", total=total, visible=True, of=of)
 
     def advance(self, done: int) -> None:
         """Part of the stage is done."""
         self.at(self._at + done)
 
     def at(self, done: int) -> None:
-        """So much of the stage is done (answers, optimiser steps)."""
+        """So much of the stage is done (answers, optimiser steps, percent)."""
         self._at = done
         bar = self._display.bar
         if bar:
@@ -126,9 +218,10 @@ class Work:
         now = time.monotonic()
         if self._total and now - self._last >= PLAIN_EVERY_S:
             self._last = now
-            spent = now - self._stage_began
-            left = spent / max(done, 1) * max(self._total - done, 0)
-            self._display.say(f"  {self._name} · {self._stage}: {done}/{self._total}, about {left:.0f} s left")
+            left = (now - self._stage_began) / max(done, 1) * max(self._total - done, 0)
+            count = f"{done}% of {self._of}" if self._of else f"{done} of {self._total}"
+            tail = f", {about(left)} left" if left >= SHORTEST_S else ""
+            self._display.note(f"  {self._name} · {self._stage}: {count}{tail}")
 
     def finished(self, text: str, runs: int = 1, share: float | None = None) -> None:
         """It is over.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.answer.chat import Prompt
 from harness.benchmark import EvalContext
 from harness.budget.forecast import Corrections
-from harness.errors import UserError
+from harness.errors import Problems, UserError
 from harness.methods.base import Method
 from harness.oracles.none import NONE
 from harness.pairs.prompts import splits
@@ -24,36 +24,47 @@ if TYPE_CHECKING:
 
 
 def check_before_work(resources: Resources, plan: RunPlan) -> None:
-    """Refuse what would fail later. All rows of the comparison count, whichever run comes first.
+    """Refuse what would fail later, all problems at once. All rows of the comparison count, whichever run comes first.
 
     Args:
         resources: models and oracles of the run.
         plan: of the run.
 
     Raises:
-        UserError: names the fault and the fix.
+        UserError: names each fault with its fix.
     """
-    comparison, recipe = plan.comparison, resources.recipe
-    _ = resources.engine  # whether it is there, and takes the recipe's precision
+    comparison, recipe, problems = plan.comparison, resources.recipe, Problems()
+    with problems.of("engine"):
+        _ = resources.engine  # whether it is there, and takes the recipe's precision
     methods = list(comparison.methods.values())
     if any(method.trains for method in methods):
-        from harness.train.checks import check_lora, check_settings
-
-        _check_schedule(plan)
-        rates, lengths = recipe.tune.learning_rates, _lengths(plan)
-        check_settings(recipe.train, recipe.precision, resources.start_dir, rates=rates, lengths=lengths)
-        if recipe.train.lora:
-            check_lora(recipe.train.lora, resources.start_dir)
+        _check_training(resources, plan, problems)
     if not comparison.store.done(comparison.facts.pairs.stage):
-        _check_windows(resources, plan)
+        _check_windows(resources, plan, problems)
     training, evaluation = resources.oracles
     rated = any("task" in b.needs and b.name in comparison.wanted for b in plan.benchmarks)
     for oracle in dict.fromkeys((training, evaluation)):
-        oracle.ready()
-        parts = _parts_rated_in_training(recipe, methods) if oracle is training and oracle.name != NONE else []
-        parts += ["eval"] if oracle is evaluation and rated else []
-        prompts: list[Prompt] = [prompt for part in parts for prompt in splits(recipe.data, comparison.store)[part]]
-        oracle.check_prompts(prompts)
+        with problems.of(f"oracle {oracle.name}"):
+            oracle.load()
+            parts = _parts_rated_in_training(recipe, methods) if oracle is training and oracle.name != NONE else []
+            parts += ["eval"] if oracle is evaluation and rated else []
+            prompts: list[Prompt] = [prompt for part in parts for prompt in splits(recipe.data, comparison.store)[part]]
+            oracle.check_prompts(prompts)
+    problems.check()
+
+
+def _check_training(resources: Resources, plan: RunPlan, problems: Problems) -> None:
+    """Add what the settings of training lack."""
+    from harness.train.checks import check_lora, check_settings
+
+    recipe = resources.recipe
+    with problems.of("train"):
+        _check_schedule(plan)
+        rates, lengths = recipe.tune.learning_rates, _lengths(plan)
+        check_settings(recipe.train, recipe.precision, resources.start_dir, rates=rates, lengths=lengths)
+    if recipe.train.lora:
+        with problems.of("train.lora"):
+            check_lora(recipe.train.lora, resources.start_dir)
 
 
 def _check_schedule(plan: RunPlan) -> None:
@@ -94,20 +105,18 @@ def _parts_rated_in_training(recipe: Recipe, methods: Sequence[Method]) -> list[
     return [*parts, "train"] if any(m.spending().labelled for m in methods) else parts
 
 
-def _check_windows(resources: Resources, plan: RunPlan) -> None:
-    """The model holds the longest answers of training, and the first answers to prompts of benchmarks that are known
-    now."""
-    from harness.answer.window import window_of
+def _check_windows(resources: Resources, plan: RunPlan, problems: Problems) -> None:
+    """Add the longest answers of training, and the first answers to prompts of benchmarks that are known now, where the
+    model does not hold them."""
+    from harness.answer.window import answer_too_long, question_too_long, window_of
     from harness.judge.local import LocalJudge
 
     window, longest = window_of(resources.start.model.config), resources.recipe.data.max_new_tokens
     if longest >= window:
-        raise UserError(
-            f"data.max_new_tokens is {longest:,}, but the model holds {window:,} tokens, the prompt included: lower it"
-        )
+        problems.add([answer_too_long(longest, window)])
     context = EvalContext(
-        policy=resources.start_served,
-        start=resources.start_served,
+        policy=resources.start,  # only its tokenizer counts
+        start=resources.start,
         judge=LocalJudge(resources.start),
         oracle=resources.evaluating(resources.oracles.evaluation),
         prompts=[],  # those of the recipe are chosen by length
@@ -118,11 +127,8 @@ def _check_windows(resources: Resources, plan: RunPlan) -> None:
         asked = benchmark.requests(context) if benchmark.name in plan.comparison.wanted else []
         largest = max(asked, key=lambda request: len(request.prompt) + request.max_new_tokens, default=None)
         if largest is not None and len(largest.prompt) + largest.max_new_tokens > window:
-            raise UserError(
-                f"The benchmark {benchmark.name} asks for answers of up to {largest.max_new_tokens:,} tokens to "
-                f"prompts of up to {len(largest.prompt):,}, but the model holds {window:,}: lower "
-                f"benchmarks.{benchmark.name}.max_new_tokens, or leave the benchmark out"
-            )
+            prompt, answer = len(largest.prompt), largest.max_new_tokens
+            problems.add([question_too_long(benchmark.name, prompt, answer, window)])
 
 
 def check_rollouts(resources: Resources, name: str, method: Method, rows: Sequence[Row]) -> None:

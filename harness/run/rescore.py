@@ -26,15 +26,15 @@ class Rescored(NamedTuple):
     source: str
 
 
-def rescore(recipe: str | None, results: Path, store: Path, report: Callable[[str], None]) -> int:
-    """Compute all scores under ``results`` again, of one recipe (a name or a YAML file) or of all.
+def rescore(recipe: str | None, results: Path | None, store: Path, report: Callable[[str], None]) -> int:
+    """Compute all scores in the results folders again, of one recipe (a name or a YAML file) or of all.
 
     A run whose stages are in the store is scored from its stored judgments; any other from the per-prompt columns and
     estimators in its result file. What does not follow from either (ledger, environment, log) stays as it is.
 
     Args:
-        recipe: a name or a YAML file; None: all under ``results``.
-        results: folder of the results.
+        recipe: a name or a YAML file; None: all.
+        results: folder of the results; None: all that :func:`harness.score.results.results_read` names.
         store: folder of finished stages.
         report: gets one line a result: what changed, or that nothing did.
 
@@ -60,7 +60,7 @@ def rescore(recipe: str | None, results: Path, store: Path, report: Callable[[st
                 write_result(path, result.model_copy(update={"benchmarks": rescored}))
                 count += 1
             summary = "; ".join(changes) or ("unchanged" if unchanged else "columns or titles changed")
-            report(f"{path.relative_to(results)} ({source}): {summary}")
+            report(f"{path} ({source}): {summary}")
         write_leaderboard(folder)
     return count
 

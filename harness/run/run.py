@@ -31,8 +31,9 @@ class Run:
 
     Args:
         plan: of the run.
-        emit: gets events of progress: ``stage`` (text, total), ``advance`` (so much more), ``at`` (so much); ``say`` (a
-            line); ``checked`` (nothing).
+        emit: gets events of progress: ``stage`` (text, total), ``share`` (text, of what), ``advance`` (so much more),
+            ``at`` (so much); ``say`` (a line); ``logged`` (a row of a training log, where trackers want it);
+            ``checked`` (nothing).
     """
 
     def __init__(self, plan: RunPlan, emit: Emit) -> None:

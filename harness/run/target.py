@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.answer.adapter import find_adapter
-from harness.budget.forecast import Corrections
+from harness.budget.calibration import Calibration
 from harness.budget.machines import Machine, machine_at_hand, machine_named
 from harness.errors import AbsentError, UserError
 from harness.recipe.recipe import Recipe
 from harness.run.devices import usable_cores, visible_devices, workers_on_cpu
+from harness.run.estimate import estimate
 from harness.run.outline import fits_memory, memory_need, outline_of_plans
 from harness.run.plan import RunPlan
 from harness.run.spending import KNOWN_CONFIGS, local_base, local_config
 from harness.store import hub
-from harness.store.environment import gpus
+from harness.store.environment import environment, gpus
 
 
 def target_machine(name: str) -> Machine:
@@ -46,14 +47,12 @@ def target_workers(machine: Machine, request: str, axis: str, fits: Callable[[in
         fits: whether so many runs fit into memory.
 
     Raises:
-        UserError: no number, or more workers than GPUs.
+        UserError: no number.
     """
     if request == "auto":
         return machine.count if machine.device.gpu else workers_on_cpu(axis, usable_cores(), fits)
     if not request.isdecimal() or int(request) < 1:
         raise UserError(f"--workers {request} is no number of workers: give auto, or 1 or more")
-    if machine.device.gpu and int(request) > machine.count:
-        raise UserError(f"--workers {request} is more than {machine.name}: give one worker a GPU, or auto")
     return int(request)
 
 
@@ -99,8 +98,8 @@ def _of_hub(model: str) -> dict[str, Any]:
         return KNOWN_CONFIGS.get(adapter.base.partition("@")[0]) or _of_hub(adapter.base)
 
 
-class MemoryHere:
-    """Whether runs are predicted to fit into the memory of this machine. The Hub is not asked.
+class ThisMachine:
+    """Whether runs are predicted to fit into this machine's memory, and how long they will take. The Hub is not asked.
 
     Args:
         plans: of the comparison.
@@ -109,12 +108,17 @@ class MemoryHere:
     def __init__(self, plans: Sequence[RunPlan]) -> None:
         comparison = plans[0].comparison
         config = local_config(comparison.recipe.model, comparison.store.path(comparison.facts.start.stage))
-        self._outline = outline_of_plans(plans, config, lambda name: Corrections())
+        calibration = Calibration(comparison.store.root, environment())
+        self._outline = outline_of_plans(plans, config, lambda name: calibration.corrections(comparison.setting, name))
         self._machine = target_machine("this")
 
     def warning(self, workers: int) -> str | None:
         """A sentence if so many runs side by side need more than there is."""
         return memory_need(self._outline, self._machine, workers).shortage
+
+    def seconds(self, workers: int) -> float | None:
+        """How long so many runs side by side will take to do what is open; None if that is not known."""
+        return estimate(self._outline, self._machine, workers, None).wall
 
     def fits(self, workers: int) -> bool:
         """Whether so many runs surely fit: an unknown model does not."""

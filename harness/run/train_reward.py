@@ -69,7 +69,7 @@ def _train(plan: RunPlan, settings: RewardSettings, out: Path, shown: Display) -
     from harness.train.reward_model import load_reward_base, train_reward_model
 
     recipe = plan.comparison.recipe
-    work = shown.begin("reward model", ["preference pairs", "training", "held-out pairs"])
+    work = shown.begin("reward model")
     run = Run(plan, work.show)
     settings.check(run.resources.start_dir)
     pairs = _Pairs.read(run)

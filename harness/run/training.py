@@ -19,9 +19,11 @@ from harness.run.plan import RunPlan, configured
 from harness.run.readiness import check_rollouts
 from harness.run.resources import Resources
 from harness.run.spending import expect, pair_price
+from harness.run.trackers.messages import LoggedRow
 from harness.store.environment import environment
 from harness.store.json_files import Row, write_json
 from harness.store.row_files import RowFile
+from harness.store.settings import settings
 from harness.train.context import TrainContext
 from sail.types import Request
 
@@ -65,7 +67,7 @@ def train_policy(
     context = _context(resources, plan, point, rows, prompts, seed=seed, work=work, per_step=per_step)
     context.predicted_steps = plain.steps(budget) if plain.covers(budget) else None
     resources.models.release()
-    resources.emit("stage", (f"train {point}, % of {budget.limit:g} {budget.axis}", 100))
+    resources.emit("share", (f"train {point}", f"{budget.limit:g} {budget.axis.replace('_', ' ')}"))
     with resources.sampler(method, work / "engine") as context.sampler, resources.meter.enforce(budget):
         folder = method.train(context)
     _keep(plan.name, folder, context)
@@ -103,6 +105,11 @@ def _context(
         print(text, flush=True)
         resources.emit("say", f"{plan.name} seed {seed}, {point}: {text}")
 
+    def send(number: int, row: Mapping[str, float]) -> None:
+        """To trackers, if there are any, while training goes on."""
+        if settings().curves:
+            resources.emit("logged", LoggedRow(point.record(), seed, number, dict(row)))
+
     recipe, budget = plan.comparison.recipe, plan.comparison.budget
     start, ledger = resources.start_dir, resources.ledger
     return TrainContext(
@@ -121,6 +128,7 @@ def _context(
         directory=work,
         load_model=fresh,
         on_step=lambda step: resources.emit("at", round(100 * budget.share(ledger))),
+        on_log=send,
         say=say,
         per_step=per_step,
         fractions=plan.fractions,

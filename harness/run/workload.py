@@ -75,7 +75,9 @@ class Workload:
         """
         if not self.timed:
             return None
-        workers = workers if self.machine.device.gpu else 1  # runs side by side share a CPU's cores
+        workers = min(
+            workers, self.machine.count if self.machine.device.gpu else 1
+        )  # those that share one share its speed
         total = sum(run.total for run in self._runs)
         longest = (r.total - r.searched * (1 - 1 / max(1, min(workers, r.trials))) for r in self._runs)
         return self._shared + max(max(longest, default=0.0) if workers > 1 else 0.0, total / workers)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.score.columns import Array, PromptColumns, float_column, prompts_with_value
-from harness.score.estimators import ESTIMATORS
+from harness.score.estimators import ESTIMATORS, FITTED
 from sail.noise import generator
 
 RESAMPLES = 1000
@@ -22,14 +22,31 @@ POWER_FACTOR = 1.959964 + 0.841621  # two-sided 5% level, power 80%
 def draws(count: int, resamples: int = RESAMPLES) -> Array:
     """Bootstrap counts of ``count`` prompts, shape (resamples, count), read-only. A pure function of its arguments, so
     that all models are resampled with one joint draw. Those of small sets are kept; of large ones only the last few."""
+    return _weights(count, resamples).draws
+
+
+def data_and_draws(count: int) -> Array:
+    """A row of ones, which is the data itself, above the :func:`draws`: shape (1 + RESAMPLES, count), read-only."""
+    return _weights(count, RESAMPLES).all
+
+
+class _Weights(NamedTuple):
+    """``all``: a row of ones and the ``draws``, which are a view of it."""
+
+    all: Array
+    draws: Array
+
+
+def _weights(count: int, resamples: int) -> _Weights:
     return _small_draws(count, resamples) if count <= 1000 else _large_draws(count, resamples)
 
 
-def _draw(count: int, resamples: int) -> Array:
+def _draw(count: int, resamples: int) -> _Weights:
     rng = generator(("bootstrap", count, resamples))
-    counts = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
-    counts.setflags(write=False)
-    return counts
+    weights = np.ones((1 + resamples, count))
+    weights[1:] = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+    weights.setflags(write=False)
+    return _Weights(weights, weights[1:])
 
 
 _small_draws = lru_cache(maxsize=16)(_draw)
@@ -56,6 +73,9 @@ def replicates(kind: str, columns: PromptColumns, column: str) -> Estimate:
     if prompts_with_value(columns, column) < min(2, max(count, 1)):
         return Estimate(float("nan"), np.full(RESAMPLES, np.nan))
     estimator = ESTIMATORS[kind]
+    if kind in FITTED:  # one call: each call begins with a fit to the data
+        estimates = estimator(columns, column, data_and_draws(count))
+        return Estimate(float(estimates[0]), estimates[1:])
     value = float(estimator(columns, column, np.ones((1, count)))[0])
     return Estimate(value, estimator(columns, column, draws(count)))
 
@@ -79,9 +99,12 @@ def replicates_of_runs(kind: str, runs: Sequence[PromptColumns], column: str) ->
     weights = draws(values.shape[1])
     first = np.where(valid.any(1), values[np.arange(len(values)), valid.argmax(1)], np.nan)
     beyond = np.where(valid, values - first[:, None], 0)  # 0 for what is constant, so that it has exactly no spread
-    counts = weights @ valid.T.astype(np.float64) if not valid.all() else np.full((len(weights), 1), values.shape[1])
+    counts = valid.astype(np.float64) @ weights.T if not valid.all() else np.float64(values.shape[1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        samples = SCALES[kind] * (first + weights @ beyond.T / counts).T
+        samples = beyond @ weights.T
+        samples /= counts
+        samples += first[:, None]
+        samples *= SCALES[kind]
         means = SCALES[kind] * (first + beyond.sum(1) / valid.sum(1))
     enough = valid.sum(1) >= min(2, max(values.shape[1], 1))
     nothing = Estimate(float("nan"), np.full(RESAMPLES, np.nan))
@@ -143,8 +166,39 @@ def interval(value: float, samples: Array, prompts: int) -> Interval:
 
     wider, df = (prompts / (prompts - 1)) ** 0.5, prompts - 1.0
     tail = 100 * float(ndtr(-wider * student_t(0.975, df)))
-    low, high = np.percentile(usable, [tail, 100 - tail])
-    return Interval(value, float(low), float(high), wider * float(usable.std(ddof=1)), df)
+    low, high = percentiles(usable, tail)
+    return Interval(value, low, high, wider * _variance(usable) ** 0.5, df)
+
+
+def _variance(values: Array) -> float:
+    """Variance of some values, with one less than their number as divisor."""
+    away = values - values.mean()
+    return float(away @ away) / (len(values) - 1)
+
+
+class Ends(NamedTuple):
+    """Two percentiles."""
+
+    low: float
+    high: float
+
+
+def percentiles(values: Array, tail: float) -> Ends:
+    """The percentiles ``tail`` and ``100 - tail``: the numbers of :func:`numpy.percentile`, in a fifth of its time.
+
+    Args:
+        values: (R,), all finite.
+        tail: percent below the lower one.
+    """
+    last = len(values) - 1
+    places = [share / 100 * last for share in (tail, 100 - tail)]
+    below = [min(int(place), last) for place in places]
+    ordered = np.partition(values, sorted({i for b in below for i in (b, min(b + 1, last))}))
+    ends = []
+    for place, b in zip(places, below, strict=True):
+        (low, high), t = ordered[[b, min(b + 1, last)]].tolist(), place - b
+        ends.append(high - (high - low) * (1 - t) if t >= 0.5 else low + (high - low) * t)
+    return Ends(*ends)
 
 
 def interval_over_seeds(values: Array, samples: Array, prompts: int) -> Interval:
@@ -162,10 +216,11 @@ def interval_over_seeds(values: Array, samples: Array, prompts: int) -> Interval
     value, centre = float(values.mean()), samples.mean(0)
     if len(values) == 1:
         return interval(value, centre, prompts)
-    usable = centre[np.isfinite(centre)]
-    if len(usable) < 2 or prompts < 2 or not np.isfinite(value):
+    finite = np.isfinite(centre)
+    usable = centre if finite.all() else centre[finite]
+    if len(usable) < 2 or prompts < 2 or not isfinite(value):
         return Interval(value, float("nan"), float("nan"), float("nan"))
-    parts = float(usable.var(ddof=1)) * prompts / (prompts - 1), float(values.var(ddof=1)) / len(values)
+    parts = _variance(usable) * prompts / (prompts - 1), _variance(values) / len(values)
     error = sum(parts) ** 0.5
     if error == 0:
         return Interval(value, value, value, 0.0)

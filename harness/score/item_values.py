@@ -26,7 +26,7 @@ def item_values(kind: str, columns: PromptColumns, column: str) -> Array:
     if kind in SCALES:
         return SCALES[kind] * float_column(columns, column)
     count, estimator = len(columns["id"]), ESTIMATORS[kind]
-    valid = _has_value(columns, column)
+    valid = has_value(columns, column)
     places, used = np.flatnonzero(valid), int(valid.sum())
     values = np.full(count, np.nan)
     if used < 2:
@@ -40,7 +40,7 @@ def item_values(kind: str, columns: PromptColumns, column: str) -> Array:
     return values
 
 
-def _has_value(columns: PromptColumns, column: str) -> np.ndarray:
+def has_value(columns: PromptColumns, column: str) -> np.ndarray:
     """Which items have a value: neither None nor NaN; of a list, any."""
     if not column:
         return np.ones(len(columns["id"]), dtype=bool)

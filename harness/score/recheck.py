@@ -86,13 +86,24 @@ def _of_metric(key: str, metric: Metric, result: BenchmarkResult) -> Iterator[Mi
         yield Mismatch(f"{key}.estimator", f"{kind} of {group}.{column}", "nothing: no such estimator or column")
         return
     computed = evaluate(metric, result.items)
-    for name in COMPUTED:
-        stored, right = getattr(metric, name), getattr(computed, name)
-        if not _same(stored, right):
-            yield Mismatch(f"{key}.{name}", stored, right)
+    yield from differing_fields(key, metric, computed)
     invalid = sum(result.invalid.get(metric.name, {}).values())
     if metric.name in result.invalid and invalid != computed.n_total - computed.n_valid:
         yield Mismatch(f"{key.replace('.metrics.', '.invalid.')}", invalid, computed.n_total - computed.n_valid)
+
+
+def differing_fields(key: str, stored: Metric, computed: Metric) -> Iterator[Mismatch]:
+    """Fields of a metric that differ from those computed.
+
+    Args:
+        key: of the metric in its file.
+        stored: as the file has it.
+        computed: from what is stored with it.
+    """
+    for name in COMPUTED:
+        value, right = getattr(stored, name), getattr(computed, name)
+        if not _same(value, right):
+            yield Mismatch(f"{key}.{name}", value, right)
 
 
 def _same(stored: float | None, computed: float | None) -> bool:

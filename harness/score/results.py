@@ -17,6 +17,12 @@ from harness.store.json_files import write_json
 
 SCHEMA_VERSION = 1
 
+RESULTS = Path("results")
+LOCAL = RESULTS / "local"
+"""Where a user's own comparisons go. Git ignores it, so that the committed results of a clone stay as they are."""
+
+_READ = (RESULTS, RESULTS / "studies", LOCAL)
+
 Columns = dict[str, list[Any]]
 
 
@@ -215,17 +221,25 @@ def read_results(folder: Path) -> list[RunResult]:
     return results
 
 
-def result_folders(results: Path, recipe: str | None = None) -> list[Path]:
-    """Folders ``results/<recipe>/<budget>``, of one recipe or of all; studies have a results folder of their own.
+def results_read(results: Path | None) -> tuple[Path, ...]:
+    """The results folders that a command reads: the one that is named, or the committed ones, those of studies, and a
+    user's own."""
+    return _READ if results is None else (results,)
+
+
+def result_folders(results: Path | None, recipe: str | None = None) -> list[Path]:
+    """Folders ``<results>/<recipe>/<budget>``, of one recipe or of all, in each folder of :func:`results_read`.
 
     Raises:
         UserError: there are none.
     """
-    folders = sorted({p.parent.parent for p in results.glob(f"{recipe or '*'}/*/*/seed-*.json")})
-    folders = [f for f in folders if f.parent.parent == results and f.parent.name not in ("studies", "bench")]
+    read = results_read(results)
+    files = [sorted(root.glob(f"{recipe or '*'}/*/*/seed-*.json")) for root in read]
+    folders = list(dict.fromkeys(path.parent.parent for in_root in files for path in in_root))
     if not folders:
-        recipes = sorted({p.parts[-4] for p in results.glob("*/*/*/seed-*.json")})
+        named = results or RESULTS
+        recipes = sorted({p.parts[-4] for root in read for p in root.glob("*/*/*/seed-*.json")})
         if recipe and recipes:
-            raise unknown(f"recipe in {results}", recipe, recipes)
-        raise UserError(f"The folder {results} holds no results: run 'sail-bench compare' first or set --results")
+            raise unknown(f"recipe in {named}", recipe, recipes)
+        raise UserError(f"The folder {named} holds no results: run 'sail-bench compare' first or set --results")
     return folders

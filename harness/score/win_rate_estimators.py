@@ -30,9 +30,30 @@ class _ValidRows(NamedTuple):
 def _valid_rows(columns: PromptColumns, name: str, weights: Array) -> _ValidRows:
     values = float_column(columns, name)
     places = np.flatnonzero(~np.isnan(values))
-    inside = weights[:, places]
-    drawn = inside.sum(1) > 0
-    return _ValidRows(places, values[places], np.where(drawn[:, None], inside, 1.0), drawn)
+    inside = weights if len(places) == len(values) else weights[:, places]
+    drawn = inside @ np.ones(len(places)) > 0
+    return _ValidRows(places, values[places], inside if drawn.all() else np.where(drawn[:, None], inside, 1.0), drawn)
+
+
+def _squares(values: Array, weights: Array) -> Array:
+    """Weighted sum of squares around the weighted mean of each column, (R, k).
+
+    The sum of squares minus that of the mean is a product of matrices, but cancels where a resample hardly varies:
+    there the differences are squared.
+
+    Args:
+        values: (n, k).
+        weights: (R, n).
+    """
+    total, centred = weights.sum(1), values - values[:1].sum(0)
+    whole = weights @ centred**2
+    squares = whole - (weights @ centred) ** 2 / total[:, None]
+    for column, (direct, all_of_it) in enumerate(zip(squares.T, whole.T, strict=True)):
+        rows = np.flatnonzero((direct <= 1e-6 * all_of_it) & (all_of_it > 0))
+        if len(rows):
+            centre = weights[rows] @ values[:, column] / total[rows]
+            squares[rows, column] = (weights[rows] * (values[:, column] - centre[:, None]) ** 2).sum(1)
+    return np.asarray(squares)
 
 
 def length_controlled(columns: PromptColumns, name: str, weights: Array) -> Array:
@@ -44,12 +65,11 @@ def length_controlled(columns: PromptColumns, name: str, weights: Array) -> Arra
     """
     valid, y, weights, drawn = _valid_rows(columns, name, weights)
     delta = (float_column(columns, "baseline_length") - float_column(columns, "length"))[valid]
-    total = weights.sum(1, keepdims=True)
-    centre = weights @ delta / total[:, 0]
-    spread = np.sqrt((weights * (delta - centre[:, None]) ** 2).sum(1) / np.maximum(total[:, 0] - 1, 1))
-    x1 = np.tanh(delta / np.where(spread > 0, spread, 1)[:, None])
-    features = np.stack([x1, np.ones_like(x1)], -1)
-    rate = 100 / (1 + np.exp(-fit_logistic(features, y, weights, ridge=1e-6)[:, 1]))
+    total = weights.sum(1)
+    spread = np.sqrt(_squares(delta[:, None], weights)[:, 0] / np.maximum(total - 1, 1))
+    x1 = delta / np.where(spread > 0, spread, 1)[:, None]
+    np.tanh(x1, out=x1)
+    rate = 100 / (1 + np.exp(-fit_logistic([x1, np.ones(len(delta))], y, weights, ridge=1e-6)[:, 1]))
     return np.where(drawn, rate, np.nan)
 
 
@@ -87,7 +107,7 @@ def length_coefficient(columns: PromptColumns, name: str, weights: Array) -> Arr
         return np.full(len(weights), np.nan)
     y, delta, used = y[valid], delta[valid], weights[:, valid]
     scaled = delta / weighted_sd(delta, used)[:, None]
-    return fit_logistic(np.stack([np.ones_like(scaled), scaled], -1), y, used, ridge=1.0)[:, 1]
+    return fit_logistic([np.ones(len(y)), scaled], y, used, ridge=1.0)[:, 1]
 
 
 def style_controlled(columns: PromptColumns, name: str, weights: Array) -> Array:
@@ -105,9 +125,7 @@ def style_controlled(columns: PromptColumns, name: str, weights: Array) -> Array
         ours, theirs = (float_column(columns, side + feature)[valid] for side in ("", "baseline_"))
         raw.append((ours - theirs) / (ours + theirs + 1))
     d = np.stack(raw, -1)
-    share = weights / weights.sum(1, keepdims=True)
-    centre = share @ d
-    spread = np.sqrt(np.einsum("rn,rnk->rk", share, (d - centre[:, None]) ** 2))
+    spread = np.sqrt(_squares(d, weights) / weights.sum(1, keepdims=True))
     of_style = 1 / np.where(spread > 1e-9, spread, 1)
     scale = np.concatenate([np.full((len(of_style), 1), np.log(10)), of_style], 1)
     design = np.concatenate([np.ones((len(d), 1)), d], 1)

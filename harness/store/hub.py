@@ -110,6 +110,27 @@ def _reason(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
+def model_file(repository: str, revision: str | None, name: str) -> Path:
+    """A small file of a model, from the cache or the Hub.
+
+    Args:
+        repository: ``org/name``.
+        revision: branch, tag or commit; None for the main branch.
+        name: of the file.
+
+    Raises:
+        AbsentError: it cannot be had.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, name, revision=revision, local_files_only=not answers()))
+    except Exception as error:  # noqa: BLE001 - requests and caches raise many kinds of errors
+        reason = _reason(error).split(". ")[0] if answers() else "it is switched off or does not answer"
+        what = "configuration" if name == "config.json" else f"file {name}"
+        raise AbsentError(f"The {what} of {repository} cannot be read from the Hub ({reason})") from None
+
+
 def model_config(repository: str, revision: str | None) -> dict[str, Any]:
     """A model's ``config.json``, from the cache or the Hub; its weights are not fetched.
 
@@ -120,17 +141,9 @@ def model_config(repository: str, revision: str | None) -> dict[str, Any]:
     Raises:
         AbsentError: it cannot be had.
     """
-    from huggingface_hub import hf_hub_download
-
+    path = model_file(repository, revision, "config.json")
     try:
-        path = hf_hub_download(
-            repository,
-            "config.json",
-            revision=revision,
-            local_files_only=not answers(),
-        )
-        config: dict[str, Any] = read_json(Path(path))
-    except Exception as error:  # noqa: BLE001 - requests and caches raise many kinds of errors
-        reason = _reason(error).split(". ")[0] if answers() else "it is switched off or does not answer"
-        raise AbsentError(f"The configuration of {repository} cannot be read from the Hub ({reason})") from None
+        config: dict[str, Any] = read_json(path)
+    except (OSError, ValueError) as error:
+        raise AbsentError(f"The configuration of {repository} cannot be read from the Hub ({_reason(error)})") from None
     return config

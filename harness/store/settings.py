@@ -32,6 +32,7 @@ class Settings:
         github: root of a mirror of raw.githubusercontent.com (``SAIL_BENCH_GITHUB``).
         offline: whether the Hub is switched off (``HF_HUB_OFFLINE`` or ``HF_DATASETS_OFFLINE``).
         workers: how many runs of the command work side by side (``--workers``).
+        curves: whether runs send the rows of their training logs while they train (``--report-to``).
         devices: so many devices are simulated, for tests; none if 0 (``SAIL_BENCH_DEVICES``).
     """
 
@@ -42,6 +43,7 @@ class Settings:
     offline: bool = False
     devices: int = 0
     workers: int = 1
+    curves: bool = False
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Settings:

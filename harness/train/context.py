@@ -41,6 +41,7 @@ class TrainContext:
         directory: a folder that survives a kill; checkpoints and the trained policy go there.
         load_model: gives a fresh, metered copy of the start policy or, given its folder, of a saved policy.
         on_step: moves the progress bar; to be called with the number of finished steps.
+        on_log: gets each row of the training log as it is written, with its number in the whole log, from 1.
         say: shows one line to the user, and writes it into the run's log.
         per_step: what a step is predicted to spend, by axis.
         predicted_steps: that the budget is predicted to buy, where it does not fix them; None if nothing tells.
@@ -64,6 +65,7 @@ class TrainContext:
     directory: Path
     load_model: Callable[..., Any]
     on_step: Callable[[int], None] = lambda step: None
+    on_log: Callable[[int, Mapping[str, float]], None] = lambda number, row: None
     say: Callable[[str], None] = print
     per_step: Mapping[str, float] = field(default_factory=dict)
     predicted_steps: int | None = None

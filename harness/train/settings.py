@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from harness.budget.flops import BLOCK
 from harness.errors import UserError
+from harness.recipe.faults import value_sentence
 from harness.recipe.train import LoraSpec, Precision, TrainSpec
 from harness.train.context import TrainContext
 from harness.train.stopping import planned_steps
@@ -80,7 +81,7 @@ def typed(extra: Mapping[str, Any]) -> dict[str, Any]:
         try:
             values[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
-            raise UserError(f"train.extra.{name}: {value!r} is no value for it: {error.errors()[0]['msg']}") from None
+            raise UserError(f"train.extra.{name}: {value!r} is no value for it: {value_sentence(error)}") from None
     return values
 
 

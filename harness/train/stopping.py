@@ -87,9 +87,12 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
         return self.goal.reached(self.context) or self.context.ledger.progress.get("still", 0) >= self.patience
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Stop at a loss that is not a number: the weights are lost from here on."""
-        if logs and not math.isfinite(logs.get("loss", 0.0)):
+        """Pass the row on. Stop at a loss that is not a number: the weights are lost from here on."""
+        if not logs or "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
             raise FloatingPointError(f"the loss is {logs['loss']} at step {state.global_step}")
+        self.context.on_log(len(self.context.log) + state.global_step, logs)  # every step is logged, in every round
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the ledger beside the checkpoint, so that a resumed run goes on counting from there."""

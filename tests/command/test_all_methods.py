@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 def result_of(folder: Path, recipe: str, method: str, budget: str = "pairs-16") -> RunResult:
-    return read_result(folder / "results" / recipe / budget / method / "seed-0.json")
+    return read_result(folder / "results" / "local" / recipe / budget / method / "seed-0.json")
 
 
 def trains_by(method: str) -> type:
@@ -79,7 +79,7 @@ def test_every_kind_of_method_spends_the_budget(finished_tiny: Path, tiny_copy: 
         result = result_of(tiny_copy, "kinds", name)
         assert_spends_what_it_says(result)
         assert len(result.benchmarks) == 3
-    page = (tiny_copy / "results/kinds/pairs-16/LEADERBOARD.md").read_text()
+    page = (tiny_copy / "results/local/kinds/pairs-16/LEADERBOARD.md").read_text()
     assert all(f"| `{name}` |" in page for name in KINDS)
     assert "Failed runs" not in page
     assert_longer_is_another_instruction(*(result_of(tiny_copy, "kinds", name) for name in ("longer", "start")))
@@ -96,7 +96,7 @@ def test_compare_tiny_with_all_methods(cli: Cli, tmp_path: Path) -> None:
         result = result_of(tmp_path, "tiny", name)
         assert_spends_what_it_says(result)
         assert len(result.benchmarks) == 6
-    page = (tmp_path / "results/tiny/pairs-16/LEADERBOARD.md").read_text()
+    page = (tmp_path / "results/local/tiny/pairs-16/LEADERBOARD.md").read_text()
     assert all(f"| `{name}` |" in page for name in ALL)
     assert "Failed runs" not in page
     assert_longer_is_another_instruction(*(result_of(tmp_path, "tiny", name) for name in ("longer", "start")))

@@ -23,7 +23,7 @@ def test_the_way_out_is_named_and_works(tmp_path: Path, cli: Any) -> None:
             done = cli("compare", path.name, "--data-dir", cases("data"), cwd=tmp_path)
             assert done.returncode == 0, done.stderr
             printed = " ".join((done.stdout + done.stderr).split())
-            folder = tmp_path / "results" / name / "pairs-16"
+            folder = tmp_path / "results" / "local" / name / "pairs-16"
             result = read_result(folder / "start" / "seed-0.json").benchmark("alpaca_eval_2")
             assert result is not None
             assert result.label == "6 instructions of another set"

@@ -88,7 +88,7 @@ def test_arena_hard_end_to_end(data: Path, judge: Server, tiny_copy: Path, cli: 
     recipe(tiny_copy, judge, {"arena_hard_v0.1": short, "arena_hard_v2.0": short})
     done = cli("compare", "official.yaml", "--data-dir", data, cwd=tiny_copy)
     assert done.returncode == 0, done.stderr
-    path = tiny_copy / "results/official/pairs-16/start/seed-0.json"
+    path = tiny_copy / "results/local/official/pairs-16/start/seed-0.json"
     results = {b.benchmark: b for b in read_result(path).benchmarks}
     old, new = results["arena_hard_v0.1"], results["arena_hard_v2.0"]
     # biased: 3 of 6; shy, asked again: 1 of 2; torn: nothing; easy: 2 of 2

@@ -38,7 +38,8 @@ def test_help_is_instant(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["methods"], ["benchmarks"], ["oracles"], ["plan", "tiny"], ["--help"], ["judge-card", "-h"]]
+    "command",
+    [["methods"], ["benchmarks"], ["oracles"], ["plan", "tiny"], ["doctor"], ["--help"], ["judge-card", "-h"]],
 )
 def test_light_commands_import_no_torch(command: list[str], tmp_path: Path) -> None:
     code = (
@@ -73,7 +74,7 @@ def test_listings_name_what_is_built_in(cli: Cli) -> None:
         ),
         ({"methods": ["min"], "variants": {"mine": {"method": "ipo"}}}, "Unknown method 'min': did you mean 'mine'?"),
         ({"oracle": {"name": "reward_modle"}}, "Unknown oracle 'reward_modle': did you mean 'reward_model'?"),
-        ({"oracle": "reward_model"}, "Option 'model' of oracle reward_model: Field required"),
+        ({"oracle": "reward_model"}, "Option 'model' of oracle reward_model: it is missing"),
         ({"eval_oracle": {"name": "llm_judge", "options": {"modle": "x"}}}, "of oracle llm_judge"),
     ],
 )

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_everything_is_there_and_typed(finished_tiny: Path) -> None:
-    folder = finished_tiny / "results" / "tiny" / "pairs-16"
+    folder = finished_tiny / "results" / "local" / "tiny" / "pairs-16"
     for method in TINY_METHODS:
         result = read_result(folder / method / "seed-0.json")
         assert result.status == "ok"
@@ -57,7 +57,10 @@ def test_the_same_command_again_loads_no_model(tiny_copy: Path, cli_process: Cli
     done = cli_process("compare", "tiny", cwd=tiny_copy)
     assert done.returncode == 0
     assert time.monotonic() - began < 15
-    assert "already done" in done.stderr
+    assert [line.split(":")[0].split("] ")[1] for line in done.stderr.splitlines() if line.startswith("[")] == [
+        f"{method} seed 0" for method in TINY_METHODS
+    ], "each run once"
+    assert done.stderr.count("already done") == len(TINY_METHODS)
     assert " · train" not in done.stderr
     assert before == stage_and_result_times(tiny_copy)
 
@@ -70,7 +73,7 @@ def stage_and_result_times(folder: Path) -> dict[Path, int]:
 
 def test_leaderboard_from_results_alone(finished_tiny: Path, cli: Cli, tmp_path: Path) -> None:
     shutil.copytree(finished_tiny / "results", tmp_path / "results")
-    page = tmp_path / "results/tiny/pairs-16/LEADERBOARD.md"
+    page = tmp_path / "results/local/tiny/pairs-16/LEADERBOARD.md"
     assert cli("leaderboard", "--check", cwd=tmp_path).returncode == 0
     original = page.read_text()
     page.write_text(original + "edited")
@@ -82,8 +85,8 @@ def test_leaderboard_from_results_alone(finished_tiny: Path, cli: Cli, tmp_path:
 
 
 def test_results_of_another_store_are_replaced(cli: Cli, tiny_copy: Path) -> None:
-    """A clone's committed results give way to what this machine measured; other settings are refused."""
-    path = tiny_copy / "results/tiny/pairs-16/start/seed-0.json"
+    """Results of an earlier store give way to what this machine measured; other settings are refused."""
+    path = tiny_copy / "results/local/tiny/pairs-16/start/seed-0.json"
     ours = json.loads(path.read_text())
     theirs = ours | {"environment": ours["environment"] | {"python": "9.9"}, "run_key": "theirs"}
     path.write_text(json.dumps(theirs))
@@ -106,11 +109,11 @@ def test_one_diverging_trial_does_not_end_the_method(cli: Cli, tiny_copy: Path) 
     tune, benchmarks = {"learning_rates": [1.0e-3, 1.0e30]}, {"mmlu": {"limit": 4}}
     write_tiny(tiny_copy / "half.yaml", tune=tune, methods=["dpo"], benchmarks=benchmarks)
     assert cli("compare", "half.yaml", cwd=tiny_copy).returncode == 0
-    result = read_result(tiny_copy / "results/half/pairs-16/dpo/seed-0.json")
+    result = read_result(tiny_copy / "results/local/half/pairs-16/dpo/seed-0.json")
     assert result.learning_rate == 1.0e-3
     assert result.trials[1].gold_reward is None
     assert result.trials[1].error
-    assert "diverged" in (tiny_copy / "results/half/pairs-16/LEADERBOARD.md").read_text()
+    assert "diverged" in (tiny_copy / "results/local/half/pairs-16/LEADERBOARD.md").read_text()
     assert not list(tiny_copy.glob(".sail-bench/*/train-*/checkpoints")), "of the diverged trial neither"
 
 
@@ -121,11 +124,13 @@ def test_a_failing_run_gets_a_row_and_the_others_finish(cli: Cli, tiny_copy: Pat
     stages = set(tiny_copy.glob(".sail-bench/stages/train-*"))
     done = cli("compare", "bad.yaml", cwd=tiny_copy)
     assert done.returncode == 1
-    assert "dpo seed 0" in done.stderr
-    page = (tiny_copy / "results/bad/pairs-16/LEADERBOARD.md").read_text()
+    lines = [line for line in done.stderr.splitlines() if "seed 0" in line and not line.startswith("- ")]
+    assert [line[:18] for line in lines] == ["[1/2] start seed 0", "[2/2] dpo seed 0: "], "one line a run"
+    assert done.stderr.startswith("bad, budget pairs-16: 2 runs, predicted to take ")
+    page = (tiny_copy / "results/local/bad/pairs-16/LEADERBOARD.md").read_text()
     assert "<summary>Failed runs</summary>" in page
     assert "`start`" in page
-    assert read_result(tiny_copy / "results/bad/pairs-16/dpo/seed-0.json").status == "failed"
+    assert read_result(tiny_copy / "results/local/bad/pairs-16/dpo/seed-0.json").status == "failed"
     assert set(tiny_copy.glob(".sail-bench/stages/train-*")) == stages
 
 
@@ -134,7 +139,7 @@ def test_a_model_directory_is_a_start_policy(cli: Cli, tiny_dir: Path, tmp_path:
     changes = SMALL | {"train": train, "benchmarks": benchmarks}
     write_tiny(tmp_path / "mine.yaml", **changes, model=str(tiny_dir), methods=["start", "sail-pr"])
     assert cli("compare", "mine.yaml", cwd=tmp_path).returncode == 0
-    page = (tmp_path / "results/mine/pairs-16/LEADERBOARD.md").read_text()
+    page = (tmp_path / "results/local/mine/pairs-16/LEADERBOARD.md").read_text()
     assert str(tiny_dir) not in page
-    spent = read_result(tmp_path / "results/mine/pairs-16/sail-pr/seed-0.json").ledger["phases"]
+    spent = read_result(tmp_path / "results/local/mine/pairs-16/sail-pr/seed-0.json").ledger["phases"]
     assert spent["reference"]["tokens"] > 0  # the separate reference of full fine-tuning is metered too

@@ -61,11 +61,13 @@ def test_the_advice_of_one_refusal_after_the_other_leads_to_a_card(cli: Cli, pai
         again = cli(*command, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
     assert (last["reasoning_effort"], last["top_k"]) == ("low", 1)
-    cards = [json.loads(path.read_text()) for path in (tmp_path / "results" / "judges").glob("*.json")]
+    cards = [json.loads(path.read_text()) for path in (tmp_path / "results" / "local" / "judges").glob("*.json")]
     assert len(cards) == 2  # with and without reasoning: two judges
     both = {"token_limit": "max_completion_tokens", "send_temperature": False, "fold_system": True}
     assert all(both.items() <= card["judge"].items() for card in cards)
-    page = next(p.read_text() for p in (tmp_path / "results" / "judges").glob("*.md") if "low" in p.read_text())
+    page = next(
+        p.read_text() for p in (tmp_path / "results" / "local" / "judges").glob("*.md") if "low" in p.read_text()
+    )
     assert "--no-temperature --fold-system --token-limit max_completion_tokens --reasoning-effort low" in page
     assert """--extra-body '{"top_k": 1}'""" in page
 
@@ -74,7 +76,7 @@ def test_the_advice_of_one_refusal_after_the_other_leads_to_a_card(cli: Cli, pai
     ("arguments", "sentence"),
     [
         (["m", "--extra-body", "top_k: 1"], "--extra-body is not JSON"),
-        (["m", "--extra-body", "[1]"], "--extra-body: Input should be a valid dictionary"),
+        (["m", "--extra-body", "[1]"], "--extra-body: a list stands where a mapping of keys is expected"),
         (["m", "--extra-body", '{"stream": true}'], "--extra-body: 'stream'"),
         (["m", "--max-cost", "1"], "max_cost needs the prices"),
         (["local", "--fold-system"], "--fold-system is for an endpoint"),
@@ -130,7 +132,7 @@ def test_a_comparison_of_endpoints_reports_what_was_left_out_and_why(
         judged = [r["messages"][-1]["content"] for r in server.requests if r["model"] == judge]
     assert judged
     assert not any("<think>" in text or "Hm, but" in text for text in judged)
-    page = (tmp_path / "results" / raw["name"] / "pairs-16" / "LEADERBOARD.md").read_text()
+    page = (tmp_path / "results" / "local" / raw["name"] / "pairs-16" / "LEADERBOARD.md").read_text()
     stripped = "before the rest was judged and measured (`thinking: strip`): "
     assert f"{stripped}6 of `cut` seed 0 in MT-Bench; 6 of `thinker` seed 0 in MT-Bench." in page
     assert [note for note in notes if note not in page] == []

@@ -69,7 +69,7 @@ def test_an_endpoint_judge(logprobs: bool, serve: Any, pairs: Path, tmp_path: Pa
     assert "agreement, both orders" in done.stdout
     assert len(server.asked) == 27
     key = digest({"kind": "endpoint", "model": "judge-x", "endpoint": digest(url)})
-    path = tmp_path / "results/judges" / f"{key}.json"
+    path = tmp_path / "results/local/judges" / f"{key}.json"
     card = read_card(path)
     (section,) = card.sections
     right = [len(p["chosen"]) > len(p["rejected"]) for p in PAIRS[:8]]
@@ -175,7 +175,7 @@ def test_the_local_judge(pairs: Path, tmp_path: Path, cli: Cli, load: Any, token
     done = cli(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     judge = identity(start_stage("tiny").key)
-    path = tmp_path / "results/judges" / f"{digest(judge)}.json"
+    path = tmp_path / "results/local/judges" / f"{digest(judge)}.json"
     card = read_card(path)
     (section,) = card.sections
     assert card.judge == judge

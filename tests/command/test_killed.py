@@ -123,7 +123,7 @@ def test_killed_in_a_round(
     kill_when(cut, ["compare", "rounds.yaml"], lambda: any((cut / ".sail-bench/work").glob(f"train-*/round-1/{where}")))
     assert cli("compare", "rounds.yaml", cwd=cut).returncode == 0
     expected, result = (
-        read_result(folder / f"results/rounds/pairs-16/{method}/seed-0.json") for folder in (whole, cut)
+        read_result(folder / f"results/local/rounds/pairs-16/{method}/seed-0.json") for folder in (whole, cut)
     )
     assert result.benchmarks == expected.benchmarks
     for phase, row in expected.ledger["phases"].items():

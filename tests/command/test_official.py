@@ -26,7 +26,7 @@ def test_official_sets_end_to_end(official_data: Path, official_judge: Server, t
     write_recipe(tiny_copy, judge_at(official_judge), benchmarks=SETS | {"mt_bench": {"max_new_tokens": 6, "limit": 2}})
     done = cli("compare", "official.yaml", "--data-dir", official_data, cwd=tiny_copy)
     assert done.returncode == 0, done.stderr
-    result = read_result(tiny_copy / "results/official/pairs-16/dpo/seed-0.json")
+    result = read_result(tiny_copy / "results/local/official/pairs-16/dpo/seed-0.json")
     scored = {b.benchmark: b for b in result.benchmarks}
     rating = scored["mt_bench_official"].metric("rating")
     assert (rating.n_valid, rating.n_total) == (5, 6)  # one judgment has no rating: counted, not averaged
@@ -50,12 +50,12 @@ def test_official_sets_end_to_end(official_data: Path, official_judge: Server, t
     for i, value in zip(items["id"], items["preference"], strict=True):
         assert value == pytest.approx(share if is_switched(f"Do {i} {{x}}") else 1 - share, abs=1e-5)
     assert scored["alpaca_eval_2"].metric("lc").value is not None
-    first = read_result(tiny_copy / "results/official/pairs-16/start/seed-0.json")
+    first = read_result(tiny_copy / "results/local/official/pairs-16/start/seed-0.json")
     calls = [r.ledger["phases"]["judge"]["calls"] for r in (first, result)]
     assert sum(calls) >= len(
         official_judge.bodies
     )  # the local judge's calls are in it too; equal questions were asked once
-    page = (tiny_copy / "results/official/pairs-16/LEADERBOARD.md").read_text()
+    page = (tiny_copy / "results/local/official/pairs-16/LEADERBOARD.md").read_text()
     assert "`judge-1` behind an endpoint" in page
     assert "answered by `judge-2024-01-01`." in page
     assert scored["mt_bench_official"].snapshots == ["judge-2024-01-01"]
@@ -89,14 +89,14 @@ def test_a_policy_behind_an_endpoint_joins_the_table(
     assert sorted({b["temperature"] for b in requests}) == [0.0, 0.1, 0.7]
     assert all(("seed" in b) == (b["temperature"] > 0) for b in requests)
     assert {b["max_tokens"] for b in requests} == {6}
-    result = read_result(tiny_copy / "results/official/pairs-16/remote/seed-0.json")
+    result = read_result(tiny_copy / "results/local/official/pairs-16/remote/seed-0.json")
     assert {b.benchmark for b in result.benchmarks} == {"mt_bench_official", "alpaca_eval_2"}
     lengths = result.benchmark("alpaca_eval_2").items["items"]["length"]  # type: ignore[union-attr]
     assert sorted(lengths) == [0] + [len("Remote: Do 0 {x")] * 5
     assert (
         result.ledger["phases"]["eval"]["generated"] == 10 * len(requests) == 10 * 12
     )  # none twice, the empty one included
-    page = (tiny_copy / "results/official/pairs-16/LEADERBOARD.md").read_text()
+    page = (tiny_copy / "results/local/official/pairs-16/LEADERBOARD.md").read_text()
     assert "| `remote` | `endpoint`: a model behind" in page
     assert "not measured" in page
     everything = b"".join(p.read_bytes() for p in (tiny_copy / "results").rglob("*") if p.is_file())

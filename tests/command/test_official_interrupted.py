@@ -37,7 +37,7 @@ def test_calls_without_an_answer_are_counted_and_asked_again(
         before = len(server.asked)
         done = cli("compare", "official.yaml", "--data-dir", official_data, cwd=tiny_copy)
         assert done.returncode == 0, done.stderr
-        folder = tiny_copy / "results/official/pairs-16"
+        folder = tiny_copy / "results/local/official/pairs-16"
         result = read_result(folder / "start/seed-0.json")
         return result, (folder / "LEADERBOARD.md").read_text(), done.stderr, server.asked[before:]
 
@@ -92,7 +92,7 @@ def test_killed_while_a_judge_is_asked_nothing_is_judged_twice(
     assert done.returncode == 0, done.stderr
     assert len(set(server.asked)) == 16
     assert len(server.asked) - 16 <= 2
-    result = read_result(tiny_copy / "results/official/pairs-16/start/seed-0.json")
+    result = read_result(tiny_copy / "results/local/official/pairs-16/start/seed-0.json")
     assert result.benchmark("mt_bench_official").metric("rating").n_total == 16  # type: ignore[union-attr]
     assert result.ledger["phases"]["judge"]["calls"] == 16
 

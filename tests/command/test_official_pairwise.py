@@ -55,7 +55,7 @@ def test_pairwise_games_end_to_end(
         rows = read_rows(manifest)
         if "games" in rows[0]:
             stored[tuple(t["text"] for r in rows for t in r["turns"])] = rows
-    files = {m: tiny_copy / f"results/official/pairs-16/{m}/seed-0.json" for m in methods}
+    files = {m: tiny_copy / f"results/local/official/pairs-16/{m}/seed-0.json" for m in methods}
     results = {m: read_result(path).benchmark("mt_bench_pairwise") for m, path in files.items()}
     pairs = [b for b in official_judge.bodies if b["messages"][0]["content"].startswith("system of pair")]
     assert {(b["temperature"], b["max_tokens"]) for b in pairs} == {(0, 2048)}

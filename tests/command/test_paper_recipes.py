@@ -100,7 +100,7 @@ def run_shrunk(name: str, folder: Path, server: Server, cli: Cli, *arguments: st
     official = write_official(folder / "official")
     done = cli("compare", "shrunk.yaml", "--data-dir", official, *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr + done.stdout
-    return folder / "results" / name / recipe["budget"]
+    return folder / "results" / "local" / name / recipe["budget"]
 
 
 def check_results(folder: Path, methods: list[str], benchmarks: list[str]) -> None:

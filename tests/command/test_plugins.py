@@ -45,7 +45,7 @@ def test_what_plugins_spend_and_break_is_reported(bad_plugins: None, tiny_copy: 
     assert done.returncode == 1, done.stderr
 
     def result(method: str) -> RunResult:
-        return read_result(tiny_copy / f"results/plugins/pairs-16/{method}/seed-0.json")
+        return read_result(tiny_copy / f"results/local/plugins/pairs-16/{method}/seed-0.json")
 
     hidden = result("hidden")
     assert hidden.status == "ok"
@@ -78,7 +78,7 @@ def test_what_plugins_spend_and_break_is_reported(bad_plugins: None, tiny_copy: 
         assert f"{method} seed 0" in summary
         assert "Traceback" not in summary
     assert result("dpo").status == "ok"
-    page = (tiny_copy / "results/plugins/pairs-16/LEADERBOARD.md").read_text()
+    page = (tiny_copy / "results/local/plugins/pairs-16/LEADERBOARD.md").read_text()
     assert "| `dpo` |" in page.split("<details>")[0]
     assert all(f"| `{method}` | **failed**: " in page.split("<details>")[0] for method in reasons)
     assert all(f"| `{method}` | 0 |" in details(page, "Failed runs") for method in reasons)
@@ -91,7 +91,7 @@ def test_a_run_that_hangs_is_ended(bad_plugins: None, tiny_copy: Path, cli: Cli)
     done = cli("compare", recipe, cwd=tiny_copy)
     assert done.returncode == 1
     assert "hanger seed 0: it worked longer than the recipe's time_limit of 0.05 minutes" in done.stderr
-    assert read_result(tiny_copy / "results/plugins/pairs-16/hanger/seed-0.json").status == "failed"
+    assert read_result(tiny_copy / "results/local/plugins/pairs-16/hanger/seed-0.json").status == "failed"
 
 
 def test_a_broken_plugin_is_listed_and_breaks_nothing(

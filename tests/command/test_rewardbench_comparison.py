@@ -25,7 +25,7 @@ def test_a_comparison_with_pages(tiny_copy: Path, cli: Cli) -> None:
     command = ("compare", "rb.yaml", "--methods", "start,dpo,longer", "--data-dir", "data")
     done = cli(*command, cwd=tiny_copy)
     assert done.returncode == 0, done.stderr
-    folder = tiny_copy / "results/rb/pairs-16"
+    folder = tiny_copy / "results/local/rb/pairs-16"
     results = {m: read_result(folder / m / "seed-0.json").benchmarks[0] for m in ("start", "dpo", "longer")}
     assert results["start"].metric("accuracy").value == 50
     assert results["dpo"].metric("accuracy").n_valid == 92

@@ -60,11 +60,11 @@ def test_another_oracle_evaluates_and_the_report_says_so(
     assert load_recipe("tiny").oracle == OracleSpec(name="constraints")
     done = cli("compare", "judged.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / "results/judged/pairs-16/LEADERBOARD.md").read_text()
+    page = (tmp_path / "results/local/judged/pairs-16/LEADERBOARD.md").read_text()
     assert "**Oracles**: `reward_model`" in page
     assert "labels the training pairs; `llm_judge`" in page
     assert "reward (mini, v2), win share" in page
-    result = read_result(tmp_path / "results/judged/pairs-16/sail-pr/seed-0.json")
+    result = read_result(tmp_path / "results/local/judged/pairs-16/sail-pr/seed-0.json")
     assert result.oracles["training"]["oracle"] == "reward_model"
     assert result.oracles["evaluation"]["oracle"] == "llm_judge"
     # both orders of sail-pr's answers against dpo's, by the judge's own rule; start's cell is dpo's, mirrored
@@ -89,7 +89,7 @@ def test_another_oracle_evaluates_and_the_report_says_so(
     place = titles.index("win vs `dpo`, win %")
     assert cells["`sail-pr`"][place].startswith(f"{expected:.1f}")
     assert cells["`dpo`"][place] == ""
-    won = read_result(tmp_path / "results/judged/pairs-16/dpo/seed-0.json").benchmark("preference")
+    won = read_result(tmp_path / "results/local/judged/pairs-16/dpo/seed-0.json").benchmark("preference")
     assert won is not None
     assert cells["`start`"][place].startswith(f"{100 - won.metric('win_rate').value:.1f}")
     calls = len(endpoint.asked)
@@ -98,7 +98,7 @@ def test_another_oracle_evaluates_and_the_report_says_so(
     assert again.returncode == 0, again.stderr
     assert len(endpoint.asked) == calls
     assert "FAILED" not in again.stderr
-    assert (tmp_path / "results/judged/pairs-16/LEADERBOARD.md").read_text() == page
+    assert (tmp_path / "results/local/judged/pairs-16/LEADERBOARD.md").read_text() == page
 
 
 def test_a_reward_model_labels_and_the_constraints_evaluate(tiny_copy: Path, reward_model: Path, cli: Cli) -> None:
@@ -112,7 +112,7 @@ def test_a_reward_model_labels_and_the_constraints_evaluate(tiny_copy: Path, rew
     )
     done = cli("compare", "two.yaml", cwd=tiny_copy)
     assert done.returncode == 0, done.stderr
-    folder = tiny_copy / "results/two/pairs-16"
+    folder = tiny_copy / "results/local/two/pairs-16"
     page = (folder / "LEADERBOARD.md").read_text()
     assert "training oracle's reward, reward" in page
     assert "over-optimisation" in page

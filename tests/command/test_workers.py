@@ -49,7 +49,7 @@ def test_two_workers_give_the_results_of_one(
         "sail-pr seed 0: the process ended without a result (SIGKILL; out of memory? lower --workers (2)"
         in first.stderr
     )
-    folder = tmp_path / "results/tiny/pairs-16"
+    folder = tmp_path / "results/local/tiny/pairs-16"
     assert read_result(folder / "start/seed-0.json").status == "ok"
     again = cli(*compare, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
@@ -74,7 +74,7 @@ def test_workers_that_cannot_be(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mo
         assert refused.returncode == 2
         assert words in refused.stderr
     monkeypatch.setenv("SAIL_BENCH_DEVICES", "2")
-    assert "more than the 2 GPUs" in cli("compare", recipe, "--workers", "3", cwd=tmp_path).stderr
+    assert "--workers 3 on 2 GPUs slows" in cli("compare", recipe, "--workers", "3", cwd=tmp_path).stderr
     monkeypatch.setenv("WORLD_SIZE", "4")
     launched = cli("compare", recipe, cwd=tmp_path)
     assert launched.returncode == 2

@@ -264,7 +264,7 @@ def test_a_comparison_with_subjects(data: Path, tmp_path: Path, cli: Any) -> Non
     (tmp_path / "known.yaml").write_text(yaml.safe_dump(tiny))
     done = cli("compare", "known.yaml", "--data-dir", data, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "results/known/pairs-16"
+    folder = tmp_path / "results/local/known/pairs-16"
     result = read_result(folder / "dpo/seed-0.json")
     assert [b.benchmark for b in result.benchmarks] == sorted(tiny["benchmarks"])
     page = (folder / "LEADERBOARD.md").read_text()

@@ -39,7 +39,7 @@ def test_a_comparison_whose_answers_are_all_sampled_by_the_engine(cli_process: C
         write_recipe(folder)
     done = cli_process("compare", "served.yaml", cwd=whole, timeout=1500)
     assert done.returncode == 0, done.stderr
-    results = {m: read_result(whole / f"results/served/pairs-16/{m}/seed-0.json") for m in METHODS}
+    results = {m: read_result(whole / f"results/local/served/pairs-16/{m}/seed-0.json") for m in METHODS}
     assert results["sail-pr"].ledger["phases"]["generate"]["generated"] > 0
     assert results["sail-pr"].ledger["phases"]["check"]["forward_flops"] > 0
     log = (whole / ".sail-bench/logs/served-pairs-16-sail-pr-seed-0.log").read_text()
@@ -55,7 +55,7 @@ def test_a_comparison_whose_answers_are_all_sampled_by_the_engine(cli_process: C
     for key, weights in again.items():
         for name, value in weights.items():
             torch.testing.assert_close(value, expected[key][name], rtol=0, atol=1e-5)
-    resumed = read_result(cut / "results/served/pairs-16/sail-pr/seed-0.json")
+    resumed = read_result(cut / "results/local/served/pairs-16/sail-pr/seed-0.json")
     for name in ("gold_reward", "kl"):
         values = [r.benchmark("preference").metric(name).value for r in (resumed, results["sail-pr"])]  # type: ignore[union-attr]
         assert values[0] == pytest.approx(values[1], abs=1e-4), name

@@ -15,7 +15,7 @@ def timeless_results(folder: Path, methods: Sequence[str] = TINY_METHODS) -> dic
     over them, and how many runs worked side by side."""
     results = {}
     for method in methods:
-        value = json.loads((folder / f"results/tiny/pairs-16/{method}/seed-0.json").read_text())
+        value = json.loads((folder / f"results/local/tiny/pairs-16/{method}/seed-0.json").read_text())
         value.pop("run_key")
         value["environment"].pop("workers")
         for name in ("ledger", "tuning_ledger"):

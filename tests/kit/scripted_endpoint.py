@@ -23,9 +23,9 @@ Script = Callable[[dict[str, Any]], Scripted]
 
 
 class ScriptedEndpoint:
-    """``url`` of the API, and ``requests`` in the order in which they came."""
+    """``url`` of the API, and ``requests`` in the order in which they came. ``models``: what it lists, if it can."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, models: Scripted | None = None) -> None:
         self.requests: list[dict[str, Any]] = []
         lock = threading.Lock()
         requests = self.requests
@@ -37,7 +37,16 @@ class ScriptedEndpoint:
                 request = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 with lock:
                     requests.append(request)
-                status, body = script(request)
+                self.reply(script(request))
+
+            def do_GET(self) -> None:
+                if models is None:
+                    self.send_error(501)
+                else:
+                    self.reply(models)
+
+            def reply(self, answer: Scripted) -> None:
+                status, body = answer
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
@@ -58,9 +67,9 @@ class ScriptedEndpoint:
 
 
 @contextmanager
-def scripted_endpoint(script: Script) -> Iterator[ScriptedEndpoint]:
+def scripted_endpoint(script: Script, models: Scripted | None = None) -> Iterator[ScriptedEndpoint]:
     """The endpoint while it serves."""
-    endpoint = ScriptedEndpoint(script)
+    endpoint = ScriptedEndpoint(script, models)
     thread = threading.Thread(target=endpoint.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -14,6 +14,9 @@ from kit.results import PEOPLE, preference_result, run_result
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from harness.report.board import Board
+from harness.report.drawing import page_picture
+from harness.report.figures import page_figures
 from harness.report.leaderboard import render_pages
 from harness.report.markdown import code, markdown_table, page, plain
 from harness.report.plain import inert
@@ -58,10 +61,17 @@ def test_a_page_renders_as_text_alone() -> None:
 
 def test_pictures_and_json_hold_it_as_text() -> None:
     files = render_pages(planted())
-    for name in ("cost.svg", "reward-kl.svg"):
-        tree = ET.fromstring(files[name])
-        assert {element.tag.split("}")[1] for element in tree.iter()} <= {"svg", "rect", "text", "line", "circle"}
-        assert not ACTIVE.search(files[name])
+    figures = page_figures(Board(planted()))
+    assert [figure.name for figure in figures] == ["cost", "reward-kl"]
+    for figure in figures:
+        picture = page_picture(figure)
+        elements = list(ET.fromstring(picture).iter())
+        assert "script" in "".join(text for element in elements for text in element.itertext())
+        assert not {element.tag.split("}")[1] for element in elements} & {"script", "a", "image", "foreignObject"}
+        for element in elements:
+            assert all(value.startswith("#") for key, value in element.attrib.items() if key.endswith("href"))
+            assert not any(key.startswith("on") for key in element.attrib)
+        assert not ACTIVE.search(picture)
     rows = json.loads(files["summary.json"])["rows"]
     assert PLANTED in {row["method"] for row in rows}
     assert not ACTIVE.search(files["summary.json"]), "JSON escapes what acts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -145,12 +146,13 @@ def test_length_coefficient_is_scikit_learns() -> None:
 
 
 def test_leaderboards_link_the_card(tmp_path: Path) -> None:
-    """The line appears with the card, in an ordinary folder and in a study's, and says what to do without one."""
+    """The line appears with the card, in an ordinary folder, in a study's and in a user's own, and says what to do
+    without one. A user's own card is linked from the user's own pages alone."""
     judge = identity("start-1")
     benchmark = BenchmarkResult(
         benchmark="b", title="B", label="mini", protocol={}, protocol_hash="h", judge=judge, metrics=[], items={}
     )
-    folders = [tmp_path / "results" / "demo" / "pairs-96", tmp_path / "results" / "studies" / "demo" / "pairs-96"]
+    folders = [tmp_path / "results" / inside / "demo" / "pairs-96" for inside in (".", "studies", "local")]
     for folder in folders:
         write_result(result_path(folder.parent.parent, "demo", "pairs-96", "dpo", 0), run("dpo", [benchmark]))
         write_leaderboard(folder)
@@ -165,7 +167,7 @@ def test_leaderboards_link_the_card(tmp_path: Path) -> None:
     at.parent.mkdir()
     at.write_text(card.model_dump_json())
     at.with_suffix(".md").write_text(card_page(card))
-    for folder, up in zip(folders, ("../../", "../../../"), strict=True):
+    for folder, up in zip(folders, ("../../", "../../../", "../../../"), strict=True):
         assert stale_files(folder) == ["LEADERBOARD.md"]
         write_leaderboard(folder)
         text = (folder / "LEADERBOARD.md").read_text()
@@ -175,6 +177,11 @@ def test_leaderboards_link_the_card(tmp_path: Path) -> None:
         assert (folder / link.group(1)).is_file()
         assert stale_files(folder) == []
         assert "makes one" not in text
+    own = folders[2].parents[1] / "judges" / at.name
+    shutil.copytree(at.parent, own.parent)
+    assert [stale_files(folder) for folder in folders] == [[], [], ["LEADERBOARD.md"]]
+    write_leaderboard(folders[2])
+    assert f"(../../judges/{card.key}.md)" in (folders[2] / "LEADERBOARD.md").read_text()
     behind = benchmark.model_copy(update={"judge": {"kind": "endpoint", "model": "m", "endpoint": digest(None)}})
     text = render_pages([run("dpo", [behind])])["LEADERBOARD.md"]
     assert "`sail-bench judge-card m --pairs FILE` makes one" in text

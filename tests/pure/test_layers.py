@@ -51,8 +51,8 @@ def imports(root: Path) -> dict[str, set[str]]:
 
 
 def layer(module: str) -> str:
-    """The layer of a module; the package ``harness`` itself has none."""
-    package, _, rest = module.partition(".")
+    """The layer of a module; the package ``harness`` itself has none, nor has what ``python -m harness`` runs."""
+    package, _, rest = module.removesuffix("harness.__main__").partition(".")
     return rest.partition(".")[0] if package == "harness" else package
 
 

@@ -17,7 +17,7 @@ from harness.recipe.recipe import Recipe
 from harness.run.fitting import model_size
 from harness.run.plan import make_runs
 from harness.run.spending import KNOWN_CONFIGS, local_config
-from harness.run.target import MemoryHere, model_config
+from harness.run.target import ThisMachine, model_config
 from harness.store.settings import Settings, using
 from harness.store.stages import Store
 
@@ -81,7 +81,7 @@ def test_the_base_of_an_adapter_is_warned_of(tmp_path: Path, base: Path) -> None
     with using(Settings()):
         recipe = recipe_of(adapter(tmp_path / "one", str(base)))
         runs = make_runs(recipe, recipe.budget, ["dpo"], 1, list(recipe.benchmarks), Store(tmp_path / "store"))
-        warning = MemoryHere(runs).warning(1)
+        warning = ThisMachine(runs).warning(1)
     assert warning is not None and "take a larger device" in warning
 
 

@@ -25,7 +25,7 @@ from harness.run.estimate import Estimate, estimate
 from harness.run.outline import Outline, outline_of_recipe
 from harness.run.plan import make_runs
 from harness.run.spending import KNOWN_CONFIGS, evaluation_cost
-from harness.run.target import MemoryHere
+from harness.run.target import ThisMachine
 from harness.score.results import read_result
 from harness.store.settings import Settings, using
 from harness.store.stages import Store
@@ -296,6 +296,21 @@ def test_the_command_prints_hours_memory_disk_and_money(cli: Cli, tmp_path: Path
         assert re.search(line, shown.stdout), line
 
 
+def test_official_questions_cost_more_than_the_mini_set() -> None:
+    """14,042 of about 110 tokens, with five more for each 16, against the 57 of the mini set by the letters of
+    lm-eval's zero-shot prompt (hendrycks_test)."""
+    frame = "The following are multiple choice questions (with answers) about .\n\n\nA. \nB. \nC. \nD. \nAnswer:"
+    spent, mini = {}, [json.loads(line) for line in (ROOT / "benchmarks/mmlu/mini/test.jsonl").read_text().splitlines()]
+    for name in ("mmlu", "mmlu_official"):
+        recipe = Recipe.model_validate(PAPER | {"model": "smollm2", "benchmarks": {name: {}}})
+        outlined = outline_of_recipe(recipe, recipe.budget, ["start"], 1, [name], KNOWN_CONFIGS["smollm2"])
+        spent[name] = estimate(outlined, machine_named("h100", 2), 1, None).seconds["evaluation"]
+    letters = sum(len(frame + row["subject"] + row["question"] + "".join(row["choices"])) for row in mini)
+    expected = 14_042 * 110 * (1 + 5 / 16) / (letters / 4)
+    assert len(mini) == 57
+    assert spent["mmlu_official"] / spent["mmlu"] == pytest.approx(expected, rel=0.15)
+
+
 def test_the_command_refuses_what_cannot_fit(cli: Cli, tmp_path: Path) -> None:
     shown = cli("plan", write(tmp_path, **FULL), "--machine", "h100", cwd=tmp_path)
     assert shown.returncode == 2
@@ -330,7 +345,7 @@ def test_compare_only_warns(tmp_path: Path) -> None:
     recipe = Recipe.model_validate(tiny | {"model": str(tmp_path / "huge")})
     with using(Settings()):
         runs = make_runs(recipe, recipe.budget, ["dpo"], 1, list(recipe.benchmarks), Store(tmp_path / "store"))
-        warning = MemoryHere(runs).warning(1)
+        warning = ThisMachine(runs).warning(1)
         assert warning is not None and "take a larger device" in warning
         tiny_runs = make_runs(load_recipe("tiny"), recipe.budget, ["dpo"], 1, ["mmlu"], Store(tmp_path / "store"))
-        assert MemoryHere(tiny_runs).warning(1) is None
+        assert ThisMachine(tiny_runs).warning(1) is None

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from kit.command import run_here
+from kit.committed import committed_files
 
+from harness.judge.card_check import edited_card
 from harness.score.recheck import edited_numbers
+from harness.score.results import LOCAL, result_folders
 
 FOLDER = ROOT / "results" / "smollm2" / "pairs-64"
 
@@ -28,6 +31,14 @@ def raise_value(run: dict[str, Any]) -> None:
 
 def narrow_interval(run: dict[str, Any]) -> None:
     metric(run, "alpaca_eval", "lc")["low"] += 0.1
+
+
+def widen_interval(run: dict[str, Any]) -> None:
+    metric(run, "preference", "gold_reward")["high"] += 0.01
+
+
+def find_less(run: dict[str, Any]) -> None:
+    metric(run, "arena_hard", "sc")["mdd"] = 0.1
 
 
 def hide_missing(run: dict[str, Any]) -> None:
@@ -64,6 +75,8 @@ def spend_less(run: dict[str, Any]) -> None:
     [
         (raise_value, "benchmarks.preference.metrics.gold_reward.value"),
         (narrow_interval, "benchmarks.alpaca_eval.metrics.lc.low"),
+        (widen_interval, "benchmarks.preference.metrics.gold_reward.high"),
+        (find_less, "benchmarks.arena_hard.metrics.sc.mdd"),
         (hide_missing, "benchmarks.mmlu.metrics.acc.n_valid"),
         (no_value, "benchmarks.preference.metrics.kl.value"),
         (flip_item, "benchmarks.preference.metrics.gold_reward.value"),
@@ -97,13 +110,49 @@ def test_the_check_fails_on_an_edited_value(tmp_path: Path) -> None:
     path.write_text(json.dumps(run))
     failed = run_here("leaderboard", "--check", cwd=tmp_path)
     assert failed.returncode == 1
-    assert "gold_reward.value is 0.6" in failed.stderr
+    assert "gold_reward.value is " in failed.stderr
     assert "sail-pr" in failed.stderr
     assert "LEADERBOARD.md" not in failed.stderr
 
 
 def test_committed_results_hold() -> None:
-    folders = {p.parent.parent for p in (ROOT / "results").glob("**/seed-*.json")}
+    folders = {path.parent.parent for path in committed_files(ROOT / "results")}
     assert folders
     for folder in folders:
         assert edited_numbers(folder) == []
+
+
+def test_the_command_reads_every_committed_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    folders = {folder for folder in result_folders(None) if not folder.is_relative_to(LOCAL)}
+    assert {path.relative_to(ROOT).parent.parent for path in committed_files(ROOT / "results")} == folders
+
+
+def test_studies_are_checked_and_own_results_left_out(tmp_path: Path) -> None:
+    study = tmp_path / "results" / "studies" / "axes" / "steps-8"
+    shutil.copytree(ROOT / "results" / "studies" / "axes" / "steps-8", study)
+    own = tmp_path / LOCAL / "axes" / "steps-8"
+    shutil.copytree(study, own)
+    (own / "LEADERBOARD.md").write_text("of an earlier version")
+    whole = run_here("leaderboard", "--check", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    assert "1 of your own left out: sail-bench leaderboard --check --results results/local" in whole.stdout
+    failed = run_here("leaderboard", "--check", "--results", LOCAL, cwd=tmp_path)
+    assert failed.returncode == 1 and f"{LOCAL}/axes/steps-8/LEADERBOARD.md" in failed.stderr
+    path = study / "dpo" / "seed-1.json"
+    run = json.loads(path.read_text())
+    raise_value(run)
+    path.write_text(json.dumps(run))
+    failed = run_here("leaderboard", "--check", cwd=tmp_path)
+    assert failed.returncode == 1 and "results/studies/axes/steps-8/dpo/seed-1.json: benchmarks." in failed.stderr
+
+
+@pytest.mark.parametrize(("field", "by"), [("value", 1.0), ("low", 0.1), ("high", -0.1), ("n_valid", 1)])
+def test_an_edited_figure_of_a_judge_card_is_named(field: str, by: float, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(ROOT / "results" / "judges", tmp_path / "judges")) / "ab5940c77f825056.json"
+    assert edited_card(path) == []
+    card = json.loads(path.read_text())
+    card["sections"][0]["metrics"][0][field] += by
+    path.write_text(json.dumps(card))
+    (sentence,) = edited_card(path)
+    assert f".metrics.agreement.{field} is {card['sections'][0]['metrics'][0][field]}" in sentence

@@ -65,11 +65,14 @@ def test_unknown_name_gives_the_nearest() -> None:
     ("change", "sentence"),
     [
         ({"budgt": "x"}, "Unknown key in mine.yaml: 'budgt': did you mean 'budget'"),
-        ({"data": {"train_prompt": 3}}, "'data.train_prompts'"),
+        (
+            {"data": {"train_prompt": 3, "tune_prompts": 1, "eval_prompts": 1, "heldout_prompts": 1}},
+            "Unknown key in mine.yaml: 'data.train_prompt': did you mean 'data.train_prompts'?",
+        ),
         ({"budget": "huge"}, "budget 'huge' is not one of budgets: pairs-16"),
         ({"variants": {"a": {"methd": "dpo"}}}, "variants.a.method"),
-        ({"seeds": 0}, "key 'seeds': Input should be greater than 0"),
-        ({"budgets": {"a": {"axis": "money", "limit": 3}}}, "key 'budgets.a.axis'"),
+        ({"seeds": 0}, "key 'seeds': 0 is out of range: write a number above 0"),
+        ({"budgets": {"a": {"axis": "money", "limit": 3}}, "budget": "a"}, "key 'budgets.a.axis'"),
         ({"chat_date": "July"}, "key 'chat_date': 'July' is no date: write one as 2025-01-01"),
         ({"chat_date": 2025}, "key 'chat_date': 2025 is no date"),
         ({"chat_date": None}, "key 'chat_date': None is no date"),

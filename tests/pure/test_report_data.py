@@ -13,7 +13,7 @@ import pytest
 from kit.report_files import ESCAPES, HANDLER, HOSTILE, METHODS, write_comparison
 
 from harness.report.board import Board
-from harness.report.html.budget_ranks import Curve, _best, budget_json, crossings
+from harness.report.html.budget_ranks import Curve, _best, _leads, budget_json, crossings
 from harness.report.html.faults import faults_json
 from harness.report.html.payload import compressed_json, plain, script_json, visible
 from harness.report.html.samples import _both_orders, sample_sets, set_json, why_none
@@ -74,6 +74,9 @@ def test_two_lines_cross_where_algebra_says() -> None:
     assert crossing.at == pytest.approx(0.75)  # 0.4 + 0.8 (x - 0.5) = 0.6
     assert crossing.agree == 1
     assert crossings({"a": steep, "b": steep}) == []
+    assert _leads("steep", crossing.at, {"steep": steep, "flat": flat})
+    above = Curve(flat.shares, flat.values + 9, flat.samples + 9, flat.prompts)
+    assert not _leads("steep", crossing.at, {"steep": steep, "flat": flat, "above": above})
 
 
 def test_the_chance_to_be_best_counts_resamples() -> None:
@@ -99,6 +102,11 @@ def test_the_ranks_of_a_board_end_at_its_scores(board: Board) -> None:
     assert ranks["budgets"][0] == 0
     assert ranks["budgets"][-1] == 96
     assert sum(shares[-1] for shares in ranks["best"].values()) == pytest.approx(1)
+    for crossing in ranks["crossings"]:
+        place = min(range(len(ranks["budgets"])), key=lambda i: abs(ranks["budgets"][i] - crossing["at"]))
+        means = {method: bands[place]["value"] for method, bands in ranks["bands"].items()}
+        if crossing["leads"]:
+            assert means[crossing["ahead"]] == pytest.approx(max(means.values()), abs=0.03)
 
 
 def test_wins_are_counted_prompt_by_prompt(board: Board) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from kit.judge_server import Handler, completion, endpoint
 
+from harness.budget.machines import DEVICES
 from harness.errors import UserError
 from harness.run import devices
 from harness.run.devices import visible_devices
+from harness.run.fitting import PROCESS, usable_memory
 from harness.store import environment
 from harness.store.claims import claims_in
 from harness.store.settings import Settings, using
@@ -195,3 +197,16 @@ def test_a_cap_holds_for_all_processes(serve: Any, tmp_path: Path) -> None:
     printed = ask_from_two_processes(str(endpoint(server).base_url), tmp_path / "rows.sqlite", settings)
     assert all("cap of 9 requests" in " ".join(words) for words in printed)
     assert len(counting.questions) == 9
+
+
+def test_more_workers_than_gpus_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evenly, unless the budget counts seconds; ``auto`` gives each a GPU of its own."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "gpus", lambda: TWO_GPUS)
+    with using(Settings()):
+        assert devices.workers_of("auto", "pairs").devices == ("0", "1")
+        assert devices.workers_of("5", "pairs").devices == ("0", "1", "0", "1", "0")
+        with pytest.raises(UserError, match="--workers 5 on 2 GPUs slows"):
+            devices.workers_of("5", "seconds")
+    alone, three = (usable_memory(DEVICES["h100"], sharing) for sharing in (1, 3))
+    assert three == pytest.approx(alone / 3 - PROCESS)

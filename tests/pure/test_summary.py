@@ -11,6 +11,7 @@ from kit.results import PEOPLE, run_result
 from harness.report.board import Board
 from harness.report.ranking import ranking_of
 from harness.report.summary import summary_json, summary_of
+from harness.report.summary_rules import duration
 from harness.score.metrics import evaluate, metric
 from harness.score.results import BenchmarkResult, RunResult
 from harness.store.versions import VERSIONS
@@ -53,14 +54,14 @@ def verdict(*runs: RunResult) -> dict[str, str]:
     return {name: s.text for s in summary_of(Board(runs)).sentences for name in s.rules}
 
 
-START, DPO = run("start", 0), run("dpo", 0.3)
+START, DPO, DPO_LIKE_START = run("start", 0), run("dpo", 0.3), run("dpo", 0.0004)
 
 
 def test_all_beat_the_start_and_nothing_else_is_shown() -> None:
     said = verdict(START, DPO, run("sail-pr", 0.3, seconds=120))
     assert said["against_start"] == "On gold reward (mini), both trained methods beat `start`."
-    assert said["against_reference"].startswith("`sail-pr` is not shown to differ from `dpo`; a true difference of ")
-    assert "one seed each cannot say what another seed would give" in said["seeds"]
+    assert said["against_reference"].startswith("`sail-pr` is not shown to differ from `dpo`. A true difference of ")
+    assert "One seed each cannot say what another seed would give" in said["seeds"]
     assert said["cost"].startswith("Matched on 96 pairs, a run took 1 minute (`dpo`) to 2 minutes (`sail-pr`) on a CPU")
     assert said["choice"].endswith("no choice between them, so cost may decide: `dpo` took least.")
     assert set(said) == {"against_start", "against_reference", "detectable", "seeds", "cost", "choice"}
@@ -71,41 +72,64 @@ def test_one_is_better_than_the_reference() -> None:
     dear = verdict(START, DPO, run("sail-pr", 0.5, seconds=120), run("ipo", 0.3))
     assert dear["against_reference"].startswith("`sail-pr` is better than `dpo` (+0.20")
     assert "and `ipo` is not shown to differ from `dpo`" in dear["against_reference"]
-    assert dear["choice"].endswith("choose `sail-pr` if you can spend 2 minutes, `dpo` if only 1 minute.")
+    assert dear["choice"].endswith("Choose `sail-pr` if you can spend 2 minutes, `dpo` if only 1 minute.")
     same = verdict(START, DPO, run("sail-pr", 0.5))
-    assert same["choice"].endswith("choose `sail-pr`, which is better and costs no more than `dpo`.")
+    assert same["choice"].endswith("Choose `sail-pr`, which is better and costs no more than `dpo`.")
     useless = verdict(START, run("dpo", -0.001), run("sail-pr", 0.5, seconds=120))
     assert "`sail-pr` beats `start` and `dpo` is not shown to differ from `start`" in useless["against_start"]
-    assert useless["choice"].endswith("choose `sail-pr`.")
+    assert useless["choice"].endswith("Choose `sail-pr`.")
     unpriced = run("sail-pr", 0.5, ledger={"phases": {}, "peak_memory_bytes": 0})
-    assert verdict(START, DPO, unpriced)["choice"].endswith("choose `sail-pr`.")
+    assert verdict(START, DPO, unpriced)["choice"].endswith("Choose `sail-pr`.")
 
 
 def test_several_are_better_and_the_cheapest_of_them_is_named() -> None:
     said = verdict(START, DPO, run("a", 0.5, seconds=300), run("b", 0.6, seconds=120))
-    assert said["against_reference"].startswith("`b` and `a` are better than `dpo`; ")
-    assert said["choice"].endswith("choose `b` if you can spend 2 minutes, `dpo` if only 1 minute.")
+    assert said["against_reference"].startswith("`b` and `a` are better than `dpo`. ")
+    assert said["choice"].endswith("Choose `b` if you can spend 2 minutes, `dpo` if only 1 minute.")
 
 
 def test_some_are_worse() -> None:
     said = verdict(START, DPO, run("a", 0.1), run("b", -0.2))
     assert said["against_start"] == "On gold reward (mini), `dpo` and `a` beat `start` and `b` is worse than `start`."
-    assert said["against_reference"].startswith("`a` and `b` are worse than `dpo`; ")
-    assert said["choice"].endswith("choose `dpo`: the others are shown to be worse.")
+    assert said["against_reference"].startswith("`a` and `b` are worse than `dpo`. ")
+    assert said["choice"].endswith("Choose `dpo`: the others are shown to be worse.")
     mixed = verdict(START, run("dpo", 0.02), run("a", 0.002), run("b", -0.2))
-    assert mixed["choice"].endswith("choose `dpo`: the others are shown to be worse.")
+    assert mixed["choice"].endswith("Choose `dpo`: the others are shown to be worse.")
     alone = verdict(START, run("dpo", 0.008), run("a", 0.003), run("b", -0.2))
-    assert alone["choice"].endswith("choose `dpo`: the others are shown to be worse, or not shown to beat `start`.")
+    assert alone["choice"].endswith("Choose `dpo`: the others are shown to be worse, or not shown to beat `start`.")
     near = verdict(START, run("dpo", 0.008), run("a", 0.003))
-    assert near["choice"].endswith("choose `dpo`: it alone is shown to beat `start`.")
+    assert near["choice"].endswith("Choose `dpo`: it alone is shown to beat `start`.")
     against_a = [r.model_copy(update={"reference": "a"}) for r in (START, run("a", 0.0005), run("b", 0.0006))]
-    assert verdict(*against_a, DPO)["choice"].endswith("choose `dpo`, which is better and costs no more than `a`.")
+    assert verdict(*against_a, DPO)["choice"].endswith("Choose `dpo`, which is better and costs no more than `a`.")
 
 
 def test_all_are_worse_than_the_start() -> None:
     said = verdict(START, run("dpo", -0.1), run("a", -0.2))
     assert said["against_start"] == "On gold reward (mini), both trained methods are worse than `start`."
-    assert said["choice"].endswith("none is shown to be worth its cost over `start`, which costs nothing.")
+    assert said["choice"].endswith("None is shown to be worth its cost over `start`, which costs nothing.")
+
+
+def test_nobody_is_shown_to_differ_from_the_start() -> None:
+    on = "On gold reward (mini), "
+    two, three = (DPO_LIKE_START, run("a", 0.0005)), run("b", 0.0006)
+    assert verdict(START, *two)["against_start"] == f"{on}neither trained method is shown to differ from `start`."
+    assert verdict(START, *two, three)["against_start"] == (
+        f"{on}none of the 3 trained methods is shown to differ from `start`."
+    )
+    assert verdict(START, two[0])["against_start"] == f"{on}`dpo` is not shown to differ from `start`."
+    some = verdict(START, *two, run("c", 0.3))
+    assert some["against_start"].endswith("`c` beats `start` and `a` and `dpo` are not shown to differ from `start`.")
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (0.011 / 60, "0.66 seconds"), (1 / 3600, "1 second"), (40 / 3600, "40 seconds"), (1 / 60, "1 minute"),
+        (4.7 / 60, "4.7 minutes"), (1, "1 hour"), (3.21, "3.21 hours"), (1234.4, "1,234 hours"),
+    ],
+)  # fmt: skip
+def test_durations_are_numbers_to_read(hours: float, text: str) -> None:
+    assert duration(hours) == text
 
 
 def test_many_are_counted_and_not_named() -> None:
@@ -114,16 +138,16 @@ def test_many_are_counted_and_not_named() -> None:
     assert said["against_start"] == (
         "On gold reward (mini), 6 of 7 trained methods beat `start` and `n` is worse than `start`."
     )
-    assert "5 of 7 trained methods are not shown to differ from `dpo`" in said["against_reference"]
+    assert "none of the other 5 is shown to differ from `dpo`" in said["against_reference"]
     none = verdict(START, DPO, *runs[:5])
-    assert none["against_reference"].startswith("None of the others is shown to differ from `dpo`; ")
+    assert none["against_reference"].startswith("None of the others is shown to differ from `dpo`. ")
 
 
 def test_what_the_set_could_have_shown() -> None:
     """In points where the unit has some, with the chance for 5 points by a normal law of the paired difference."""
     other = run("sail-pr", 0.3)
     said = verdict(START, DPO, other)["detectable"]
-    size = float(said.split("a true difference of ")[1].split(" points")[0])
+    size = float(said.split("A true difference of ")[1].split(" points")[0])
     board = Board([START, DPO, other])
     difference = board.difference("sail-pr", "dpo", board.columns(primary=True)[0])
     assert difference is not None
@@ -132,43 +156,43 @@ def test_what_the_set_could_have_shown() -> None:
     wide = [run(m, g, unit="win %") for m, g in (("start", 0), ("dpo", 30.0), ("sail-pr", 30.0))]
     assert "one of 5 points with 99%" in verdict(*wide)["detectable"]
     rated = [run(m, g, unit="rating 1-9") for m, g in (("start", 0), ("dpo", 3.0), ("sail-pr", 3.0))]
-    assert "a true difference of 0.01 would have shown with a chance of 80%;" in verdict(*rated)["detectable"]
+    assert "A true difference of 0.01 would have shown with a chance of 80%." in verdict(*rated)["detectable"]
     exact = [run_result(m, [result(BASE)], learning_rate=rate) for m, rate in (("dpo", 0.1), ("sail-pr", 0.1))]
     assert "points" in verdict(*exact)["detectable"], "identical rows say what unpaired sets would show"
     flat = [r.model_copy(update={"benchmarks": [result(np.ones(PEOPLE))]}) for r in exact]
-    assert "how small a difference would have shown is not known" in verdict(*flat)["detectable"]
+    assert "How small a difference would have shown is not known" in verdict(*flat)["detectable"]
 
 
 def test_seeds() -> None:
     three = [run(m, 0.3, seed) for m in ("dpo", "sail-pr") for seed in range(3)]
-    assert "the intervals hold the spread over 3 seeds" in verdict(START, *three)["seeds"]
+    assert "The intervals hold the spread over 3 seeds" in verdict(START, *three)["seeds"]
     apart = [run("dpo", 0.3, seed) for seed in range(2)] + [
         run("sail-pr", gain, seed) for seed, gain in enumerate((0.1, 0.9))
     ]
-    lottery = "of which one alone would name another best method than `sail-pr` with a chance of 50%"
+    lottery = "with a chance of 50% a single one would name another best method than `sail-pr`"
     assert lottery in verdict(START, *apart)["seeds"], "its seed 0 loses to both, its seed 1 beats both"
     assert "spread over 2-3 seeds" in verdict(START, *three[:5])["seeds"]
     assert "up to 3 seeds, but a row with one says nothing" in verdict(START, *three[:4])["seeds"]
-    assert "one seed cannot say what another seed would give" in verdict(START, DPO)["seeds"]
+    assert "One seed cannot say what another seed would give" in verdict(START, DPO)["seeds"]
 
 
 def test_the_reference_is_alone_absent_or_the_start() -> None:
     assert verdict(START, DPO)["against_reference"].startswith("No other trained method has a score to compare with")
     assert "choice" not in verdict(START, DPO)
     without = verdict(START, failed("dpo"), run("a", 0.3))
-    assert without["against_reference"].startswith("`dpo` has no score, so no method can be compared with it; a true")
+    assert without["against_reference"].startswith("`dpo` has no score, so no method can be compared with it. A true")
     assert without["failed"] == "`dpo` failed."
     own = [r.model_copy(update={"reference": "start"}) for r in (START, DPO, run("a", 0.3))]
     said = verdict(*own)
     assert "against_reference" not in said
     assert said["detectable"].startswith("A true difference of ")
-    assert said["choice"].endswith("so cost may decide: both trained methods took least.")
+    assert said["choice"].endswith("and neither does cost: they took about the same.")
 
 
 def test_without_a_start_policy() -> None:
     said = verdict(DPO, run("a", 0.1))
     assert said["against_start"].endswith("`start` has no score, so whether training helped is not known.")
-    assert said["choice"].endswith("choose `dpo`: the others are shown to be worse.")
+    assert said["choice"].endswith("Choose `dpo`: the others are shown to be worse.")
 
 
 def test_nothing_trained_nothing_finished_nothing_to_rank() -> None:
@@ -188,7 +212,7 @@ def test_what_is_missing() -> None:
     waiting = run("sail-pr", None, pending=["Preference"])
     said = verdict(START, DPO, waiting, failed("ipo"), failed("dpo", 1))
     assert said["pending"] == (
-        "`ipo` failed and some seeds of `dpo` failed; `sail-pr` is not measured on all benchmarks yet."
+        "`ipo` failed and some seeds of `dpo` failed. `sail-pr` is not measured on all benchmarks yet."
     )
     old = VERSIONS | {"sampler": 0}
     assert verdict(START, run("dpo", 0.3, versions=old))["stale"] == (
@@ -220,9 +244,9 @@ def test_costs_by_what_is_matched() -> None:
     gpu = {"sail_bench": "0", "python": "3", "cores": 2, "libraries": {}, "gpu": {"name": "H"}}
     runs = (START, DPO, run("sail-pr", 0.3, seconds=7200, environment=gpu))
     assert matched("flops", 1e13, *runs).startswith(
-        "Matched on 1e+13 FLOPs, a run took 1 minute (`dpo`) to 2 hours (`sail-pr`) on a GPU; "
+        "Matched on 1e+13 FLOPs, a run took 1 minute (`dpo`) to 2 hours (`sail-pr`) on a GPU. "
     )
-    assert matched("seconds", 60, *runs).startswith("Matched on 60 seconds, a run took about 1e+12 FLOPs; ")
+    assert matched("seconds", 60, *runs).startswith("Matched on 60 seconds, a run took about 1e+12 FLOPs. ")
     free = run("dpo", 0.3, ledger={"phases": {}, "peak_memory_bytes": 0})
     assert "cost" not in verdict(START, free)
 

@@ -59,6 +59,7 @@ COMPARISONS = {
     "arc": Comparison("scoring.arc", 300, 60),
     "length-control": Comparison("scoring.length_control", 120, 60),
     "judge": Comparison("scoring.judging", 60, 60),
+    "pages": Comparison("pages.pages", 180, 60),
     "commands": Comparison("commands.commands", 600, 240),
 }
 

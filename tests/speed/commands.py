@@ -34,7 +34,7 @@ def commands(setting: Setting) -> list[Ratio]:
     recipe = write_tiny(folder / "tiny.yaml", **(SMALL if setting.quick else {}))
     first, again = _command(folder, "compare", recipe, "--workers", "1"), _command(folder, "compare", recipe)
     whole = first(0)
-    phases = _phases(folder / "results/tiny")
+    phases = _phases(folder / "results/local/tiny")
     phases["no phase (processes, planning, pages)"] = whole - sum(phases.values())
     for phase, seconds in phases.items():
         ratios.append(ratio_of(f"compare tiny, {phase}, of all", "s", [seconds], [whole]))

@@ -287,7 +287,7 @@ def test_search_over_own_settings_and_curve_on_the_page(tiny_copy: Path, cli: Cl
     )
     done = cli("compare", "searched.yaml", cwd=tiny_copy)
     assert done.returncode == 0, done.stderr
-    folder = tiny_copy / "results/searched/f"
+    folder = tiny_copy / "results/local/searched/f"
     simpo, start = (read_result(folder / method / "seed-0.json") for method in ("simpo", "start"))
     assert len(simpo.trials) == 2
     assert len({trial.options["beta"] for trial in simpo.trials}) == 2

@@ -35,6 +35,9 @@ def test_answers_that_the_model_cannot_hold(tmp_path: Path) -> None:
         check(store, POSITIONS, 16)
     with pytest.raises(UserError, match=r"mt_bench asks for answers of up to 4,096 tokens .*: lower benchmarks"):
         check(store, 8, POSITIONS)
+    with pytest.raises(UserError) as both:
+        check(store, POSITIONS, POSITIONS)
+    assert [problem.what for problem in both.value.problems] == ["data", "benchmark mt_bench"]
 
 
 def test_a_run_that_another_has_checked_for_does_not_check_again(

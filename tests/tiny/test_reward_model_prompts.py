@@ -96,7 +96,7 @@ def test_no_more_tokens_than_positions(tokenizer: Any, tmp_path: Path) -> None:
 def test_its_tokenizer_must_suit_it(tokenizer: Any, tmp_path: Path) -> None:
     bare = save(tmp_path / "bare", tokenizer, None)
     with pytest.raises(UserError, match="has no chat template, .* option 'chat_template'"):
-        bare.ready()
+        bare.load()
     (tmp_path / "mine.jinja").write_text(EACH + TURN + END)
     options = {"model": str(tmp_path / "bare"), "chat_template": str(tmp_path / "mine.jinja")}
     given = RewardModel(RewardModelOptions(**options))
@@ -107,13 +107,13 @@ def test_its_tokenizer_must_suit_it(tokenizer: Any, tmp_path: Path) -> None:
     outside.add_special_tokens({"pad_token": "[PAD]"})
     oracle = save(tmp_path / "outside", outside, EACH + TURN + END)
     with pytest.raises(UserError, match=r"has 261 embeddings, and its pad_token is '\[PAD\]' with the id 261"):
-        oracle.ready()
+        oracle.load()
     settings = json.loads((tmp_path / "whole" / "tokenizer_config.json").read_text())
     for name in ("pad_token", "eos_token"):
         settings.pop(name)
     (tmp_path / "whole" / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(UserError, match="has no pad_token: set one"):
-        RewardModel(RewardModelOptions(model=str(tmp_path / "whole"))).ready()
+        RewardModel(RewardModelOptions(model=str(tmp_path / "whole"))).load()
 
 
 def test_the_date_in_its_template(tokenizer: Any, tmp_path: Path) -> None:

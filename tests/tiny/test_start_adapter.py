@@ -282,7 +282,7 @@ def test_an_adapter_can_be_a_reward_model(base: Path, tmp_path: Path) -> None:
     make_adapter(base, tmp_path / "language", KINDS["lora"]())
     for model in (tmp_path / "language", base):
         with pytest.raises(UserError, match=r"lacks the weights score\.weight"):
-            RewardModel(RewardModelOptions(model=str(model))).ready()
+            RewardModel(RewardModelOptions(model=str(model))).load()
 
 
 def test_peft_reads_the_adapter_as_we_do(base: Path, tmp_path: Path) -> None:

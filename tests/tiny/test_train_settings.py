@@ -174,7 +174,7 @@ def refusal(**settings: Any) -> str:
         ({"warmup": 10}, "warmup: 10 has no effect with lr_scheduler: constant: set constant_with_warmup"),
         ({"extra": {"adam_beta3": 0.9}}, "Unknown argument 'adam_beta3': did you mean 'adam_beta"),
         ({"extra": {"learning_rate": 1.0}}, "learning_rate is not set here: a comparison sets it by tune.learning_"),
-        ({"extra": {"report_to": "wandb"}}, "report_to is not set here: the comparison writes the training log itself"),
+        ({"extra": {"report_to": "wandb"}}, "report_to is not set here: a comparison sets it by report_to, at the"),
         ({"extra": {"deepspeed": "z.json"}}, "deepspeed is not set here: a run trains on one device (compare --worker"),
         ({"extra": {"fsdp": "full_shard"}}, "fsdp is not set here: a run trains on one device"),
         ({"extra": {"output_dir": "x"}}, "output_dir is not set here: a comparison sets it by --store"),

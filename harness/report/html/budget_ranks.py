@@ -76,7 +76,9 @@ def budget_json(board: Board) -> dict[str, Any] | None:
         "measured": [float(share) * limit for share in shares],
         "bands": bands,
         "best": {m: [row[m] for row in best] for m in curves},
-        "crossings": [c._asdict() | {"at": c.at * limit} for c in crossings(curves)],
+        "crossings": [
+            c._asdict() | {"at": c.at * limit, "leads": _leads(c.ahead, c.at, curves)} for c in crossings(curves)
+        ],
     }
 
 
@@ -109,6 +111,12 @@ def _best(estimates: dict[str, SeedEstimates]) -> dict[str, float]:
     first = means >= np.nanmax(means, axis=0) - 1e-12
     shares = (first / first.sum(0)).mean(1)
     return dict(zip(estimates, map(float, shares), strict=True))
+
+
+def _leads(method: str, share: float, curves: dict[str, Curve]) -> bool:
+    """Whether no curve is above a method's at a share of the budget."""
+    means = {name: float(curve.at(share).values.mean()) for name, curve in curves.items()}
+    return means[method] >= max(means.values()) - 1e-12
 
 
 def crossings(curves: dict[str, Curve]) -> list[Crossing]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.board import Board
-from harness.report.judge_citation import cards_folder, missing_card_sentence
+from harness.report.judge_citation import card_files, missing_card_sentence
 from harness.score.judge_cards import CardSection, read_card
 from harness.store.json_files import digest
 
@@ -25,7 +25,7 @@ def judges_json(board: Board, folder: Path) -> list[dict[str, Any]]:
                 record = judges.setdefault(digest(scored.judge), {"judge": scored.judge, "of": [], "answered": []})
                 record["of"] = list(dict.fromkeys([*record["of"], scored.title]))
                 record["answered"] = sorted({*record["answered"], *scored.snapshots})
-    cards = {card.key: card for card in map(read_card, sorted(cards_folder(folder).glob("*.json")))}
+    cards = {card.key: card for card in map(read_card, card_files(folder))}
     rows = []
     for key, record in sorted(judges.items()):
         judge, card = record["judge"], cards.get(key)

@@ -32,6 +32,7 @@ from harness.report.html.stored import Stored
 from harness.report.html.training import training_json
 from harness.report.ranking import ranking_of
 from harness.report.summary import summary_of
+from harness.score.fits import KeptFits
 from harness.score.results import read_results
 from harness.store.json_files import write_text
 
@@ -54,7 +55,7 @@ def write_report(folder: Path, store: Path, out: Path | None = None) -> Path:
     """
     assets = read_assets()
     results = read_results(folder)
-    board = Board(results)
+    board = Board(results, KeptFits(folder))
     if not board.finished:
         raise UserError(f"No run in {folder} has finished: run sail-bench compare again, then make the report")
     path = out or folder / FILE

@@ -1,4 +1,6 @@
 // Rank at my budget: read the curves where the slider stands.
+const MANY = 6; // with more methods, bands and crossings of all of them would hide the curves
+
 function budgetSection() {
   const ranks = data.ranks;
   if (!ranks) {
@@ -12,18 +14,22 @@ function budgetSection() {
   const rows = methods.flatMap((method) => ranks.bands[method].map((band, place) => ({ method, budget: budgets[place], ...band })));
   const slider = element("input", { type: "range", min: 0, max: budgets.length - 1, value: budgets.length - 1, id: "budget-slider", step: 1 });
   const shown = element("output", { for: "budget-slider", class: "shown" });
+  const ordered = (place) => methods.filter((method) => ranks.bands[method][place])
+    .sort((a, b) => ranks.bands[b][place].value - ranks.bands[a][place].value);
+  const banded = (place) => methods.length > MANY ? ordered(place).slice(0, 3) : methods;
   const list = element("ol", { class: "ranks", "aria-live": "polite" });
 
+  const drawn = methods.length > MANY ? ranks.crossings.filter((each) => each.leads) : ranks.crossings;
   const figure = chart("Reward over the budget, with bands", () => {
     const scales = methodScales(methods);
     const x = { field: "budget", type: "quantitative", title: `budget (${ranks.axis})`, axis: shortAxis(), scale: { nice: false } };
     const colour = { field: "method", type: "nominal", scale: scales.colour, legend: null };
     const y = { type: "quantitative", title: ranks.reward, scale: { zero: false } };
-    return { height: 340, params: [{ name: "chosen", value: budgets[slider.value] }], data: { values: rows }, layer: [
-      { mark: { type: "area", opacity: 0.08 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color: colour } },
+    return { height: 340, params: [{ name: "chosen", value: budgets[slider.value] }, { name: "banded", value: banded(Number(slider.value)) }], data: { values: rows }, layer: [
+      { transform: [{ filter: "indexof(banded, datum.method) >= 0" }], mark: { type: "area", opacity: 0.08 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color: colour } },
       { mark: { type: "line", strokeWidth: 2.5 }, encoding: { x, y: { ...y, field: "value" }, color: colour,
         strokeDash: { field: "method", type: "nominal", scale: scales.dash, legend: null } } },
-      { data: { values: ranks.crossings.map((each) => ({ at: each.at * hours })) }, mark: { type: "rule", strokeDash: [2, 3], color: palette().quiet, opacity: 0.8 },
+      { data: { values: drawn.map((each) => ({ at: each.at * hours })) }, mark: { type: "rule", strokeDash: [2, 3], color: palette().quiet, opacity: 0.8 },
         encoding: { x: { ...x, field: "at" } } },
       { data: { values: [{}] }, mark: { type: "rule", strokeWidth: 2, color: palette().ink }, encoding: { x: { ...x, field: "at" } }, transform: [{ calculate: "chosen", as: "at" }] },
     ] };
@@ -34,9 +40,8 @@ function budgetSection() {
     shown.textContent = show(budgets[place]);
     slider.setAttribute("aria-valuetext", show(budgets[place]));
     figure.signal("chosen", budgets[place]);
-    const order = methods.filter((method) => ranks.bands[method][place])
-      .sort((a, b) => ranks.bands[b][place].value - ranks.bands[a][place].value);
-    list.replaceChildren(...order.map((method) => element("li", {},
+    figure.signal("banded", banded(place));
+    list.replaceChildren(...ordered(place).map((method) => element("li", {},
       element("span", { class: "who" }, swatch(method), foreign(method)),
       element("span", { class: "range" }, interval(ranks.bands[method][place], "share met")),
       element("span", { class: "chance" }, `best in ${Math.round(100 * ranks.best[method][place])}% of resamples`))));
@@ -44,10 +49,12 @@ function budgetSection() {
   slider.addEventListener("input", update);
   update();
 
-  const crossings = ranks.crossings.map((each) => element("li", {}, "At ", element("strong", {}, show(each.at * hours)), " ", foreign(each.ahead),
+  const first = [...ranks.crossings.filter((each) => each.leads), ...ranks.crossings.filter((each) => !each.leads)];
+  const crossings = first.map((each) => element("li", {}, "At ", element("strong", {}, show(each.at * hours)), " ", foreign(each.ahead),
     " passes ", foreign(each.behind), element("span", { class: "note" }, `: still ahead at the end in ${Math.round(100 * each.agree)}% of resamples`)));
   return section("budget", "Rank at my budget",
-    "Rewards on the way, by straight lines between the shares of the budget at which policies were kept. Bands: 95% intervals of each curve; methods share their prompts, so two can differ although their bands overlap.",
+    `Rewards on the way, by straight lines between the shares of the budget at which policies were kept. Bands: 95% intervals of ${
+      methods.length > MANY ? "the three best at your budget; dotted lines: where the lead changes" : "each curve"}. Methods share their prompts, so two can differ although their bands overlap.`,
     element("div", { class: "slider" }, element("label", { for: "budget-slider" }, "My budget"), slider, shown),
     element("div", { class: "two" }, element("div", {}, legendOf(methods, true), figure),
       element("div", {}, element("h3", {}, "Order at this budget"), list,
