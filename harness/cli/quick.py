@@ -43,6 +43,8 @@ def recipe_named(options: Mapping[str, Any]) -> str:
     Raises:
         UserError: both or neither are given, the pairs cannot be read, or another recipe has the file.
     """
+    from harness.score.results import LOCAL
+
     given = {name: options[name] for name in QUICK if options.get(name) is not None}
     flags = {name: "--" + name.replace("_", "-") for name in QUICK}
     for name, value in given.items():
@@ -66,7 +68,7 @@ def recipe_named(options: Mapping[str, Any]) -> str:
             raise UserError(f"Without a recipe, {flags[name]} is needed as well: give --model M --data FILE")
     if "judge_url" in given and "judge" not in given:
         raise UserError("--judge-url is the address of a judge: add --judge MODEL, or leave it out")
-    return str(_written(given, options["results"]))
+    return str(_written(given, options["results"] or LOCAL))
 
 
 def _written(given: Mapping[str, str], results: Path) -> Path:

@@ -43,4 +43,4 @@ def test_the_first_ten_minutes(tiny_copy: Path, smollm2_start: Path, cli: Cli) -
 @pytest.mark.nightly
 def test_the_real_comparison(tmp_path: Path, smollm2_start: Path, cli: Cli) -> None:
     run_steps(cli, tmp_path, nightly=True)
-    assert "`sail-pr`" in (tmp_path / "results/smollm2/pairs-64/LEADERBOARD.md").read_text()
+    assert "`sail-pr`" in (tmp_path / "results/local/smollm2/pairs-64/LEADERBOARD.md").read_text()

@@ -36,9 +36,9 @@ def test_a_model_and_pairs_make_a_recipe(cli: Cli, tmp_path: Path) -> None:
     command = ["plan", "--model", "tiny", "--data", "mine.jsonl"]
     done = cli(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    file = tmp_path / "results/tiny-mine/recipe.yaml"
+    file = tmp_path / "results/local/tiny-mine/recipe.yaml"
     assert file.read_text() in done.stderr  # it is printed
-    assert "results/tiny-mine/recipe.yaml" in done.stderr
+    assert "results/local/tiny-mine/recipe.yaml" in done.stderr
     recipe = load_recipe(str(file))
     assert check_recipe(recipe) == ([], [])
     assert (recipe.name, recipe.model, recipe.reference) == ("tiny-mine", "tiny", "dpo")
@@ -59,19 +59,19 @@ def test_a_judge_compares_the_answers_to_the_users_prompts(cli: Cli, tmp_path: P
     given = ["--judge", "judge-1", "--judge-url", "http://127.0.0.1:9/v1", "--test", "held.jsonl", "--name", "mine"]
     done = cli("plan", "--model", "tiny", "--data", "mine.jsonl", *given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    recipe = load_recipe(str(tmp_path / "results/mine/recipe.yaml"))
+    recipe = load_recipe(str(tmp_path / "results/local/mine/recipe.yaml"))
     assert recipe.eval_oracle is not None
     assert recipe.eval_oracle.model_dump() == {
         "name": "llm_judge", "options": {"model": "judge-1", "base_url": "http://127.0.0.1:9/v1"},
     }  # fmt: skip
     assert "preference" in recipe.benchmarks
-    raw = yaml.safe_load((tmp_path / "results/mine/recipe.yaml").read_text())
-    assert raw["data"]["train"] == "../../mine.jsonl"
-    assert raw["data"]["test"] == "../../held.jsonl"
+    raw = yaml.safe_load((tmp_path / "results/local/mine/recipe.yaml").read_text())
+    assert raw["data"]["train"] == "../../../mine.jsonl"
+    assert raw["data"]["test"] == "../../../held.jsonl"
     other = cli("plan", "--model", "tiny", "--data", "mine.jsonl", "--name", "mine", cwd=tmp_path)
     assert other.returncode == 2
     assert "holds another recipe" in other.stderr
-    assert yaml.safe_load((tmp_path / "results/mine/recipe.yaml").read_text()) == raw
+    assert yaml.safe_load((tmp_path / "results/local/mine/recipe.yaml").read_text()) == raw
 
 
 @pytest.mark.parametrize(

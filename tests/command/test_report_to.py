@@ -98,13 +98,13 @@ def test_a_finished_comparison_is_reported_once(name: str, offline: Path, tiny_c
         assert done.returncode == 0, done.stderr
         assert name not in done.stderr.lower()
     curves = READ[name](offline, "tiny")
-    results = read_results(tiny_copy / "results/tiny/pairs-16")
+    results = read_results(tiny_copy / "results/local/tiny/pairs-16")
     for result in results:
         assert_same(curves, result, f"tiny/pairs-16/{result.method}/seed-0")
     trials = [run for run in curves if "/trial-" in run]
     assert len(trials) == 8 and "tiny/pairs-16/dpo/seed-0/trial-lr=0.003" in trials
     assert all(len(curves[run]["train/loss"]) == 4 for run in trials)
-    summary = json.loads((tiny_copy / "results/tiny/pairs-16/summary.json").read_text())
+    summary = json.loads((tiny_copy / "results/local/tiny/pairs-16/summary.json").read_text())
     assert_table(name, offline, results, summary["columns"][0])
     secret = b"0123456789" * 4
     assert not [p for p in (*tiny_copy.rglob("*"), *offline.rglob("*")) if p.is_file() and secret in p.read_bytes()]
@@ -149,12 +149,12 @@ def test_curves_are_live_and_whole_after_a_kill(name: str, offline: Path, tmp_pa
             return False
 
     kill_when(tmp_path, ["compare", recipe], live)
-    assert not list(tmp_path.glob("results/live/long/dpo/*.json"))
+    assert not list(tmp_path.glob("results/local/live/long/dpo/*.json"))
     begun = len(READ[name](offline, "live")[run]["train/loss"])
     assert 20 <= begun < 60
     done = cli("compare", recipe, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (result,) = read_results(tmp_path / "results/live/long")
+    (result,) = read_results(tmp_path / "results/local/live/long")
     assert len(result.train_log) == 60
     curves = READ[name](offline, "live")
     assert [step for step, _ in curves[run]["train/loss"]] == list(range(1, 61))

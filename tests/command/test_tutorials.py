@@ -30,7 +30,7 @@ def test_the_tutorial_for_an_oracle(environment: Environment, finished_tiny: Pat
     shown = environment.run(script, tmp_path)
     assert "3 passed" in shown
     assert "plain_language  Flesch reading ease of the answer, up to a ceiling (plain-language 0.1.0)" in shown
-    page = (tmp_path / "plain-language/results/plain/pairs-16/LEADERBOARD.md").read_text()
+    page = (tmp_path / "plain-language/results/local/plain/pairs-16/LEADERBOARD.md").read_text()
     assert "reading ease" in page.split("<details>")[0]
     assert "Failed runs" not in page
     declared = "import importlib.metadata as m; print([r for r in m.requires('plain-language') if 'test' in r])"
@@ -44,7 +44,7 @@ def test_the_tutorial_for_a_benchmark(environment: Environment, finished_tiny: P
     shown = environment.run(script, tmp_path)
     assert "2 passed" in shown
     assert "capitals  names of capitals, by substring (capitals 0.1.0)" in shown
-    page = (tmp_path / "capitals/results/tiny/pairs-16/LEADERBOARD.md").read_text()
+    page = (tmp_path / "capitals/results/local/tiny/pairs-16/LEADERBOARD.md").read_text()
     assert "Capitals (12 questions of our own" in page
-    assert '"right"' in (tmp_path / "capitals/results/tiny/pairs-16/dpo/seed-0.json").read_text()
+    assert '"right"' in (tmp_path / "capitals/results/local/tiny/pairs-16/dpo/seed-0.json").read_text()
     assert "Failed runs" not in page
