@@ -16,9 +16,7 @@ HEAD = """# Command line
 Made from the commands themselves. `sail-bench COMMAND --help` prints the same. `RECIPE` is a built-in name
 ([which there are](recipe.md#built-in-recipes)) or a path to a YAML file.
 
-Exit codes: 0 when all went well; 1 when something that was to be done or checked did not succeed (a run failed, a page
-is not current, `diff` shows a difference); 2 for an error that you can correct, named in one sentence; 130 after
-Ctrl-C. `diff` has [a few more](../trust.md#diff).
+Output, exit codes and completion: [The command line](../command-line.md).
 """
 
 
