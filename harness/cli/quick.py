@@ -66,7 +66,9 @@ def recipe_named(options: Mapping[str, Any]) -> str:
             raise UserError(f"Without a recipe, {flags[name]} is needed as well: give --model M --data FILE")
     if "judge_url" in given and "judge" not in given:
         raise UserError("--judge-url is the address of a judge: add --judge MODEL, or leave it out")
-    return str(_written(given, options["results"]))
+    from harness.score.results import LOCAL
+
+    return str(_written(given, options["results"] or LOCAL))
 
 
 def _written(given: Mapping[str, str], results: Path) -> Path:
