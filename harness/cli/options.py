@@ -174,7 +174,8 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
     )
     reading = read_recipe(recipe_named(options))
     findings = Findings([], []) if reading.recipe is None else check_recipe(reading.recipe, wanted)
-    if reading.recipe is None or reading.faults or findings.faults:
+    later = options.get("preflight", False)  # it reports them together with what else stands in the way
+    if reading.recipe is None or reading.faults or (findings.faults and not later):
         raise errors_of([*reading.faults, *findings.faults])
     for note in findings.notes:
         click.echo(f"Note: {inert(note)}.", err=True)
@@ -187,6 +188,7 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         results=options["results"] or LOCAL,
         store=options["store"],
         workers=options.get("workers", "auto"),
+        faults=tuple(findings.faults),
         report_to=trackers,
         preflight=options.get("preflight", True),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Problems, UserError, error_of, errors_of
+from harness.errors import Problem, Problems, UserError, error_of, errors_of
 from harness.recipe.recipe import Recipe
 from harness.report.kept_page import KeptPage
 from harness.report.text import format_number
@@ -36,7 +36,7 @@ from harness.store.tensor_cache import HIDDEN_STATES
 @dataclass(frozen=True)
 class CompareOptions:
     """A comparison as the command line states it; None means what the recipe says. ``preflight``: whether everything is
-    looked at before any work."""
+    looked at before any work. ``faults``: what is wrong with the recipe's names and options, in a sentence each."""
 
     recipe: Recipe
     budget: str | None = None
@@ -48,6 +48,7 @@ class CompareOptions:
     workers: str = "auto"
     report_to: Sequence[str] | None = None
     preflight: bool = True
+    faults: Sequence[str] = ()
 
     @property
     def trackers(self) -> list[str]:
@@ -55,16 +56,24 @@ class CompareOptions:
         return list(self.recipe.report_to if self.report_to is None else self.report_to)
 
     def runs(self) -> list[RunPlan]:
-        """The runs, seed by seed."""
-        recipe = self.recipe
-        return make_runs(
-            recipe,
-            self.budget or recipe.budget,
-            list(self.methods or recipe.methods),
-            self.seeds or recipe.seeds,
-            list(self.benchmarks or recipe.benchmarks),
-            Store(self.store),
-        )
+        """The runs, seed by seed.
+
+        Raises:
+            UserError: all that is wrong with the recipe.
+        """
+        recipe, problems, runs = self.recipe, Problems(), list[RunPlan]()
+        with problems.of("recipe"):
+            runs = make_runs(
+                recipe,
+                self.budget or recipe.budget,
+                list(self.methods or recipe.methods),
+                self.seeds or recipe.seeds,
+                list(self.benchmarks or recipe.benchmarks),
+                Store(self.store),
+            )
+        problems.add(Problem("recipe", fault.rstrip(".")) for fault in self.faults)
+        problems.check()
+        return runs
 
     def look(self) -> Preflight:
         """The runs, and what stands in their way."""

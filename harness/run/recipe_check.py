@@ -87,9 +87,8 @@ def _benchmarks(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
             faults += error.sentences
     yield from faults
     judged = [name for name, benchmark in configured.items() if benchmark.judged_by == "endpoint"]
-    if recipe.judge == "local" and judged:
-        others = f" (so does {', '.join(judged[1:])})" if judged[1:] else ""
-        yield f"The benchmark {judged[0]} needs a judge behind an endpoint{others}: set judge: {{model: NAME}}"
+    for name in judged if recipe.judge == "local" else []:
+        yield f"The benchmark {name} needs a judge behind an endpoint: set judge: {{model: NAME}}"
     if faults:
         return
     listed = ", ".join(names)

@@ -56,7 +56,17 @@ def test_a_model_and_pairs_make_a_recipe(cli: Cli, tmp_path: Path) -> None:
 def test_a_judge_compares_the_answers_to_the_users_prompts(cli: Cli, tmp_path: Path) -> None:
     write_rows(tmp_path / "mine.jsonl", pairs(20, 20))
     write_rows(tmp_path / "held.jsonl", pairs(30, 30)[20:])
-    given = ["--judge", "judge-1", "--judge-url", "http://127.0.0.1:9/v1", "--test", "held.jsonl", "--name", "mine"]
+    given = [
+        "--judge",
+        "judge-1",
+        "--judge-url",
+        "http://127.0.0.1:9/v1",
+        "--no-preflight",
+        "--test",
+        "held.jsonl",
+        "--name",
+        "mine",
+    ]
     done = cli("plan", "--model", "tiny", "--data", "mine.jsonl", *given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     recipe = load_recipe(str(tmp_path / "results/local/mine/recipe.yaml"))
@@ -68,7 +78,7 @@ def test_a_judge_compares_the_answers_to_the_users_prompts(cli: Cli, tmp_path: P
     raw = yaml.safe_load((tmp_path / "results/local/mine/recipe.yaml").read_text())
     assert raw["data"]["train"] == "../../../mine.jsonl"
     assert raw["data"]["test"] == "../../../held.jsonl"
-    other = cli("plan", "--model", "tiny", "--data", "mine.jsonl", "--name", "mine", cwd=tmp_path)
+    other = cli("plan", "--model", "tiny", "--data", "mine.jsonl", "--name", "mine", "--no-preflight", cwd=tmp_path)
     assert other.returncode == 2
     assert "holds another recipe" in other.stderr
     assert yaml.safe_load((tmp_path / "results/local/mine/recipe.yaml").read_text()) == raw
@@ -206,6 +216,21 @@ def test_every_mistake_in_a_recipe_has_a_line_of_its_own(cli: Cli, tmp_path: Pat
         assert word in done.stderr
 
 
+def test_what_preflight_sees_stands_beside_the_names(cli: Cli, tmp_path: Path) -> None:
+    """Each mistake once, whoever notices it; a reference that is no row is among them."""
+    changes = {"methods": ["dppo"], "reference": "x", "chat_template": "nowhere.jinja"}
+    benchmarks = {"mt_bench_official": {}, "alpaca_eval_2": {}, "mmlo": {}}
+    recipe = write_tiny(tmp_path / "mine.yaml", **changes, benchmarks=benchmarks)
+    words = ["'dppo'", "'x'", "'mmlo'", "mt_bench_official needs a judge", "alpaca_eval_2 needs a judge"]
+    for arguments, expected in ((["compare"], [*words, "nowhere.jinja"]), (["compare", "--no-preflight"], words)):
+        done = cli(*arguments, recipe, cwd=tmp_path)
+        assert done.returncode == 2
+        lines = done.stderr.splitlines()
+        assert all(line.startswith("Error: ") for line in lines)
+        for word in expected:
+            assert sum(word in line for line in lines) == 1, (word, lines)
+
+
 def test_what_a_recipe_says_does_not_act_on_the_terminal(cli: Cli, tmp_path: Path) -> None:
     recipe = write_tiny(tmp_path / "mine.yaml", **{"bud\x1b[31mget": 1, "judge": {"model": "a\x1b]0;b\x07"}})
     done = cli("compare", recipe, cwd=tmp_path)
@@ -224,12 +249,12 @@ def test_what_has_no_effect_is_noted(cli: Cli, tmp_path: Path) -> None:
 def test_a_quiet_display_shows_notices_and_failures_alone() -> None:
     text = StringIO()
     with Display(2, Console(file=text, width=200), quiet=True) as shown:
-        work = shown.begin("dpo seed 0", ["train"])
+        work = shown.begin("dpo seed 0")
         work.stage("train", 10)
         work.advance(3)
         work.show("say", "a notice")
         work.finished("done")
-        shown.begin("ipo seed 0", ["train"]).finished("FAILED: no memory")
+        shown.begin("ipo seed 0").finished("FAILED: no memory")
     lines = text.getvalue().splitlines()
     assert lines[0].strip() == "a notice"
     assert len(lines) == 2 and "FAILED: no memory" in lines[1]
