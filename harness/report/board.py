@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
 from harness.report.board_columns import Column, ColumnKey, columns_of
-from harness.score.bootstrap import Estimate, Interval, interval_over_seeds, replicates, replicates_of_runs
+from harness.score.bootstrap import SCALES, Estimate, Interval, interval_over_seeds, replicates, replicates_of_runs
 from harness.score.columns import Array, float_column, prompts_with_value
 from harness.score.estimators import FITTED
 from harness.score.fits import KeptFits
@@ -17,6 +18,9 @@ from harness.score.results import Columns, Metric, RunResult
 from harness.score.verdicts import Difference, compared_together
 
 __all__ = ["Board", "Cell", "Column", "SeedEstimates"]
+
+
+_Measured = tuple[RunResult, Metric, Columns]
 
 
 class SeedEstimates(NamedTuple):
@@ -99,12 +103,30 @@ class Board:
 
     def cell(self, method: str, column: Column) -> Cell | None:
         """A method's value in a column; None where it was not measured under that protocol."""
-        if column.key not in self._cells:  # all methods at once: they share the draws of prompts
-            cells = {m: self._cell(m, column) for m in self.methods}
-            self._cells[column.key] = {m: cell for m, cell in cells.items() if cell is not None}
+        if column.key not in self._cells:
+            self._cells[column.key] = self._cells_of(column)
         return self._cells[column.key].get(method)
 
-    def _measured(self, method: str, column: Column) -> Iterator[tuple[RunResult, Metric, Columns]]:
+    def _cells_of(self, column: Column) -> dict[str, Cell]:
+        """The cells of all methods that have a column. Means that share the draws of prompts are computed together."""
+        measured = {m: runs for m in self.methods if (runs := list(self._measured(m, column)))}
+        together: dict[tuple[str, str, tuple[object, ...]], list[str]] = {}
+        for method, runs in measured.items():
+            estimators = {(metric.estimator.kind, metric.estimator.column) for _, metric, _ in runs}
+            kind, name = next(iter(estimators))
+            if len(estimators) == 1 and kind in SCALES:
+                together.setdefault((kind, name, tuple(runs[0][2]["id"])), []).append(method)
+        cells = {}
+        for (kind, name, _), methods in together.items():
+            estimates = iter(replicates_of_runs(kind, [run[2] for m in methods for run in measured[m]], name))
+            for method in methods:
+                cells[method] = self._cell(method, measured[method], list(islice(estimates, len(measured[method]))))
+        for method in measured.keys() - cells.keys():
+            each = [self._estimate(m.estimator.kind, c, m.estimator.column) for _, m, c in measured[method]]
+            cells[method] = self._cell(method, measured[method], each)
+        return cells
+
+    def _measured(self, method: str, column: Column) -> Iterator[_Measured]:
         """Runs of a method that have a column, with their metric and its per-prompt columns; all on the same prompts
         as the first."""
         ids = None
@@ -120,12 +142,10 @@ class Board:
             if columns["id"] == ids:
                 yield run, metric, columns
 
-    def _cell(self, method: str, column: Column) -> Cell | None:
-        measured = list(self._measured(method, column))
-        if not measured:
-            return None
+    def _cell(self, method: str, measured: Sequence[_Measured], each: Sequence[Estimate]) -> Cell:
+        """A cell from what was measured and estimated, a run each."""
         runs, metrics, columns = zip(*measured, strict=True)
-        estimates = self._estimates(metrics, columns)
+        estimates = _stacked(each)
         prompts = min(prompts_with_value(c, m.estimator.column) for m, c in zip(metrics, columns, strict=True))
         untrained = len(self.runs_of(method)) == 1 and runs[0].learning_rate is None
         return Cell(
@@ -138,15 +158,6 @@ class Board:
             n_total=sum(m.n_total for m in metrics),
             prompts=prompts,
         )
-
-    def _estimates(self, metrics: Sequence[Metric], runs: Sequence[Columns]) -> SeedEstimates:
-        """Of each seed, with its replicates; means that one estimator gives are computed together."""
-        estimators = {(m.estimator.kind, m.estimator.column) for m in metrics}
-        kind, column = next(iter(estimators))
-        if len(estimators) == 1 and kind not in FITTED:
-            return _stacked(replicates_of_runs(kind, runs, column))
-        each = zip(metrics, runs, strict=True)
-        return _stacked([self._estimate(m.estimator.kind, columns, m.estimator.column) for m, columns in each])
 
     def _estimate(self, kind: str, columns: Columns, column: str) -> Estimate:
         if kind in FITTED:

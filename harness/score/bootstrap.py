@@ -99,9 +99,12 @@ def replicates_of_runs(kind: str, runs: Sequence[PromptColumns], column: str) ->
     weights = draws(values.shape[1])
     first = np.where(valid.any(1), values[np.arange(len(values)), valid.argmax(1)], np.nan)
     beyond = np.where(valid, values - first[:, None], 0)  # 0 for what is constant, so that it has exactly no spread
-    counts = weights @ valid.T.astype(np.float64) if not valid.all() else np.full((len(weights), 1), values.shape[1])
+    counts = valid.astype(np.float64) @ weights.T if not valid.all() else np.float64(values.shape[1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        samples = SCALES[kind] * (first + weights @ beyond.T / counts).T
+        samples = beyond @ weights.T
+        samples /= counts
+        samples += first[:, None]
+        samples *= SCALES[kind]
         means = SCALES[kind] * (first + beyond.sum(1) / valid.sum(1))
     enough = valid.sum(1) >= min(2, max(values.shape[1], 1))
     nothing = Estimate(float("nan"), np.full(RESAMPLES, np.nan))
@@ -164,7 +167,13 @@ def interval(value: float, samples: Array, prompts: int) -> Interval:
     wider, df = (prompts / (prompts - 1)) ** 0.5, prompts - 1.0
     tail = 100 * float(ndtr(-wider * student_t(0.975, df)))
     low, high = percentiles(usable, tail)
-    return Interval(value, low, high, wider * float(usable.std(ddof=1)), df)
+    return Interval(value, low, high, wider * _variance(usable) ** 0.5, df)
+
+
+def _variance(values: Array) -> float:
+    """Variance of some values, with one less than their number as divisor."""
+    away = values - values.mean()
+    return float(away @ away) / (len(values) - 1)
 
 
 class Ends(NamedTuple):
@@ -207,10 +216,11 @@ def interval_over_seeds(values: Array, samples: Array, prompts: int) -> Interval
     value, centre = float(values.mean()), samples.mean(0)
     if len(values) == 1:
         return interval(value, centre, prompts)
-    usable = centre[np.isfinite(centre)]
-    if len(usable) < 2 or prompts < 2 or not np.isfinite(value):
+    finite = np.isfinite(centre)
+    usable = centre if finite.all() else centre[finite]
+    if len(usable) < 2 or prompts < 2 or not isfinite(value):
         return Interval(value, float("nan"), float("nan"), float("nan"))
-    parts = float(usable.var(ddof=1)) * prompts / (prompts - 1), float(values.var(ddof=1)) / len(values)
+    parts = _variance(usable) * prompts / (prompts - 1), _variance(values) / len(values)
     error = sum(parts) ** 0.5
     if error == 0:
         return Interval(value, value, value, 0.0)

@@ -23,9 +23,9 @@ def mean(columns: PromptColumns, name: str, weights: Array) -> Array:
     """Weighted mean of the valid rows of a column."""
     values = float_column(columns, name)
     valid = ~np.isnan(values)
-    total = weights[:, valid].sum(1)
+    inside = weights if valid.all() else weights[:, valid]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(weights[:, valid] @ values[valid] / total)
+        return np.asarray(inside @ values[valid] / inside.sum(1))
 
 
 def percent(columns: PromptColumns, name: str, weights: Array) -> Array:
@@ -52,8 +52,9 @@ def perplexity(columns: PromptColumns, name: str, weights: Array) -> Array:
     ``tokens``."""
     nll, tokens = float_column(columns, name), float_column(columns, "tokens")
     valid = ~(np.isnan(nll) | np.isnan(tokens))
+    inside = weights if valid.all() else weights[:, valid]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.exp((weights[:, valid] @ nll[valid]) / (weights[:, valid] @ tokens[valid])))
+        return np.asarray(np.exp((inside @ nll[valid]) / (inside @ tokens[valid])))
 
 
 def distinct(columns: PromptColumns, name: str, weights: Array) -> Array:

@@ -158,8 +158,7 @@ def _solve_few(a: Array, b: Array) -> Array:
     """As :func:`_eliminate`, for few matrices."""
     full = np.triu(a.transpose(2, 0, 1))
     full += np.triu(full, 1).transpose(0, 2, 1)
-    solved: Array = np.linalg.solve(full, b.T[..., None])
-    return solved[..., 0].T
+    return np.asarray(np.linalg.solve(full, b.T[..., None])[..., 0].T, b.dtype)
 
 
 def _fit(problem: _Problem, typical: _Problem, count: int, coefficients: int) -> Array:
