@@ -7,6 +7,9 @@ prompts, and a score can be recomputed, from the files alone.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -207,6 +210,19 @@ def read_result(path: Path) -> RunResult:
         raise UserError(f"{path} is no result of schema version {SCHEMA_VERSION} ({reason}): remove it") from None
 
 
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Without the collector of cycles, which would go through all results again and again while more are read, and
+    which they have none of."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def read_results(folder: Path) -> list[RunResult]:
     """All results of a recipe under one budget, in order of method folder and seed.
 
@@ -214,7 +230,8 @@ def read_results(folder: Path) -> list[RunResult]:
         UserError: they were made under different settings and cannot share a table.
     """
     paths = sorted(folder.glob("*/seed-*.json"))
-    results = [read_result(path) for path in paths]
+    with _no_garbage():
+        results = [read_result(path) for path in paths]
     for path, result in zip(paths, results, strict=True):
         if result.comparison_key != results[0].comparison_key:
             raise UserError(f"{path} and {paths[0]} were made under different settings: remove or move one of them")

@@ -23,6 +23,8 @@ AT_MOST = {
     "compare again with nothing to do, against --help": 15,
     "nothing to do, 8 times the prompts": 1.5,
     "leaderboard, 8 times the prompts": 1.5,
+    "leaderboard of 6 methods x 6 seeds": 30,
+    "leaderboard of 6 methods x 6 seeds, again": 8,
 }
 AT_LEAST = {
     "SAIL-PR, pairs": 0.8,
