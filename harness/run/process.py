@@ -158,7 +158,7 @@ def _reason(error: BaseException, job: Job, device: str | None) -> str:
     reason = f"{type(error).__name__}: {error}".split("\n")[0]
     if not ran_out_of_memory(error):
         return reason
-    devices = max(1, len(gpus())) if device is not None else 1
+    devices = 1 if device is None else len(gpus()) or job.settings["workers"]
     sharing = -(-job.settings["workers"] // devices)
     return f"{reason.rstrip('.')}: {settings_to_lower(Recipe.model_validate(job.recipe), sharing)}"
 

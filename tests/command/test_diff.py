@@ -16,7 +16,8 @@ from scipy import stats
 from harness.score.result_diff import mcnemar
 from harness.score.results import RunResult, result_path, write_result
 
-PAIRS = ROOT / "results" / "smollm2" / "pairs-64"
+FLOPS = ROOT / "results" / "smollm2" / "iso-flops-1e13"
+AXES = ROOT / "results" / "studies" / "axes"
 
 
 def record(*arguments: object) -> dict[str, Any]:
@@ -25,9 +26,9 @@ def record(*arguments: object) -> dict[str, Any]:
 
 def test_two_rows_of_one_folder() -> None:
     """Difference and flips against the columns in the files, McNemar against scipy's binomial test."""
-    metric = record(PAIRS / "dpo", PAIRS / "sail-pr")["rows"][0]["metrics"][0]
+    metric = record(FLOPS / "dpo", FLOPS / "sail-pr")["rows"][0]["metrics"][0]
     before, after = (
-        np.array(json.loads((PAIRS / m / "seed-0.json").read_text())["benchmarks"][0]["items"]["items"]["reward"])
+        np.array(json.loads((FLOPS / m / "seed-0.json").read_text())["benchmarks"][0]["items"]["items"]["reward"])
         for m in ("dpo", "sail-pr")
     )
     gained, lost = int((after > before).sum()), int((after < before).sum())
@@ -44,12 +45,20 @@ def test_mcnemar_is_the_binomial_test(gained: int, lost: int) -> None:
     assert mcnemar(gained, lost) == pytest.approx(expected)
 
 
+def learning_rate(folder: Path, method: str) -> float:
+    return float(json.loads((folder / method / "seed-0.json").read_text())["learning_rate"])
+
+
 def test_two_folders_and_their_settings() -> None:
-    found = record(PAIRS, PAIRS.parent / "iso-flops-1e13")
-    assert {row["first"] for row in found["rows"]} == {"start", "dpo", "sail-pr", "sail-pp", "sail-dp"}
+    pairs, flops = AXES / "pairs-64", AXES / "iso-flops-1e13"
+    found = record(pairs, flops)
+    methods = {"dpo", "online-dpo", "sail-pr"}
+    assert {row["first"] for row in found["rows"]} == methods | {"start"}
     settings = {s["key"]: (s["first"], s["second"]) for s in found["settings"]}
     assert settings["budget.axis"] == ("pairs", "flops")
-    assert settings["sail-pr: learning_rate"] == (0.001, 0.0005)
+    rates = {m: (learning_rate(pairs, m), learning_rate(flops, m)) for m in methods}
+    for method, (first, second) in rates.items():
+        assert settings.get(f"{method}: learning_rate", (first, first)) == (first, second)
     start = next(row for row in found["rows"] if row["first"] == "start")
     assert all(m["flips"]["gained"] == m["flips"]["lost"] == [] for m in start["metrics"])
     assert found["paired"]

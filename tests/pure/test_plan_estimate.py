@@ -119,14 +119,14 @@ def small_runs(folder: Path) -> Estimate:
     from harness.run.outline import outline_of_plans
 
     recipe = load_recipe("smollm2")
-    runs = make_runs(recipe, recipe.budget, ["dpo", "sail-pr"], 1, list(recipe.benchmarks), Store(folder))
+    runs = make_runs(recipe, "iso-flops-1e13", ["dpo", "sail-pr"], 1, list(recipe.benchmarks), Store(folder))
     outline = outline_of_plans(runs, KNOWN_CONFIGS["smollm2"], lambda name: Corrections())
-    return estimate(outline, machine_named("cpu", 2), 1, None)
+    return estimate(outline, machine_named("cpu", 1), 1, None)
 
 
 def test_seconds_of_smollm2_are_within_a_factor_of_2_of_the_published_ones(tmp_path: Path) -> None:
-    """On two cores, before anything was measured there: results/smollm2/pairs-64."""
-    results = [read_result(ROOT / f"results/smollm2/pairs-64/{name}/seed-0.json") for name in ("dpo", "sail-pr")]
+    """On one core, before anything was measured there: results/smollm2/iso-flops-1e13."""
+    results = [read_result(ROOT / f"results/smollm2/iso-flops-1e13/{name}/seed-0.json") for name in ("dpo", "sail-pr")]
 
     def measured(*phases: str) -> float:
         """Of both runs; each has two trials, and one of them is the run's own training."""
@@ -229,7 +229,7 @@ def test_memory_that_is_not_counted_is_named() -> None:
     assert not any("memory of" in sentence for sentence in plain)
     vllm = outline(engine="vllm")
     assert not any("memory of" in s for s in estimate(vllm, machine_named("h100", 2), 1, None).unsaid)
-    assert "the memory of vLLM on a CPU" in estimate(vllm, machine_named("cpu", 2), 1, None).unsaid
+    assert "the memory of vLLM on a CPU" in estimate(vllm, machine_named("cpu", 1), 1, None).unsaid
 
 
 def test_money_of_the_judge_and_of_an_hour() -> None:

@@ -149,7 +149,7 @@ def test_studies_are_checked_and_own_results_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("field", "by"), [("value", 1.0), ("low", 0.1), ("high", -0.1), ("n_valid", 1)])
 def test_an_edited_figure_of_a_judge_card_is_named(field: str, by: float, tmp_path: Path) -> None:
-    path = Path(shutil.copytree(ROOT / "results" / "judges", tmp_path / "judges")) / "ab5940c77f825056.json"
+    path = Path(shutil.copytree(ROOT / "results" / "judges", tmp_path / "judges")) / "38dec49e1b05fe79.json"
     assert edited_card(path) == []
     card = json.loads(path.read_text())
     card["sections"][0]["metrics"][0][field] += by

@@ -43,8 +43,10 @@ def run_in(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the example without an accelerator")
-def test_the_readmes_example_runs_as_printed(tmp_path: Path, tiny_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = run_in(tmp_path, example("README.md", "SAIL as a library", tiny_dir), monkeypatch)
+def test_the_whole_example_of_docs_sail_runs_as_printed(
+    tmp_path: Path, tiny_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = run_in(tmp_path, example("docs/sail.md", "From start to end", tiny_dir), monkeypatch)
     log = trainer.state.log_history[-1]
     assert trainer.state.global_step == 3
     assert math.isfinite(log["train_loss"])
