@@ -127,6 +127,6 @@ def test_versions_and_text_from_outside(tmp_path: Path) -> None:
 def test_rows_without_a_common_name(tmp_path: Path) -> None:
     for name in ("x", "y"):
         write_result(result_path(tmp_path / "c", "demo", "b", name, 0), run_result(name, []))
-    none = run(PAIRS, tmp_path / "c" / "demo" / "b")
+    none = run(FLOPS, tmp_path / "c" / "demo" / "b")
     assert none.returncode == 2
     assert "no row in common" in none.stderr
