@@ -27,8 +27,6 @@ def differing(run: RunResult) -> list[str]:
     return [*raised_since(run.versions), *(b.benchmark for b in run.benchmarks if is_older(b))]
 
 
-# Remove the next line once results/smollm2 has been made anew: until then it wants the test to fail.
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="results/smollm2 is of an earlier version")
 def test_results_of_the_default_recipe_are_of_this_version() -> None:
     files = committed_files(SMOLLM2)
     assert files

@@ -124,8 +124,9 @@ def small_runs(folder: Path) -> Estimate:
     return estimate(outline, machine_named("cpu", 1), 1, None)
 
 
-def test_seconds_of_smollm2_are_within_a_factor_of_2_of_the_published_ones(tmp_path: Path) -> None:
-    """On one core, before anything was measured there: results/smollm2/iso-flops-1e13."""
+def test_seconds_of_smollm2_against_the_published_ones(tmp_path: Path) -> None:
+    """On one core, before anything was measured there: results/smollm2/iso-flops-1e13. Training is predicted within a
+    factor of 2; evaluation from above, as if all answers were at their longest and policies shared nothing."""
     results = [read_result(ROOT / f"results/smollm2/iso-flops-1e13/{name}/seed-0.json") for name in ("dpo", "sail-pr")]
 
     def measured(*phases: str) -> float:
@@ -136,7 +137,7 @@ def test_seconds_of_smollm2_are_within_a_factor_of_2_of_the_published_ones(tmp_p
     training = 2 * measured("train", "reference", "generate")
     assert training / 2 < predicted.seconds["training"] < training * 2
     evaluation = measured("eval", "judge")
-    assert evaluation / 2 < predicted.seconds["evaluation"] < evaluation * 2
+    assert evaluation < predicted.seconds["evaluation"] < evaluation * 4
 
 
 def outline(**changes: Any) -> Outline:
