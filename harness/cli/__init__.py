@@ -45,7 +45,7 @@ class _Terminated(KeyboardInterrupt):
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does: what is finished is kept, and the user is told."""
+    """SIGTERM ends a command as Ctrl-C does: what is finished is kept, and one line says so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

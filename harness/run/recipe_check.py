@@ -18,7 +18,7 @@ from harness.run.plugins import plugins
 
 
 class Findings(NamedTuple):
-    """Sentences about a recipe: ``faults`` that must be mended, and ``notes`` on what has no effect as it stands."""
+    """Sentences about a recipe: ``faults`` that must be corrected, and ``notes`` on what has no effect as it stands."""
 
     faults: list[str]
     notes: list[str]

@@ -277,7 +277,7 @@ def test_errors_are_collected_once() -> None:
     assert problems.all == [Problem("a", "It is not here: fetch it", "", True)]
     with pytest.raises(AbsentError, match="It is not here: fetch it$"):
         problems.check()
-    problems.add([Problem("c", "It is wrong", "mend it")])
-    with pytest.raises(UserError, match="^It is not here: fetch it\nIt is wrong: mend it$") as two:
+    problems.add([Problem("c", "It is wrong", "change it")])
+    with pytest.raises(UserError, match="^It is not here: fetch it\nIt is wrong: change it$") as two:
         problems.check()
     assert not isinstance(two.value, AbsentError) and len(two.value.problems) == 2

@@ -110,7 +110,7 @@ def test_the_line_is_that_of_the_key(tmp_path: Path) -> None:
 
 
 def test_everything_wrong_is_named_at_once(tmp_path: Path) -> None:
-    """Also what pydantic alone would only find once the rest is mended, and nothing that is right."""
+    """Also what pydantic alone would only find once the rest is corrected, and nothing that is right."""
     text = changed(
         name="a b",
         train={"betta": 1, "batch_size": 0},
