@@ -139,7 +139,7 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
         total = len(plans) + sum(plan.rival is not None and bool(plan.todo) for plan in plans)
         seconds = machine.seconds(workers.count)
         shown = display or Display(total, predicted=seconds, quiet=quiet)
-        return _compare(options, plans, machine, workers, shown)
+        return _compare(options, plans, machine, workers, shown, seconds)
 
 
 def _plans(options: CompareOptions) -> list[RunPlan]:
@@ -158,9 +158,14 @@ def _plans(options: CompareOptions) -> list[RunPlan]:
 
 
 def _compare(
-    options: CompareOptions, plans: list[RunPlan], machine: ThisMachine, workers: Workers, display: Display
+    options: CompareOptions,
+    plans: list[RunPlan],
+    machine: ThisMachine,
+    workers: Workers,
+    display: Display,
+    seconds: float | None,
 ) -> list[str]:
-    """As :func:`compare`, with the store in use."""
+    """As :func:`compare`, with the store in use; ``seconds`` is what all is predicted to take."""
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     page = options.page
@@ -172,7 +177,7 @@ def _compare(
         LocalPool(workers) as pool,
         listening(shown.say),
     ):
-        shown.note(_opening(plans, workers.count, machine.seconds(workers.count)))
+        shown.note(_opening(plans, workers.count, seconds))
         if aside is not None:
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
         if warning := machine.warning(workers.count):
