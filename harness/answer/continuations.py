@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.answer.lower_blocks import LowerBlocks, Part, part_of
+from harness.answer.lower_blocks import LowerBlocks, Part, part_of, read_prompts
 from harness.answer.scored_positions import PromptAndAnswer, logits_in_parts
 from harness.store.json_files import digest
-from sail.prefill import backbone, common_prefix, prefill
+from sail.prefill import backbone, common_prefix
 
 Ids = tuple[int, ...]
 
@@ -187,7 +187,7 @@ def score_continuations(
             for batch, prefix, part in _prepared(model, family, batches, pad_id, lower):
                 completions = [[rows[i][1] for i in rows_of_stem[stem]] for stem in batch]
                 with part.running():
-                    results = _score_batch(model, batch, completions, prefix, pad_id)
+                    results = _score_batch(model, batch, completions, prefix, pad_id, lower)
                 indices = [i for stem in batch for i in rows_of_stem[stem]]
                 for i, value in zip(indices, results, strict=True):
                     done[i] = value
@@ -241,10 +241,18 @@ def _prefix(model: Any, shared: Ids, forward: Callable[..., Any]) -> Prefix:
 
 
 def _score_batch(
-    model: Any, stems: Sequence[Stem], completions: Sequence[Sequence[Sequence[int]]], prefix: Prefix, pad_id: int
+    model: Any,
+    stems: Sequence[Stem],
+    completions: Sequence[Sequence[Sequence[int]]],
+    prefix: Prefix,
+    pad_id: int,
+    lower: LowerBlocks | None,
 ) -> list[ScoredContinuation]:
     """Results of the completions of each stem, in order."""
-    cache, last, mask, place = prefill(model, [prompt for prompt, _ in stems], pad_id, prefix)
+    prompts = [prompt for prompt, _ in stems]
+    cache, last, mask, place = read_prompts(
+        lower if lower and lower.prompts_only else None, model, prompts, pad_id, prefix
+    )
     width = max(len(tail) for _, tail in stems)
     tails = torch.tensor([[*tail, *[pad_id] * (width - len(tail))] for _, tail in stems], device=last.device)
     ids = torch.cat([last, tails.view(len(stems), width).to(last.dtype)], 1)
