@@ -76,7 +76,8 @@ class LowerBlocks:
         self._cache, self._charge = cache, charge
         self.prompts_only = False
 
-    def for_prompts_only(self) -> LowerBlocks:
+    @cached_property
+    def of_prompts(self) -> LowerBlocks:
         """The same blocks for texts of which other policies share the prompts alone."""
         other = copy(self)
         other.prompts_only = True

@@ -89,7 +89,7 @@ class Policy:
         other = copy(self)
         other._asker = identity
         if identity and self._lower is not None:
-            other._lower = self._lower.for_prompts_only()  # nobody else reads these answers
+            other._lower = self._lower.of_prompts  # nobody else reads these answers
         return other
 
     def without_cache(self) -> Policy:
