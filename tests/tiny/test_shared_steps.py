@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -100,8 +102,8 @@ class Workshop:
 def share(model: Any, cache: Path, meter: Meter, blocks: int = LOWER) -> None:
     """As :meth:`harness.run.resources.Resources.share_steps` does with larger models."""
     own = list(model.model.layers[:blocks])
-    lower = LowerBlocks(model, own, "start", TensorCache(cache), meter.charge_step)
-    backbone(model).forward = SharedSteps(model, own, lower, meter)
+    make = partial(LowerBlocks, identity="start", cache=TensorCache(cache), charge=meter.charge_step)
+    backbone(model).forward = SharedSteps(model, own, make, meter)
 
 
 @pytest.fixture
@@ -299,6 +301,17 @@ def test_which_trainings_share(tiny_dir: Path, tmp_path: Path, monkeypatch: pyte
     for lora in (None, LoraSpec(layers=0)):
         assert not shares(tiny(train=train.model_copy(update={"lora": lora})))
     assert not shares(tiny(precision="bf16-mixed"))
+
+
+def test_a_model_that_does_not_train_is_freed_at_once(tiny_dir: Path, tmp_path: Path) -> None:
+    meter = Meter(Ledger())
+    model = meter.attach(load_model(tiny_dir))
+    share(model, tmp_path, meter)
+    with torch.no_grad():
+        model(torch.arange(4)[None])
+    alive = weakref.ref(model)
+    del model
+    assert alive() is None
 
 
 @pytest.mark.slow
