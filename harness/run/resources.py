@@ -158,9 +158,9 @@ class Resources:
         blocks = self._shared_blocks(model, None) if self.recipe.precision == "float32" else []
         if not blocks:
             return
-        cache = TensorCache(self.store.root / HIDDEN_STATES, LIMIT // 2)
-        lower = LowerBlocks(model, blocks, self._computed(self._start.key), cache, self.meter.charge_step)
-        backbone(model).forward = SharedSteps(model, blocks, lower, self.meter)
+        cache, identity = TensorCache(self.store.root / HIDDEN_STATES, LIMIT // 2), self._computed(self._start.key)
+        make = partial(LowerBlocks, identity=identity, cache=cache, charge=self.meter.charge_step)
+        backbone(model).forward = SharedSteps(model, blocks, make, self.meter)
 
     def trained(self, folder: Path, identity: str) -> Any:
         """The policy saved in a folder (weights, or an adapter of the start policy)."""

@@ -7,10 +7,11 @@ computed (:class:`harness.answer.lower_blocks.LowerBlocks`). The blocks above co
 
 from __future__ import annotations
 
-import functools
+import inspect
 import platform
 import types
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -40,33 +41,42 @@ class SharedSteps:
     Args:
         model: a causal language model of transformers, as it was loaded.
         blocks: its lowest ones.
-        lower: keeps their outputs.
+        make: gives what keeps their outputs, once it is needed. Until then nothing here keeps the model in memory.
         meter: of the model; it knows the stored pairs.
     """
 
-    def __init__(self, model: Any, blocks: Sequence[Any], lower: LowerBlocks, meter: Meter) -> None:
-        self._body, self._blocks, self._lower, self._meter = backbone(model), list(blocks), lower, meter
-        self._plain, self._loaded = self._body.forward, self._state()
-        functools.update_wrapper(self, self._plain)
+    def __init__(
+        self, model: Any, blocks: Sequence[Any], make: Callable[[Any, Sequence[Any]], LowerBlocks], meter: Meter
+    ) -> None:
+        self._model, self._blocks, self._make, self._meter = weakref.ref(model), list(blocks), make, meter
+        self._loaded, self.__signature__ = self._state(), inspect.signature(self._body.forward)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As the backbone's own."""
+        forward = _own_forward(self._body)
         if args or not self._may_share(kwargs):
-            return self._plain(*args, **kwargs)
+            return forward(*args, **kwargs)
         packed = any(isinstance(module, PackedLinear) for module in self._blocks[0].modules())
         attention = self._body.config.get_text_config()._attn_implementation
         arithmetic = [processor(), torch.get_num_threads(), torch.get_float32_matmul_precision(), attention, packed]
         with self._lower.part("training", arithmetic, _digest(kwargs)).running():
-            return self._plain(**kwargs)
+            return forward(**kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A copy of the backbone has the forward of its class."""
-        body = memo[id(self._body)]
-        return types.MethodType(type(body).forward, body)
+        return _own_forward(memo[id(self._body)])
+
+    @property
+    def _body(self) -> Any:
+        return backbone(self._model())
+
+    @cached_property
+    def _lower(self) -> LowerBlocks:
+        return self._make(self._model(), self._blocks)
 
     def _may_share(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether the lower blocks of this forward may be passed by, or kept."""
-        if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.distributed.is_initialized():
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling() or _is_distributed():
             return False
         more = any(value is not None and value is not False for name, value in kwargs.items() if name not in READ)
         if more or kwargs.get("input_ids") is None or kwargs.get("use_cache") is not False:
@@ -93,6 +103,11 @@ class SharedSteps:
         return [(weight.data_ptr(), weight._version) for weight in self._weights()]
 
 
+def _own_forward(body: Any) -> Any:
+    """The forward of a module's class."""
+    return types.MethodType(type(body).forward, body)
+
+
 def _digest(kwargs: Mapping[str, Any]) -> str:
     """Of the tensors that a backbone reads."""
     read = blake2b(digest_size=16)
@@ -101,6 +116,10 @@ def _digest(kwargs: Mapping[str, Any]) -> str:
             read.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
             read.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
     return read.hexdigest()
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 @cache

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from kit.command import tiny_recipe
 from kit.contexts import context
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
-from harness.answer import packed_weights
+from harness.answer import load, packed_weights
 from harness.answer.load import load_model
 from harness.answer.lower_blocks import LowerBlocks
 from harness.budget.budget import Budget
@@ -21,21 +26,22 @@ from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.methods.base import Method
 from harness.methods.dpo import DPO
-from harness.methods.ipo import IPO
 from harness.methods.kto import KTO
 from harness.methods.sail_dp import SAILDP
 from harness.methods.sail_pp import SAILPP
 from harness.methods.sft import SFT
+from harness.recipe.recipe import Recipe
 from harness.recipe.train import LoraSpec, TrainSpec
-from harness.store.tensor_cache import TensorCache
+from harness.run.plan import make_run
+from harness.run.resources import Resources
+from harness.run.run import Run
+from harness.store.stages import Store
+from harness.store.tensor_cache import HIDDEN_STATES, TensorCache
 from harness.train.shared_steps import SharedSteps
 from sail.prefill import backbone
 
-STEPS, BATCH, LOWER = 4, 4, 2
+STEPS, BATCH, LOWER = 3, 6, 2
 """Of 12 pairs, so that the last step is in the second epoch; blocks without an adapter, of 3."""
-
-PROBE = 2
-"""Passes by which the lower blocks are tried."""
 
 
 class Trained(NamedTuple):
@@ -96,8 +102,8 @@ class Workshop:
 def share(model: Any, cache: Path, meter: Meter, blocks: int = LOWER) -> None:
     """As :meth:`harness.run.resources.Resources.share_steps` does with larger models."""
     own = list(model.model.layers[:blocks])
-    lower = LowerBlocks(model, own, "start", TensorCache(cache), meter.charge_step)
-    backbone(model).forward = SharedSteps(model, own, lower, meter)
+    make = partial(LowerBlocks, identity="start", cache=TensorCache(cache), charge=meter.charge_step)
+    backbone(model).forward = SharedSteps(model, own, make, meter)
 
 
 @pytest.fixture
@@ -120,7 +126,7 @@ def test_trials_and_offline_methods_share_steps(workshop: Workshop) -> None:
     assert plain.computed == first.computed == STEPS
     kept = workshop.kept
     assert len(kept) == STEPS + 1, "and the probe"
-    for method, rate in ((DPO(), 3e-2), (SAILDP(), 1e-2), (IPO(), 1e-2), (KTO(), 1e-2)):
+    for method, rate in ((DPO(), 3e-2), (SAILDP(), 1e-2), (KTO(), 1e-2)):
         later, plain = workshop(method, rate), workshop(method, rate, shares=False)
         assert_same(later, plain)
         assert (later.computed, plain.computed) == (0, STEPS), method.name
@@ -130,9 +136,9 @@ def test_trials_and_offline_methods_share_steps(workshop: Workshop) -> None:
 
 def test_chosen_responses_alone_are_other_batches(workshop: Workshop) -> None:
     workshop(DPO())
-    ours, plain = workshop(SFT()), workshop(SFT(), shares=False)
-    assert_same(ours, plain)
-    assert ours.computed == STEPS and workshop(SFT()).computed == 0
+    ours, later = workshop(SFT()), workshop(SFT())
+    assert_same(ours, later)
+    assert (ours.computed, later.computed) == (STEPS, 0)
 
 
 def test_kept_seconds_are_charged(workshop: Workshop) -> None:
@@ -185,10 +191,8 @@ def test_packed_weights_give_their_own_numbers(workshop: Workshop, monkeypatch: 
     first = workshop(DPO())
     monkeypatch.setattr(packed_weights, "LEAST_PACKED", 1)
     packed = workshop(DPO())
+    assert packed.computed == (STEPS if packed_weights.mkl_agrees() else 0)
     assert_same(packed, workshop(DPO(), shares=False))
-    assert workshop(DPO()).computed == 0
-    if packed_weights.mkl_agrees():
-        assert packed.computed == STEPS
     monkeypatch.undo()
     again = workshop(DPO())
     assert_same(again, first)
@@ -238,13 +242,13 @@ def test_a_forward_that_asks_for_more_is_computed(passes: Passes) -> None:
     assert passes(position_ids=torch.arange(10)[None] + 1)[1] == 1, "other inputs"
 
 
+ADAPTER = LoraConfig(target_modules=["down_proj"], init_lora_weights=False)
+
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "a lower weight": lambda model: model.model.layers[1].mlp.up_proj.weight.mul_(1.5),
     "the embeddings": lambda model: model.model.embed_tokens.weight.mul_(1.5),
     "noise": lambda model: model.model.embed_tokens.register_forward_hook(lambda *args: args[-1] * 1.5),
-    "an adapter": lambda model: get_peft_model(
-        model, LoraConfig(target_modules=["down_proj"], init_lora_weights=False)
-    ),
+    "an adapter": lambda model: get_peft_model(model, ADAPTER),
     "a trained norm": lambda model: model.model.layers[0].input_layernorm.requires_grad_(True),
 }
 
@@ -275,3 +279,61 @@ def test_a_copy_computes_with_its_own_weights(passes: Passes) -> None:
         copy.model.layers[2].mlp.up_proj.weight.mul_(2)
     hidden, computed = passes(copy)
     assert computed == 1 and not torch.equal(hidden, passes()[0])
+
+
+def tiny(**changes: Any) -> Recipe:
+    """The recipe `tiny`, two learning rates, an adapter on the top block."""
+    raw = tiny_recipe(tune={"learning_rates": [1e-3, 3e-3]}, budget="b", budgets={"b": {"axis": "pairs", "limit": 12}})
+    return Recipe.model_validate(raw | {"train": raw["train"] | {"batch_size": 4, "lora": {"layers": 1}}} | changes)
+
+
+def test_which_trainings_share(tiny_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shares(recipe: Recipe) -> bool:
+        node: Any = SimpleNamespace(key="start")
+        model = load_model(tiny_dir)
+        Resources(recipe, Store(tmp_path), node, lambda *event: None).share_steps(model)
+        return isinstance(backbone(model).forward, SharedSteps)
+
+    assert not shares(tiny()), "too small"
+    monkeypatch.setattr(load, "MIN_WEIGHTS", 1)
+    assert shares(tiny())
+    train = tiny().train
+    for lora in (None, LoraSpec(layers=0)):
+        assert not shares(tiny(train=train.model_copy(update={"lora": lora})))
+    assert not shares(tiny(precision="bf16-mixed"))
+
+
+def test_a_model_that_does_not_train_is_freed_at_once(tiny_dir: Path, tmp_path: Path) -> None:
+    meter = Meter(Ledger())
+    model = meter.attach(load_model(tiny_dir))
+    share(model, tmp_path, meter)
+    with torch.no_grad():
+        model(torch.arange(4)[None])
+    alive = weakref.ref(model)
+    del model
+    assert alive() is None
+
+
+@pytest.mark.slow
+def test_trials_of_a_run_share(finished_tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies with and without, trained from the same stored pairs."""
+
+    def trained(name: str) -> list[dict[str, torch.Tensor]]:
+        for kind in ("start", "pairs"):
+            for path in (finished_tiny / ".sail-bench" / "stages").glob(f"{kind}-*"):
+                shutil.copytree(path, tmp_path / name / "stages" / path.name)
+        store, policies = Store(tmp_path / name), []
+        for method in ("dpo", "sail-dp"):
+            plan = make_run(tiny(), "b", method, 0, [], store)
+            for trial in plan.trials:
+                folder = Run(plan, lambda *event: None).train(trial.train)
+                policies.append(load_file(folder / "policy" / "adapter_model.safetensors"))
+        return policies
+
+    plain = trained("plain")
+    monkeypatch.setattr(load, "MIN_WEIGHTS", 1)
+    shared = trained("shared")
+    for ours, theirs in zip(shared, plain, strict=True):
+        assert all(torch.equal(ours[name], weight) for name, weight in theirs.items())
+    states = {name: list((tmp_path / name / HIDDEN_STATES).glob("*")) for name in ("plain", "shared")}
+    assert (len(states["plain"]), len(states["shared"])) == (0, 3 + 1), "three steps and the probe"
