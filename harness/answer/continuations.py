@@ -7,8 +7,10 @@ completions (the options of a question), and a forward of completions that diffe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -16,9 +18,10 @@ from torch import Tensor
 
 from harness.answer.lower_blocks import LowerBlocks, Part, part_of, read_prompts
 from harness.answer.scored_positions import PromptAndAnswer, logits_in_parts
-from harness.answer.tails import Ids, Limits, passes, read_tails
 from harness.store.json_files import digest
 from sail.prefill import Prefilled, backbone, common_prefix
+
+Ids = tuple[int, ...]
 
 Stem = tuple[Ids, Ids]
 """A prompt and a completion without its last token: one forward pass scores every last token."""
@@ -28,6 +31,15 @@ MIN_SAVED_TOKENS = 256
 
 MAX_DEPTH = 256
 """How often a group of prompts is parted at most."""
+
+MAX_SCORED_POSITIONS = 4096
+"""Positions scored in one forward pass, unless one completion alone has more."""
+
+TAIL_PASSES_ON_CPU = 4
+"""Forward passes of completions, by length, that follow one of their prompts on a CPU."""
+
+MAX_PROMPT_TOKENS_ON_CPU = 1024
+"""Prompt tokens of one forward pass on a CPU, unless one prompt alone has more (longer batches gain nothing)."""
 
 
 class ScoredContinuation(NamedTuple):
@@ -108,7 +120,24 @@ def _parted(shared: Sequence[int], places: range, depth: int) -> _Parts:
     return _Parts([*families, left], []) if left.saved else _Parts(families, rest)
 
 
-def _batches(family: Family, stems: dict[Ids, list[Stem]], limits: Limits) -> Iterator[list[Stem]]:
+class _Limits(NamedTuple):
+    """Of a batch of stems: the most stems, the most positions scored, and the most tokens of prompts beyond what the
+    family shares."""
+
+    stems: int
+    positions: int
+    prompt_tokens: float
+
+    @classmethod
+    def of(cls, device: str, batch_size: int) -> _Limits:
+        """On a CPU several passes of ``batch_size`` completions follow one of their prompts."""
+        if device == "cpu":
+            passes = TAIL_PASSES_ON_CPU
+            return cls(passes * batch_size, passes * MAX_SCORED_POSITIONS, MAX_PROMPT_TOKENS_ON_CPU)
+        return cls(batch_size, MAX_SCORED_POSITIONS, inf)
+
+
+def _batches(family: Family, stems: dict[Ids, list[Stem]], limits: _Limits) -> Iterator[list[Stem]]:
     """Batches of stems, by length of their prompts, those of one prompt together if they fit."""
     batch: list[Stem] = []
     width = tokens = 0
@@ -166,7 +195,7 @@ def score_continuations(
     for stem in rows_of_stem:
         stems.setdefault(stem[0], []).append(stem)
     done: list[ScoredContinuation | None] = [None] * len(rows)
-    limits = Limits.of(model.device.type, batch_size)
+    limits = _Limits.of(model.device.type, batch_size)
     try:
         for family in prompt_families(list(stems)):
             batches = _batches(family, stems, limits)
@@ -236,7 +265,7 @@ def _score_tails(
     pad_id: int,
     batch_size: int,
 ) -> list[ScoredContinuation]:
-    """Results of the completions of each stem, in order.
+    """Results of the completions of each stem, in order. Stems of about equal length go through the model together.
 
     Args:
         model: a causal language model of transformers.
@@ -246,20 +275,46 @@ def _score_tails(
         pad_id: id that fills batches up.
         batch_size: stems of a pass.
     """
-    tails = [tail for _, tail in stems]
+    order = sorted(range(len(stems)), key=lambda i: len(stems[i][1]))
     results: list[list[ScoredContinuation]] = [[] for _ in stems]
-    for rows, part in passes(read, tails, batch_size):
-        scores = _score_batch(model, part, [tails[i] for i in rows], [completions[i] for i in rows], pad_id)
-        for i, values in zip(rows, scores, strict=True):
+    while order:
+        step = max(1, min(batch_size, MAX_SCORED_POSITIONS // (len(stems[order[-1]][1]) + 1)))
+        own, order = order[-step:], order[:-step]  # the longest first
+        if len(own) == len(stems):
+            own, part = list(range(len(stems))), read
+        else:
+            part = _rows_of(read, own)
+        scores = _score_batch(model, part, [stems[i][1] for i in own], [completions[i] for i in own], pad_id)
+        for i, values in zip(own, scores, strict=True):
             results[i] = values
     return [value for values in results for value in values]
+
+
+def _rows_of(read: Prefilled, rows: Sequence[int]) -> Prefilled:
+    """Some of the prompts that a model has read."""
+    index = torch.tensor(rows, device=read.tokens.device)
+    cache = copy(read.cache)
+    cache.layers = [copy(layer) for layer in cache.layers]
+    cache.batch_select_indices(index)
+    return Prefilled(cache, read.tokens[index], read.mask[index], read.places[index])
 
 
 def _score_batch(
     model: Any, read: Prefilled, tails: Sequence[Ids], completions: Sequence[Sequence[Sequence[int]]], pad_id: int
 ) -> list[list[ScoredContinuation]]:
     """Results of the completions of each stem, by one forward pass of the tails."""
-    output = read_tails(model, read, tails, pad_id)
+    cache, last, mask, place = read
+    width = max(len(tail) for tail in tails)
+    padded = torch.tensor([[*tail, *[pad_id] * (width - len(tail))] for tail in tails], device=last.device)
+    ids = torch.cat([last, padded.view(len(tails), width).to(last.dtype)], 1)
+    real = torch.tensor([[1] * len(tail) + [0] * (width - len(tail)) for tail in tails], device=mask.device)
+    output = backbone(model)(
+        input_ids=ids,
+        attention_mask=torch.cat([mask, real.view(len(tails), width).to(mask.dtype)], 1),
+        position_ids=place + torch.arange(width + 1, device=place.device),
+        past_key_values=cache,
+        use_cache=True,
+    )
     lengths = [len(tail) + 1 for tail in tails]
     hidden = torch.cat([output.last_hidden_state[row, :length] for row, length in enumerate(lengths)])
     sums = _Sums([torch.tensor(ends, device=hidden.device) for ends in completions])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any
@@ -14,7 +14,6 @@ from harness.answer.held_models import Held
 from harness.answer.lower_blocks import LowerBlocks, part_of, read_prompts
 from harness.answer.row_costs import RowCosts, charge_stored_costs
 from harness.answer.scored_positions import PromptAndAnswer, answer_logps
-from harness.answer.tails import score_next_tokens
 from harness.answer.window import check_window
 from harness.budget.meter import Meter
 from harness.errors import UserError
@@ -301,11 +300,7 @@ class Policy:
         return [digest([*begin, prompt_digests[tuple(prompt)], list(answer)]) for prompt, answer in rows]
 
     def next_token_logps(
-        self,
-        contexts: Sequence[Sequence[int]],
-        candidates: Sequence[int],
-        batch_size: int = 16,
-        common: Sequence[int] = (),
+        self, contexts: Sequence[Sequence[int]], candidates: Sequence[int], batch_size: int = 16
     ) -> list[list[float]]:
         """Log-probabilities (nats) of each candidate id as the next token of each context. Cached.
 
@@ -313,7 +308,6 @@ class Policy:
             contexts: token ids.
             candidates: token ids, the same for every context.
             batch_size: contexts of a forward pass.
-            common: for each context, the number of its first tokens that contexts of other policies have too.
 
         Returns:
             For each context one number a candidate.
@@ -321,42 +315,16 @@ class Policy:
         Raises:
             UserError: a context passes the model's window.
         """
+        import torch
+
         self._check_window((len(context), 0) for context in contexts)
         keys = [digest(["next", *self._scorer, list(c), list(candidates)]) for c in contexts]
         results = self.read_cache(keys)
         missing = [i for i, key in enumerate(keys) if key not in results]
-        split = [tuple(contexts[i]) for i in missing]
-        if common and min(common):
-            pairs = [(ids[: common[i]], ids[common[i] :]) for i, ids in zip(missing, split, strict=True)]
-            batches = self._split_logps(pairs, candidates, batch_size)
-        else:
-            batches = self._whole_logps(split, candidates, batch_size)
-        for rows, values in batches:
-            new_results = {keys[missing[row]]: v for row, v in zip(rows, values, strict=True)}
-            results.update(new_results)
-            self.write_cache(new_results)
-        return [results[key] for key in keys]
-
-    def _split_logps(
-        self, contexts: list[tuple[tuple[int, ...], tuple[int, ...]]], candidates: Sequence[int], batch_size: int
-    ) -> Iterator[tuple[Sequence[int], list[list[float]]]]:
-        """See :func:`~harness.answer.tails.score_next_tokens`."""
-        pad_id = self.tokenizer.pad_token_id
-        with self.held.computing():
-            yield from score_next_tokens(
-                self.model, contexts, candidates, pad_id=pad_id, batch_size=batch_size, lower=self._lower
-            )
-
-    def _whole_logps(
-        self, contexts: list[tuple[int, ...]], candidates: Sequence[int], batch_size: int
-    ) -> Iterator[tuple[Sequence[int], list[list[float]]]]:
-        """Places of contexts, by length, and for each of them one number a candidate."""
-        import torch
-
-        pad_id, order = self.tokenizer.pad_token_id, sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            prompts = [contexts[i] for i in batch]
+        missing.sort(key=lambda i: len(contexts[i]))
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            prompts, pad_id = [tuple(contexts[i]) for i in batch], self.tokenizer.pad_token_id
             with self.held.computing(), part_of(self._lower, "next", prompts, pad_id).running(), torch.no_grad():
                 key_values, tokens, mask, place = prefill(self.model, prompts, pad_id)
                 logits = self.model(
@@ -366,7 +334,11 @@ class Policy:
                     past_key_values=key_values,
                     use_cache=True,
                 ).logits[:, -1]
-                yield batch, torch.log_softmax(logits.float(), -1)[:, list(candidates)].tolist()
+                values = torch.log_softmax(logits.float(), -1)[:, list(candidates)].tolist()
+            new_results = {keys[i]: v for i, v in zip(batch, values, strict=True)}
+            results.update(new_results)
+            self.write_cache(new_results)
+        return [results[key] for key in keys]
 
     def read_cache(self, keys: Sequence[str]) -> dict[str, Any]:
         """Cached results by key; absent keys are left out."""

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from harness.answer.chat import render, takes_system
 from harness.answer.policy import Policy
 from harness.judge.prompts import COMPARE, COMPARE_OPENING, RATE, RATE_OPENING, REFERENCE, SCALE, SYSTEM
-from sail.prefill import common_prefix
 
 
 class _Answer(NamedTuple):
@@ -53,19 +52,9 @@ class LocalJudge:
             ids = [tokenizer.encode(o.strip(), add_special_tokens=False)[0] for o in options]
         return ids
 
-    def _common(self, context: list[int], question: str, first: str | None) -> int:
-        """Tokens that a comparison has in common with those of the same question (and of the same first answer, if it
-        is given) with other answers."""
-        others = [{"first": other if first is None else first, "second": other} for other in ("A", "1")]
-        texts = [COMPARE.format(question=question, **answers) for answers in others]
-        return common_prefix([tuple(context), *(tuple(self._context(text, COMPARE_OPENING)) for text in texts)])
-
-    def _ask(
-        self, contexts: list[list[int]], opening: str, options: Sequence[str], common: Sequence[int] = ()
-    ) -> list[_Answer]:
-        """``common``: see :meth:`~harness.answer.policy.Policy.next_token_logps`."""
+    def _ask(self, contexts: list[list[int]], opening: str, options: Sequence[str]) -> list[_Answer]:
         with self._policy.meter.phase("judge"):
-            logps = self._policy.next_token_logps(contexts, self._ids(opening, options), self._batch, common)
+            logps = self._policy.next_token_logps(contexts, self._ids(opening, options), self._batch)
             self._policy.meter.ledger.add("judge", "calls", len(contexts))
         answers = []
         for row in logps:
@@ -82,10 +71,6 @@ class LocalJudge:
     def compare(self, rows: Sequence[tuple[str, str, str]]) -> list[dict[str, float]]:
         """Verdicts on (question, first answer, second answer), as JSON records for judged rows.
 
-        Args:
-            rows: the second answers are the baseline's. So a question and its second answer are read once for all
-                policies that are compared with it.
-
         Returns:
             ``first``: probability that the first answer is better, averaged over both orders; ``shown_first``:
             probability given to slot A, averaged over the orders (0.5 is no position bias); ``mass``: probability of
@@ -93,10 +78,8 @@ class LocalJudge:
         """
         both = [(q, a, b) for q, a, b in rows] + [(q, b, a) for q, a, b in rows]
         contexts = [self._context(COMPARE.format(question=q, first=a, second=b), COMPARE_OPENING) for q, a, b in both]
+        answers = self._ask(contexts, COMPARE_OPENING, (" A", " B"))
         count = len(rows)
-        firsts = [None] * count + [first for _, first, _ in both[count:]]
-        common = [self._common(c, q, first) for c, (q, _, _), first in zip(contexts, both, firsts, strict=True)]
-        answers = self._ask(contexts, COMPARE_OPENING, (" A", " B"), common)
         return [
             {
                 "first": (forward.shares[0] + backward.shares[1]) / 2,

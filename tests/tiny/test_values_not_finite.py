@@ -171,7 +171,7 @@ def test_a_local_judge_of_nan(value: float, context: EvalContext, load: Callable
 
 def test_a_judge_that_gives_an_option_no_probability(context: EvalContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing to share among the options: no verdict, and no division by zero."""
-    monkeypatch.setattr(Policy, "next_token_logps", lambda self, contexts, *rest: [[-INF, -INF]] * len(contexts))
+    monkeypatch.setattr(Policy, "next_token_logps", lambda self, contexts, ids, batch: [[-INF, -INF]] * len(contexts))
     (verdict,) = context.judge.compare([("Hi", "a", "b")])
     assert math.isnan(verdict["first"])
 
