@@ -97,7 +97,7 @@ class Curve(Benchmark):
         """One sampled answer to each prompt, with the noise of the benchmark ``preference``."""
         requests = task_requests(policy, prompts, self.options.max_new_tokens)
         with policy.meter.phase("eval"):
-            answers = policy.sample(requests, context.progress)
+            answers = policy.sample(requests, context.progress, shared=True)
         texts = [policy.text(answer) for answer in answers]
         return _Sampled(policy.identity, [request.prompt for request in requests], answers, texts)
 

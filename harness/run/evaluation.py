@@ -107,7 +107,7 @@ def _answer_together(resources: Resources, todo: Evaluated, context: EvalContext
     resources.open_ledger(store.work(unanswered[0][1].stage))  # the first one pays for all
     resources.emit("stage", ("answers", len(requests)))
     with resources.meter.phase("eval"):
-        context.policy.sample(requests, resources.tick)
+        context.policy.sample(requests, resources.tick, shared=True)
     resources.keep_ledger()
 
 

@@ -174,7 +174,7 @@ def answer_tuning_prompts(resources: Resources, prompts: Sequence[Prompt]) -> No
     """
     resources.open_ledger(None)
     with resources.meter.phase("eval"):
-        resources.start_served.sample(_tuning_requests(resources, prompts), priced=True)
+        resources.start_served.sample(_tuning_requests(resources, prompts), priced=True, shared=True)
 
 
 def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -> dict[str, float]:
@@ -191,8 +191,8 @@ def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -
     recipe, requests = resources.recipe, _tuning_requests(resources, prompts)
     resources.emit("stage", ("score trial", len(requests)))
     with resources.meter.phase("eval"):
-        answers = policy.sample(requests, resources.tick)
-        start_answers = resources.start_served.sample(requests, priced=True)
+        answers = policy.sample(requests, resources.tick, shared=True)
+        start_answers = resources.start_served.sample(requests, priced=True, shared=True)
         rows = [(q.prompt, c.ids) for q, c in zip(requests, answers, strict=True)]
         logps = resources.start.asked_by(policy.identity).summed_logps(rows, recipe.scoring_batch_size)
     nll = -sum(logps) / sum(len(c.ids) for c in answers)
