@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.terminal import say
 from harness.errors import AbsentError, UserError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _written(given: Mapping[str, str], results: Path) -> Path:
         raise
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}): choose another with --results") from None
-    click.echo(f"{text}\nThis recipe is in {file}: sail-bench compare {file}\n", err=True)
+    say(f"{text}\nThis recipe is in {file}: sail-bench compare {file}\n", err=True)
     return file
 
 

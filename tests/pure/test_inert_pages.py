@@ -19,9 +19,9 @@ from harness.report.drawing import page_picture
 from harness.report.figures import page_figures
 from harness.report.leaderboard import render_pages
 from harness.report.markdown import code, markdown_table, page, plain
-from harness.report.plain import inert
 from harness.report.terminal import print_scores, score_table
 from harness.score.results import RunResult, read_results, result_path, write_result
+from harness.store.foreign_text import inert
 
 PLANTED = (
     "a|b <script>alert(1)</script> \x1b[31mred \u202eder\u202c ![x](http://tracker/x.png) `code` [a](javascript:x)"
