@@ -267,10 +267,10 @@ class Client:
             return _Attempt(parse_reply(body, empty_is_answer=self._empty_is_answer))
         except (TimeoutError, httpx.TimeoutException):
             return _Attempt(Reply(None, error="timeout"))
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return _Attempt(Reply(None, error="connection"))
         except BodyError as error:
-            return _Attempt(Reply(None, error=f"malformed answer: {error}"))
+            return _Attempt(Reply(None, error=f"malformed answer: {error_text(error)}"))
         except (ValueError, RecursionError, UnreadableReplyError):  # not JSON, or not ours
             return _Attempt(Reply(None, error="malformed answer"))
 

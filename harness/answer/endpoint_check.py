@@ -54,7 +54,7 @@ def endpoint_problems(what: str, endpoint: Endpoint) -> list[Problem]:
         refusal = asyncio.run(_refusal(endpoint))
     except UserError as error:
         return [Problem.of(what, error)]
-    except (httpx.HTTPError, BodyError, TimeoutError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, BodyError, TimeoutError) as error:
         reason = error_text(error) or ("it took too long" if isinstance(error, TimeoutError) else type(error).__name__)
         sentence = f"The endpoint of the model {endpoint.model!r} does not answer ({reason})"
         address = shown_address(endpoint.base_url or os.environ.get("OPENAI_BASE_URL") or "OpenAI's")

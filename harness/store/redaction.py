@@ -27,14 +27,15 @@ _variables: set[str] = set()
 _values: set[str] = set()
 
 
-def keep_out(variable: str, address: str | None = None) -> None:
+def keep_out(variable: str = "", address: str | None = None) -> None:
     """Remember what errors and logs of this process must not show.
 
     Args:
         variable: name of the environment variable that holds a key; it need not be set yet.
         address: that may hold a password, or keys after its ``?``.
     """
-    _variables.add(variable)
+    if variable:
+        _variables.add(variable)
     if address:
         _values.update(address_keys(address))
 
