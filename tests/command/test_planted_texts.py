@@ -127,7 +127,7 @@ def distribution(folder: Path, entries: dict[str, str], **files: str) -> Path:
 
 
 def test_what_a_plugin_says_in_listings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
-    """Its summary and facts are no error, so a key that its author put there stays; they are inert all the same."""
+    """Its summary, its facts and its error, in words and as JSON."""
     files = {"odd_fine": SUMMARY, "odd_broken": f"raise ValueError({PLANTED!r})\n"}
     site = distribution(tmp_path / "site", {"mine": "odd_fine:Mine", "sad": "odd_broken:Sad"}, **files)
     monkeypatch.syspath_prepend(str(site))
@@ -135,11 +135,10 @@ def test_what_a_plugin_says_in_listings(tmp_path: Path, monkeypatch: pytest.Monk
     for done in (listed, as_json):
         assert done.returncode == 0, done.stderr
         check_shown(done.stdout + done.stderr)
+        check_secret(done.stdout + done.stderr)
     entries = {entry["name"]: entry for entry in json.loads(as_json.stdout)}
-    assert entries["mine"]["summary"] == PLANTED, "JSON is faithful"
+    assert entries["mine"]["summary"] == f"{HOSTILE} *** ***", "but for the key, JSON is faithful"
     assert "forged" in entries["sad"]["error"]
-    check_secret(entries["sad"]["error"])
-    check_secret(next(line for line in listed.stdout.split("\n") if line.startswith("sad ")))
     refused = cli("compare", "tiny", "--methods", "sad", cwd=tmp_path)
     assert refused.returncode == 2
     check_shown(refused.stderr)

@@ -20,6 +20,7 @@ from harness.answer.client import Client
 from harness.answer.endpoint_check import endpoint_problems
 from harness.answer.http_replies import address_of
 from harness.answer.reply import Call
+from harness.answer.verdict import read_choice, read_rating
 from harness.errors import UserError
 from harness.recipe.endpoint import Endpoint
 from harness.store.row_cache import RowCache
@@ -130,6 +131,26 @@ def test_a_body_that_is_too_large_is_refused_with_a_sentence(
     assert dict(client.tally.faults) == {"malformed answer": 2}
     assert "1 calls of 'judge' are unanswered (the last: malformed answer: its body" in capfd.readouterr().err
     assert not cache.get([client.key(calls(1)[0])])
+
+
+MANY = 100_000
+LONG = {
+    "digits": "[[" + "1" * MANY,
+    "one digit in brackets": "[1" * MANY,
+    "dots in a fence": "x ```" + "." * MANY + "``` y",
+    "fences": "```" * MANY,
+    "lines between labels": "[[A]] if x." + "\n" * MANY + "[[B]]",
+    "quotes between labels": "[[A]]" + "'\" " * MANY + "[[B]]",
+    "thinking": "<think>" * MANY + "</think" + " " * MANY,
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_a_long_reply_is_read_in_time_that_grows_with_its_length(text: str) -> None:
+    began = time.perf_counter()
+    read_choice(text)
+    read_rating(text, 1, 10)
+    assert time.perf_counter() - began < 10
 
 
 def test_a_decompressor_never_holds_more_than_is_asked_for() -> None:
