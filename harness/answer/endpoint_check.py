@@ -55,7 +55,7 @@ def endpoint_problems(what: str, endpoint: Endpoint) -> list[Problem]:
     except UserError as error:
         return [Problem.of(what, error)]
     except (httpx.HTTPError, httpx.InvalidURL, BodyError, TimeoutError) as error:
-        reason = error_text(error) or ("it took too long" if isinstance(error, TimeoutError) else type(error).__name__)
+        reason = "it took too long" if isinstance(error, TimeoutError) else error_text(_first_cause(error))
         sentence = f"The endpoint of the model {endpoint.model!r} does not answer ({reason})"
         address = shown_address(endpoint.base_url or os.environ.get("OPENAI_BASE_URL") or "OpenAI's")
         return [Problem(what, sentence, f"start it, or correct base_url ({address})")]
@@ -63,6 +63,15 @@ def endpoint_problems(what: str, endpoint: Endpoint) -> list[Problem]:
         return []
     sentence = f"The endpoint of the model {endpoint.model!r} refuses ({error_text(refusal)})"
     return [Problem(what, sentence, f"check model, base_url and {endpoint.api_key_env}")]
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What an error of a connection came from, such as that nothing listens there; itself if that has no words."""
+    cause: BaseException | None = error
+    while cause is not None and str(cause):
+        error = cause
+        cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause.__context__
+    return error if str(error) else ValueError(type(error).__name__)
 
 
 async def _refusal(endpoint: Endpoint) -> str:
