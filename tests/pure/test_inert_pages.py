@@ -43,7 +43,11 @@ def planted() -> list[RunResult]:
     )
     scored.items["items"]["subject"] = [PLANTED] * PEOPLE
     shared: dict[str, Any] = {"description": PLANTED, "prices": {"currency": PLANTED, "device_hour": 1.0}}
-    rows = {"start": {}, "dpo": {}, PLANTED: {"method_summary": PLANTED, "method_options": {"o": PLANTED}}}
+    rows: dict[str, dict[str, Any]] = {
+        "start": {},
+        "dpo": {},
+        PLANTED: {"method_summary": PLANTED, "method_options": {"o": PLANTED}},
+    }
     rates = {name: None if name == "start" else 0.1 for name in rows}
     results = [run_result(name, [scored], learning_rate=rates[name], **shared, **rows[name]) for name in rows]
     return [*results, run_result("broken", [], status="failed", error=PLANTED, method_origin=PLANTED, **shared)]
