@@ -80,4 +80,4 @@ class CleanLog(io.TextIOWrapper):
     def of(cls, number: int) -> CleanLog:
         """The log that an open file descriptor leads to."""
         raw = open(number, "wb", buffering=0, closefd=False)  # noqa: SIM115 - it stays open with the process
-        return cls(raw, encoding="utf-8", errors="replace", write_through=True)  # type: ignore[arg-type]
+        return cls(raw, encoding="utf-8", errors="replace", write_through=True)

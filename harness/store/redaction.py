@@ -71,7 +71,7 @@ def redacted(text: str) -> str:
 
 def _replaced(text: str, covered: Iterable[int]) -> str:
     """Text with the mark in place of the stretches of :data:`SHARED` characters that begin at these places."""
-    parts, end = [], 0
+    parts, end = list[str](), 0
     for at in covered:
         if at > end or not parts:
             parts += [text[end:at], MARK]

@@ -141,7 +141,6 @@ LONG = {
     "fences": "```" * MANY,
     "lines between labels": "[[A]] if x." + "\n" * MANY + "[[B]]",
     "quotes between labels": "[[A]]" + "'\" " * MANY + "[[B]]",
-    "thinking": "<think>" * MANY + "</think" + " " * MANY,
 }
 
 
