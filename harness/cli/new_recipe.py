@@ -9,6 +9,7 @@ from string import Template
 
 import click
 
+from harness.cli.terminal import say, say_json
 from harness.errors import UserError
 
 SCHEMA = "recipe.schema.json"
@@ -61,10 +62,10 @@ def write_recipe(name: str, folder: Path, *, schema: bool = False) -> Path:
 def new_recipe(name: str, into: Path, with_schema: bool) -> None:
     """Write a recipe with comments, NAME.yaml, which runs as it stands."""
     file = write_recipe(name, into, schema=with_schema)
-    click.echo(f"wrote {file}")
+    say(f"wrote {file}")
     if with_schema:
         write_schema(into / SCHEMA)
-    click.echo(f"Next: sail-bench plan {file}")
+    say(f"Next: sail-bench plan {file}")
 
 
 def write_schema(file: Path) -> None:
@@ -79,7 +80,7 @@ def write_schema(file: Path) -> None:
         file.write_text(json.dumps(recipe_schema(), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror}): give another file with --out") from None
-    click.echo(f"wrote {file}")
+    say(f"wrote {file}")
 
 
 @click.command()
@@ -94,4 +95,4 @@ def schema(out: Path | None) -> None:
         return
     from harness.recipe.schema import recipe_schema
 
-    click.echo(json.dumps(recipe_schema(), indent=1))
+    say_json(recipe_schema())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.quick import quick_options, recipe_named
+from harness.cli.terminal import say
 from harness.errors import UserError, errors_of
 from harness.store.settings import settings, using
 
@@ -40,7 +41,7 @@ def _methods(text: str | None) -> list[str] | None:
     for name, plugin in plugins("methods").items():
         problems = plugin.ready()
         for problem in problems:
-            click.echo(f"left out: {problem.text}", err=True)
+            say(f"left out: {problem.text}", err=True)
         importable += [] if problems else [name]
     return importable
 
@@ -160,7 +161,6 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         UserError: all that is wrong with the recipe, its names and these options.
     """
     from harness.recipe.load import read_recipe
-    from harness.report.plain import inert
     from harness.run.compare import CompareOptions
     from harness.run.recipe_check import Findings, Wanted, check_recipe
     from harness.score.results import LOCAL
@@ -178,7 +178,7 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
     if reading.recipe is None or reading.faults or (findings.faults and not later):
         raise errors_of([*reading.faults, *findings.faults])
     for note in findings.notes:
-        click.echo(f"Note: {inert(note)}.", err=True)
+        say(f"Note: {note}.", err=True)
     return CompareOptions(
         recipe=reading.recipe,
         budget=wanted.budget,

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import recipe_name, results_option, use_settings
+from harness.cli.terminal import say
 
 
 @click.command()
@@ -40,13 +41,13 @@ def leaderboard(recipe: str | None, results: Path | None, files: tuple[Path, ...
         others = [folder for folder in folders if folder not in own]
         _check(others or own, files, results or RESULTS)
         if others and own:
-            click.echo(f"{len(own)} of your own left out: sail-bench leaderboard --check --results {LOCAL}")
+            say(f"{len(own)} of your own left out: sail-bench leaderboard --check --results {LOCAL}")
         return
     for folder in folders:
         write_leaderboard(folder)
-        click.echo(f"wrote {folder / 'LEADERBOARD.md'}")
+        say(f"wrote {folder / 'LEADERBOARD.md'}")
     for file in files:
-        click.echo(f"{'updated' if update_sections(file, results or RESULTS) else 'left as it is:'} {file}")
+        say(f"{'updated' if update_sections(file, results or RESULTS) else 'left as it is:'} {file}")
 
 
 def _check(folders: list[Path], files: tuple[Path, ...], results: Path) -> None:
@@ -73,12 +74,12 @@ def _check(folders: list[Path], files: tuple[Path, ...], results: Path) -> None:
         if with_sections(text, file, results) != text:
             bad.append(str(file))
     if bad:
-        click.echo("These files differ from their results:\n" + "\n".join(bad), err=True)
+        say("These files differ from their results:\n" + "\n".join(bad), err=True)
     for sentence in edited:
-        click.echo(f"{sentence}.", err=True)
+        say(f"{sentence}.", err=True)
     if bad or edited:
         sys.exit(1)
-    click.echo(f"{len(folders)} leaderboard(s) up to date")
+    say(f"{len(folders)} leaderboard(s) up to date")
 
 
 @click.command()
@@ -92,5 +93,5 @@ def rescore(recipe: str | None, results: Path | None, store: Path, data_dir: Pat
     from harness.run.rescore import rescore as run
 
     use_settings(data_dir, offline=True)
-    changed = run(recipe, results, store, click.echo)
-    click.echo(f"{changed} result file(s) changed; leaderboards rewritten")
+    changed = run(recipe, results, store, say)
+    say(f"{changed} result file(s) changed; leaderboards rewritten")

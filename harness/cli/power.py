@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from math import nan
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import compare_options, comparison_options
+from harness.cli.terminal import say, say_json
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ def power(
     costs = _costs(chosen, needs, task, counts, (target_machine(machine), price_hour))
     if as_json:
         where = None if stored is None else str(stored)
-        click.echo(json.dumps(_record(chosen, needs, costs) | {"spread_from": where}, indent=1))
+        say_json(_record(chosen, needs, costs) | {"spread_from": where})
     else:
         _show(chosen, needs, costs, task, len(rows))
         if stored is not None:
-            click.echo(f"Spread of paired differences: from {stored}")
+            say(f"Spread of paired differences: from {stored}")
 
 
 def _differences(texts: Sequence[str], benchmarks: Sequence[str]) -> dict[str, float]:
@@ -204,22 +204,22 @@ def _show(
 ) -> None:
     """Print the table, what it assumes, and the costs."""
     recipe = chosen.recipe
-    click.echo(
+    say(
         f"{recipe.name}: prompts needed to show a difference to {recipe.reference} with power 80%, at 5% after Holm's "
         f"correction for {rows} row{'s' if rows != 1 else ''} (level {100 * needs.level:.3g}% a comparison)"
     )
     for need in needs.needs:
-        click.echo(f"  {need.title}: a difference of {need.difference:g} {need.unit}")
-        click.echo(f"    spread of a paired difference: {_spread(need)}")
+        say(f"  {need.title}: a difference of {need.difference:g} {need.unit}")
+        say(f"    spread of a paired difference: {_spread(need)}")
         for count, items in need.items.items():
             seeds = f"{count} seed{'s' if count > 1 else ''}"
-            click.echo(f"    {seeds:<9} {_needed(need, items, need.benchmark in task, needs.level)}")
+            say(f"    {seeds:<9} {_needed(need, items, need.benchmark in task, needs.level)}")
     for title, reason in needs.left_out.items():
-        click.echo(f"  left out: {title}: {reason}")
+        say(f"  left out: {title}: {reason}")
     for line in _notes(needs):
-        click.echo(line)
+        say(line)
     for count, (prompts, cost) in costs.items():
-        click.echo(_cost_line(count, prompts, cost))
+        say(_cost_line(count, prompts, cost))
 
 
 def _spread(need: Need) -> str:

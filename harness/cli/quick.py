@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.terminal import say
 from harness.errors import AbsentError, UserError
+from harness.store.redaction import keep_out
 
 if TYPE_CHECKING:
     from harness.pairs.pair_source import PairSource
@@ -104,7 +106,8 @@ def _written(given: Mapping[str, str], results: Path) -> Path:
         raise
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}): choose another with --results") from None
-    click.echo(f"{text}\nThis recipe is in {file}: sail-bench compare {file}\n", err=True)
+    keep_out(address=given.get("judge_url"))
+    say(f"{text}\nThis recipe is in {file}: sail-bench compare {file}\n", err=True)
     return file
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.terminal import say
 from harness.errors import UserError
 
 
@@ -34,10 +35,10 @@ def report(results: Path | None, out: Path | None, store: Path) -> None:
     if out is not None and out.is_dir():
         raise UserError(f"--out {out} is a folder: give a file in it")
     if not (store / "stages").is_dir():
-        click.echo(f"No store at {store}: the report has no samples (--store FOLDER gives it)", err=True)
+        say(f"No store at {store}: the report has no samples (--store FOLDER gives it)", err=True)
     for folder in folders:
         path = write_report(folder, store, out)
-        click.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+        say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def _comparisons(results: Path) -> list[Path]:

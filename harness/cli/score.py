@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from harness.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,14 +43,15 @@ def _print(
     from rich.console import Console
 
     from benchmarks.shared.score_report import score_tables
+    from harness.store.foreign_text import one_line
 
     report = scores.as_json(reference) | (extra or {})
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
     for table in [*score_tables(report), *more_tables(report)]:
         console.print(table)
     for warning in report["warnings"]:
-        click.echo(f"note: {warning}", err=True)
-    click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        say(f"note: {one_line(warning)}", err=True)
+    say_json(report)
 
 
 REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences of all models from this one.")
@@ -184,6 +186,6 @@ def rewardbench(
         seed=seed,
         batch_size=batch_size,
         max_length=max_length,
-        progress=lambda name, done: click.echo(f"{name}: {done:,} answers", err=True),
+        progress=lambda name, done: say(f"{name}: {done:,} answers", err=True),
     )
     _print(scores, reference, more_tables=lambda report: [subset_table(report)])

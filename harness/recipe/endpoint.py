@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from harness.store.json_files import digest, storable
+from harness.store.redaction import keep_out
 
 Thinking = Literal["strip", "keep"]
 """Whether the thoughts in a policy's answer are left out before it is judged and measured."""
@@ -40,11 +41,12 @@ class Endpoint(BaseModel):
 
     Attributes:
         model: name of the model; a dated snapshot, if there is one. Part of the identity.
-        base_url: address of the API; OpenAI's if absent. A hash of it is part of the identity.
+        base_url: address of the API, with the parameters of every request after a ``?`` where it wants some; OpenAI's
+            if absent. A hash of it is part of the identity.
         api_key_env: environment variable that holds the key.
         concurrency: how many requests are open at once.
         retries: how often a request that failed is repeated.
-        timeout: seconds for one request.
+        timeout: seconds for one request, until the last byte of its reply.
         max_requests: cap on requests, together with those that the store has recorded under a cap of this endpoint;
             0 for none.
         max_cost: the same cap for costs, in the currency of the prices.
@@ -59,7 +61,7 @@ class Endpoint(BaseModel):
             is null is left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     model: str
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
@@ -76,6 +78,10 @@ class Endpoint(BaseModel):
     fold_system: bool = False
     reasoning_effort: str | None = Field(default=None, min_length=1)
     extra_body: dict[str, JsonValue] = {}
+
+    def model_post_init(self, context: Any) -> None:
+        """Errors and logs of this process show none of its keys."""
+        keep_out(self.api_key_env, self.base_url)
 
     @field_validator("model", "base_url", "reasoning_effort")
     @classmethod

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from kit.command import SMALL, Cli, write_tiny
+from kit.planted import check_page, check_secret, check_shown
 from kit.results import details
 
 from harness.errors import UserError
@@ -83,6 +85,13 @@ def test_what_plugins_spend_and_break_is_reported(bad_plugins: None, tiny_copy: 
     assert all(f"| `{method}` | **failed**: " in page.split("<details>")[0] for method in reasons)
     assert all(f"| `{method}` | 0 |" in details(page, "Failed runs") for method in reasons)
     assert "bad-methods 1.2" in page
+    log = next((tiny_copy / ".sail-bench" / "logs").glob("*raiser*.log")).read_text(encoding="utf-8")
+    assert "RuntimeError: no idea" in log
+    for text in (log, done.stderr, page, json.dumps(result("raiser").model_dump())):
+        check_secret(text)
+    check_shown(done.stderr)
+    check_page(page)
+    assert "\x1b" not in log
 
 
 @pytest.mark.slow
