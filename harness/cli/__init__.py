@@ -84,6 +84,16 @@ class _Group(click.Group):
                 raise
             click.echo(f"Error: {sentence}.", err=True)
             context.exit(2)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            from harness.report.plain import inert
+            from harness.run.plugins import culprit
+
+            if not (sentence := culprit(error)):
+                raise
+            click.echo(f"Error: {inert(sentence)}.", err=True)
+            context.exit(2)
         except KeyboardInterrupt as error:
             click.echo("\nInterrupted. Finished work is kept: the same command resumes.", err=True)
             context.exit(143 if isinstance(error, _Terminated) else 130)

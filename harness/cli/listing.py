@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from harness.cli.options import json_option
-from harness.errors import UserError
+from harness.errors import UserError, reason_of
 
 
 def _entries(kind: str, schema: str) -> list[dict[str, Any]]:
@@ -35,8 +35,10 @@ def _entries(kind: str, schema: str) -> list[dict[str, Any]]:
             entry |= {"summary": loaded.summary, "required": required, "defaults": defaults}
             facts = {key: getattr(loaded, key, None) for key in ("paper", "published", "grid")}
             entry |= {key: value for key, value in facts.items() if value}
-        except (UserError, AttributeError) as error:
+        except UserError as error:
             entry["error"] = str(error)
+        except Exception as error:  # noqa: BLE001 - a plugin's default may raise anything
+            entry["error"] = f"its options cannot be listed ({reason_of(error)})"
         if plugin.clash and plugin.origin == OURS:
             entry["also_claimed_by"] = list(plugin.clash)
         entries.append(entry)

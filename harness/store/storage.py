@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from harness.errors import message_of
+
 QUARANTINE = "quarantine"
 """Folder of a store for what was damaged."""
 
@@ -30,7 +32,7 @@ def storage_fault(error: BaseException) -> str:
     at: BaseException | None = error
     while at is not None and at not in seen:
         place = f" that holds {at.filename}" if isinstance(at, OSError) and at.filename else ""
-        if getattr(at, "errno", None) in FULL or any(sign in str(at) for sign in SIGNS):
+        if getattr(at, "errno", None) in FULL or any(sign in message_of(at) for sign in SIGNS):
             return (
                 f"The disk{place} is full: free some of it ('sail-bench store gc' says what a store can spare), and "
                 "run the same command again, which goes on from here"
