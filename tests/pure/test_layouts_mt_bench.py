@@ -122,7 +122,11 @@ def answer(number: Any, *turns: Any) -> dict[str, Any]:
         ("model_answer/given", [answer(81, "g1", "g2"), answer(111, "g1")], ["line 2", "holds 1 turn,", "111"]),
         ("model_answer/given", [answer(81, "g1", "g2")], ["lacks an answer to question 111"]),
         ("judge_prompts", [{"name": "single-v1", "system_prompt": None, "prompt_template": ""}], ["'system_prompt'"]),
-        ("judge_prompts", [{"name": "single-v1", "system_prompt": "", "prompt_template": "x"}], ["holds no prompt"]),
+        (
+            "judge_prompts",
+            [{"name": "single-v1", "system_prompt": "", "prompt_template": "{question} {answer}"}],
+            ["holds no prompt"],
+        ),
     ],
 )
 def test_what_the_files_lack_is_refused_when_planned(
