@@ -87,6 +87,9 @@ def test_names_may_hold_anything(tmp_path: Path) -> None:
 # planning
 
 
+ONE_TURN = PROMPTS["single-v1"]
+
+
 def plan(folder: Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Protocols of both modes, as a plan makes them."""
     with using(Settings(data_dir=str(folder))):
