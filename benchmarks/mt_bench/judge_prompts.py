@@ -53,7 +53,7 @@ def needed_fields(answers: Sequence[str], turn: int, *, referenced: bool) -> lis
         referenced: whether there is a reference answer.
     """
     shown = ["question", *answers]
-    groups = [(name, f"{name}_1") if turn == 1 else (f"{name}_{turn}",) for name in shown]
+    groups: list[tuple[str, ...]] = [(name, f"{name}_1") if turn == 1 else (f"{name}_{turn}",) for name in shown]
     return groups + ([(f"ref_answer_{turn}",)] if referenced else [])
 
 

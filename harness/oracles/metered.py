@@ -34,19 +34,21 @@ def checked_numbers(oracle: Oracle, function: str, count: int, answers: Any) -> 
     Raises:
         UserError: it is something else.
     """
-    asked = f"The oracle {oracle.name!r} was asked for {count:,} numbers, and {function}() returned"
+    question = f"The oracle {oracle.name!r} was asked for {count:,} numbers, and {function}() returned"
     fix = "correct it to return a list of one number for each answer, and NaN where there is none"
     try:
         listed = list(answers)
     except TypeError:
-        raise UserError(f"{asked} {shown(answers)}: {fix}") from None
+        raise UserError(f"{question} {shown(answers)}: {fix}") from None
     if isinstance(answers, str | dict) or len(listed) != count:
-        raise UserError(f"{asked} {shown(answers) if isinstance(answers, str | dict) else f'{len(listed):,}'}: {fix}")
+        raise UserError(
+            f"{question} {shown(answers) if isinstance(answers, str | dict) else f'{len(listed):,}'}: {fix}"
+        )
     numbers = [value if isinstance(value, float) else _number(value) for value in listed]
     for place, number in enumerate(numbers):
         if number is None or (function == "prefer" and not (math.isnan(number) or 0 <= number <= 1)):
             what = "a probability" if function == "prefer" else "a number"
-            raise UserError(f"{asked} {shown(listed[place])} as number {place + 1}, which is not {what}: {fix}")
+            raise UserError(f"{question} {shown(listed[place])} as number {place + 1}, which is not {what}: {fix}")
     return [number for number in numbers if number is not None]
 
 

@@ -81,4 +81,6 @@ def _configured(factory: Any, schema: str, options: dict[str, Any], described: s
         raise errors_of(option_sentences(error, model, options, described)) from None
     if faults := list(truths_for_numbers(options, validated)):
         raise errors_of([option_sentence(fault, described) for fault in faults])
-    return answer_of(described, "__init__", lambda: factory(validated), lambda made: isinstance(made, factory), "none")
+    return answer_of(
+        described, "__init__", lambda: factory(validated), lambda built: isinstance(built, factory), "itself"
+    )

@@ -41,11 +41,12 @@ KINDS = {
 }
 
 
-def fault_of(kind: str, loaded: Any) -> str:
+def fault_of(kind: str, name: str, loaded: Any) -> str:
     """Why what an entry point names cannot be used; empty if it can.
 
     Args:
         kind: the group of the entry point, a key of :data:`KINDS`.
+        name: of the entry point. The class must have it too: stages and results are kept under the class's.
         loaded: what it names.
     """
     expected = KINDS[kind]
@@ -53,9 +54,11 @@ def fault_of(kind: str, loaded: Any) -> str:
     if not isinstance(loaded, type) or not issubclass(loaded, expected.base):
         is_what = f"the class {loaded.__name__}" if isinstance(loaded, type) else f"of type {type(loaded).__name__}"
         return f"it is {is_what}, and a subclass of {base} is expected"
-    for name in (*expected.texts, *expected.may_be_empty):
-        if fault := _text_fault(loaded, name, empty=name in expected.may_be_empty):
+    for text in (*expected.texts, *expected.may_be_empty):
+        if fault := _text_fault(loaded, text, empty=text in expected.may_be_empty):
             return fault
+    if loaded.name != name:  # type: ignore[attr-defined]
+        return f"its name is {loaded.name!r}, and its entry point's {name!r}: make them the same"  # type: ignore[attr-defined]
     schema, options = expected.schema
     held = getattr(loaded, schema, None)
     if not isinstance(held, type) or not issubclass(held, options):

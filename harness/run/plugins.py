@@ -19,6 +19,7 @@ from harness.run.plugin_check import fault_of
 from harness.store.settings import settings
 
 OURS = "sail-bench"
+OUR_PACKAGES = ("harness", "benchmarks", "sail")
 GROUPS = ("methods", "oracles", "benchmarks")
 
 
@@ -54,7 +55,7 @@ class Plugin:
         try:
             with redirect_stdout(sys.stderr):  # what a module prints belongs to no listing
                 loaded = self.entry.load()
-            fault = "" if self.origin == OURS else fault_of(self.kind, loaded)
+            fault = "" if self.origin == OURS else fault_of(self.kind, self.name, loaded)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -144,6 +145,8 @@ def culprit(error: BaseException) -> str:
         for plugin in plugins(kind).values()
         if plugin.origin != OURS
     }
+    for home in OUR_PACKAGES:
+        homes.pop(home, None)
     at, blamed, line = error.__traceback__, None, 0
     while at is not None:
         home = str(at.tb_frame.f_globals.get("__name__", "")).partition(".")[0]

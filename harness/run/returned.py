@@ -20,6 +20,9 @@ from harness.train.context import TrainContext
 
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
+FRACTIONS = "fractions"
+"""Folder in the work folder with the policies on the way, which stay there."""
+
 FIX = "save it with save_pretrained(context.directory / 'policy') and return that folder"
 
 
@@ -156,8 +159,9 @@ def _take(folder: Path, work: Path) -> None:
     if folder.resolve() == target.resolve() and not target.is_symlink():
         return
     shutil.rmtree(taken, ignore_errors=True)
-    own = folder.resolve().is_relative_to(work.resolve())
-    if own and not any(path.is_symlink() for path in (folder, *folder.rglob("*"))):
+    inside = folder.resolve().is_relative_to(work.resolve())
+    kept_too = inside and folder.resolve().is_relative_to((work / FRACTIONS).resolve())
+    if inside and not kept_too and not any(path.is_symlink() for path in (folder, *folder.rglob("*"))):
         folder.rename(taken)
     else:
         shutil.copytree(folder, taken, ignore=shutil.ignore_patterns(f"{CHECKPOINT}*", "optimizer.pt"))

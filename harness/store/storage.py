@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,12 @@ QUARANTINE = "quarantine"
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-SIGNS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+SIGNS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "database or disk is full",
+    "PytorchStreamWriter failed writing file",  # torch gives no reason
+)
 """In messages of libraries that write by themselves (torch, safetensors)."""
 
 SETTLED_S = 60.0
@@ -76,6 +82,15 @@ def remove_partial_files(folder: Path, *, deep: bool = False) -> None:
         with suppress(OSError):
             if named and _is_over(int(named[1])) and time.time() - path.stat().st_mtime > SETTLED_S:
                 path.unlink()
+
+
+def remove_partial_folders(folder: Path) -> None:
+    """Remove folders in a folder that killed processes had begun to fill, as :func:`remove_partial_files` does."""
+    for path in folder.glob(".*.part"):
+        named = _PART.fullmatch(path.name)
+        with suppress(OSError):
+            if named and path.is_dir() and _is_over(int(named[1])) and time.time() - path.stat().st_mtime > SETTLED_S:
+                shutil.rmtree(path)
 
 
 def _is_over(process: int) -> bool:

@@ -56,7 +56,7 @@ ACCURACY = metric("acc", "Mine", "acc %", 1, "percent", "right", primary=True)
 
 
 def test_every_plugin_of_our_own_is_what_is_asked_of_others() -> None:
-    faults = {name: fault_of(kind, p.load()) for kind in GROUPS for name, p in plugins(kind).items()}
+    faults = {name: fault_of(kind, name, p.load()) for kind in GROUPS for name, p in plugins(kind).items()}
     assert len(faults) > 40
     assert {name for name, fault in faults.items() if fault} == set()
 
@@ -81,16 +81,23 @@ def test_every_plugin_of_our_own_is_what_is_asked_of_others() -> None:
         ("oracles", _with(_Oracle, unit=None), "it has no unit"),
         ("benchmarks", _with(_Benchmark, judged_by="me"), "judged_by must be one of none, local, endpoint"),
         ("benchmarks", _with(_Benchmark, needs="weights"), "needs must be a set of weights, task"),
-        ("benchmarks", _with(Benchmark, name="m", title="M", summary="x"), "it does not implement answer"),
+        ("benchmarks", _with(Benchmark, name="mine", title="M", summary="x"), "it does not implement answer"),
     ],
 )
 def test_what_is_no_plugin_is_said_in_few_words(kind: str, loaded: Any, fault: str) -> None:
-    assert fault in fault_of(kind, loaded)
-    assert len(fault_of(kind, loaded)) < 200
+    assert fault in fault_of(kind, "mine", loaded)
+    assert len(fault_of(kind, "mine", loaded)) < 200
 
 
 def test_what_can_be_used_has_no_fault() -> None:
-    assert [fault_of("methods", _Method), fault_of("oracles", _Oracle), fault_of("benchmarks", _Benchmark)] == [""] * 3
+    sound = {"methods": _Method, "oracles": _Oracle, "benchmarks": _Benchmark}
+    assert [fault_of(kind, "mine", loaded) for kind, loaded in sound.items()] == [""] * 3
+
+
+def test_a_class_has_the_name_of_its_entry_point() -> None:
+    """Stages are kept under the class's name: under ``dpo`` it would be given what DPO trained."""
+    fault = fault_of("methods", "mine", _with(_Method, name="dpo"))
+    assert fault == "its name is 'dpo', and its entry point's 'mine': make them the same"
 
 
 def _raise(self: Any, *arguments: Any) -> Any:
