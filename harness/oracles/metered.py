@@ -40,10 +40,10 @@ def checked_numbers(oracle: Oracle, function: str, count: int, answers: Any) -> 
         listed = list(answers)
     except TypeError:
         raise UserError(f"{question} {shown(answers)}: {fix}") from None
-    if isinstance(answers, str | dict) or len(listed) != count:
-        raise UserError(
-            f"{question} {shown(answers) if isinstance(answers, str | dict) else f'{len(listed):,}'}: {fix}"
-        )
+    if isinstance(answers, str | dict):
+        raise UserError(f"{question} {shown(answers)}: {fix}")
+    if len(listed) != count:
+        raise UserError(f"{question} {len(listed):,}: {fix}")
     numbers = [value if isinstance(value, float) else _number(value) for value in listed]
     for place, number in enumerate(numbers):
         if number is None or (function == "prefer" and not (math.isnan(number) or 0 <= number <= 1)):

@@ -82,5 +82,5 @@ def _configured(factory: Any, schema: str, options: dict[str, Any], described: s
     if faults := list(truths_for_numbers(options, validated)):
         raise errors_of([option_sentence(fault, described) for fault in faults])
     return answer_of(
-        described, "__init__", lambda: factory(validated), lambda built: isinstance(built, factory), "itself"
+        described, "__init__", lambda: factory(validated), lambda built: isinstance(built, factory), "one of its kind"
     )
