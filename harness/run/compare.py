@@ -342,6 +342,7 @@ class _Driver:
             else:
                 publish_failure(plan, self._results, reason)
                 self._tracked.failed(plan)
+        is_first = is_first and reason is None
         halves = [0.5 if place in self._halfway else 1.0 for place in places]
         ended, share = (0, 0.5) if is_first else (len(places), sum(halves))
         if is_first:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from harness.store.array_file import write_arrays
 from harness.store.json_files import read_json, write_bytes, write_json, write_text
 from harness.store.row_files import RowWriter
 from harness.store.sealed import write_sealed
+from harness.store.settings import settings, using
 from harness.store.storage import remove_partial_folders, storage_fault
 
 LONG = "x" * 300_000
@@ -103,9 +105,9 @@ def test_a_download_that_does_not_fit_says_so(disk: Path, monkeypatch: pytest.Mo
     (source / "a/b/main").mkdir(parents=True)
     (source / "a/b/main/file").write_text(LONG)
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(disk / "home"))
-    monkeypatch.setenv("SAIL_BENCH_GITHUB", f"file://{source}")
     file = download.PublishedFile("github", "a/b", "file", "main")
-    with pytest.raises(UserError, match="The disk .*is full"):
+    online = replace(settings(), offline=False, github=f"file://{source}")
+    with using(online), pytest.raises(UserError, match="The disk .*is full"):
         download.download(file)
     assert not [name for name in names(disk) if name.endswith(".part")]
 
