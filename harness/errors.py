@@ -129,7 +129,32 @@ def shown(value: object, letters: int = 80) -> str:
     """A value in an error, shortened in the middle if it is long."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = letters
-    return short.repr(value)
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number of thousands of digits"
+
+
+def message_of(error: BaseException) -> str:
+    """The message of an error, which is made by the code that failed, and may fail itself."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - as above
+        return "its message cannot be read"
+
+
+def reason_of(error: BaseException, letters: int = 200) -> str:
+    """Kind and message of an error of code that is not ours, as a short line that any file and terminal takes.
+
+    Args:
+        error: whose message may be of any length, hold anything, or fail to be made.
+        letters: of the message, at most.
+    """
+    text = message_of(error)[: 20 * letters]
+    line = next(filter(None, (" ".join(part.split()) for part in text.splitlines())), "")
+    line = "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
+    line = line if len(line) <= letters else f"{line[: letters - 1]}\u2026"
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

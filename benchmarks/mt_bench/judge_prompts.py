@@ -44,6 +44,19 @@ def fill_prompt(
     return template.format(**values)
 
 
+def needed_fields(answers: Sequence[str], turn: int, *, referenced: bool) -> list[tuple[str, ...]]:
+    """What a template must show the judge of the turn that it judges: one name of each group.
+
+    Args:
+        answers: names of the answers.
+        turn: 1 or 2.
+        referenced: whether there is a reference answer.
+    """
+    shown = ["question", *answers]
+    groups: list[tuple[str, ...]] = [(name, f"{name}_1") if turn == 1 else (f"{name}_{turn}",) for name in shown]
+    return groups + ([(f"ref_answer_{turn}",)] if referenced else [])
+
+
 def template_fields(answers: Sequence[str], turn: int, *, referenced: bool) -> set[str]:
     """Names that :func:`fill_prompt` gives texts to.
 

@@ -84,6 +84,15 @@ class _Group(click.Group):
                 raise
             say(f"Error: {sentence}.", err=True)
             context.exit(2)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            from harness.run.plugins import culprit
+
+            if not (sentence := culprit(error)):
+                raise
+            say(f"Error: {one_line(sentence)}.", err=True)
+            context.exit(2)
         except KeyboardInterrupt as error:
             say("\nInterrupted. Finished work is kept: the same command resumes.", err=True)
             context.exit(143 if isinstance(error, _Terminated) else 130)

@@ -8,7 +8,7 @@ import click
 
 from harness.cli.options import json_option
 from harness.cli.terminal import Styled, say, say_json
-from harness.errors import UserError
+from harness.errors import UserError, reason_of
 from harness.store.foreign_text import error_text, one_line
 
 
@@ -36,8 +36,10 @@ def _entries(kind: str, schema: str) -> list[dict[str, Any]]:
             entry |= {"summary": loaded.summary, "required": required, "defaults": defaults}
             facts = {key: getattr(loaded, key, None) for key in ("paper", "published", "grid")}
             entry |= {key: value for key, value in facts.items() if value}
-        except (UserError, AttributeError) as error:
+        except UserError as error:
             entry["error"] = error_text(error)
+        except Exception as error:  # noqa: BLE001 - a plugin's default may raise anything
+            entry["error"] = f"its options cannot be listed ({reason_of(error)})"
         if plugin.clash and plugin.origin == OURS:
             entry["also_claimed_by"] = list(plugin.clash)
         entries.append(entry)

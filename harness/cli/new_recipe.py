@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -11,6 +12,7 @@ import click
 
 from harness.cli.terminal import say, say_json
 from harness.errors import UserError
+from harness.store.json_files import write_text
 
 SCHEMA = "recipe.schema.json"
 WITHOUT_SCHEMA = "Editors check a recipe by its schema: sail-bench new-recipe --schema writes it beside one."
@@ -51,6 +53,8 @@ def write_recipe(name: str, folder: Path, *, schema: bool = False) -> Path:
     except FileExistsError:
         raise UserError(f"{file} exists: choose another name or remove it") from None
     except OSError as error:
+        with suppress(OSError):
+            file.unlink()  # what there is of it is no recipe
         raise UserError(f"{file} cannot be written ({error.strerror}): choose another folder with --into") from None
     return file
 
@@ -77,7 +81,7 @@ def write_schema(file: Path) -> None:
     from harness.recipe.schema import recipe_schema
 
     try:
-        file.write_text(json.dumps(recipe_schema(), indent=1) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(recipe_schema(), indent=1) + "\n")
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror}): give another file with --out") from None
     say(f"wrote {file}")

@@ -15,7 +15,9 @@ import click
 
 from harness.cli.terminal import say
 from harness.errors import AbsentError, UserError
+from harness.store.json_files import write_text
 from harness.store.redaction import keep_out
+from harness.store.storage import remove_partial_folders
 
 if TYPE_CHECKING:
     from harness.pairs.pair_source import PairSource
@@ -88,7 +90,8 @@ def _written(given: Mapping[str, str], results: Path) -> Path:
     file = folder / "recipe.yaml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".data-") as work:
+        remove_partial_folders(folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".data-", suffix=f".{os.getpid()}.part") as work:
             text = _text(name, given, folder, Path(work))
             parts = [part for part in Path(work).iterdir() if part.is_file()]
             if file.is_file() and not _is_the_same(file, text, parts):
@@ -99,7 +102,7 @@ def _written(given: Mapping[str, str], results: Path) -> Path:
             for part in parts:
                 (folder / "data").mkdir(exist_ok=True)
                 part.replace(folder / "data" / part.name)
-        file.write_text(text, encoding="utf-8")
+        write_text(file, text)
     except UserError:
         with contextlib.suppress(OSError):
             folder.rmdir()  # unless there is something in it

@@ -65,13 +65,13 @@ class Endpoint(BaseModel):
     model: str
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
-    concurrency: int = Field(default=16, gt=0)
-    retries: int = Field(default=5, ge=0)
-    timeout: float = Field(default=120.0, gt=0)
+    concurrency: int = Field(default=16, gt=0, le=1000)
+    retries: int = Field(default=5, ge=0, le=1000)
+    timeout: float = Field(default=120.0, gt=0, le=86_400)
     max_requests: int = Field(default=0, ge=0)
-    max_cost: float = Field(default=0.0, ge=0)
-    price_in: float = Field(default=0.0, ge=0)
-    price_out: float = Field(default=0.0, ge=0)
+    max_cost: float = Field(default=0.0, ge=0, le=1e12)
+    price_in: float = Field(default=0.0, ge=0, le=1e12)
+    price_out: float = Field(default=0.0, ge=0, le=1e12)
     seed: int | None = None
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     send_temperature: bool = True

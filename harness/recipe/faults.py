@@ -160,6 +160,8 @@ def _sentence(kind: str, value: Any, context: Mapping[str, Any], message: str) -
         return (
             "it is empty: write at least one" if kind == "too_short" else "it is empty: write a text, or leave it out"
         )
+    if kind == "too_long":
+        return f"it has {len(value):,} entries: write {context['max_length']:,} at most"
     if kind == "string_too_long":
         return f"it has {len(value)} letters: write {context['max_length']} at most"
     if kind == "string_pattern_mismatch":

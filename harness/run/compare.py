@@ -297,11 +297,30 @@ class _Driver:
 
     def _already_done(self, part: Part, name: str) -> None:
         """Publish a run that was over before."""
+        reason = None
         for place in self._schedule.over(part, None):
             plan = resolved(self._schedule.plans[place])
-            self._tracked.finished(plan, publish(plan, self._results))
-        self._shown.skip(name, "already done")
+            result, reason = self._published(place, plan)
+            if result is not None:
+                self._tracked.finished(plan, result)
+        self._shown.skip(name, "already done" if reason is None else f"{FAILED}: {reason}")
         self._page_open = True
+
+    def _published(self, place: int, plan: RunPlan) -> tuple[RunResult | None, str | None]:
+        """Publish a run that is over: its result, or why what its benchmarks made of their rows is none.
+
+        Args:
+            place: of the run in the schedule.
+            plan: as it is now.
+        """
+        try:
+            return publish(plan, self._results), None
+        except UserError as error:
+            reason = "; ".join(error.sentences)
+            self._schedule.failed[place] = reason
+            publish_failure(plan, self._results, reason)
+            self._tracked.failed(plan)
+            return None, reason
 
     def _over(self, part: Part, work: Work, reason: str | None) -> None:
         """Publish what is over with a part.
@@ -316,13 +335,14 @@ class _Driver:
         for place in places:
             plan = resolved(self._schedule.plans[place])
             if reason is None:
-                result = publish(plan, self._results)
-                text = _first_score(result) + _open_calls(plan)
-                if not is_first:
+                result, reason = self._published(place, plan)
+                text = _first_score(result) + _open_calls(plan) if result else ""
+                if result and not is_first:
                     self._tracked.finished(plan, result)
             else:
                 publish_failure(plan, self._results, reason)
                 self._tracked.failed(plan)
+        is_first = is_first and reason is None
         halves = [0.5 if place in self._halfway else 1.0 for place in places]
         ended, share = (0, 0.5) if is_first else (len(places), sum(halves))
         if is_first:

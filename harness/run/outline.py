@@ -39,6 +39,7 @@ from harness.run.fitting import (
     vllm_shortage,
 )
 from harness.run.plan import RunPlan, configured
+from harness.run.plugin_check import longest_prompt
 from harness.run.spending import (
     Prior,
     StoredPairs,
@@ -170,7 +171,7 @@ def outline_of_plans(
     else:
         prompt, pair = _longest(recipe)
         assumed = (f"a token has {LETTERS_PER_TOKEN} letters",)
-    question = max((b.longest_prompt() for b in comparison.benchmarks), default=0)
+    question = max((longest_prompt(b) for b in comparison.benchmarks), default=0)
     texts = Texts(
         prompt, pair, recipe.data.max_new_tokens, max(prompt, question), _longest_answer(comparison.benchmarks)
     )
@@ -221,7 +222,7 @@ def outline_of_recipe(
     questions = [0]
     for benchmark in usable:
         with suppress(AbsentError):
-            questions.append(benchmark.longest_prompt())
+            questions.append(longest_prompt(benchmark))
     prompt, response = TYPICAL_PROMPT, min(TYPICAL_RESPONSE, recipe.train.max_length)
     typical = Lengths(prompt, response, min(recipe.train.max_length, 1.5 * (prompt + response))).typical_packed()
     lengths = with_sharing(typical, recipe.train, config)

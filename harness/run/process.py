@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.errors import UserError
+from harness.errors import UserError, reason_of
 from harness.recipe.recipe import Recipe
 from harness.run.comparison import resolve
 from harness.run.devices import claim
@@ -30,6 +30,9 @@ from harness.store.redaction import redacted
 from harness.store.settings import Settings, settings, using
 from harness.store.stages import Store
 from harness.store.storage import storage_fault
+
+REASON_LETTERS = 500
+"""Of the message of an error that a run ended with, at most."""
 
 
 class Event(NamedTuple):
@@ -158,7 +161,7 @@ def _reason(error: BaseException, job: Job, device: str | None) -> str:
     not write what to do."""
     if sentence := storage_fault(error):
         return sentence
-    reason = f"{type(error).__name__}: {error}".split("\n")[0]
+    reason = reason_of(error, REASON_LETTERS)
     if not ran_out_of_memory(error):
         return reason
     devices = 1 if device is None else len(gpus()) or job.settings["workers"]

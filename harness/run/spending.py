@@ -35,6 +35,7 @@ from harness.recipe.train import TrainSpec
 from harness.run.comparison import Comparison
 from harness.run.fitting import model_size
 from harness.run.plan import RunPlan, configured
+from harness.run.plugin_check import cost_of, prompts_of
 from harness.store.json_files import read_json
 from sail.prompt_rules import longest_shared, plain_because
 
@@ -331,13 +332,13 @@ def evaluation_cost(benchmark: Benchmark, prompts: int, method: Method) -> EvalC
         method: whose policy it is.
     """
     try:
-        cost = benchmark.cost(prompts, method.trains)
+        cost = cost_of(benchmark, prompts, method.trains)
     except AbsentError:
         return None
     if cost.read:
         return cost
     try:
-        read = text_tokens(benchmark.prompt_texts())
+        read = text_tokens(prompts_of(benchmark))
     except AbsentError:
         limit = getattr(benchmark.options, "max_new_tokens", TYPICAL_RESPONSE)
         read = round(cost.tokens / limit) * TYPICAL_PROMPT

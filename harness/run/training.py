@@ -18,10 +18,11 @@ from harness.recipe.search import Point
 from harness.run.plan import RunPlan, configured
 from harness.run.readiness import check_rollouts
 from harness.run.resources import Resources
+from harness.run.returned import check_loads, keep_policy
 from harness.run.spending import expect, pair_price
 from harness.run.trackers.messages import LoggedRow
 from harness.store.environment import environment
-from harness.store.json_files import Row, write_json
+from harness.store.json_files import Row
 from harness.store.row_files import RowFile
 from harness.store.settings import settings
 from harness.train.context import TrainContext
@@ -70,7 +71,9 @@ def train_policy(
     resources.emit("share", (f"train {point}", f"{budget.limit:g} {budget.axis.replace('_', ' ')}"))
     with resources.sampler(method, work / "engine") as context.sampler, resources.meter.enforce(budget):
         folder = method.train(context)
-    _keep(plan.name, folder, context)
+    keep_policy(plan.name, folder, context)
+    if not type(method).__module__.startswith("harness."):
+        check_loads(plan.name, context.directory / "policy", resources.models.trained)
     steps = expected.steps(budget) if expected.covers(budget) else 0
     predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
     shape = resources.meter.trained
@@ -138,19 +141,6 @@ def _context(
         precision=recipe.precision,
         generation_batch_size=recipe.generation_batch_size,
     )
-
-
-def _keep(name: str, folder: Path | None, context: TrainContext) -> None:
-    """Check what the method returned, and put it where it belongs."""
-    from harness.train.trainer import check_finite
-
-    if folder is None:
-        raise UserError(f"Method {name!r} returned no policy: train() must return its folder")
-    context.tick()
-    check_finite(folder)
-    if folder != context.directory / "policy":
-        folder.rename(context.directory / "policy")
-    write_json(context.directory / "log.json", context.log)
 
 
 def _tuning_requests(resources: Resources, prompts: Sequence[Prompt]) -> list[Request]:

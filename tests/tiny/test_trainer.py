@@ -175,6 +175,7 @@ def test_resume_gives_the_same_weights(tmp_path: Path, load: Load, tokenizer: An
     for (name, a), (_, b) in zip(whole.model.named_parameters(), second.model.named_parameters(), strict=True):
         assert torch.equal(a, b), name
     assert whole.lagged.means == second.lagged.means
+    assert whole._total_train_tokens == second._total_train_tokens > first._total_train_tokens, "num_tokens of the log"
 
 
 def continued(load: Load, seed: int = 0) -> Any:
