@@ -8,7 +8,7 @@ from typing import NamedTuple
 from harness.benchmark import CallTokens, EvalCost
 from harness.budget.device_time import Sampler, decoding_seconds, reading_rate
 from harness.budget.flops import forward, head
-from harness.budget.forecast import Corrections, Lengths, forecast
+from harness.budget.forecast import TEMPLATE_TOKENS, Corrections, Lengths, expected_answer, forecast
 from harness.budget.machines import Machine
 from harness.budget.model_size import ModelSize
 from harness.methods.base import Method
@@ -29,11 +29,19 @@ LLM_JUDGE, REWARD_MODEL = "llm_judge", "reward_model"
 
 
 class RunSeconds(NamedTuple):
-    """Seconds of a run, and how many of them go to the trials of its search, which can run side by side."""
+    """Seconds of a run.
+
+    Attributes:
+        total: as its ledger will have them.
+        searched: of them, for the trials of its search, which can run side by side.
+        trials: of the search.
+        common: of the total, for what the first run computes and the others read.
+    """
 
     total: float
     searched: float
     trials: int
+    common: float
 
 
 class Workload:
@@ -55,7 +63,7 @@ class Workload:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.judged: Counter[CallTokens] = Counter()
-        self.written = self.endpoint_money = 0.0
+        self.written = self.endpoint_money = self._common = 0.0
         self.unsaid: list[str] = []
         self._label_calls = outline.recipe.oracle.name == LLM_JUDGE or bool(
             outline.recipe.prices and outline.recipe.prices.oracle_call
@@ -78,7 +86,8 @@ class Workload:
         workers = min(
             workers, self.machine.count if self.machine.device.gpu else 1
         )  # those that share one share its speed
-        total = sum(run.total for run in self._runs)
+        common = [run.common for run in self._runs]
+        total = sum(run.total for run in self._runs) - (sum(common) - max(common, default=0.0))
         longest = (r.total - r.searched * (1 - 1 / max(1, min(workers, r.trials))) for r in self._runs)
         return self._shared + max(max(longest, default=0.0) if workers > 1 else 0.0, total / workers)
 
@@ -106,9 +115,10 @@ class Workload:
 
     def _run(self, row: Row) -> RunSeconds:
         """Adds a run."""
-        before = sum(self.seconds.values())
+        before, common = sum(self.seconds.values()), self._common
+        prompts, prompt = self.outline.recipe.data.eval_prompts, self.outline.pairs.lengths.prompt
         for benchmark in row.benchmarks:
-            cost = evaluation_cost(benchmark, self.outline.recipe.data.eval_prompts, row.method)
+            cost = evaluation_cost(benchmark, prompts, row.method, prompt)
             if cost is None:
                 self._leave_out(benchmark.name)
                 continue
@@ -116,10 +126,12 @@ class Workload:
             self._evaluate(row.method, cost, limit)
             if benchmark.judged_by == "endpoint":
                 self._judge(cost.judge_calls, benchmark.call_tokens)
+            elif benchmark.judged_by == "local" and self.timed:
+                self.seconds["judge"] += self._local_judge(cost, limit)
         searched = sum(self._train(row.name, method) for method in row.trainings) + self._score_trials(row.trials)
         if self.timed and self.size is not None and (row.trainings or row.benchmarks):
             self.seconds["loading"] += LOADING + self.size.parameters * self.settings.number.weight / READ_RATE
-        return RunSeconds(sum(self.seconds.values()) - before, searched, row.trials)
+        return RunSeconds(sum(self.seconds.values()) - before, searched, row.trials, self._common - common)
 
     def _leave_out(self, name: str) -> None:
         sentence = f"the cost of {name}, whose data are not here"
@@ -183,14 +195,43 @@ class Workload:
             return
         if not self.timed:
             return
-        answers = cost.tokens / limit
+        answers, length = cost.tokens / limit, self._answer(limit)
         spent = self._reading(cost.read)
+        self._common += 0.0 if method.instruction else spent * cost.common * self._lower
         if answers:
-            prompt = cost.read / answers
+            prompt = self.outline.pairs.lengths.prompt if cost.task_prompts else cost.read / answers
             recipe = self.outline.recipe
             sampler = Sampler(recipe.engine.name, recipe.generation_batch_size, limit)
-            spent += self._decoding(answers, Lengths(prompt, limit, prompt + limit), sampler)
+            spent += self._decoding(answers, Lengths(prompt, length, prompt + length), sampler)
         self.seconds["evaluation"] += spent
+
+    @property
+    def _lower(self) -> float:
+        """Share of a forward pass in blocks that all policies share and that are computed once: on a CPU alone."""
+        if self.size is None or self.machine.device.gpu:
+            return 0.0
+        return max(0, self.size.shape.bottom) / self.size.shape.layers
+
+    def _answer(self, limit: int) -> float:
+        """Tokens that an answer will have, by the answers of the pairs where they were sampled and are here.
+
+        Args:
+            limit: most tokens of an answer.
+        """
+        data = self.outline.recipe.data
+        if self.outline.pairs_open or data.imported:
+            return expected_answer(limit)
+        return expected_answer(limit, self.outline.pairs.lengths.response / data.max_new_tokens)
+
+    def _local_judge(self, cost: EvalCost, limit: int) -> float:
+        """Seconds of the start policy's judgments: it reads the question, and two answers in words of its own.
+
+        Args:
+            cost: of the benchmark.
+            limit: most tokens of an answer.
+        """
+        questions = max(1.0, cost.tokens / limit)
+        return self._reading(cost.judge_calls * (cost.read / questions + 2 * self._answer(limit) + 2 * TEMPLATE_TOKENS))
 
     def _reading(self, tokens: float, scored: float = 0.0) -> float:
         """Seconds to read tokens without gradient.
