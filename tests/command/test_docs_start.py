@@ -47,4 +47,4 @@ def test_the_real_comparison(tmp_path: Path, smollm2_start: Path, cli: Cli) -> N
     quarter of an hour."""
     run_steps(cli, tmp_path, nightly=True)
     page = (tmp_path / "results/local/smollm2/pairs-64/LEADERBOARD.md").read_text()
-    assert "`start`" in page and "`dpo`" in page
+    assert "`start`" in page and "gold reward" in page
