@@ -37,7 +37,7 @@ WIDTH = 13
 @preflight_option
 @click.option("--price-hour", type=click.FloatRange(min=0), metavar="X", help="Price of one device for an hour.")
 def plan(machine: str, price_hour: float | None, **options: Any) -> None:
-    """What `compare` would run, what is already there, and what the rest needs: hours, memory, disk, money.
+    """What `compare` of RECIPE would run, what is already there, and what the rest needs: hours, memory, disk, money.
 
     The model's config.json is enough; no weights are read. What would stop `compare` on this machine is listed last,
     with exit code 2. For another machine, what is not on this one does not count.
