@@ -77,7 +77,7 @@ class EvalCost(NamedTuple):
         judge_calls: of its judge.
         read: tokens of prompts and of scored answers that go through the policy; those of ``prompt_texts`` if 0.
         task_prompts: how often one of the recipe's evaluation prompts is read, which ``read`` leaves out.
-        common: share of what is read that is the same text for every policy.
+        common: share of ``read`` that is the same text for every policy. Prompts are so anyway.
     """
 
     tokens: int

@@ -63,7 +63,7 @@ class Preference(Benchmark):
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer a prompt, no judge; a trained policy and start read each other's answers."""
         length = self.options.max_new_tokens
-        return EvalCost(prompts * length, 0, prompts * (1 + trained) * length, prompts * (2 + trained), trained / 3)
+        return EvalCost(prompts * length, 0, prompts * (1 + trained) * length, prompts * (2 + trained), trained / 2)
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One sampled answer a prompt."""

@@ -69,8 +69,9 @@ def decoding_seconds(
 ) -> float:
     """Seconds to decode answers whose prompts have been read.
 
-    A step moves all weights, and for each row that is not finished its key-value cache, with their arithmetic; a batch
-    ends with its longest answer.
+    A step moves all weights, and the key-value cache of each row that is not finished, and does their arithmetic: on a
+    GPU one kernel after the other, on a CPU at the same time, so that the slower of the two counts. A batch ends with
+    its longest answer.
 
     Args:
         device: that computes.
@@ -89,12 +90,12 @@ def decoding_seconds(
     if sampler.engine == "vllm":  # a finished answer makes room for the next
         steps = answers * lengths.response / rows
     context = lengths.prompt + lengths.response / 2
-    bandwidth = device.bandwidth * BANDWIDTH
-    step = size.shape.layers * LAUNCH.get(sampler.engine, LAUNCH["transformers"])
-    step += size.parameters * number.weight / bandwidth
-    operations = forward(size.shape, 1, 1, round(context)) + head(size.shape, 1)
-    token = context * size.cached * number.compute / bandwidth + operations / reading_rate(device, number)
-    return steps * step + answers * lengths.response * token
+    tokens = answers * lengths.response
+    launched = steps * size.shape.layers * LAUNCH.get(sampler.engine, LAUNCH["transformers"])
+    moved = steps * size.parameters * number.weight + tokens * context * size.cached * number.compute
+    operations = tokens * (forward(size.shape, 1, 1, round(context)) + head(size.shape, 1))
+    parts = moved / (device.bandwidth * BANDWIDTH), operations / reading_rate(device, number)
+    return launched + (sum(parts) if device.gpu else max(parts))
 
 
 def prior_rates(

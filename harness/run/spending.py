@@ -328,7 +328,7 @@ def predicted_spending(
 def evaluation_cost(
     benchmark: Benchmark, prompts: int, method: Method, prompt_tokens: float = TYPICAL_PROMPT
 ) -> EvalCost | None:
-    """What a benchmark can ask of a policy, its prompts included; None if that is not known without its data.
+    """What a benchmark can ask of a policy, with all prompts in ``read``; None if that is not known without its data.
 
     Args:
         benchmark: that is run.
@@ -341,13 +341,15 @@ def evaluation_cost(
     except AbsentError:
         return None
     if cost.read or cost.task_prompts:
-        return cost._replace(read=cost.read + round(cost.task_prompts * prompt_tokens))
+        asked = round(cost.task_prompts * prompt_tokens)
+        read = cost.read + asked
+        return cost._replace(read=read, common=(asked + cost.common * cost.read) / read)
     try:
         read = text_tokens(benchmark.prompt_texts())
     except AbsentError:
         limit = getattr(benchmark.options, "max_new_tokens", TYPICAL_RESPONSE)
         read = round(cost.tokens / limit) * TYPICAL_PROMPT
-    return cost._replace(read=read)
+    return cost._replace(read=read, common=1.0)
 
 
 def open_benchmarks(plan: RunPlan) -> list[Benchmark]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from harness.benchmark import CallTokens, EvalCost
 from harness.budget.device_time import Sampler, decoding_seconds, reading_rate
 from harness.budget.flops import forward, head
-from harness.budget.forecast import TEMPLATE_TOKENS, Corrections, Lengths, expected_answer, forecast
+from harness.budget.forecast import TEMPLATE_TOKENS, Corrections, Lengths, Spending, expected_answer, forecast, phases
 from harness.budget.machines import Machine
 from harness.budget.model_size import ModelSize
 from harness.methods.base import Method
@@ -29,19 +29,12 @@ LLM_JUDGE, REWARD_MODEL = "llm_judge", "reward_model"
 
 
 class RunSeconds(NamedTuple):
-    """Seconds of a run.
-
-    Attributes:
-        total: as its ledger will have them.
-        searched: of them, for the trials of its search, which can run side by side.
-        trials: of the search.
-        common: of the total, for what the first run computes and the others read.
-    """
+    """Seconds of a run as its ledger will have them, and how many of them go to the trials of its search, which can run
+    side by side."""
 
     total: float
     searched: float
     trials: int
-    common: float
 
 
 class Workload:
@@ -63,7 +56,8 @@ class Workload:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.judged: Counter[CallTokens] = Counter()
-        self.written = self.endpoint_money = self._common = 0.0
+        self.written = self.endpoint_money = 0.0
+        self._read_once: dict[str, list[float]] = {"texts": [0.0], "pairs": [0.0]}
         self.unsaid: list[str] = []
         self._label_calls = outline.recipe.oracle.name == LLM_JUDGE or bool(
             outline.recipe.prices and outline.recipe.prices.oracle_call
@@ -86,8 +80,8 @@ class Workload:
         workers = min(
             workers, self.machine.count if self.machine.device.gpu else 1
         )  # those that share one share its speed
-        common = [run.common for run in self._runs]
-        total = sum(run.total for run in self._runs) - (sum(common) - max(common, default=0.0))
+        spared = sum(sum(seconds) - max(seconds) for seconds in self._read_once.values())
+        total = sum(run.total for run in self._runs) - spared
         longest = (r.total - r.searched * (1 - 1 / max(1, min(workers, r.trials))) for r in self._runs)
         return self._shared + max(max(longest, default=0.0) if workers > 1 else 0.0, total / workers)
 
@@ -115,7 +109,8 @@ class Workload:
 
     def _run(self, row: Row) -> RunSeconds:
         """Adds a run."""
-        before, common = sum(self.seconds.values()), self._common
+        before = sum(self.seconds.values())
+        self._read_once["texts"].append(0.0)
         prompts, prompt = self.outline.recipe.data.eval_prompts, self.outline.pairs.lengths.prompt
         for benchmark in row.benchmarks:
             cost = evaluation_cost(benchmark, prompts, row.method, prompt)
@@ -131,7 +126,7 @@ class Workload:
         searched = sum(self._train(row.name, method) for method in row.trainings) + self._score_trials(row.trials)
         if self.timed and self.size is not None and (row.trainings or row.benchmarks):
             self.seconds["loading"] += LOADING + self.size.parameters * self.settings.number.weight / READ_RATE
-        return RunSeconds(sum(self.seconds.values()) - before, searched, row.trials, self._common - common)
+        return RunSeconds(sum(self.seconds.values()) - before, searched, row.trials)
 
     def _leave_out(self, name: str) -> None:
         sentence = f"the cost of {name}, whose data are not here"
@@ -165,6 +160,7 @@ class Workload:
         self.written += steps * expected.step["generated_tokens"]
         spent = steps * expected.step.get("seconds", 0.0)
         self.seconds["training"] += spent
+        self._read_once["pairs"].append(spent * self._common_of_training(spending))
         return spent
 
     def _score_trials(self, trials: int) -> float:
@@ -197,7 +193,7 @@ class Workload:
             return
         answers, length = cost.tokens / limit, self._answer(limit)
         spent = self._reading(cost.read)
-        self._common += 0.0 if method.instruction else spent * cost.common * self._lower
+        self._read_once["texts"][-1] += 0.0 if method.instruction else spent * cost.common * self._lower
         if answers:
             prompt = self.outline.pairs.lengths.prompt if cost.task_prompts else cost.read / answers
             recipe = self.outline.recipe
@@ -211,6 +207,20 @@ class Workload:
         if self.size is None or self.machine.device.gpu:
             return 0.0
         return max(0, self.size.shape.bottom) / self.size.shape.layers
+
+    def _common_of_training(self, spending: Spending) -> float:
+        """Share of a training on stored pairs that the first training computes for all, in float32 on a CPU.
+
+        Args:
+            spending: of the method.
+        """
+        settings = self.settings
+        if self.size is None or spending.sampled or settings.gradient_checkpointing or settings.number.compute < 4:
+            return 0.0
+        shape, lengths = self.size.shape, self.outline.pairs.lengths
+        pair = lengths.pair(shape.hidden)
+        forwards = pair.rows * spending.rows / 2 * forward(shape, 1, pair.length)
+        return self._lower * forwards / phases(shape, spending, lengths, 1)["train"]
 
     def _answer(self, limit: int) -> float:
         """Tokens that an answer will have, by the answers of the pairs where they were sampled and are here.
