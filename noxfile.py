@@ -60,7 +60,7 @@ def compare(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """report.html of a comparison, one file to explore: `-- FOLDER`; of all comparisons without one."""
+    """report.html of a comparison, one file to explore: `-- FOLDER`; of the latest in results/local without one."""
     prepare(session, ".[report]")
     sail_bench(session, "report", *session.posargs)
 

@@ -76,11 +76,15 @@ class EvalCost(NamedTuple):
         tokens: to generate.
         judge_calls: of its judge.
         read: tokens of prompts and of scored answers that go through the policy; those of ``prompt_texts`` if 0.
+        task_prompts: how often one of the recipe's evaluation prompts is read, which ``read`` leaves out.
+        common: share of ``read`` that is the same text for every policy. Prompts are so anyway.
     """
 
     tokens: int
     judge_calls: int
     read: int = 0
+    task_prompts: int = 0
+    common: float = 0.0
 
 
 class CallTokens(NamedTuple):

@@ -1,4 +1,4 @@
-"""MT-Bench's judge prompts (spec/evals 3): which one a question and turn takes, and how it is filled."""
+"""MT-Bench's judge prompts (arXiv 2306.05685): which one a question and turn takes, and how it is filled."""
 
 from __future__ import annotations
 

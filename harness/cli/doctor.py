@@ -17,7 +17,13 @@ GIB = 2**30
 
 
 @click.command()
-@click.option("--store", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path(".sail-bench"),
+    show_default=True,
+    help="The store to look for.",
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Official data.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(store: Path, data_dir: Path | None, as_json: bool) -> None:

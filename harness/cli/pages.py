@@ -85,7 +85,13 @@ def _check(folders: list[Path], files: tuple[Path, ...], results: Path) -> None:
 @click.command()
 @click.argument("recipe", required=False)
 @results_option
-@click.option("--store", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path(".sail-bench"),
+    show_default=True,
+    help="Where the answers and judgments are kept.",
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Official data, to find judgments of official sets.")
 def rescore(recipe: str | None, results: Path | None, store: Path, data_dir: Path | None) -> None:
     """Compute the scores of RECIPE (all if none is named) again from what is stored: no model, no judge."""

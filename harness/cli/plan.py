@@ -38,13 +38,13 @@ WIDTH = 13
 @preflight_option
 @click.option("--price-hour", type=click.FloatRange(min=0), metavar="X", help="Price of one device for an hour.")
 def plan(machine: str, price_hour: float | None, **options: Any) -> None:
-    """What `compare` would run, what is already there, and what the rest needs: hours, memory, disk, money.
+    """What `compare` of RECIPE would run, what is already there, and what the rest needs: hours, memory, disk, money.
 
     The model's config.json is enough; no weights are read. What would stop `compare` on this machine is listed last,
     with exit code 2. For another machine, what is not on this one does not count.
     """
     from harness.run.estimate import estimate
-    from harness.run.outline import fits_memory
+    from harness.run.outline import crowded_engines, fits_memory
     from harness.run.target import model_config, target_machine, target_workers
 
     chosen = compare_options(options)
@@ -64,7 +64,9 @@ def plan(machine: str, price_hour: float | None, **options: Any) -> None:
         workers = target_workers(target, chosen.workers, outline.budget.axis, fits)
         predicted = estimate(outline, target, workers, price_hour)
         _show(predicted, outline)
-        stopping += [Problem("memory", predicted.shortage)] if predicted.shortage else []
+        crowded = crowded_engines(chosen.recipe, target, workers)
+        shortage = Problem("memory", predicted.shortage) if predicted.shortage else None
+        stopping += [problem for problem in (crowded, shortage) if problem]
     if stopping:
         raise error_of(stopping)
 

@@ -24,11 +24,10 @@ from harness.errors import UserError
 )
 def report(results: Path | None, out: Path | None, store: Path) -> None:
     """Write report.html, one file to explore. RESULTS: a comparison (results/RECIPE/BUDGET) or a folder of several;
-    all in results, results/studies and results/local if none is named."""
+    if none is named, the latest comparison in results/local."""
     from harness.report.html.page import write_report
-    from harness.score.results import result_folders
 
-    folders = _comparisons(results) if results is not None else result_folders(None)
+    folders = _comparisons(results) if results is not None else [_latest()]
     if out is not None and len(folders) > 1:
         names = ", ".join(str(folder) for folder in folders)
         raise UserError(f"--out names one file and there are several comparisons: give one of {names}")
@@ -50,3 +49,18 @@ def _comparisons(results: Path) -> list[Path]:
     raise UserError(
         f"{results} holds no results: give the folder of a comparison (results/RECIPE/BUDGET) or of several"
     )
+
+
+def _latest() -> Path:
+    """The comparison in results/local whose results are the newest.
+
+    Raises:
+        UserError: there is none.
+    """
+    from harness.score.results import LOCAL, result_folders
+
+    files = list(LOCAL.glob("*/*/*/seed-*.json"))
+    if not files:
+        names = ", ".join(str(folder) for folder in result_folders(None))
+        raise UserError(f"There are no results in {LOCAL}: name a comparison, one of {names}")
+    return max(files, key=lambda file: file.stat().st_mtime).parents[1]

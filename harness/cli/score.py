@@ -69,7 +69,13 @@ REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences
 @click.option("--model-outputs", type=FILE, help="The model's outputs, if the annotations hold no texts.")
 @click.option("--eval-set", type=FILE, help="The evaluation set, in order; difficulty and anchors may lie beside it.")
 @click.option("--data-dir", type=FILE, help="Folder with alpaca_eval/: evaluation set, difficulty, anchors.")
-@click.option("--fit", type=click.Choice(["exact", "official"]), default="exact", show_default=True)
+@click.option(
+    "--fit",
+    type=click.Choice(["exact", "official"]),
+    default="exact",
+    show_default=True,
+    help="How length control is fitted: to its optimum, or as alpaca_eval does it.",
+)
 @click.option("--c", type=float, help="C of --fit official (inverse penalty); by default cross-validation chooses it.")
 @click.option("--row-numbers", is_flag=True, help="Reproduce the published misalignment after a missing row.")
 @REFERENCE
@@ -84,7 +90,7 @@ def alpaca_eval(
     row_numbers: bool,
     reference: str | None,
 ) -> None:
-    """AlpacaEval 2: length-controlled and raw win rate."""
+    """AlpacaEval 2: length-controlled and raw win rate. ANNOTATIONS are further files of --annotations."""
     from benchmarks.alpaca_eval.score_files import score_annotation_files
 
     paths = [*annotations, *more_annotations]
@@ -98,7 +104,13 @@ def alpaca_eval(
 )
 @click.option("--baseline", metavar="MODEL", help="Of rows that name none; by default the official one is assumed.")
 @click.option("--answers", type=FILE, help="Answers of all models and of the baseline, for style control.")
-@click.option("--protocol", type=click.Choice(["v0.1", "v2.0"]), default="v0.1", show_default=True)
+@click.option(
+    "--protocol",
+    type=click.Choice(["v0.1", "v2.0"]),
+    default="v0.1",
+    show_default=True,
+    help="The version of Arena-Hard.",
+)
 @click.option(
     "--category",
     type=click.Choice(["hard_prompt", "creative_writing"]),
@@ -158,7 +170,7 @@ def mt_bench(judgments: Path, questions: Path | None, baseline: str | None, refe
 @click.option("--data-dir", type=FILE, help="Folder with rewardbench/filtered.jsonl or .parquet; else the Hub.")
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="So many pairs, drawn by subset (0: all).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the pairs of --limit.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Answers scored at once.")
 @click.option("--max-length", type=click.IntRange(min=1), default=2048, show_default=True, help="Tokens seen.")
 @click.option("--store", type=FILE, default=Path(".sail-bench"), show_default=True, help="Keeps rewards over a kill.")
 @REFERENCE

@@ -22,7 +22,12 @@ def store() -> None:
 
 
 _STORE = click.option(
-    "--store", "root", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True
+    "--store",
+    "root",
+    type=click.Path(path_type=Path),
+    default=Path(".sail-bench"),
+    show_default=True,
+    help="The folder of the store.",
 )
 
 

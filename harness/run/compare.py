@@ -129,6 +129,7 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
     plans = _plans(options)
     machine = ThisMachine(plans)
     workers = workers_of(options.workers, plans[0].comparison.budget.axis, machine.fits)
+    machine.check_engines(workers.count)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store", ("", "locks", "logs", "pages", "stages", "work"))
     with Store(options.store).in_use():
