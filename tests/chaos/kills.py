@@ -1,0 +1,196 @@
+"""Kills at random moments: of the command, its group, a child; then the same command, until it ends."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.chaos.command import Command
+from tests.chaos.judge import Judge, judge
+from tests.chaos.outcome import Fault, Line, Outcome
+from tests.chaos.setting import (
+    ARGUMENTS,
+    CONCURRENCY,
+    DEADLINE_S,
+    Undisturbed,
+    differences,
+    prepare,
+    undisturbed,
+)
+
+MOST_KILLS = 12
+"""Of a cycle; after them it may go on to its end."""
+
+STOPPED_S = 0.3
+"""Seconds between SIGSTOP and SIGKILL."""
+
+SHARES = (0.35, 0.7, 1.0)
+"""A kill comes within this share of the undisturbed time: small ones make many kills a cycle, large ones late kills."""
+
+
+def kill_group(command: Command) -> None:
+    """As ``kill -9`` of all."""
+    command.signal(signal.SIGKILL, group=True)
+
+
+def kill_parent(command: Command) -> None:
+    """As the kernel does when memory is short."""
+    command.signal(signal.SIGKILL)
+
+
+def kill_child(command: Command) -> None:
+    """The newest process that it started: a run, or else the fork server."""
+    for child in command.children()[-1:]:
+        child.kill()
+
+
+def terminate(command: Command) -> None:
+    """As a batch system does."""
+    command.signal(signal.SIGTERM)
+
+
+def interrupt(command: Command) -> None:
+    """Ctrl-C goes to the whole group."""
+    command.signal(signal.SIGINT, group=True)
+
+
+def stop_then_kill(command: Command) -> None:
+    """The command is stopped while its children go on, and then all is killed."""
+    command.signal(signal.SIGSTOP)
+    time.sleep(STOPPED_S)
+    command.signal(signal.SIGKILL, group=True)
+
+
+KILLS: dict[str, Callable[[Command], None]] = {
+    "kill -9 of the group": kill_group,
+    "kill -9 of the parent": kill_parent,
+    "kill -9 of a child": kill_child,
+    "SIGTERM": terminate,
+    "Ctrl-C": interrupt,
+    "SIGSTOP, then kill -9": stop_then_kill,
+}
+
+
+class Cycle(NamedTuple):
+    """A comparison that is killed until it ends.
+
+    Attributes:
+        folder: of it.
+        whole: the undisturbed one.
+        judge: that both ask.
+        random: decides moments and kinds.
+    """
+
+    folder: Path
+    whole: Undisturbed
+    judge: Judge
+    random: random.Random
+
+
+def run(folder: Path, kills: int, seed: int) -> Outcome:
+    """All cycles.
+
+    Args:
+        folder: for them.
+        kills: how many there are to be.
+        seed: of moments and kinds.
+    """
+    outcome = Outcome("kills", [Line(name) for name in KILLS])
+    lines = {line.name: line for line in outcome.lines}
+    results, stages, twice = Line("results after the last kill"), Counter[str](), 0
+    chance = random.Random(seed)
+    with judge(folder / "requests.txt") as asked:
+        whole = undisturbed(folder / "whole", asked)
+        number = 0
+        while sum(line.cases for line in lines.values()) < kills:
+            number += 1
+            asked.forget()
+            cycle = Cycle(prepare(folder / f"cycle-{number}", asked), whole, asked, chance)
+            left = kills - sum(line.cases for line in lines.values())
+            calls = _until_it_ends(cycle, min(left, MOST_KILLS), lines, stages)
+            repeated = sum((asked.requests() - whole.requests).values())
+            twice += repeated
+            faults = [Fault("difference", text) for text in differences(cycle.folder, whole)]
+            if repeated > CONCURRENCY * calls:
+                faults.append(Fault("paid twice", f"{repeated} calls after {calls} kills with calls under way"))
+            results.add(f"cycle {number} (seed {seed})", faults)
+            print(f"cycle {number}: {sum(line.cases for line in lines.values())} kills, {len(faults)} faults", flush=True)
+            if not faults:
+                shutil.rmtree(cycle.folder)
+    for line in lines.values():
+        line.note = ", ".join(f"{name.split(': ')[1]} {n}" for name, n in _of(stages, line.name))
+    results.note = f"{twice} calls in flight were asked again"
+    outcome.lines.append(results)
+    return outcome
+
+
+def _of(stages: Counter[str], kill: str) -> list[tuple[str, int]]:
+    return [(name, n) for name, n in stages.most_common() if name.startswith(f"{kill}: ")]
+
+
+def _until_it_ends(cycle: Cycle, most: int, lines: dict[str, Line], stages: Counter[str]) -> int:
+    """Kill a comparison until it ends by itself.
+
+    Args:
+        cycle: the comparison.
+        most: kills.
+        lines: count them.
+        stages: count what was under way, by kill.
+
+    Returns:
+        how many kills may have found calls to the judge under way.
+    """
+    share = cycle.random.choice(SHARES)
+    calls, number = 0, 0
+    while True:
+        before = sum(cycle.judge.requests().values())
+        command = Command(cycle.folder, ARGUMENTS, cycle.folder / "log.txt")
+        number += 1
+        if number > most or command.wait(cycle.random.uniform(0, share * cycle.whole.seconds)):
+            ended = command.wait(DEADLINE_S)
+            results = lines.get("") or Line("")
+            results.add("end", _faults(command, ended=ended, killed=False))
+            if results.faults or ended:
+                next(iter(lines.values())).faults += results.faults
+                return calls
+            continue
+        name = cycle.random.choice(list(KILLS))
+        stages[f"{name}: {_under_way(cycle.folder)}"] += 1
+        KILLS[name](command)
+        ended = command.wait(DEADLINE_S)
+        lines[name].add(f"{cycle.folder.name}, kill {number}", _faults(command, ended=ended, killed=True))
+        calls += sum(cycle.judge.requests().values()) > before
+
+
+def _under_way(folder: Path) -> str:
+    """Kind of the stage that was written last, among those that are not finished."""
+    works = [path for path in folder.glob(".sail-bench/work/*") if not path.name.endswith(".old")]
+    if not works:
+        return "between stages" if any(folder.glob(".sail-bench/stages/*")) else "start"
+    return max(works, key=_touched).name.split("-")[0]
+
+
+def _touched(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # it has just been finished
+        return 0.0
+
+
+def _faults(command: Command, *, ended: bool, killed: bool) -> list[Fault]:
+    """What is wrong with how a command ended."""
+    faults, output = [], command.output
+    if not ended:
+        faults.append(Fault("hang", f"no end within {DEADLINE_S:.0f} s: {output[-300:]}"))
+    if "Traceback" in output:
+        faults.append(Fault("traceback", output[output.index("Traceback") :][-600:]))
+    faults += [Fault("left behind", text) for text in command.end()]
+    if not killed and ended and command.code:
+        faults.append(Fault("no fix", f"exit code {command.code} without a kill: {output[-300:]}"))
+    return faults
