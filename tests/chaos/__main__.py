@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import click
 
-from tests.chaos import kills
+from tests.chaos import full_disk, fuzz, kills, matrix, together
 from tests.chaos.outcome import Outcome, table, write
 
 
@@ -26,34 +26,44 @@ class Sizes(NamedTuple):
     Attributes:
         kills: at random moments.
         cases: of the fuzz, over all that it feeds.
+        minutes: after which no further cycle of kills begins.
         seed: of all that is random.
         quick: whether everything is small.
     """
 
     kills: int
     cases: int
+    minutes: float
     seed: int
     quick: bool
 
 
 PARTS: dict[str, Callable[[Path, Sizes], Outcome]] = {
-    "kills": lambda folder, sizes: kills.run(folder, sizes.kills, sizes.seed),
+    "kills": lambda folder, sizes: kills.run(folder, sizes.kills, sizes.seed, sizes.minutes),
+    "damage": lambda folder, sizes: matrix.run(folder, sizes.seed, quick=sizes.quick),
+    "full-disk": lambda folder, sizes: full_disk.run(folder, quick=sizes.quick),
+    "two": lambda folder, sizes: together.run(folder, sizes.seed, quick=sizes.quick),
+    "fuzz": lambda folder, sizes: fuzz.run(folder, sizes.cases, sizes.seed),
 }
 
 
 @click.command()
 @click.option("--kills", "most_kills", default=200, show_default=True, help="Kills at random moments.")
 @click.option("--cases", default=2000, show_default=True, help="Odd inputs, over all kinds.")
+@click.option("--minutes", default=60.0, show_default=True, help="After these no further cycle of kills begins.")
 @click.option("--seed", default=0, show_default=True, help="Of moments, damage and odd inputs.")
 @click.option("--only", metavar="PART,...", help=f"These parts: {', '.join(PARTS)}.")
 @click.option("--quick", is_flag=True, help="A look: few of everything, within three minutes on two cores.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder that gets chaos.json and chaos.md.")
-def main(most_kills: int, cases: int, seed: int, only: str | None, quick: bool, out: Path | None) -> None:
+def main(
+    most_kills: int, cases: int, minutes: float, seed: int, only: str | None, quick: bool, out: Path | None
+) -> None:
     """Kill, damage, fill the disk, run two at once, feed odd input; and compare with an undisturbed comparison."""
     names = [name.strip() for name in only.split(",")] if only else list(PARTS)
     if unknown := [name for name in names if name not in PARTS]:
         raise click.UsageError(f"no part {unknown[0]!r}: choose from {', '.join(PARTS)}")
-    sizes = Sizes(min(most_kills, 8) if quick else most_kills, min(cases, 80) if quick else cases, seed, quick)
+    most_kills, cases = (min(most_kills, 8), min(cases, 80)) if quick else (most_kills, cases)
+    sizes = Sizes(most_kills, cases, minutes, seed, quick)
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="sail-bench-chaos-") as scratch:
         for name in names:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.chaos.command import Command
+from tests.chaos.ended import faults_of
 from tests.chaos.judge import Judge, judge
 from tests.chaos.outcome import Fault, Line, Outcome
 from tests.chaos.setting import (
@@ -93,14 +94,23 @@ class Cycle(NamedTuple):
     random: random.Random
 
 
-def run(folder: Path, kills: int, seed: int) -> Outcome:
+class Ended(NamedTuple):
+    """How a cycle ended: kills that may have met calls to the judge, and what is wrong with the last command."""
+
+    calls: int
+    faults: list[Fault]
+
+
+def run(folder: Path, kills: int, seed: int, minutes: float = 60) -> Outcome:
     """All cycles.
 
     Args:
         folder: for them.
         kills: how many there are to be.
         seed: of moments and kinds.
+        minutes: after which no further cycle begins.
     """
+    until = time.monotonic() + 60 * minutes
     outcome = Outcome("kills", [Line(name) for name in KILLS])
     lines = {line.name: line for line in outcome.lines}
     results, stages, twice = Line("results after the last kill"), Counter[str](), 0
@@ -108,19 +118,21 @@ def run(folder: Path, kills: int, seed: int) -> Outcome:
     with judge(folder / "requests.txt") as asked:
         whole = undisturbed(folder / "whole", asked)
         number = 0
-        while sum(line.cases for line in lines.values()) < kills:
+        while sum(line.cases for line in lines.values()) < kills and time.monotonic() < until:
             number += 1
             asked.forget()
             cycle = Cycle(prepare(folder / f"cycle-{number}", asked), whole, asked, chance)
             left = kills - sum(line.cases for line in lines.values())
-            calls = _until_it_ends(cycle, min(left, MOST_KILLS), lines, stages)
+            calls, faults = _until_it_ends(cycle, min(left, MOST_KILLS), lines, stages)
             repeated = sum((asked.requests() - whole.requests).values())
             twice += repeated
-            faults = [Fault("difference", text) for text in differences(cycle.folder, whole)]
+            faults += [Fault("difference", text) for text in differences(cycle.folder, whole)]
             if repeated > CONCURRENCY * calls:
                 faults.append(Fault("paid twice", f"{repeated} calls after {calls} kills with calls under way"))
             results.add(f"cycle {number} (seed {seed})", faults)
-            print(f"cycle {number}: {sum(line.cases for line in lines.values())} kills, {len(faults)} faults", flush=True)
+            print(
+                f"cycle {number}: {sum(line.cases for line in lines.values())} kills, {len(faults)} faults", flush=True
+            )
             if not faults:
                 shutil.rmtree(cycle.folder)
     for line in lines.values():
@@ -134,7 +146,7 @@ def _of(stages: Counter[str], kill: str) -> list[tuple[str, int]]:
     return [(name, n) for name, n in stages.most_common() if name.startswith(f"{kill}: ")]
 
 
-def _until_it_ends(cycle: Cycle, most: int, lines: dict[str, Line], stages: Counter[str]) -> int:
+def _until_it_ends(cycle: Cycle, most: int, lines: dict[str, Line], stages: Counter[str]) -> Ended:
     """Kill a comparison until it ends by itself.
 
     Args:
@@ -143,8 +155,6 @@ def _until_it_ends(cycle: Cycle, most: int, lines: dict[str, Line], stages: Coun
         lines: count them.
         stages: count what was under way, by kill.
 
-    Returns:
-        how many kills may have found calls to the judge under way.
     """
     share = cycle.random.choice(SHARES)
     calls, number = 0, 0
@@ -154,17 +164,15 @@ def _until_it_ends(cycle: Cycle, most: int, lines: dict[str, Line], stages: Coun
         number += 1
         if number > most or command.wait(cycle.random.uniform(0, share * cycle.whole.seconds)):
             ended = command.wait(DEADLINE_S)
-            results = lines.get("") or Line("")
-            results.add("end", _faults(command, ended=ended, killed=False))
-            if results.faults or ended:
-                next(iter(lines.values())).faults += results.faults
-                return calls
-            continue
+            faults = faults_of(command, ended=ended)
+            if ended and command.code:
+                faults.append(Fault("no fix", f"exit code {command.code} without a kill: {command.output[-400:]}"))
+            return Ended(calls, faults)
         name = cycle.random.choice(list(KILLS))
         stages[f"{name}: {_under_way(cycle.folder)}"] += 1
         KILLS[name](command)
         ended = command.wait(DEADLINE_S)
-        lines[name].add(f"{cycle.folder.name}, kill {number}", _faults(command, ended=ended, killed=True))
+        lines[name].add(f"{cycle.folder.name}, kill {number}", faults_of(command, ended=ended))
         calls += sum(cycle.judge.requests().values()) > before
 
 
@@ -181,16 +189,3 @@ def _touched(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:  # it has just been finished
         return 0.0
-
-
-def _faults(command: Command, *, ended: bool, killed: bool) -> list[Fault]:
-    """What is wrong with how a command ended."""
-    faults, output = [], command.output
-    if not ended:
-        faults.append(Fault("hang", f"no end within {DEADLINE_S:.0f} s: {output[-300:]}"))
-    if "Traceback" in output:
-        faults.append(Fault("traceback", output[output.index("Traceback") :][-600:]))
-    faults += [Fault("left behind", text) for text in command.end()]
-    if not killed and ended and command.code:
-        faults.append(Fault("no fix", f"exit code {command.code} without a kill: {output[-300:]}"))
-    return faults

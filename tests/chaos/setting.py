@@ -43,6 +43,10 @@ RECIPE: dict[str, Any] = {
 CLOCK = ("seconds", "hours", "peak_memory_bytes", "run_key", "workers")
 """Parts of the names of what a clock or the operating system decides, or is a hash over it."""
 
+PAID_BY_THE_FIRST = ("ledger", "phases", "eval")
+"""In a result: what evaluation spent. Answers that rows share are charged to the row that samples them first, and a kill
+can change which one that is."""
+
 SPEED = "a run took"
 """In the sentence of the summary that says how long runs took."""
 
@@ -119,7 +123,11 @@ def differences(folder: Path, whole: Undisturbed) -> list[str]:
 def _results(folder: Path) -> dict[str, Any]:
     """Result files and the summary by name."""
     files = [*folder.glob("*/seed-*.json"), *folder.glob("summary.json")]
-    return {str(path.relative_to(folder)): json.loads(path.read_text()) for path in files}
+    found = {str(path.relative_to(folder)): json.loads(path.read_text()) for path in files}
+    ledger, phases, name = PAID_BY_THE_FIRST
+    for value in found.values():
+        value.get(ledger, {}).get(phases, {}).pop(name, None)
+    return found
 
 
 def _stages(folder: Path) -> dict[str, Any]:
