@@ -175,8 +175,8 @@ def answer_tuning_prompts(resources: Resources, prompts: Sequence[Prompt]) -> No
 
 
 def _charge_start_answers(resources: Resources, requests: Sequence[Request]) -> None:
-    """Charge a trial for the start policy's answers: last, as an attempt that is cut off begins with what the ledger had
-    when rows were last kept, and would charge them again."""
+    """Charge a trial for the start policy's answers. It comes last: an attempt that is cut off goes on from the ledger
+    that was written when rows were last kept, and would charge them again."""
     with resources.meter.phase("eval"):
         resources.start_served.sample(requests, priced=True)
 

@@ -99,7 +99,8 @@ class Store:
 
         ``build`` leaves its files in the work folder and may return extra manifest entries (its ledger, say). What it
         could not get an answer to it counts as ``unanswered``: readers have the stage, the next call builds it again.
-        All files of a finished stage are hashed here, once a process.
+        All files of a finished stage are hashed here, once a process. A stage that a killed attempt had finished only
+        gets its name.
         """
         if self._usable(stage, whole=True) and not self.unanswered(stage):
             return self.path(stage)
@@ -130,7 +131,7 @@ class Store:
             )
 
     def _publish(self, stage: Stage, work: Path) -> None:
-        """Let a finished stage appear. What its cost came from is removed only now, as another attempt would need it."""
+        """Let a finished stage appear. What its cost came from goes only now: another attempt would have needed it."""
         for name in (EARLIER, LEDGER):
             remove_sealed(work / name)
         final = self.path(stage)

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: every part in a process of its own, one table at the end; exit code 1 if anything is wrong."""
+"""``python -m tests.chaos``: every part in a process of its own, and one table. Exit code 1 if anything is wrong."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,7 @@ class Sizes(NamedTuple):
     Attributes:
         kills: at random moments.
         cases: of the fuzz, over all that it feeds.
-        minutes: after which no further cycle of kills begins.
+        minutes: after which no further cycle of kills, or case of damage, begins.
         seed: of all that is random.
         quick: whether everything is small.
     """
@@ -40,7 +41,7 @@ class Sizes(NamedTuple):
 
 PARTS: dict[str, Callable[[Path, Sizes], Outcome]] = {
     "kills": lambda folder, sizes: kills.run(folder, sizes.kills, sizes.seed, sizes.minutes),
-    "damage": lambda folder, sizes: matrix.run(folder, sizes.seed, quick=sizes.quick),
+    "damage": lambda folder, sizes: matrix.run(folder, sizes.seed, sizes.minutes, quick=sizes.quick),
     "full-disk": lambda folder, sizes: full_disk.run(folder, quick=sizes.quick),
     "two": lambda folder, sizes: together.run(folder, sizes.seed, quick=sizes.quick),
     "fuzz": lambda folder, sizes: fuzz.run(folder, sizes.cases, sizes.seed),
@@ -50,7 +51,7 @@ PARTS: dict[str, Callable[[Path, Sizes], Outcome]] = {
 @click.command()
 @click.option("--kills", "most_kills", default=200, show_default=True, help="Kills at random moments.")
 @click.option("--cases", default=2000, show_default=True, help="Odd inputs, over all kinds.")
-@click.option("--minutes", default=60.0, show_default=True, help="After these no further cycle of kills begins.")
+@click.option("--minutes", default=60.0, show_default=True, help="Kills, and damage, begin nothing new after these.")
 @click.option("--seed", default=0, show_default=True, help="Of moments, damage and odd inputs.")
 @click.option("--only", metavar="PART,...", help=f"These parts: {', '.join(PARTS)}.")
 @click.option("--quick", is_flag=True, help="A look: few of everything, within three minutes on two cores.")
@@ -59,6 +60,8 @@ def main(
     most_kills: int, cases: int, minutes: float, seed: int, only: str | None, quick: bool, out: Path | None
 ) -> None:
     """Kill, damage, fill the disk, run two at once, feed odd input; and compare with an undisturbed comparison."""
+    if not hasattr(os, "fork"):
+        raise click.UsageError("processes are killed and forked here, which Windows cannot do")
     names = [name.strip() for name in only.split(",")] if only else list(PARTS)
     if unknown := [name for name in names if name not in PARTS]:
         raise click.UsageError(f"no part {unknown[0]!r}: choose from {', '.join(PARTS)}")
@@ -104,10 +107,8 @@ def run_part(name: str, folder: Path, sizes: Sizes) -> Outcome:
     try:
         os.waitpid(pid, 0)
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     outcome = Outcome.load(json.loads(result.read_text(encoding="utf-8"))) if result.exists() else Outcome(name)
     outcome.broken = outcome.broken or ("" if result.exists() else "its process ended")
     outcome.seconds = round(time.monotonic() - began, 1)

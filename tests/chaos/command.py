@@ -1,4 +1,4 @@
-"""``sail-bench`` in processes of its own that begin with the libraries imported, so that hundreds of them can be killed.
+"""``sail-bench`` in processes of its own that begin with the libraries imported, so that hundreds can be killed.
 
 A command is a fork of this process, and its fork server is a fork of the command, where it would be a new interpreter
 that imports torch. Everything else is as it is from a shell: a session of its own, the same tree of processes, the same
@@ -167,6 +167,8 @@ def _fork_server(path: Any, arguments: list[str], passed: Sequence[int]) -> int:
         for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
             os.closerange(low + 1, high)
         _forget_processes()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new interpreter
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         exec(arguments[-1], {})
     except SystemExit:
         pass

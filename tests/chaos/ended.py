@@ -6,8 +6,8 @@ from tests.chaos.command import Command
 from tests.chaos.outcome import Fault
 from tests.chaos.setting import DEADLINE_S
 
-LONGEST = 600
-"""Characters of output that a fault shows."""
+LONGEST, BEFORE = 1200, 200
+"""Characters of output that a fault shows: of an exception also what stands before it."""
 
 
 def faults_of(command: Command, *, ended: bool) -> list[Fault]:
@@ -21,7 +21,8 @@ def faults_of(command: Command, *, ended: bool) -> list[Fault]:
     if not ended:
         faults.append(Fault("hang", f"no end within {DEADLINE_S:.0f} s: {output[-LONGEST:]}"))
     if "Traceback" in output:
-        faults.append(Fault("traceback", output[output.index("Traceback") :][-LONGEST:]))
+        place = max(0, output.index("Traceback") - BEFORE)
+        faults.append(Fault("traceback", output[place : place + LONGEST]))
     return faults + [Fault("left behind", text) for text in command.end()]
 
 

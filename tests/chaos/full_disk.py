@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.chaos.command import Command
+from tests.chaos.compared import differences
 from tests.chaos.ended import faults_of
 from tests.chaos.judge import Judge, judge
 from tests.chaos.outcome import Fault, Line, Outcome
-from tests.chaos.setting import ARGUMENTS, DEADLINE_S, Undisturbed, differences, prepare, undisturbed
+from tests.chaos.setting import ARGUMENTS, DEADLINE_S, Undisturbed, prepare, undisturbed
 
 SIZES = 10
 QUICK_SIZES = 2
@@ -29,7 +29,7 @@ def run(folder: Path, *, quick: bool) -> Outcome:
         quick: whether it is a look.
     """
     line, full = Line("sizes of the disk"), 0
-    outcome = Outcome("full disk", [line])
+    outcome = Outcome("full-disk", [line])
     count = QUICK_SIZES if quick else SIZES
     if reason := _cannot_mount(folder / "try"):
         line.skipped = reason
@@ -86,11 +86,7 @@ def _on_a_disk_of(place: Path, size: int, asked: Judge, whole: Undisturbed) -> t
     log = place.parent / f"{place.name}.txt"
     with _disk(place, f"{size}k"):
         home = place / "comparison"
-        try:
-            prepare(home, asked)
-        except OSError:
-            shutil.rmtree(home)
-            return [], False
+        prepare(home, asked)
         command = Command(home, ARGUMENTS, log)
         faults = faults_of(command, ended=command.wait(DEADLINE_S))
         was_full = bool(command.code)
@@ -99,5 +95,5 @@ def _on_a_disk_of(place: Path, size: int, asked: Judge, whole: Undisturbed) -> t
         subprocess.run(["mount", "-o", f"remount,size={LARGE}", str(place)], check=True, capture_output=True)
         command = Command(home, ARGUMENTS, log)
         faults += faults_of(command, ended=command.wait(DEADLINE_S))
-        faults += [Fault("difference", text) for text in differences(home, whole)[:5]]
+        faults += [Fault("difference", text) for text in differences(home, whole.folder)[:5]]
     return faults, was_full

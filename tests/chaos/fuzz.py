@@ -1,14 +1,15 @@
-"""Odd input by hypothesis: recipes, data files, official files, judge replies. Each ends in a result or in a sentence."""
+"""Odd input by hypothesis: recipes, data files, official files, judge replies. Each ends in a result or a sentence."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -66,12 +67,12 @@ def run(folder: Path, cases: int, seed: int) -> Outcome:
     from tests.chaos.fuzz_replies import replies
 
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    outcome = Outcome("odd input")
-    with replies() as subject:
+    outcome = Outcome("fuzz")
+    with replies() as subject, Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         for one in (*of_files(folder), subject):
             began = time.monotonic()
             outcome.lines.append(feed(one, max(1, round(cases * one.share)), seed))
-            print(f"{one.name}: {time.monotonic() - began:.0f} s", flush=True)
+            print(f"{one.name}: {time.monotonic() - began:.0f} s", file=sys.__stderr__, flush=True)
     return outcome
 
 

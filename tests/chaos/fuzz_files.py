@@ -24,13 +24,14 @@ from harness.run.compare import CompareOptions
 from harness.run.configure import make_benchmark
 from harness.run.recipe_check import check_recipe
 from harness.store.settings import settings, using
+from harness.store.stages import Store
 from tests.chaos.fuzz import Subject
 from tests.chaos.mutations import changed, torn
 from tests.kit.command import tiny_recipe
 from tests.kit.official_data import write_official_data
 
 ENDPOINT = {"model": "m", "base_url": "http://127.0.0.1:9/v1", "price_in": 1.0, "price_out": 2.0}
-IMPORTED = {"task": "preferences", "train": "train.jsonl", "test": "test.jsonl", "tune_prompts": 1, "eval_prompts": 2}
+IMPORTED = {"task": "preferences", "tune_prompts": 1, "eval_prompts": 2, "heldout_prompts": 2}
 RECIPES = (
     tiny_recipe(),
     tiny_recipe(
@@ -189,7 +190,7 @@ def _read_pairs(place: Path, name: str, data: bytes) -> None:
     (place / name).write_bytes(data)
     (place / "test.jsonl").write_bytes(_lines([row | {"prompt": f"T {i}"} for i, row in enumerate(PAIRS[0])]))
     names = {"train": str(place / name), "test": str(place / "test.jsonl")}
-    pairs = imported_pairs(PairsSpec.model_validate(IMPORTED | {"heldout_prompts": 2} | names))
+    pairs = imported_pairs(PairsSpec.model_validate(IMPORTED | names), Store(place / "store"))
     json.dumps([pairs.counts, *(list(rows) for rows in pairs.parts.values())]).encode()
 
 

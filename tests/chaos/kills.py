@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.chaos.command import Command
+from tests.chaos.compared import differences
 from tests.chaos.ended import faults_of
 from tests.chaos.judge import Judge, judge
 from tests.chaos.outcome import Fault, Line, Outcome
@@ -20,7 +22,6 @@ from tests.chaos.setting import (
     CONCURRENCY,
     DEADLINE_S,
     Undisturbed,
-    differences,
     prepare,
     undisturbed,
 )
@@ -78,6 +79,9 @@ KILLS: dict[str, Callable[[Command], None]] = {
 }
 
 
+WITHOUT_CHILDREN = [name for name, kill in KILLS.items() if kill is not kill_child]
+
+
 class Cycle(NamedTuple):
     """A comparison that is killed until it ends.
 
@@ -117,22 +121,20 @@ def run(folder: Path, kills: int, seed: int, minutes: float = 60) -> Outcome:
     chance = random.Random(seed)
     with judge(folder / "requests.txt") as asked:
         whole = undisturbed(folder / "whole", asked)
-        number = 0
-        while sum(line.cases for line in lines.values()) < kills and time.monotonic() < until:
+        number = done = 0
+        while done < kills and time.monotonic() < until:
             number += 1
             asked.forget()
             cycle = Cycle(prepare(folder / f"cycle-{number}", asked), whole, asked, chance)
-            left = kills - sum(line.cases for line in lines.values())
-            calls, faults = _until_it_ends(cycle, min(left, MOST_KILLS), lines, stages)
+            calls, faults = _until_it_ends(cycle, min(kills - done, MOST_KILLS), lines, stages)
             repeated = sum((asked.requests() - whole.requests).values())
             twice += repeated
-            faults += [Fault("difference", text) for text in differences(cycle.folder, whole)]
+            faults += [Fault("difference", text) for text in differences(cycle.folder, whole.folder)]
             if repeated > CONCURRENCY * calls:
                 faults.append(Fault("paid twice", f"{repeated} calls after {calls} kills with calls under way"))
             results.add(f"cycle {number} (seed {seed})", faults)
-            print(
-                f"cycle {number}: {sum(line.cases for line in lines.values())} kills, {len(faults)} faults", flush=True
-            )
+            done = sum(line.cases for line in lines.values())
+            print(f"cycle {number}: {done} kills, {len(faults)} faults", file=sys.stderr, flush=True)
             if not faults:
                 shutil.rmtree(cycle.folder)
     for line in lines.values():
@@ -154,7 +156,6 @@ def _until_it_ends(cycle: Cycle, most: int, lines: dict[str, Line], stages: Coun
         most: kills.
         lines: count them.
         stages: count what was under way, by kill.
-
     """
     share = cycle.random.choice(SHARES)
     calls, number = 0, 0
@@ -168,7 +169,7 @@ def _until_it_ends(cycle: Cycle, most: int, lines: dict[str, Line], stages: Coun
             if ended and command.code:
                 faults.append(Fault("no fix", f"exit code {command.code} without a kill: {command.output[-400:]}"))
             return Ended(calls, faults)
-        name = cycle.random.choice(list(KILLS))
+        name = cycle.random.choice(list(KILLS) if command.children() else WITHOUT_CHILDREN)
         stages[f"{name}: {_under_way(cycle.folder)}"] += 1
         KILLS[name](command)
         ended = command.wait(DEADLINE_S)

@@ -11,27 +11,12 @@ from hypothesis import strategies as st
 
 ODD_TEXTS = (
     "", " ", "\n", "\0", "\ud800", "\u202eabc", "\x1b[2J", "<script>alert(1)</script>", "a|b", "../../../etc/passwd",
-    "{", "{x}", "{0}", "%s", "{{", "[[5]]", "[[A]]", "x" * 300, "ä" * 5000, "nan", "-inf", "1e400", "true", "null", "tiny",
-    "~", "C:\\x", "\r\n", "\u2028", "\ufeff", "<|im_end|>",
+    "{", "{x}", "{0}", "%s", "{{", "[[5]]", "[[A]]", "x" * 300, "ä" * 5000, "nan", "-inf", "1e400", "true", "null",
+    "tiny", "~", "C:\\x", "\r\n", "\u2028", "\ufeff", "<|im_end|>",
 )  # fmt: skip
 ODD_NUMBERS = (
-    0,
-    -1,
-    1,
-    2,
-    10**9,
-    10**18,
-    2**63,
-    10**30,
-    -(10**30),
-    10**400,
-    0.5,
-    -0.0,
-    1e308,
-    5e-324,
-    math.nan,
-    math.inf,
-)
+    0, -1, 1, 2, 10**9, 10**18, 2**63, 10**30, -(10**30), 10**400, 0.5, -0.0, 1e308, 5e-324, math.nan, math.inf,
+)  # fmt: skip
 
 TEXTS = st.one_of(st.sampled_from(ODD_TEXTS), st.text(max_size=20))
 LEAVES = st.one_of(st.none(), st.booleans(), st.sampled_from(ODD_NUMBERS), st.integers(), st.floats(), TEXTS)

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 from tests.chaos.command import Command
+from tests.chaos.compared import differences
 from tests.chaos.ended import faults_of
 from tests.chaos.judge import judge
 from tests.chaos.outcome import Fault, Line, Outcome
-from tests.chaos.setting import ARGUMENTS, DEADLINE_S, differences, prepare, undisturbed
+from tests.chaos.setting import ARGUMENTS, DEADLINE_S, prepare, undisturbed
 
 TIMES, QUICK_TIMES = 10, 1
 
@@ -39,6 +40,6 @@ def run(folder: Path, seed: int, *, quick: bool) -> Outcome:
                     faults.append(Fault("no fix", f"exit code {command.code}: {command.output[-400:]}"))
             if repeated := sum((asked.requests() - whole.requests).values()):
                 faults.append(Fault("paid twice", f"{repeated} calls"))
-            faults += [Fault("difference", text) for text in differences(home, whole)]
+            faults += [Fault("difference", text) for text in differences(home, whole.folder)]
             line.add(f"pair {number}", faults)
-    return Outcome("two at once", [line])
+    return Outcome("two", [line])
