@@ -136,7 +136,7 @@ def _be_command(folder: Path, arguments: list[str], log: Path) -> None:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
         weakref.finalize._registry.clear()  # type: ignore[attr-defined] # what the process that forked it will remove
         _forget_processes()
-        util.spawnv_passfds = _fork_server  # type: ignore[attr-defined]
+        util.spawnv_passfds = _fork_server  # type: ignore[assignment]
         sys.argv = ["sail-bench", *arguments]
         main(arguments)
     except SystemExit as end:
@@ -150,7 +150,7 @@ def _be_command(folder: Path, arguments: list[str], log: Path) -> None:
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-_spawn = util.spawnv_passfds  # type: ignore[attr-defined]
+_spawn = util.spawnv_passfds
 
 
 def _fork_server(path: Any, arguments: list[str], passed: Sequence[int]) -> int:

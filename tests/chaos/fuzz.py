@@ -92,15 +92,6 @@ def feed(subject: Subject, cases: int, seed: int) -> Line:
     line, ends = Line(subject.name), Counter[str]()
     seen: dict[str, Fault] = {}
 
-    @hypothesis.seed(seed)
-    @hypothesis.settings(
-        max_examples=cases,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @hypothesis.given(subject.inputs)
     def one(value: Any) -> None:
         line.cases += 1
         end, place, fault = _read(subject, value)
@@ -109,7 +100,14 @@ def feed(subject: Subject, cases: int, seed: int) -> Line:
             seen.setdefault(place, fault)
             ends[place] += 1
 
-    one()
+    settings = hypothesis.settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    hypothesis.seed(seed)(settings(hypothesis.given(subject.inputs)(one)))()
     line.faults = [fault._replace(text=f"{ends[place]} cases: {fault.text}") for place, fault in seen.items()]
     line.note = f"{ends['result']} ended in a result, {ends['sentence']} in a sentence"
     return line

@@ -79,13 +79,13 @@ def run(folder: Path, seed: int, minutes: float, *, quick: bool) -> Outcome:
 
 
 def artifacts(root: Path) -> list[str]:
-    """Patterns of the files of a comparison, and of the policies' folders; hashes and steps are any."""
+    """Patterns of the files of a comparison, and of the policies' folders; a hash may be any."""
     found = {}
     for part in ("results", ".sail-bench"):
         for path in sorted((root / part).rglob("*")):
             name = path.relative_to(root).as_posix()
             if (path.is_file() or path.name == "policy") and not any(f"/{skipped}" in name for skipped in NO_ARTIFACT):
-                found[re.sub(r"-[0-9a-f]{16}\b", "-*", name)] = path
+                found[re.sub(r"[0-9a-f]{16,}", "*", name)] = path
     return list(found)
 
 

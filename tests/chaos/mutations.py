@@ -46,8 +46,7 @@ def _places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
         yield from _places(part, (*before, key))
 
 
-@st.composite
-def changed(draw: st.DrawFn, sound: Any, most: int = 3) -> Any:
+def _changed(draw: st.DrawFn, sound: Any, most: int = 3) -> Any:
     """A JSON value with some of its parts changed.
 
     Args:
@@ -77,8 +76,11 @@ def changed(draw: st.DrawFn, sound: Any, most: int = 3) -> Any:
     return value
 
 
-@st.composite
-def torn(draw: st.DrawFn, sound: bytes) -> bytes:
+changed = st.composite(_changed)
+"""A strategy for a value with some of its parts changed."""
+
+
+def _torn(draw: st.DrawFn, sound: bytes) -> bytes:
     """Bytes that were cut, flipped, doubled, or got others put in.
 
     Args:
@@ -102,3 +104,7 @@ def torn(draw: st.DrawFn, sound: bytes) -> bytes:
         else:
             del data[place : place + draw(st.integers(1, 30))]
     return bytes(data)
+
+
+torn = st.composite(_torn)
+"""A strategy for bytes to which something has happened."""
