@@ -115,6 +115,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """200 kills, damage, full disks, two commands at once, 2,000 odd inputs: one table; `-- --quick` is a look."""
+    prepare(session, ".[dev]")
+    session.run("python", "-m", "tests.chaos", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
 def statistics(session: nox.Session) -> None:
     """Coverage of the intervals and time of style control, on published judgments; `-- FOLDER 200` is a look."""
     arguments = session.posargs or [golden(session, "alpaca_eval/ and arena_hard/ with published judgments")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ from harness.store.foreign_text import one_line
 MOST_ERRORS = 40
 """Lines of errors that a command prints."""
 
+AGAIN_S = 0.05
+"""Seconds after which a signal that Python has ignored is sent again."""
+
 EXIT_CODES = (
     "Exit codes: 0, all went well; 1, a run failed, or a check found a difference; 2, a mistake in the command, the "
     "recipe or the data; 3, nothing to compare (diff); 130 or 143, interrupted. docs/command-line.md has more."
@@ -55,10 +59,23 @@ def _terminated_as_interrupted() -> Iterator[None]:
     def end(number: int, frame: Any) -> None:
         raise _Terminated
 
-    before = signal.signal(signal.SIGTERM, end)
+    before, hook = signal.signal(signal.SIGTERM, end), sys.unraisablehook
+
+    def once_more(ignored: Any) -> None:
+        """A signal that came while an object was cleared away was ignored: it comes again a moment later."""
+        if not isinstance(ignored.exc_value, KeyboardInterrupt):
+            hook(ignored)
+            return
+        number = signal.SIGTERM if isinstance(ignored.exc_value, _Terminated) else signal.SIGINT
+        again = threading.Timer(AGAIN_S, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = once_more
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -248,9 +249,19 @@ class _Driver:
         """
         try:
             self._drive()
-        finally:
-            self._active.clear()
-            self._write_page()  # also where the user ends the command
+        except KeyboardInterrupt:
+            with suppress(Exception):  # it may have cut off the import of what draws; the next command writes the page
+                self._write_last_page()
+            raise
+        except BaseException:
+            self._write_last_page()
+            raise
+        self._write_last_page()
+
+    def _write_last_page(self) -> None:
+        """Write what is still open of the page, whatever is at work."""
+        self._active.clear()
+        self._write_page()
 
     def _drive(self) -> None:
         self._begin()

@@ -167,6 +167,13 @@ def answer_tuning_prompts(resources: Resources, prompts: Sequence[Prompt]) -> No
         resources.start_served.sample(_tuning_requests(resources, prompts), priced=True, shared=True)
 
 
+def _charge_start_answers(resources: Resources, requests: Sequence[Request]) -> None:
+    """Charge a trial for the start policy's answers. It comes last: an attempt that is cut off goes on from the ledger
+    that was written when rows were last kept, and would charge them again."""
+    with resources.meter.phase("eval"):
+        resources.start_served.sample(requests, priced=True)
+
+
 def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -> dict[str, float]:
     """Gold reward (where there is an oracle) and perplexity ratio of a trial's policy on the tuning prompts.
 
@@ -182,17 +189,19 @@ def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -
     resources.emit("stage", ("score trial", len(requests)))
     with resources.meter.phase("eval"):
         answers = policy.sample(requests, resources.tick, shared=True)
-        start_answers = resources.start_served.sample(requests, priced=True, shared=True)
+        start_answers = resources.start_served.sample(requests)  # they are there, and are charged below
         rows = [(q.prompt, c.ids) for q, c in zip(requests, answers, strict=True)]
         logps = resources.start.asked_by(policy.identity).summed_logps(rows, recipe.scoring_batch_size)
     nll = -sum(logps) / sum(len(c.ids) for c in answers)
     start_nll = -sum(c.logp for c in start_answers) / sum(len(c.ids) for c in start_answers)
     scores = {"perplexity_ratio": round(math.exp(nll - start_nll), 6)}
     if recipe.oracle.name == NONE:
+        _charge_start_answers(resources, requests)
         return scores
     texts, start_texts = [policy.text(c) for c in answers], [policy.text(c) for c in start_answers]
     rewards, _ = resources.oracle.versus(prompts, texts, start_texts)
     valid = [r for r in rewards if math.isfinite(r)]
     if not valid:
         raise UserError("The oracle gave no verdict on any tuning prompt: take another model, or raise max_tokens")
+    _charge_start_answers(resources, requests)
     return {"gold_reward": round(sum(valid) / len(valid), 6), **scores}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from harness.errors import UserError
 from harness.recipe.load import load_recipe
+from harness.report.kept_page import KeptPage
 from harness.run.compare import CompareOptions, _Driver
 from harness.run.plan import RunPlan
 from harness.run.pool import Happening, Ticket
@@ -50,6 +52,35 @@ class Failing:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         pass
+
+
+class Interrupted(Failing):
+    """Ctrl-C comes while the first job is at work."""
+
+    def events(self) -> Iterator[Happening]:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_the_command_though_the_page_cannot_be_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it cut off the import of matplotlib, of which half is there then."""
+    options = CompareOptions(load_recipe("tiny"), results=tmp_path / "results", store=tmp_path / "store")
+    tried = []
+
+    def draw(page: KeptPage) -> None:
+        tried.append(page)
+        raise AttributeError("module 'matplotlib' has no attribute 'get_data_path'")
+
+    plans = options.runs()
+    with Display(len(plans), Console(file=io.StringIO())) as shown:
+        driver = _Driver(Schedule(plans, split=False), Interrupted(), shown, options.results, options.page, Tracking())
+        monkeypatch.setattr(KeptPage, "write", draw)
+        driver._page_open = True
+        driver._next_page = math.inf
+        with pytest.raises(KeyboardInterrupt):
+            driver.drive()
+    assert len(tried) == 1
 
 
 def test_one_process_checks_for_all(tmp_path: Path) -> None:
