@@ -35,6 +35,8 @@ def diff(first: Path, second: Path, every: bool, flips: bool, as_json: bool) -> 
     """
     from harness.score.result_diff import compare_results, read_rows_at
 
+    if first.resolve() == second.resolve():
+        click.echo(f"{first} and {second} are the same results: every difference is 0", err=True)
     compared = compare_results(read_rows_at(first), read_rows_at(second), primary=None if every else True)
     if as_json:
         click.echo(json.dumps(_record(compared), indent=1))

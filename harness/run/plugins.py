@@ -17,6 +17,7 @@ from harness.errors import Problem, UserError, unknown
 from harness.store.settings import settings
 
 OURS = "sail-bench"
+OF_PLUGIN = "that of a plugin is known once its package is installed"
 GROUPS = ("methods", "oracles", "benchmarks")
 
 
@@ -119,5 +120,5 @@ def load(kind: str, name: str) -> Any:
     """
     registered = plugins(kind)
     if name not in registered:
-        raise unknown(kind[:-1], name, registered)
+        raise unknown(kind[:-1], name, registered, OF_PLUGIN)
     return registered[name].load()
