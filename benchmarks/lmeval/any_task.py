@@ -86,7 +86,8 @@ class AnyTask(LMEval):
             return files_hash(*paths.values())
         if not self.options.revision:
             raise UserError(
-                f"The benchmark {self.name} needs data: set its revision (a commit of the data set on the Hub), or put "
+                f"The benchmark {self.name} needs data: write benchmarks: {{{self.name}: {{revision: COMMIT}}}} into "
+                "the recipe (a commit of its data set on the Hub), or put "
                 f"lm_eval/{self.task}/SPLIT.jsonl under --data-dir"
             )
         return f"Hub@{self.options.revision}"

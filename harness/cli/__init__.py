@@ -29,6 +29,7 @@ from harness.cli.report import report
 from harness.cli.score import score
 from harness.cli.store import store
 from harness.cli.terminal import say
+from harness.cli.usage import refuse_repeated, with_advice
 from harness.errors import UserError
 from harness.store.foreign_text import one_line
 
@@ -82,12 +83,28 @@ def _terminated_as_interrupted() -> Iterator[None]:
 class _Group(click.Group):
     """A group whose user errors are a sentence each, and exit code 2."""
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(context, args)
+        except click.UsageError as error:
+            raise with_advice(error, self) from None
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(context, args)
+        if command is not None:
+            refuse_repeated(command, context, rest)
+        return name, command, rest
+
     def invoke(self, context: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):
             context.color = False
         try:
             with _terminated_as_interrupted():
                 return super().invoke(context)
+        except click.UsageError as error:
+            raise with_advice(error, self) from None
         except UserError as error:
             for sentence in map(one_line, error.sentences[:MOST_ERRORS]):
                 say(f"Error: {sentence}" + ("" if sentence.endswith((".", "?")) else "."), err=True)

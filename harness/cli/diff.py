@@ -36,6 +36,8 @@ def diff(first: Path, second: Path, every: bool, flips: bool, as_json: bool) -> 
     """
     from harness.score.result_diff import compare_results, read_rows_at
 
+    if first.resolve() == second.resolve():
+        say(f"{first} and {second} are the same results: every difference is 0", err=True)
     compared = compare_results(read_rows_at(first), read_rows_at(second), primary=None if every else True)
     if as_json:
         say_json(_record(compared))

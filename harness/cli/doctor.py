@@ -44,7 +44,8 @@ def doctor(store: Path, data_dir: Path | None, as_json: bool) -> None:
 
 def _facts(diagnosis: Diagnosis) -> list[str]:
     """What the machine has, a line each."""
-    from harness.run.doctor import install, others
+    from harness.errors import install
+    from harness.run.doctor import others
 
     cuda = f"CUDA {diagnosis.cuda}" if diagnosis.cuda else "no CUDA"
     libraries = [f"{name} {number}" for name, number in diagnosis.libraries.items()]

@@ -143,7 +143,8 @@ def _list_runs(
     comparison = runs[0].comparison
     size = None if outline.config is None else model_size(outline.config, chosen.recipe.train.lora)
     shape = size.shape if size else None
-    say(f"{chosen.recipe.name}: {len(runs)} runs, budget {comparison.budget.name}, store {chosen.store}")
+    count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+    say(f"{chosen.recipe.name}: {count}, budget {comparison.budget.name}, store {chosen.store}")
     totals: dict[str, float] = dict(pairs_spending(comparison))
     if totals:
         say(f"  preference pairs: open ({_spending(totals)} at most)")

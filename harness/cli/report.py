@@ -42,6 +42,12 @@ def report(results: Path | None, out: Path | None, store: Path) -> None:
 
 def _comparisons(results: Path) -> list[Path]:
     """Folders of the comparisons that a path stands for: itself, those of a recipe, or those of all recipes."""
+    if not results.is_dir():
+        recipe = f" (a recipe's results are in results/local/{results})" * (len(results.parts) == 1)
+        what = "is a file" if results.exists() else f"does not exist{recipe}"
+        raise UserError(f"{results} {what}: give the folder of a comparison (results/RECIPE/BUDGET) or of several")
+    if any(results.glob("seed-*.json")):
+        raise UserError(f"{results} is one row: give the folder of its comparison, {results.parent}")
     for pattern in ("*/seed-*.json", "*/*/seed-*.json", "*/*/*/seed-*.json"):
         folders = sorted({path.parent.parent for path in results.glob(pattern)})
         if folders:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.terminal import say, say_json
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,7 +64,6 @@ REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences
     "--annotations",
     type=FILE,
     multiple=True,
-    required=True,
     help="annotations.json, or a folder of them; further ones may follow it, or it may be repeated.",
 )
 @click.option("--model-outputs", type=FILE, help="The model's outputs, if the annotations hold no texts.")
@@ -94,6 +94,8 @@ def alpaca_eval(
     from benchmarks.alpaca_eval.score_files import score_annotation_files
 
     paths = [*annotations, *more_annotations]
+    if not paths:
+        raise UserError("score alpaca_eval reads annotations: give --annotations FILE")
     scores = score_annotation_files(paths, eval_set, data_dir, model_outputs, fit, row_numbers, c)
     _print(scores, reference)
 

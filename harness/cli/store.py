@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import json_option, names_of, use_settings
+from harness.cli.options import json_option, list_option, names_of, use_settings
 from harness.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def verify_store(root: Path) -> None:
 @store.command("gc")
 @_STORE
 @click.option("--keep", "recipes", multiple=True, metavar="RECIPE", help="Remove what none of these recipes needs.")
-@click.option("--methods", metavar="A,B", help="Further rows to keep, as with compare.")
+@list_option("--methods", "Further rows to keep, as with compare.")
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Keep seeds 0..N-1, as with compare.")
 @click.option("--budget", "budgets", multiple=True, metavar="NAME", help="Further budgets to keep, as with compare.")
 @click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from harness.errors import shown
 from harness.store.json_files import digest, storable
 from harness.store.redaction import keep_out
 
@@ -88,6 +90,13 @@ class Endpoint(BaseModel):
     def _sendable(cls, value: str | None) -> str | None:
         if value is not None and storable(value).replaced:
             raise ValueError("it holds half of a surrogate pair or a NUL: repair the escape")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^/]", value):
+            raise ValueError(f"{shown(value)} is no address: begin it with http:// or https://")
         return value
 
     @field_validator("extra_body")

@@ -196,7 +196,7 @@ class PriceSpec(Strict):
     """What things cost, for the money column.
 
     Attributes:
-        currency: its name, as tables print it.
+        currency: its name, as tables print it; US dollars unless it is set.
         device_hour: price of an hour of the machine that trains and evaluates.
         oracle_call: price of one label.
         judge_call: price of one verdict.
@@ -358,7 +358,7 @@ class Recipe(Strict):
     @field_validator("budget")
     @classmethod
     def _budget_exists(cls, value: str, info: ValidationInfo) -> str:
-        offered = [*info.data.get("budgets", {value: None}), *named_budgets()]
+        offered = list(dict.fromkeys([*info.data.get("budgets", {value: None}), *named_budgets()]))
         if value not in offered:
             near = get_close_matches(value, offered, n=1)
             hint = f": did you mean {near[0]!r}?" if near else ""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from harness.errors import UserError, shown
+from harness.recipe.yaml_faults import yaml_fault
 from harness.store.json_files import storable
 
 MOST_BYTES = 256_000
@@ -103,10 +104,8 @@ def read_yaml(path: Path) -> YamlText:
         faults = _Nodes(path).check(root)
         value = loader.construct_document(root)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())
-        if "integer string conversion" in reason:
-            reason = LONG_NUMBER
-        raise UserError(f"The recipe file {path} cannot be read as YAML: {reason[:300]}") from None
+        reason = LONG_NUMBER if "integer string conversion" in str(error) else yaml_fault(text, error)
+        raise UserError(f"The recipe file {path} cannot be read as YAML: {reason}") from None
     read = YamlText(_with_texts_as_keys(value), root, faults)
     odd = "is read as a number, a date or a switch: put it in quotes"
     faults += [

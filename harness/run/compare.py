@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +37,8 @@ from harness.store.tensor_cache import HIDDEN_STATES
 @dataclass(frozen=True)
 class CompareOptions:
     """A comparison as the command line states it; None means what the recipe says. ``preflight``: whether everything is
-    looked at before any work. ``faults``: what is wrong with the recipe's names and options, in a sentence each."""
+    looked at before any work. ``faults``: what is wrong with the recipe's names and options, in a sentence each.
+    ``keep``: puts a recipe that the command line made beside the results, and reads it from there."""
 
     recipe: Recipe
     budget: str | None = None
@@ -50,6 +51,7 @@ class CompareOptions:
     report_to: Sequence[str] | None = None
     preflight: bool = True
     faults: Sequence[str] = ()
+    keep: Callable[[], Recipe] | None = None
 
     @property
     def trackers(self) -> list[str]:
@@ -133,6 +135,9 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
     machine.check_engines(workers.count)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store", ("", "locks", "logs", "pages", "stages", "work"))
+    if options.keep is not None:  # nothing speaks against the comparison any more
+        options = replace(options, recipe=options.keep(), keep=None)
+        plans = options.runs()
     with Store(options.store).in_use():
         for folder in (options.store, options.store / "pages", options.store / HIDDEN_STATES):
             remove_partial_files(folder)

@@ -12,7 +12,7 @@ from harness.methods.endpoint import EndpointConfig, Remote
 from harness.oracles.base import Oracle
 from harness.recipe.recipe import OracleSpec, Recipe
 from harness.run.plugin_check import answer_of, checked_benchmark, checked_method
-from harness.run.plugins import load, plugins
+from harness.run.plugins import OF_PLUGIN, load, plugins
 
 
 def own_options(recipe: Recipe, name: str) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def make_method(recipe: Recipe, name: str, trial_options: Mapping[str, Any] | No
     described = f"method {name}" if variant is None else f"variant {name} of method {variant.method}"
     names = {*plugins("methods"), *recipe.variants, *recipe.endpoints}
     if variant is None and name not in names:
-        raise unknown("method", name, names)
+        raise unknown("method", name, names, OF_PLUGIN)
     factory = load("methods", name if variant is None else variant.method)
     method: Method = _configured(factory, "Config", options, described)
     return checked_method(method, described)

@@ -18,7 +18,7 @@ from harness.answer.rollout_engine import ENGINES, engine_class
 from harness.answer.smollm2 import smollm2_folder
 from harness.benchmark import Benchmark
 from harness.budget.machines import cpu
-from harness.errors import AbsentError, MissingPackageError, Problem, UserError, reason_of
+from harness.errors import AbsentError, MissingPackageError, Problem, UserError, install, reason_of
 from harness.recipe.trackers import TRACKERS
 from harness.run.devices import usable_cores, visible_devices
 from harness.run.plugin_check import own_protocol
@@ -176,11 +176,6 @@ def _features(cuda: str | None, missing: Mapping[str, Sequence[str]], keys: Mapp
 def _of_extra(extra: str, name: str, missing: Mapping[str, Sequence[str]]) -> Feature:
     lacking = ", ".join(missing[extra])
     return Feature(name, not lacking, f"{lacking} not installed" if lacking else "", install(extra) if lacking else "")
-
-
-def install(extra: str) -> str:
-    """The command that installs an extra."""
-    return f"python -m pip install 'sail-bench[{extra}]'"
 
 
 def _benchmark_features() -> Iterator[Feature]:

@@ -20,6 +20,7 @@ from harness.store.settings import settings
 
 OURS = "sail-bench"
 OUR_PACKAGES = ("harness", "benchmarks", "sail")
+OF_PLUGIN = "that of a plugin is known once its package is installed"
 GROUPS = ("methods", "oracles", "benchmarks")
 
 
@@ -129,7 +130,7 @@ def load(kind: str, name: str) -> Any:
     """
     registered = plugins(kind)
     if name not in registered:
-        raise unknown(kind[:-1], name, registered)
+        raise unknown(kind[:-1], name, registered, OF_PLUGIN)
     return registered[name].load()
 
 

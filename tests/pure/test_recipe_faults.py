@@ -76,6 +76,15 @@ def changed(**changes: Any) -> str:
             {"precision": "bf-16"},
             "In r.yaml, key 'precision': 'bf-16' is none of float32, bf16-mixed, bf16: did",
         ),
+        (
+            {"judge": {"model": "m", "max_cost": 5}},
+            "In r.yaml, key 'judge': max_cost needs the prices: set price_in and price_out",
+        ),
+        (
+            {"judge": {"model": "m", "base_url": "localhost:9"}},
+            "In r.yaml, key 'judge.base_url': 'localhost:9' is no address: begin it with http:// or https://",
+        ),
+        ({"budget": ["a", "b"]}, "In r.yaml, key 'budget': it names one: write one here, and run the command once for"),
         ({"judge": "gpt-4"}, "In r.yaml, key 'judge': it is local (the start policy judges mini sets), or a model"),
         ({"budget": "pairs-17"}, "In r.yaml, key 'budget': budget 'pairs-17' is not one of budgets"),
         ({"method_options": {"dppo": {}}}, "In r.yaml, key 'method_options': dppo is not one of methods"),
