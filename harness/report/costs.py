@@ -167,7 +167,7 @@ def _details(board: Board) -> str:
     shown = [d for d in DETAILS if any(d.read(r) for r in board.finished)]
     priced = next((r.prices for r in board.finished if r.prices), None)
     if priced:
-        shown.append(Detail(f"money, {priced['currency']}", _money, ",.4f"))
+        shown.append(Detail(f"money, {plain(priced['currency'])}", _money, ",.4f"))
     at = next((i for i, d in enumerate(shown, start=1) if d.title == UNDECIDED), 0)
     shown[at:at] = _undecided_by_reason(board)
     rows = []
@@ -181,5 +181,5 @@ def _details(board: Board) -> str:
     )
     if priced:
         prices = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in priced.items() if k != "currency" and v)
-        note += f" Money: {prices} ({priced['currency']}); training, search, evaluation and judge together."
+        note += f" Money: {prices} ({plain(priced['currency'])}); training, search, evaluation and judge together."
     return "### Where it went\n\n" + markdown_table(["", *[code(m) for m in board.methods]], rows) + "\n\n" + note

@@ -21,10 +21,10 @@ from harness.report.figure_types import (
     Strip,
     Strips,
 )
-from harness.report.plain import one_line
 from harness.report.ranking import headline_columns, is_trained
 from harness.report.reward_kl import reward_and_kl
 from harness.report.spent import SAME_COST, TimeUnit, spent_on, unit_of_time
+from harness.store.foreign_text import one_line
 
 COST, DIFFERENCES, REWARD_KL, CURVE, SEEDS = "cost", "differences", "reward-kl", "curve", "seeds"
 """Names of the figures, which their files have."""

@@ -5,16 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from harness.errors import message_of
 
 QUARANTINE = "quarantine"
 """Folder of a store for what was damaged."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-SIGNS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+SIGNS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "database or disk is full",
+    "PytorchStreamWriter failed writing file",  # torch gives no reason
+)
 """In messages of libraries that write by themselves (torch, safetensors)."""
 
 SETTLED_S = 60.0
@@ -30,7 +38,7 @@ def storage_fault(error: BaseException) -> str:
     at: BaseException | None = error
     while at is not None and at not in seen:
         place = f" that holds {at.filename}" if isinstance(at, OSError) and at.filename else ""
-        if getattr(at, "errno", None) in FULL or any(sign in str(at) for sign in SIGNS):
+        if getattr(at, "errno", None) in FULL or any(sign in message_of(at) for sign in SIGNS):
             return (
                 f"The disk{place} is full: free some of it ('sail-bench store gc' says what a store can spare), and "
                 "run the same command again, which goes on from here"
@@ -74,6 +82,15 @@ def remove_partial_files(folder: Path, *, deep: bool = False) -> None:
         with suppress(OSError):
             if named and _is_over(int(named[1])) and time.time() - path.stat().st_mtime > SETTLED_S:
                 path.unlink()
+
+
+def remove_partial_folders(folder: Path) -> None:
+    """Remove folders in a folder that killed processes had begun to fill, as :func:`remove_partial_files` does."""
+    for path in folder.glob(".*.part"):
+        named = _PART.fullmatch(path.name)
+        with suppress(OSError):
+            if named and path.is_dir() and _is_over(int(named[1])) and time.time() - path.stat().st_mtime > SETTLED_S:
+                shutil.rmtree(path)
 
 
 def _is_over(process: int) -> bool:

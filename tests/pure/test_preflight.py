@@ -15,6 +15,7 @@ from kit.scripted_endpoint import Scripted, completion, scripted_endpoint
 
 from harness.answer.endpoint_check import endpoint_problems
 from harness.answer.model_files import model_problems, template_problems
+from harness.answer.start_policy import start_stage
 from harness.errors import AbsentError, Problem, Problems, UserError
 from harness.recipe.endpoint import Endpoint
 from harness.recipe.recipe import Recipe
@@ -157,6 +158,16 @@ def test_files_of_a_model(tmp_path: Path) -> None:
     assert [p.what for p in template_problems(str(bare))] == ["template"]
     (bare / "chat_template.jinja").write_text("{{ messages }}")
     assert template_problems(str(bare)) == []
+
+
+def test_a_folder_that_is_no_model_is_one_problem(tmp_path: Path) -> None:
+    """And is not looked for on the Hub; the start policy's own error is the same sentence."""
+    for model, words in ((tmp_path, "holds no config.json"), (tmp_path / "none", "does not exist")):
+        (problem,) = model_problems("model", "'model:'", str(model))
+        with pytest.raises(UserError) as caught:
+            start_stage(str(model))
+        assert (problem.text, problem.absent) == (str(caught.value), False)
+        assert words in problem.text
 
 
 def test_an_adapter_has_the_files_of_its_base(tmp_path: Path) -> None:
