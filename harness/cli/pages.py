@@ -26,8 +26,8 @@ from harness.cli.terminal import say
 @click.option(
     "--check",
     is_flag=True,
-    help="Change nothing; fail if a page or a marked section (of README.md beside the results, too) differs from its "
-    "results, or a number in those from its items. Your own results are checked with --results results/local.",
+    help="Change nothing; fail if a page or a marked section (of README.md and docs/ beside the results, too) differs "
+    "from its results, or a number in those from its items. Your own results are checked with --results results/local.",
 )
 def leaderboard(recipe: str | None, results: Path | None, files: tuple[Path, ...], check: bool) -> None:
     """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
@@ -68,8 +68,9 @@ def _check(folders: list[Path], files: tuple[Path, ...], results: Path) -> None:
             page = path.with_suffix(".md")
             if not page.is_file() or page.read_text(encoding="utf-8") != card_page(read_card(path)):
                 bad.append(str(page))
-    readme = results.resolve().parent / "README.md"
-    for file in dict.fromkeys([*files, *([readme] if has_sections(readme) else [])]):
+    beside = results.resolve().parent
+    texts = [beside / "README.md", *sorted((beside / "docs").glob("*.md"))]
+    for file in {path.resolve(): path for path in [*filter(has_sections, texts), *files]}.values():
         text = file.read_text(encoding="utf-8")
         if with_sections(text, file, results) != text:
             bad.append(str(file))
