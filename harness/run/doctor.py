@@ -27,7 +27,7 @@ from harness.store.environment import gpus, library_versions
 from harness.store.settings import settings, using
 
 EXTRAS = {
-    "official": ("alpaca-eval", "fschat", "lm-eval"),
+    "official": ("alpaca-eval", "fschat", "lm-eval", "openai"),
     "lm-eval": ("lm-eval",),
     "vllm": ("vllm",),
     "report": ("vl-convert-python", "itables"),

@@ -138,7 +138,7 @@ def test_what_a_plugin_says_in_listings(tmp_path: Path, monkeypatch: pytest.Monk
         check_secret(done.stdout + done.stderr)
     entries = {entry["name"]: entry for entry in json.loads(as_json.stdout)}
     assert entries["mine"]["summary"] == f"{HOSTILE} *** ***", "but for the key, JSON is faithful"
-    assert "forged" in entries["sad"]["error"]
+    assert "alert(1)" in entries["sad"]["error"], "the first line of it"
     refused = cli("compare", "tiny", "--methods", "sad", cwd=tmp_path)
     assert refused.returncode == 2
     check_shown(refused.stderr)

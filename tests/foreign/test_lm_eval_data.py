@@ -274,7 +274,7 @@ def test_lm_eval_that_is_not_installed_is_reported(data: Path, monkeypatch: pyte
 
     monkeypatch.setattr(tasks, "version", none)
     for make in (lambda: MMLU5().protocol(), lambda: any_task("ifeval", revision="a" * 40).protocol()):
-        with pytest.raises(UserError, match=r"python -m pip install 'sail-bench\[lm-eval\]'"):
+        with pytest.raises(UserError, match=r"python -m pip install '\.\[lm-eval\]' in a clone"):
             make()
 
 

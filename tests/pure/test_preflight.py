@@ -218,12 +218,14 @@ def test_prompts_that_the_model_surely_cannot_hold(tiny_dir: Path, tmp_path: Pat
 def test_splits_of_a_task_of_lm_eval(tmp_path: Path) -> None:
     """Each task here reads its test or validation split, and examples even if it shows none."""
     pytest.importorskip("lm_eval")
+    easy = {"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"}
+    rows = {"arc_easy": easy, "boolq": {"passage": "p", "question": "q", "label": 1}}
     for task, splits in (("arc_easy", ["test", "train"]), ("boolq", ["validation", "train"])):
         folder = tmp_path / "lm_eval" / task
         folder.mkdir(parents=True)
         recipe = Recipe.model_validate(tiny_recipe(benchmarks={f"lm_eval:{task}": {}}))
         for number in range(len(splits)):
-            (folder / f"{splits[number]}.jsonl").write_text('{"question": "q"}\n')
+            (folder / f"{splits[number]}.jsonl").write_text(json.dumps(rows[task]) + "\n")
             with using(Settings(data_dir=str(tmp_path), offline=True)):
                 problems = problems_of(recipe, tmp_path / "store")
             missing = splits[number + 1 :]
