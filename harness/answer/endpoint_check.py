@@ -58,7 +58,7 @@ def endpoint_problems(what: str, endpoint: Endpoint) -> list[Problem]:
         reason = "it took too long" if isinstance(error, TimeoutError) else error_text(_first_cause(error))
         sentence = f"The endpoint of the model {endpoint.model!r} does not answer ({reason})"
         address = shown_address(endpoint.base_url or os.environ.get("OPENAI_BASE_URL") or "OpenAI's")
-        return [Problem(what, sentence, f"start it, or correct base_url ({address})")]
+        return [Problem(what, sentence, f"start it, or correct its address {address} (base_url, or --judge-url)")]
     if not refusal:
         return []
     sentence = f"The endpoint of the model {endpoint.model!r} refuses ({error_text(refusal)})"

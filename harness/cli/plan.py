@@ -168,8 +168,10 @@ def _list_runs(
 
 
 def _amount(axis: str, value: float) -> str:
+    from harness.report.text import power_text
+
     name = axis.replace("_", " ")
-    return f"{value:.3g} {name}" if axis == "flops" or value < 10 else f"{value:,.0f} {name}"
+    return f"{power_text(value)} {name}" if axis == "flops" or value < 10 else f"{value:,.0f} {name}"
 
 
 def _spending(amounts: Mapping[str, float]) -> str:

@@ -224,7 +224,7 @@ def test_the_query_of_an_address_goes_with_every_request_and_is_never_shown(
     assert [path.replace("%20", "+") for path in paths] == [f"/v1/models{plain}", f"/v1/chat/completions{plain}"]
     down = endpoint_problems("judge", judge)[0].text
     assert "Connect call failed" in down, "the reason is that of the operating system"
-    assert f"correct base_url ({server.url})" in down
+    assert f"correct its address {server.url} (base_url" in down
     with pytest.raises(UserError) as caught:
         Client(judge).ask([Call((("user", str(i)),)) for i in range(9)])
     shown = down + str(caught.value) + "".join(capfd.readouterr())

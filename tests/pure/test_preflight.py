@@ -94,7 +94,7 @@ def test_one_problem_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.strip().split("\n")
     assert line.startswith("Error: The endpoint of the model 'm' does not answer (")
-    assert line.endswith(f": start it, or correct base_url (http://127.0.0.1:{port}/v1).")
+    assert line.endswith(f": start it, or correct its address http://127.0.0.1:{port}/v1 (base_url, or --judge-url).")
     assert cli("plan", recipe, cwd=tmp_path).stderr.strip() == line
     assert cli("plan", recipe, "--no-preflight", cwd=tmp_path).returncode == 0
     assert cli("plan", recipe, "--machine", "h100", cwd=tmp_path).returncode == 0, "it is about another machine"

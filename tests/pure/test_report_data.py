@@ -139,7 +139,7 @@ def test_costs_and_predictions_are_those_of_the_ledger(board: Board, stored: Sto
         "method": "dpo",
         "phase": "evaluation",
         "flops": 1e12,
-        "hours": 30 / 3600,
+        "seconds": 30 / costs["time"],
         "generated": 0,
         "calls": 0,
     } in phases

@@ -11,7 +11,7 @@ from harness.budget.ledger import AXES, FLOPS
 from harness.report.board import Board
 from harness.report.html.scores import AXIS_TITLES
 from harness.report.html.stored import Stored
-from harness.report.spent import spent_on
+from harness.report.spent import mean_spent, spent_on, unit_of_time
 from harness.score.results import RunResult
 
 PHASES = {
@@ -25,7 +25,7 @@ PHASES = {
     "judge": "judge",
     "search": "search",
 }
-QUANTITIES = {"flops": "FLOPs", "hours": "hours", "generated": "tokens sampled", "calls": "labels and verdicts"}
+QUANTITIES = {"flops": "FLOPs", "seconds": "seconds", "generated": "tokens sampled", "calls": "labels and verdicts"}
 
 
 def phases_json(board: Board) -> dict[str, Any]:
@@ -38,7 +38,11 @@ def phases_json(board: Board) -> dict[str, Any]:
             mean = {name: float(np.mean([s[name] for s in spent])) for name in QUANTITIES}
             if any(mean.values()):
                 rows.append({"method": method, "phase": title} | mean)
-    quantities = [{"id": q, "title": title} for q, title in QUANTITIES.items() if any(row[q] for row in rows)]
+    unit = unit_of_time(max((row["seconds"] for row in rows), default=0.0))
+    for row in rows:
+        row["seconds"] /= unit.seconds
+    titles = QUANTITIES | {"seconds": unit.name}
+    quantities = [{"id": q, "title": title} for q, title in titles.items() if any(row[q] for row in rows)]
     return {"phases": list(PHASES.values()), "quantities": quantities, "rows": rows}
 
 
@@ -49,7 +53,7 @@ def _spent_in(run: RunResult, phase: str) -> dict[str, float]:
         phases = [run.ledger.get("phases", {}).get(phase, {})]
     return {
         "flops": _total(phases, *FLOPS),
-        "hours": _total(phases, "seconds") / 3600,
+        "seconds": _total(phases, "seconds"),
         "generated": _total(phases, "generated"),
         "calls": _total(phases, "calls"),
     }
@@ -61,16 +65,15 @@ def _total(phases: list[Mapping[str, float]], *quantities: str) -> float:
 
 def predictions_json(board: Board, stored: Stored) -> list[dict[str, Any]]:
     """What training was predicted to spend and what it spent, the mean over seeds, on each axis that was predicted."""
-    rows = []
+    rows, longest = [], unit_of_time(max((mean_spent(board.runs_of(m), "seconds") for m in board.methods), default=0.0))
     for method in board.methods:
         runs = [(run, stored.predicted(run)) for run in board.runs_of(method)]
         for axis in AXES:
             both = [(predicted[axis], spent_on(run, axis)) for run, predicted in runs if axis in predicted]
             if both and any(spent for _, spent in both):
                 predicted, spent = (float(np.mean(values)) for values in zip(*both, strict=True))
-                scale = 1 / 3600 if axis == "seconds" else 1.0
-                axis_title = AXIS_TITLES[axis]
-                rows.append(
-                    {"method": method, "axis": axis_title, "predicted": predicted * scale, "spent": spent * scale}
-                )
+                title, size = AXIS_TITLES[axis], 1.0
+                if axis == "seconds":
+                    title, size = f"training {longest.name}", longest.seconds
+                rows.append({"method": method, "axis": title, "predicted": predicted / size, "spent": spent / size})
     return rows

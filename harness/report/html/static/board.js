@@ -73,6 +73,7 @@ function costSection() {
   let column = columns[0];
   let axis = axes.find((each) => each.id === "flops") || axes[0];
   const points = () => Object.keys(column.cells).map((method) => ({ method, cost: data.costs.spent[method][axis.id],
+    spent: amount(data.costs.spent[method][axis.id]),
     ...column.cells[method], line: data.pareto[column.id]?.[axis.id]?.includes(method) ?? false }));
   const figure = chart("Score against cost, with the Pareto line", () => {
     const free = points().filter((row) => row.cost === 0);
@@ -81,7 +82,7 @@ function costSection() {
       scale: { zero: false, nice: true, padding: 18 } };
     const y = { field: "value", type: "quantitative", title: `${titleOf(column)}, ${column.unit}`, scale: { zero: false, padding: 12 } };
     const tooltip = [{ field: "method", title: "method" }, { field: "value", title: column.unit, format: ".4~g" },
-      { field: "low", format: ".4~g" }, { field: "high", format: ".4~g" }, { field: "cost", title: axis.title, format: ".3~s" }];
+      { field: "low", format: ".4~g" }, { field: "high", format: ".4~g" }, { field: "spent", title: axis.title }];
     return { height: 340, data: { values }, layer: [
       { data: { values: free }, mark: { type: "rule", strokeDash: [2, 3], color: palette().control, strokeWidth: 1.5 }, encoding: { y } },
       { data: { values: free }, mark: { type: "text", align: "left", baseline: "bottom", dx: 4, dy: -3, fontSize: 12.5, color: palette().quiet },

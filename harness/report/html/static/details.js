@@ -63,14 +63,14 @@ function spendingSection() {
   const used = phases.filter((phase) => rows.some((row) => row.phase === phase));
   const figure = chart("Spending by phase", (width) => {
     const colours = palette().methods;
-    return { height: 110 + 30 * data.methods.length, data: { values: rows.filter((row) => row[quantity.id]) },
+    return { height: 110 + 30 * data.methods.length, data: { values: rows.filter((row) => row[quantity.id]).map((row) => ({ ...row, spent: amount(row[quantity.id]) })) },
       mark: { type: "bar", cornerRadius: 1, stroke: palette().paper, strokeWidth: 1 },
       encoding: { y: { field: "method", type: "nominal", title: null, sort: data.methods.map((method) => method.name) },
         x: { field: quantity.id, type: "quantitative", title: quantity.title, axis: shortAxis() },
         color: { field: "phase", type: "nominal", sort: used, scale: { domain: used, range: used.map((_, place) => [...colours, palette().control][place % 9]) },
           legend: { orient: "top", title: null, columns: width < 500 ? 3 : 9 } },
         order: { field: "place", type: "quantitative" },
-        tooltip: [{ field: "method" }, { field: "phase" }, { field: quantity.id, title: quantity.title, format: ".3~s" }] },
+        tooltip: [{ field: "method" }, { field: "phase" }, { field: "spent", title: quantity.title }] },
       transform: [{ calculate: `indexof(${JSON.stringify(used)}, datum.phase)`, as: "place" }] };
   });
   const behind = element("div");
