@@ -13,9 +13,10 @@ from harness.errors import Problem, Problems, UserError, error_of, errors_of
 from harness.recipe.recipe import Recipe
 from harness.report.kept_page import KeptPage
 from harness.report.text import format_number
-from harness.run.devices import Workers, refuse_launcher, workers_of
+from harness.run.cluster import cluster_of, open_pool
+from harness.run.devices import refuse_launcher
 from harness.run.plan import RunPlan, make_runs, resolved
-from harness.run.pool import LocalPool, Pool
+from harness.run.pool import Pool
 from harness.run.preflight import Preflight, preflight
 from harness.run.process import Job
 from harness.run.progress import FAILED, Display, Work, about
@@ -36,7 +37,8 @@ from harness.store.tensor_cache import HIDDEN_STATES
 @dataclass(frozen=True)
 class CompareOptions:
     """A comparison as the command line states it; None means what the recipe says. ``preflight``: whether everything is
-    looked at before any work. ``faults``: what is wrong with the recipe's names and options, in a sentence each."""
+    looked at before any work. ``faults``: what is wrong with the recipe's names and options, in a sentence each.
+    ``cluster``: where the runs work (:func:`harness.run.cluster.cluster_of`), this machine if None."""
 
     recipe: Recipe
     budget: str | None = None
@@ -46,6 +48,7 @@ class CompareOptions:
     results: Path = LOCAL
     store: Path = Path(".sail-bench")
     workers: str = "auto"
+    cluster: str | None = None
     report_to: Sequence[str] | None = None
     preflight: bool = True
     faults: Sequence[str] = ()
@@ -126,9 +129,10 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
         one sentence for each run that failed; empty if all finished.
     """
     refuse_launcher(os.environ, "compare")
+    cluster = cluster_of(options.cluster)
     plans = _plans(options)
     machine = ThisMachine(plans)
-    workers = workers_of(options.workers, plans[0].comparison.budget.axis, machine.fits)
+    pool = open_pool(cluster, options.workers, plans[0].comparison, machine)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store", ("", "locks", "logs", "pages", "stages", "work"))
     with Store(options.store).in_use():
@@ -137,9 +141,9 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
         remove_partial_files(options.page.folder, deep=True)
         # the verdicts against the reference method's answers come once these are there
         total = len(plans) + sum(plan.rival is not None and bool(plan.todo) for plan in plans)
-        seconds = machine.seconds(workers.count)
+        seconds = machine.seconds(pool.count) if cluster is None else None
         shown = display or Display(total, predicted=seconds, quiet=quiet)
-        return _compare(options, plans, machine, workers, shown, seconds)
+        return _compare(options, plans, machine, pool, shown, seconds)
 
 
 def _plans(options: CompareOptions) -> list[RunPlan]:
@@ -161,7 +165,7 @@ def _compare(
     options: CompareOptions,
     plans: list[RunPlan],
     machine: ThisMachine,
-    workers: Workers,
+    pool: Pool,
     display: Display,
     seconds: float | None,
 ) -> list[str]:
@@ -169,20 +173,20 @@ def _compare(
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     page = options.page
-    shared = replace(settings(), workers=workers.count, curves=bool(options.trackers))
+    shared = replace(settings(), workers=pool.sharing, curves=bool(options.trackers))
     with (
         display as shown,
         using(shared),
         tracking(options.trackers, options.store / "trackers", shown.say) as tracked,
-        LocalPool(workers) as pool,
+        pool,
         listening(shown.say),
     ):
-        shown.note(_opening(plans, workers.count, seconds))
+        shown.note(_opening(plans, pool.count, seconds))
         if aside is not None:
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
-        if warning := machine.warning(workers.count):
+        if options.cluster is None and (warning := machine.warning(pool.count)):
             shown.say(f"This may not fit: {warning}")
-        schedule = Schedule(plans, split=workers.count > 1)
+        schedule = Schedule(plans, split=pool.count > 1)
         _Driver(schedule, pool, shown, options.results, page, tracked).drive()
         if tracked:
             tracked.table(plans[0].comparison, read_results(page.folder))
@@ -292,7 +296,7 @@ class _Driver:
                 continue
             work = self._shown.begin(name)
             job = Job.of(plan, part.name, checked=self._checked)
-            ticket = self._pool.submit(job, minutes=plan.comparison.recipe.time_limit)
+            ticket = self._pool.submit(job)
             self._active[ticket.number] = (part, work)
 
     def _already_done(self, part: Part, name: str) -> None:
