@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.errors import UserError
+from harness.recipe.recipe import Recipe
 from harness.run.comparison import Comparison
 from harness.run.devices import workers_of
 from harness.run.job_folder import FolderPool
 from harness.run.pool import LocalPool, Pool
+from harness.run.ray_pool import Needs, RayPool
 from harness.run.target import ThisMachine
 
 
@@ -61,5 +65,27 @@ def open_pool(cluster: Cluster | None, request: str, comparison: Comparison, mac
         raise UserError(f"--workers {request} is no number of workers: give auto, or 1 or more")
     count = None if request == "auto" else int(request)
     if cluster.kind == "ray":
-        raise UserError("--cluster ray is not there yet: give jobs:FOLDER")
+        needs = Needs(machine.memory, key_variables(comparison.recipe, os.environ), comparison.store.root.resolve())
+        return RayPool(cluster.where, count, needs)
     return FolderPool(Path(cluster.where), count)
+
+
+def key_variables(recipe: Recipe, environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables with keys that a recipe's endpoints use, of those that are set here.
+
+    Args:
+        recipe: of the comparison.
+        environment: of the driver.
+    """
+
+    def names(value: Any) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            for key, entry in value.items():
+                if key == "api_key_env" and isinstance(entry, str):
+                    yield entry
+                yield from names(entry)
+        elif isinstance(value, list):
+            for entry in value:
+                yield from names(entry)
+
+    return sorted({name for name in names(recipe.model_dump(mode="json")) if environment.get(name)})

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.run.devices import Workers, threads_chosen, usable_cores, visible_devices
@@ -16,7 +16,7 @@ from harness.run.pool import LocalPool
 from harness.run.process import Event, Job
 from harness.store.json_files import write_text
 
-BEAT_S = 10.0
+BEAT_S = 5.0
 """A worker says so often that it is alive."""
 
 FLUSH_S = 0.5
@@ -39,21 +39,15 @@ def one_worker() -> Workers:
     return Workers((devices[0] if devices else None,), None if threads_chosen() else usable_cores())
 
 
-def work_through(job: Job, send: Callable[[Event], None], watch: Callable[[], bool] | None = None) -> Event:
-    """Work through a job in a process of its own, so that nothing of it stays in this one.
+def stream(job: Job, watch: Callable[[], bool] | None = None) -> Iterator[Event]:
+    """Work through a job in a process of its own, so that nothing of it stays in this one; gives its events.
 
     Args:
         job: what is to be done.
-        send: gets each event, the last one too.
         watch: asked every :data:`BEAT_S` seconds; the job is ended once it says no.
-
-    Returns:
-        the last event.
     """
-    last = Event("failed", "it gave no event")
     with LocalPool(one_worker()) as pool:
-        ticket = pool.submit(job)
-        over = threading.Event()
+        ticket, over = pool.submit(job), threading.Event()
 
         def keep_watch() -> None:
             while watch and not over.wait(BEAT_S):
@@ -61,16 +55,11 @@ def work_through(job: Job, send: Callable[[Event], None], watch: Callable[[], bo
                     pool.stop(ticket)
                     return
 
-        watching = threading.Thread(target=keep_watch, daemon=True)
-        watching.start()
+        threading.Thread(target=keep_watch, daemon=True).start()
         try:
-            for happening in pool.events():
-                last = happening.event
-                send(last)
+            yield from (happening.event for happening in pool.events())
         finally:
             over.set()
-            watching.join()
-    return last
 
 
 class EventFile:
@@ -135,13 +124,12 @@ def work_file(path: Path, show: Callable[[Event], None]) -> Event:
     """
     job = read_job(path)
     write_text(path.with_suffix(CLAIM), f"{socket.gethostname()} {os.getpid()}\n")
+    last = Event("failed", "it gave no event")
     with EventFile(path.with_suffix(EVENTS)) as events:
-
-        def send(event: Event) -> None:
-            events.send(event)
-            show(event)
-
-        return work_through(job, send, path.exists)
+        for last in stream(job, path.exists):
+            events.send(last)
+            show(last)
+    return last
 
 
 def work_folder(folder: Path, idle_minutes: float, say: Callable[[str], None]) -> int:
