@@ -29,9 +29,15 @@ def run_job(path: Path, idle_minutes: float) -> None:
     For any scheduler: start as many as there are GPUs to use, each with one visible. Results are written by `compare`
     alone; the same `compare` without --cluster writes those of jobs by hand.
     """
+    from harness.run.devices import visible_devices
     from harness.run.progress import Display
     from harness.run.worker import work_file, work_folder
 
+    devices = visible_devices()
+    if len(devices) > 1:
+        click.echo(
+            f"This worker uses GPU {devices[0]} of {len(devices)}: start another with each other one visible", err=True
+        )
     if path.is_dir():
         count = work_folder(path, idle_minutes, lambda text: click.echo(text, err=True))
         click.echo(f"{count} jobs worked through", err=True)

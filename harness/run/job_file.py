@@ -69,6 +69,10 @@ def load_job(value: Any, source: str) -> Job:
     names, given = {field.name for field in fields(Job)}, value["job"]
     if not isinstance(given, dict) or set(given) != names:
         raise UserError(f"{source} is no job of this version: let `sail-bench compare --cluster` write it again")
+    if not Path(given["store"]).is_dir():
+        raise UserError(
+            f"{source}: the store {given['store']} is not there: put --store on a disk that all machines share"
+        )
     entries: dict[str, Any] = {name: tuple(entry) if name in TUPLES else entry for name, entry in given.items()}
     return Job(**entries)
 

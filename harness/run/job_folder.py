@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from harness.errors import UserError
 from harness.run.job_file import load_event, write_job
 from harness.run.pool import RETRIES, Happening, Pool, Ticket
 from harness.run.process import Event, Job
-from harness.run.worker import ALIVE, CLAIM, EVENTS, OVER
+from harness.run.worker import ALIVE, CLAIM, EVENTS, LEFT, OVER
 from harness.store.claims import held
 from harness.store.json_files import write_text
 
@@ -28,6 +29,9 @@ LOST_S = 120.0
 LOOK_S = 0.25
 """The driver looks for events so often."""
 
+OURS = re.compile(r"\d{5}-.*-[0-9a-f]{8}\.(json|events|claim)")
+"""Names of files that a driver and its workers write; others in the folder stay."""
+
 LONELY_S = 60.0
 """After so long without a worker the driver says how to start one."""
 
@@ -37,13 +41,13 @@ class _Posted:
     """A job in the folder.
 
     Attributes:
-        ticket: of the job; path: its file; attempt: from 0.
+        ticket: of the job; path: its file; lost: how many workers were lost at it.
         offset: bytes of its events that were read; heard: when the last ones came, None before the first.
     """
 
     ticket: Ticket
     path: Path
-    attempt: int = 0
+    lost: int = 0
     offset: int = 0
     heard: float | None = None
 
@@ -65,15 +69,16 @@ class FolderPool(Pool):
         self.count = count or MOST_JOBS
         self._folder, self._name = folder.resolve(), secrets.token_hex(4)
         self._running: dict[int, _Posted] = {}
-        self._submitted, self._lonely_at = 0, time.monotonic() + LONELY_S
+        self._submitted, self._files = 0, 0
+        self._lonely_at = time.monotonic() + LONELY_S
         self._lock = held(self._folder / "driver.lock", alone=True)
 
     def __enter__(self) -> FolderPool:
         if not self._lock.__enter__():
             self._lock.__exit__(None, None, None)
             raise UserError(f"Another comparison uses {self._folder}: give --cluster jobs: a folder of its own")
-        for kind in (".json", EVENTS, CLAIM):  # of a driver that was killed; its workers end without their file
-            for path in self._folder.glob(f"*{kind}"):
+        for path in self._folder.iterdir():  # of a driver that was killed; its workers end without their file
+            if OURS.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         return self
 
@@ -95,17 +100,18 @@ class FolderPool(Pool):
         self._running[ticket.number] = self._post(ticket, 0)
         return ticket
 
-    def _post(self, ticket: Ticket, attempt: int) -> _Posted:
-        name = f"{ticket.number:04d}-{Path(ticket.job.log).stem}-{self._name}-{attempt}"
-        path = self._folder / f"{name}.json"
+    def _post(self, ticket: Ticket, lost: int) -> _Posted:
+        """Write the file of a job, under a name that no worker has seen."""
+        self._files += 1
+        path = self._folder / f"{self._files:05d}-{Path(ticket.job.log).stem}-{self._name}.json"
         write_job(path, ticket.job)
-        return _Posted(ticket, path, attempt)
+        return _Posted(ticket, path, lost)
 
     def events(self) -> Iterator[Happening]:
         """Events as workers write them, until no job is left in the folder."""
         while self._running:
             for posted in list(self._running.values()):
-                for event in [*self._read(posted), *self._silence(posted)]:
+                for event in self._news(posted):
                     happening = Happening(posted.ticket, event)
                     if happening.last:
                         self._remove(posted)
@@ -115,8 +121,39 @@ class FolderPool(Pool):
                         break
             time.sleep(LOOK_S)
 
+    def _news(self, posted: _Posted) -> list[Event]:
+        """The events of a job since the last look; one whose worker is lost, or left, is posted again."""
+        events = [event for event in self._read(posted) if event.kind != ALIVE]
+        if any(event.kind == LEFT for event in events):
+            return [*[e for e in events if e.kind != LEFT], self._again(posted, posted.lost, "ended")]
+        now = time.monotonic()
+        if posted.heard is None:
+            if now < self._lonely_at or any(other.heard for other in self._running.values()):
+                return []
+            self._lonely_at = float("inf")
+            return [Event("say", f"no worker has taken a job yet: start `sail-bench run-job {self._folder}`")]
+        if now - posted.heard < LOST_S:
+            return events
+        if posted.lost == RETRIES:
+            return [Event("failed", f"its worker was lost {RETRIES + 1} times")]
+        return [self._again(posted, posted.lost + 1, "was lost")]
+
+    def _again(self, posted: _Posted, lost: int, how: str) -> Event:
+        """Post a job again, and say so.
+
+        Args:
+            posted: before.
+            lost: how many workers were lost at it by now.
+            how: its worker went.
+        """
+        owner = posted.path.with_suffix(CLAIM)
+        host = owner.read_text(encoding="utf-8").partition(" ")[0] if owner.exists() else ""
+        self._remove(posted)
+        self._running[posted.ticket.number] = self._post(posted.ticket, lost)
+        return Event("say", f"the worker on {host or 'a machine'} {how}: another goes on from the last checkpoint")
+
     def _read(self, posted: _Posted) -> list[Event]:
-        """The events that came since the last look."""
+        """The events that were written since the last look."""
         try:
             with posted.path.with_suffix(EVENTS).open("rb") as file:
                 file.seek(posted.offset)
@@ -129,26 +166,7 @@ class FolderPool(Pool):
             return []
         posted.offset += len(whole) + 1
         posted.heard = time.monotonic()
-        events = [load_event(*json.loads(line)) for line in whole.splitlines()]
-        return [event for event in events if event.kind != ALIVE]
-
-    def _silence(self, posted: _Posted) -> list[Event]:
-        """What a silence means: no worker came yet, or the worker is lost and the job is posted again."""
-        now = time.monotonic()
-        if posted.heard is None:
-            if now < self._lonely_at or any(other.heard for other in self._running.values()):
-                return []
-            self._lonely_at = float("inf")
-            return [Event("say", f"no worker has taken a job yet: start `sail-bench run-job {self._folder}`")]
-        if now - posted.heard < LOST_S:
-            return []
-        if posted.attempt == RETRIES:
-            return [Event("failed", f"its worker was lost {RETRIES + 1} times")]
-        owner = posted.path.with_suffix(CLAIM)
-        host = owner.read_text(encoding="utf-8").split(" ")[0] if owner.exists() else "a worker"
-        self._remove(posted)
-        self._running[posted.ticket.number] = self._post(posted.ticket, posted.attempt + 1)
-        return [Event("say", f"{host} was lost: another worker goes on from the last checkpoint")]
+        return [load_event(*json.loads(line)) for line in whole.splitlines()]
 
     def _remove(self, posted: _Posted) -> None:
         """Take a job out of the folder; a worker that is still at it ends."""

@@ -3,8 +3,11 @@ environment: a task is given names of variables, never their values."""
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from harness.run.pool import RETRIES, Happening, Pool, Ticket
 from harness.run.process import Event, Job
 
 LOOK_S = 60.0
-"""The driver waits so long for an event before it looks whether there are nodes at all."""
+"""When no event came for so long, the driver looks whether any node is left."""
 
 STARTED_HERE = {"include_dashboard": False, "object_store_memory": 100 * 2**20}
 """Of a Ray that is started on this machine: events are small, and nothing else is handed over."""
@@ -59,8 +62,6 @@ def _work(dumped: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _look(variables: Sequence[str], probe: str) -> dict[str, Any]:
     """What a node says of itself: versions, names of keys that it lacks, whether it sees a file of the store."""
-    import os
-
     absent = [name for name in variables if not os.environ.get(name)]
     return {"versions": code_versions(), "absent": absent, "store": Path(probe).is_file()}
 
@@ -87,7 +88,8 @@ class RayPool(Pool):
         self._submitted = 0
         self._gpu = bool(self._ray.cluster_resources().get("GPU"))
         self._task = self._ray.remote(max_retries=0, num_returns="streaming")(_work)
-        self.count = count or self._slots()
+        self._warned = False
+        self.count = count or max(1, self._slots())
 
     def __enter__(self) -> RayPool:
         probe = self._needs.store / f".probe-{secrets.token_hex(4)}"
@@ -103,13 +105,12 @@ class RayPool(Pool):
 
     def _slots(self) -> int:
         """Jobs that the cluster has room for, as it is now: nodes come and go."""
-        slots = self._ray.cluster_resources().get("GPU" if self._gpu else "CPU", 0)
-        return max(1, int(slots))  # those for which memory lacks wait
+        return int(self._ray.cluster_resources().get("GPU" if self._gpu else "CPU", 0))  # some may wait for memory
 
     @property
     def room(self) -> int:
-        """How many more jobs could begin now."""
-        return max(0, (self._limit or self._slots()) - len(self._running))
+        """How many more jobs could begin now; one at least is always under way, so that it waits for a node."""
+        return max(0, (self._limit or max(1, self._slots())) - len(self._running))
 
     def submit(self, job: Job, gpus: int = 1) -> Ticket:
         """Hand a job to the cluster.
@@ -124,14 +125,15 @@ class RayPool(Pool):
         return ticket
 
     def _start(self, job: Job, gpus: int = 1) -> Any:
-        options: dict[str, Any] = {
-            "num_cpus": 1,
-            "num_gpus": gpus if self._gpu else 0,
-            "name": f"{job.method}-{job.part}",
-        }
-        if not self._gpu and self._needs.memory:
-            largest = max(node["Resources"].get("memory", 0) for node in self._ray.nodes() if node["Alive"])
-            options["memory"] = min(self._needs.memory, int(largest))  # a task that no node can hold would wait forever
+        """The generator of a new task: with a GPU its share of the cores too, without one a core and the memory."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        options: dict[str, Any] = {"num_cpus": 1, "name": f"{job.method}-{job.part}"}
+        if self._gpu:
+            cores = [int(node.get("CPU", 0) // node["GPU"]) for node in nodes if node.get("GPU")]
+            options |= {"num_gpus": gpus, "num_cpus": max(1, gpus * min(cores, default=1))}
+        elif self._needs.memory:
+            largest = max((int(node.get("memory", 0)) for node in nodes if node.get("CPU")), default=0)
+            options["memory"] = min(self._needs.memory, largest)  # a task that no node can hold would wait forever
         return self._task.options(**options).remote(dump_job(job))
 
     def events(self) -> Iterator[Happening]:
@@ -145,6 +147,10 @@ class RayPool(Pool):
                 if happening.last:
                     del self._running[task.ticket.number]
                 yield happening
+            if not ready and not self._slots() and not self._warned:
+                self._warned = True
+                words = "no node that can work is left in the Ray cluster: the job waits until one joins"
+                yield Happening(next(iter(self._running.values())).ticket, Event("say", words))
 
     def _next(self, task: _Task) -> Event:
         """The next event of a task. One whose node or process is lost begins again."""
@@ -153,16 +159,15 @@ class RayPool(Pool):
         except StopIteration:
             return Event("failed", "its task ended without a result")
         except self._ray.exceptions.RayTaskError as error:
-            return Event("failed", _first_line(error.cause))
+            return Event("failed", _first_line(error.cause or error))
         except self._ray.exceptions.RuntimeEnvSetupError as error:
             return Event("failed", _first_line(error))
         except self._ray.exceptions.RayError as error:
-            reason = _first_line(error)
             if task.attempt == RETRIES:
-                return Event("failed", f"its node was lost {RETRIES + 1} times ({reason})")
+                return Event("failed", f"{_lost(error)}, the {RETRIES + 1}th time")
             task.attempt += 1
             task.events = self._start(task.ticket.job)
-            return Event("say", f"its node was lost ({reason}): another goes on from the last checkpoint")
+            return Event("say", f"{_lost(error)}: the job begins again from its last checkpoint")
 
     def _check_nodes(self, probe: Path) -> None:
         """Ask each node whether it can work on the jobs.
@@ -221,16 +226,22 @@ def _connect(address: str) -> Any:
         ) from None
     if address.startswith("ray://"):
         raise UserError(
-            f"--cluster ray:{address} is for Ray's client: give the address HOST:6379, on a node of the cluster"
+            f"--cluster ray:{address} is for Ray's client: give HOST:6379, on a machine that is part of the cluster"
         )
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)  # Ray puts one of its own in its place
+    named = address or os.environ.get("RAY_ADDRESS")
+    _quiet()
     try:
-        ray.init(address=address or None, **quiet)
+        try:
+            ray.init(address=named or "auto", **quiet)
+        except ConnectionError:
+            if named:
+                raise
+            ray.init(address="local", **STARTED_HERE, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        where = address or "this machine"
         raise UserError(
-            f"There is no Ray cluster at {where} ({_first_line(error)}): start it with `ray start`"
+            f"There is no Ray cluster at {named or 'this machine'} ({_first_line(error)}): start it with `ray start`"
         ) from None
     finally:
         with suppress(ValueError):  # not in the main thread
@@ -238,7 +249,20 @@ def _connect(address: str) -> Any:
     return ray
 
 
+def _lost(error: BaseException) -> str:
+    """What was lost, in words: the node by its address, or a process by what Ray calls the loss."""
+    node = re.search(r"Node IP: ([^\s,]+)", str(error))
+    return f"the node {node[1]} was lost" if node else f"the worker was lost ({type(error).__name__})"
+
+
+def _quiet() -> None:
+    """Keep Ray from printing what happens to its nodes on the standard output, which no option of it does."""
+    module = sys.modules.get("ray._private.worker")
+    if hasattr(module, "print_to_stdstream"):
+        setattr(module, "print_to_stdstream", lambda *given, **named: None)  # noqa: B010 - mypy does not know it
+
+
 def _first_line(error: BaseException) -> str:
     """What an error says, in one line, with its kind."""
     text = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text.partition('. ')[0]}" if text else type(error).__name__

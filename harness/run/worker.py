@@ -22,6 +22,9 @@ BEAT_S = 5.0
 FLUSH_S = 0.5
 """Events are written together, so often."""
 
+GRACE_S = 2.0
+"""A scheduler ends all processes of a worker together: one whose job got SIGTERM waits so long for its own."""
+
 LOOK_S = 1.0
 """A worker without a job looks for one so often."""
 
@@ -29,8 +32,8 @@ EVENTS, CLAIM, OVER = ".events", ".claim", "over"
 """Beside FILE.json in a folder of jobs: FILE.events, a JSON array a line; FILE.claim, who works on it. ``over`` holds
 the name of the driver that ended last."""
 
-ALIVE = "alive"
-"""Kind of an event that says nothing else."""
+ALIVE, LEFT = "alive", "left"
+"""Kinds of events that say nothing else: a worker is there, or a scheduler ended it and the job is open again."""
 
 
 def one_worker() -> Workers:
@@ -126,9 +129,15 @@ def work_file(path: Path, show: Callable[[Event], None]) -> Event:
     write_text(path.with_suffix(CLAIM), f"{socket.gethostname()} {os.getpid()}\n")
     last = Event("failed", "it gave no event")
     with EventFile(path.with_suffix(EVENTS)) as events:
-        for last in stream(job, path.exists):
-            events.send(last)
-            show(last)
+        try:
+            for last in stream(job, path.exists):
+                if last.kind == "failed" and "(SIGTERM" in last.value:
+                    time.sleep(GRACE_S)
+                events.send(last)
+                show(last)
+        except KeyboardInterrupt:  # and SIGTERM
+            events.send(Event(LEFT))
+            raise
     return last
 
 

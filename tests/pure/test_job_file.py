@@ -29,6 +29,9 @@ def test_a_job_is_the_same_after_its_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv(KEY, "sk-of-nobody")
     job, path = a_job(tmp_path / "store"), tmp_path / "job.json"
     write_job(path, job)
+    with pytest.raises(UserError, match="store is not there: put --store on a disk that all machines share"):
+        read_job(path)
+    (tmp_path / "store").mkdir(exist_ok=True)
     assert read_job(path) == job
     assert "sk-of-nobody" not in path.read_text()
 
