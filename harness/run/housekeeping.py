@@ -66,7 +66,7 @@ def holdings(store: Store) -> list[Holding]:
     parts = [Holding(f"stages: {kind}", len(paths), sum(map(size, paths))) for kind, paths in by_kind.items()]
     work = [path for path in (store.root / "work").glob("*") if path.is_dir()]
     parts.append(Holding("unfinished work", len(work), sum(map(size, work))))
-    rows = sorted(store.root.glob("rows.sqlite*"))
+    rows = row_files(store)
     parts.append(Holding("cached rows", len(rows), sum(map(size, rows))))
     damaged = list((store.root / QUARANTINE).glob("*"))
     parts.append(Holding("moved aside as damaged", len(damaged), sum(map(size, damaged))))
@@ -97,14 +97,18 @@ def verify(store: Store) -> Verified:
             unverified += 1
         else:
             whole += 1
-    rows = store.root / ROWS
-    if rows.is_file():
-        with listening(faults.append):  # a file that cannot be read is moved aside
-            cache = RowCache(rows)
-        if damaged := len(cache.damaged()):
-            faults.append(f"{rows.name}: {damaged:,} cached rows are not as they were written")
+    if rows := row_files(store):
+        with listening(faults.append):  # a file of an earlier version that cannot be read is moved aside
+            cache = RowCache(store.root / ROWS)
+        if damaged := cache.damaged():
+            faults.append(f"Cached rows: {damaged:,} are not as they were written")
         cache.close()
-    return Verified(whole, unverified, faults, sum(map(size, [*folders, rows])), time.monotonic() - begun)
+    return Verified(whole, unverified, faults, sum(map(size, [*folders, *rows])), time.monotonic() - begun)
+
+
+def row_files(store: Store) -> list[Path]:
+    """Files of cached rows, those of an earlier version included."""
+    return sorted([*store.root.glob(f"{ROWS}*"), *(store.root / ROWS).with_suffix("").glob("*")])
 
 
 def dispensable(store: Store) -> list[Path]:

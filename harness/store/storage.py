@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
+import math
 import re
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from harness.store.hosts import runs, writer
 
 QUARANTINE = "quarantine"
 """Folder of a store for what was damaged."""
@@ -20,7 +22,10 @@ SIGNS = ("No space left on device", "Disk quota exceeded", "database or disk is 
 SETTLED_S = 60.0
 """Age of a partial file from which on its writer, if it is gone, is gone for good."""
 
-_PART = re.compile(r".*\.(\d+)\.part(ial)?")
+ABANDONED_S = 86400.0
+"""Age of a partial file of another host from which on nobody is taken to write it."""
+
+_PART = re.compile(r".*\.([A-Za-z0-9.-]+-)?(?P<process>\d+)\.part(ial)?")
 
 
 def storage_fault(error: BaseException) -> str:
@@ -72,18 +77,12 @@ def remove_partial_files(folder: Path, *, deep: bool = False) -> None:
     for path in [*folder.glob("**/*.part" if deep else "*.part"), *folder.glob("*.partial")]:
         named = _PART.fullmatch(path.name)
         with suppress(OSError):
-            if named and _is_over(int(named[1])) and time.time() - path.stat().st_mtime > SETTLED_S:
+            if named and time.time() - path.stat().st_mtime > _patience(path.name, int(named["process"])):
                 path.unlink()
 
 
-def _is_over(process: int) -> bool:
-    """Whether no process of this machine has a number; False where that cannot be asked (Windows)."""
-    if os.name == "nt":
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False
+def _patience(name: str, process: int) -> float:
+    """Seconds after which a partial file goes, if nobody writes it: never, if its process runs on this host."""
+    if name.rpartition(".")[0].endswith(f".{writer(process)}") or re.search(r"\.\d+\.part", name):
+        return math.inf if runs(process) else SETTLED_S
+    return ABANDONED_S

@@ -112,9 +112,8 @@ def test_a_damaged_row_cache_costs_computing_alone(
 ) -> None:
     """Its rows are the answers of the start policy and of the trained one, which both have to be asked again."""
     root = Path(shutil.copytree(finished, tmp_path / "store"))
-    damage(root / "rows.sqlite", how)
-    for path in root.glob("rows.sqlite-*"):
-        path.unlink()
+    for path in root.glob("rows/*"):
+        damage(path, how)
     for path in [*root.glob("stages/answers-*"), *root.glob("stages/judgments-*")]:
         damage(path / "rows.jsonl", "halved")
     with notices():
