@@ -14,7 +14,7 @@ from harness.store.leases import LEASE, LONGEST_PAUSE_S, leased, leases_in
 
 NUMBERS = 2**62
 
-COMMANDS = "commands"
+COMMANDS = "running"
 """Folder in ``locks/`` with a lease for each command that works with the store."""
 
 CLEARING = f"clearing{LEASE}"

@@ -8,6 +8,7 @@ host at once, for other hosts when its file is older than :data:`STALE_S` second
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import secrets
@@ -97,6 +98,12 @@ class Leases:
                 (self._sessions / self._session).unlink()
                 self._sessions.rmdir()
             self._session = ""
+
+    def leave(self) -> None:
+        """Say that this process is gone, with all its leases."""
+        if self._session:
+            with suppress(OSError):
+                (self._sessions / self._session).unlink()
 
     def beat(self) -> None:
         """Say that this process lives. One that was taken for dead finds out, and begins anew with its next lease."""
@@ -214,23 +221,21 @@ def leased(path: Path, folder: Path, *, wait: bool = True) -> Iterator[Leases]:
 
 def _make(path: Path, owner: str) -> bool:
     """Make a lease; False if it is there."""
+    for _ in range(2):
+        try:
+            path.symlink_to(owner)
+            return True
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (OSError, NotImplementedError):  # no symbolic links here
+            break
     try:
-        path.symlink_to(owner)
-        return True
+        with path.open("x") as file:
+            file.write(owner)
     except FileExistsError:
         return False
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, NotImplementedError):  # no symbolic links here
-        pass
-    try:
-        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        return False
-    try:
-        os.write(file, owner.encode())
-    finally:
-        os.close(file)
     return True
 
 
@@ -251,12 +256,21 @@ def _begin_heartbeats() -> None:
     """Begin the thread that touches this process's sessions, one for all."""
     if os.getpid() not in _beating:
         _beating.add(os.getpid())
+        atexit.register(_leave)
         threading.Thread(target=_beat_on, name="heartbeats", daemon=True).start()
 
 
 def _beat_on() -> None:
     while True:
         time.sleep(BEAT_S)
-        for (process, _), leases in list(_folders.items()):
-            if process == os.getpid():
-                leases.beat()
+        for leases in _of_this_process():
+            leases.beat()
+
+
+def _leave() -> None:
+    for leases in _of_this_process():
+        leases.leave()
+
+
+def _of_this_process() -> list[Leases]:
+    return [leases for (process, _), leases in list(_folders.items()) if process == os.getpid()]

@@ -20,17 +20,8 @@ from harness.store.json_files import json_text
 from harness.store.leases import LEASE, Leases, leased, leases_in
 from harness.store.notices import notify
 from harness.store.row_database import DamagedError, RowDatabase, move_aside, settle
-from harness.store.row_log import SUFFIX, RowLog, head_of, line_of, value_of
+from harness.store.row_log import SUFFIX, Line, Row, RowLog, head_of, line_of, value_of
 from harness.store.storage import REFUSED, place_aside
-
-
-class _Place(NamedTuple):
-    """Where the valid result of a key is."""
-
-    version: int
-    log: RowLog
-    offset: int
-    length: int
 
 
 class _Own(NamedTuple):
@@ -62,8 +53,9 @@ class RowCache:
     def __init__(self, path: Path, on_put: Callable[[], None] = lambda: None) -> None:
         self._on_put, self.path, self.folder = on_put, path, path.with_suffix("")
         self._locks = (path.parent / "locks").absolute()
+        self._leases = self._locks / self.folder.name
         self._logs: dict[str, RowLog] = {}
-        self._index: dict[bytes, _Place] = {}
+        self._index: dict[bytes, Line] = {}
         self._own: _Own | None = None
         self._end: Callable[[], Any] = lambda: None
         self._earlier: RowDatabase | None = None
@@ -82,15 +74,15 @@ class RowCache:
 
     def put(self, rows: Iterable[tuple[str, Any]], *, replace: bool = False) -> None:
         """Store results, all at once; an existing key keeps its first value unless ``replace``."""
-        values = {key.encode(): json_text(value).encode() for key, value in rows}
+        values: dict[bytes, Any] = {}
+        for name, value in rows:
+            key = name.encode()
+            if replace or key not in values:
+                values[key] = value
         self._refresh()
         before = self._versions(list(values))
-        lines = [
-            line_of(key, before.get(key, -1) + 1, value)
-            for key, value in values.items()
-            if replace or key not in before
-        ]
-        self._append(lines)
+        new = [key for key in values if replace or key not in before]
+        self._append([Row(key, before.get(key, -1) + 1, json_text(values[key]).encode()) for key in new])
         self._on_put()
 
     def change(self, key: str, change: Callable[[Any], Any]) -> Any:
@@ -99,19 +91,19 @@ class RowCache:
         Whatever the function raises leaves the old one in place.
         """
         name = key.encode()
-        lease = self._locks / f"{self.folder.name}-{blake2b(name, digest_size=8).hexdigest()}{LEASE}"
+        lease = self._leases / f"row-{blake2b(name, digest_size=8).hexdigest()}{LEASE}"
         with leased(lease, self._locks):
             self._refresh()
             new = change(self._read([name]).get(name))
             version = self._versions([name]).get(name, -1) + 1
-            self._append([line_of(name, version, json_text(new).encode())])
+            self._append([Row(name, version, json_text(new).encode())])
         return new
 
     def damaged(self) -> int:
         """How many rows are not as they were written; nothing is moved."""
         self._refresh(mend=False)
-        earlier = len(self._earlier.damaged()) if self._earlier else 0
-        return sum(log.damaged for log in self._logs.values()) + earlier
+        earlier = self._earlier.damaged() if self._earlier else []
+        return sum(log.damaged for log in self._logs.values()) + sum(key not in self._index for key in earlier)
 
     def close(self) -> None:
         """Let another process continue the file of this one."""
@@ -134,20 +126,17 @@ class RowCache:
 
     def _read_log(self, log: RowLog, keys: Sequence[bytes]) -> dict[bytes, Any]:
         results: dict[bytes, Any] = {}
-        damaged = False
-        with log.path.open("rb", buffering=0) as file:
+        with suppress(FileNotFoundError), log.path.open("rb", buffering=0) as file:
             for key in keys:
-                place = self._index[key]
-                file.seek(place.offset)
-                value = value_of(file.read(place.length) or b"", key)
-                if value is None:
-                    damaged = True
-                else:
+                line = self._index[key]
+                file.seek(line.offset)
+                value = value_of(file.read(line.length) or b"", key)
+                if value is not None:
                     results[key] = json.loads(value)
-        if damaged:  # since it was read first
+        if len(results) < len(keys):  # the file was damaged or removed since its rows were noted
             self._forget(log)
             self._refresh()
-            return {key: results[key] for key in results} | self._read([key for key in keys if key not in results])
+            results |= self._read([key for key in keys if key not in results])
         return results
 
     def _read_earlier(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
@@ -176,25 +165,27 @@ class RowCache:
     def _read_news(self, log: RowLog) -> None:
         if log.is_other():
             self._forget(log)
-        for key, version, offset, length in log.news():
-            self._note(key, _Place(version, log, offset, length))
+        for line in log.news():
+            self._note(line)
 
-    def _note(self, key: bytes, place: _Place) -> None:
-        before = self._index.get(key)
+    def _note(self, line: Line) -> None:
+        """Let a row count, unless another of its key does."""
+        before = self._index.get(line.key)
         if before is not None:
-            ahead = place.version - before.version
-            if ahead < 0 or (not ahead and place.log.path.name >= before.log.path.name):
+            ahead = line.version - before.version
+            if ahead < 0 or (not ahead and line.log.path.name >= before.log.path.name):
                 return
-        self._index[key] = place
+        self._index[line.key] = line
 
     def _forget(self, log: RowLog) -> None:
         log.forget()
-        self._index = {key: place for key, place in self._index.items() if place.log is not log}
+        self._index = {key: line for key, line in self._index.items() if line.log is not log}
 
-    def _append(self, lines: Sequence[bytes]) -> None:
+    def _append(self, rows: Sequence[Row]) -> None:
         """Append rows to the file of this process, and wait until they are on the disk."""
-        if not lines:
+        if not rows:
             return
+        lines = [line_of(row) for row in rows]
         try:
             log, file, _ = self._opened()
             if os.fstat(file).st_size != log.end:  # of an attempt that failed
@@ -206,10 +197,8 @@ class RowCache:
         except OSError as error:
             raise self._refused(error) from None
         offset = log.end
-        for line in lines:
-            head = head_of(line)
-            assert head is not None
-            self._note(head[0], _Place(head[1], log, offset, len(line)))
+        for row, line in zip(rows, lines, strict=True):
+            self._note(Line(row.key, row.version, log, offset, len(line)))
             offset += len(line)
         log.wrote(offset - log.end)
 
@@ -233,7 +222,7 @@ class RowCache:
         return self._own
 
     def _lease(self, name: str) -> Path:
-        return self._locks / f"{self.folder.name}-of-{name}{LEASE}"
+        return self._leases / f"{name}{LEASE}"
 
     def _mend(self, log: RowLog) -> None:
         """Move a file with damaged rows aside, unless a process writes it, and keep its other rows."""
@@ -242,12 +231,12 @@ class RowCache:
             if not leases.take(lease):
                 return
             try:
-                lines = log.path.read_bytes().splitlines(keepends=True)
-                kept = [line for line in lines if line.endswith(b"\n") and head_of(line) is not None]
+                content = log.path.read_bytes()
+                lines = content.split(b"\n")[:-1]
                 aside = place_aside(self.path.parent, log.path.name)
-                aside.write_bytes(b"".join(lines))
+                aside.write_bytes(content)
                 part = log.path.with_suffix(".part")
-                part.write_bytes(b"".join(kept))
+                part.write_bytes(b"".join(line + b"\n" for line in lines if head_of(line + b"\n") is not None))
                 sync_to_disk(part)
                 part.replace(log.path)
             finally:
@@ -263,7 +252,7 @@ class RowCache:
         """Open the file of an earlier version, if there is one."""
         if not self.path.is_file() or not self.path.stat().st_size:
             return
-        with leased(self._locks / f"{self.path.name}{LEASE}", self._locks):
+        with leased(self._leases / f"earlier{LEASE}", self._locks):
             settle(self.path)
         try:
             self._earlier = RowDatabase(self.path)
@@ -275,11 +264,11 @@ class RowCache:
         if self._earlier is not None:
             self._earlier.close()
             self._earlier = None
-        with leased(self._locks / f"{self.path.name}{LEASE}", self._locks):
+        with leased(self._leases / f"earlier{LEASE}", self._locks):
             if self.path.is_file():
                 kept = dict(move_aside(self.path, reason))
                 self._refresh()
-                self._append([line_of(key, 0, value) for key, value in kept.items() if key not in self._index])
+                self._append([Row(key, 0, value) for key, value in kept.items() if key not in self._index])
 
     def _refused(self, error: OSError) -> Exception:
         """A user error for what a user can change, else the error itself."""

@@ -82,10 +82,10 @@ class RowDatabase:
             notify(f"{self.path}: {len(damaged):,} cached rows are damaged; they are dropped and made again")
         return results
 
-    def damaged(self) -> list[str]:
+    def damaged(self) -> list[bytes]:
         """Keys of all rows that are not as they were written."""
         rows = self._rows(f"SELECT {self._columns} FROM rows") if self._columns else iter(())
-        return [key.decode(errors="replace") for key, value, checksum in rows if not is_sound(key, value, checksum)]
+        return [key for key, value, checksum in rows if not is_sound(key, value, checksum)]
 
     def close(self) -> None:
         """Close the file."""

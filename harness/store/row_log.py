@@ -17,18 +17,34 @@ SUFFIX = ".rows"
 _CRC = 8
 
 
+class Row(NamedTuple):
+    """A row to be written.
+
+    Attributes:
+        key: without tabs and line ends.
+        version: how often the row was replaced.
+        value: JSON in one line.
+    """
+
+    key: bytes
+    version: int
+    value: bytes
+
+
 class Line(NamedTuple):
     """Where a row is in its file, and what it begins with.
 
     Attributes:
         key: of the row.
         version: how often the row was replaced.
+        log: the file.
         offset: of its first byte.
         length: bytes, with the end of the line.
     """
 
     key: bytes
     version: int
+    log: RowLog
     offset: int
     length: int
 
@@ -85,7 +101,7 @@ class RowLog:
             if (head := head_of(line)) is None:
                 self.damaged += 1
             else:
-                yield Line(*head, offset, len(line))
+                yield Line(*head, self, offset, len(line))
             offset += len(line)
             self.end = offset
             if not self.damaged:
@@ -99,20 +115,15 @@ class RowLog:
         self._inode = self.path.stat().st_ino
 
 
-def line_of(key: bytes, version: int, value: bytes) -> bytes:
+def line_of(row: Row) -> bytes:
     """A row as a file holds it.
-
-    Args:
-        key: without tabs and line ends.
-        version: how often the row was replaced.
-        value: JSON, without line ends.
 
     Raises:
         ValueError: the key has a tab or a line end.
     """
-    if b"\t" in key or b"\n" in key:
-        raise ValueError(f"The key {key!r} has a tab or a line end")
-    rest = b"%d\t%s\t%s\n" % (version, key, value)
+    if b"\t" in row.key or b"\n" in row.key:
+        raise ValueError(f"The key {row.key!r} has a tab or a line end")
+    rest = b"%d\t%s\t%s\n" % (row.version, row.key, row.value)
     return b"%08x\t%s" % (zlib.crc32(rest), rest)
 
 
@@ -121,8 +132,9 @@ def head_of(line: bytes) -> tuple[bytes, int] | None:
     try:
         if line[: _CRC + 1] != b"%08x\t" % zlib.crc32(line[_CRC + 1 :]):
             return None
-        _, version, key, _ = line.split(b"\t", 3)
-        return key, int(version)
+        version = line.index(b"\t", _CRC + 1)
+        key = line.index(b"\t", version + 1)
+        return line[version + 1 : key], int(line[_CRC + 1 : version])
     except ValueError:
         return None
 
