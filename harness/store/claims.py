@@ -1,4 +1,4 @@
-"""Claims among all processes that share a store: thousands of numbers, each had by one; and a store as a whole."""
+"""Claims among all processes that share a store: thousands of numbers, each had by one, and things that many hold."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ from harness.store.hosts import writer
 from harness.store.leases import LEASE, LONGEST_PAUSE_S, leased, leases_in
 
 NUMBERS = 2**62
-
-COMMANDS = "running"
-"""Folder in ``locks/`` with a lease for each command that works with the store."""
-
-CLEARING = f"clearing{LEASE}"
-"""Lease in ``locks/`` of the command that removes stages."""
 
 _numbers = count()
 
@@ -50,44 +44,32 @@ def claims_in(folder: Path) -> Claims:
 
 
 @contextmanager
-def in_use(locks: Path) -> Iterator[bool]:
-    """Hold a store, as many commands do at once. It waits while one holds it alone (:func:`alone_in`).
+def held(path: Path, *, alone: bool = False) -> Iterator[bool]:
+    """Hold something. It is free when the process ends, however it ends.
 
     Args:
-        locks: folder of the store's leases, which is made.
+        path: its name; the leases are in a folder of that name, which is made, and beside it.
+        alone: whether nobody else may hold it. Then it is not waited for; without it, many hold it at once, and wait
+            for one who is alone.
+
+    Yields:
+        whether it is held: False if others hold one that ``alone`` asked for.
     """
-    locks = locks.absolute()
-    leases = leases_in(locks)
+    path = path.absolute()
+    leases, single = leases_in(path.parent), path.with_name(f"{path.name}{LEASE}")
+    if alone:
+        if not leases.take(single):
+            yield False
+            return
+        try:
+            yield not any(leases.held(other) for other in path.glob(f"*{LEASE}"))
+        finally:
+            leases.free(single)
+        return
     leases.sweep()
     while True:
-        with leased(_command(locks), locks):  # said first, then looked: one of two who do so sees the other
-            if not leases.held(locks / CLEARING):
+        with leased(path / f"{writer()}-{next(_numbers)}{LEASE}", path.parent):  # first said, then looked, by both
+            if not leases.held(single):
                 yield True
                 return
         time.sleep(LONGEST_PAUSE_S)
-
-
-@contextmanager
-def alone_in(locks: Path) -> Iterator[bool]:
-    """Hold a store alone, which keeps others waiting.
-
-    Args:
-        locks: folder of the store's leases, which is made.
-
-    Yields:
-        whether it is held: False if a command has the store in use.
-    """
-    locks = locks.absolute()
-    leases = leases_in(locks)
-    if not leases.take(locks / CLEARING):
-        yield False
-        return
-    try:
-        yield not any(leases.held(path) for path in (locks / COMMANDS).glob(f"*{LEASE}"))
-    finally:
-        leases.free(locks / CLEARING)
-
-
-def _command(locks: Path) -> Path:
-    """A lease of its own for a command."""
-    return locks / COMMANDS / f"{writer()}-{next(_numbers)}{LEASE}"

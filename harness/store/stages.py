@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.store.claims import alone_in, in_use
+from harness.store.claims import held
 from harness.store.integrity import sync_to_disk
 from harness.store.json_files import digest
 from harness.store.leases import LEASE, HeldError, leased, leases_in
@@ -43,6 +43,9 @@ EARLIER = "earlier.json"
 
 SPENT = ("ledger", "predicted")
 """Entries of a manifest about the cost of a stage, which keeps those of the first time when it is made again."""
+
+COMMANDS = "running"
+"""In ``locks/``: what commands hold while they work with the store."""
 
 
 @dataclass(frozen=True)
@@ -191,11 +194,11 @@ class Store:
     def in_use(self) -> AbstractContextManager[bool]:
         """Held by a command that works with the store, from beginning to end; several hold it at once. It waits while
         :meth:`cleared` is held."""
-        return in_use(self._locks)
+        return held(self._locks / COMMANDS)
 
     def cleared(self) -> AbstractContextManager[bool]:
         """Held while stages are removed. It is False if a command has the store in use, and keeps others waiting."""
-        return alone_in(self._locks)
+        return held(self._locks / COMMANDS, alone=True)
 
     def remove_if_empty(self) -> None:
         """Leave no trace of a stage that failed: if nothing else is in it, the store itself goes."""
