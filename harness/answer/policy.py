@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 from harness.answer.chat import Messages, render
 from harness.answer.continuations import ScoredContinuation, score_continuations
 from harness.answer.final_answer import FinalAnswer, final_answer, opens_thoughts
 from harness.answer.held_models import Held
-from harness.answer.lower_blocks import LowerBlocks, part_of
+from harness.answer.lower_blocks import LowerBlocks, part_of, read_prompts
 from harness.answer.row_costs import RowCosts, charge_stored_costs
 from harness.answer.scored_positions import PromptAndAnswer, answer_logps
 from harness.answer.window import check_window
@@ -87,8 +88,8 @@ class Policy:
         """
         other = copy(self)
         other._asker = identity
-        if identity:
-            other._lower = None  # nobody else reads these texts
+        if identity and self._lower is not None:
+            other._lower = self._lower.of_prompts  # nobody else reads these answers
         return other
 
     def without_cache(self) -> Policy:
@@ -183,7 +184,15 @@ class Policy:
     ) -> list[Completion]:
         pad_id, size = self.tokenizer.pad_token_id, self._batch_size
         with self.held.computing():
-            return sample(self.model, requests, eos_ids=self.eos_ids, pad_id=pad_id, batch_size=size, on_rows=on_rows)
+            return sample(
+                self.model,
+                requests,
+                eos_ids=self.eos_ids,
+                pad_id=pad_id,
+                batch_size=size,
+                on_rows=on_rows,
+                read=partial(read_prompts, self._lower),
+            )
 
     def token_logps(
         self, rows: Sequence[PromptAndAnswer], batch_size: int = 16, progress: Progress | None = None

@@ -125,7 +125,7 @@ def row_files(store: Store) -> list[Path]:
 
 def dispensable(store: Store) -> list[Path]:
     """Folders that no recipe needs, whatever it is: checkpoints of finished trainings, stages that were moved aside as
-    damaged, and hidden states, which save computing while a comparison is evaluated."""
+    damaged, and hidden states, which save computing while a comparison trains and evaluates."""
     folders = (store.root / QUARANTINE, store.root / HIDDEN_STATES)
     return [*finished_checkpoints(store), *(folder for folder in folders if folder.is_dir())]
 

@@ -98,7 +98,10 @@ def _context(
 
     def fresh(folder: Path | None = None) -> Any:
         """A model of its own."""
-        return resources.meter.attach(load_model(folder or start, None, resources.loading))
+        model = resources.meter.attach(load_model(folder or start, None, resources.loading))
+        if folder is None:
+            resources.share_steps(model)
+        return model
 
     def say(text: str) -> None:
         """On the terminal, and in the log of this process."""
