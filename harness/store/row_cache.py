@@ -19,7 +19,7 @@ from harness.store.integrity import sync_to_disk
 from harness.store.json_files import json_text
 from harness.store.leases import LEASE, Leases, leased, leases_in
 from harness.store.notices import notify
-from harness.store.row_database import DamagedError, RowDatabase, move_aside, settle
+from harness.store.row_database import DamagedError, RowDatabase, move_aside, settle, sound_rows
 from harness.store.row_log import SUFFIX, Line, Row, RowLog, head_of, line_of, value_of
 from harness.store.storage import REFUSED, place_aside
 
@@ -205,7 +205,7 @@ class RowCache:
     def _opened(self) -> _Own:
         """The file of this process: one that no other writes now, or a new one."""
         leases = leases_in(self._locks)
-        if self._own is not None and leases.holds(self._own.lease):
+        if self._own is not None and leases.holds(self._own.lease) and os.fstat(self._own.file).st_nlink:
             return self._own
         self._end()
         for number in count():
@@ -231,6 +231,9 @@ class RowCache:
             if not leases.take(lease):
                 return
             try:
+                self._read_news(log)
+                if not log.damaged:  # another process was faster
+                    return
                 content = log.path.read_bytes()
                 lines = content.split(b"\n")[:-1]
                 aside = place_aside(self.path.parent, log.path.name)
@@ -265,14 +268,15 @@ class RowCache:
             self._earlier.close()
             self._earlier = None
         with leased(self._leases / f"earlier{LEASE}", self._locks):
+            self._refresh()
             if self.path.is_file():
-                kept = dict(move_aside(self.path, reason))
-                self._refresh()
+                kept = sound_rows(self.path)
                 self._append([Row(key, 0, value) for key, value in kept.items() if key not in self._index])
+                move_aside(self.path, reason, len(kept))
 
     def _refused(self, error: OSError) -> Exception:
         """A user error for what a user can change, else the error itself."""
-        if error.errno in (*REFUSED, errno.ENOTDIR):
+        if error.errno in (*REFUSED, errno.ENOTDIR, errno.EEXIST):
             reason = (error.strerror or "").lower()
             return UserError(f"{self.folder} cannot be written ({reason}): set --store to a folder that can")
         return OSError(error.errno, error.strerror, str(self.folder))

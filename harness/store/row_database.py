@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from harness.errors import UserError
 from harness.store.notices import notify
 from harness.store.storage import place_aside
 
-DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")
 """Beginnings of SQLite's names for the errors of a file that is no sound database."""
 
 PARTS = ("", "-wal", "-shm")
@@ -37,7 +38,8 @@ class RowDatabase:
         path: of the file.
 
     Raises:
-        DamagedError: it cannot be read.
+        DamagedError: it is no sound database.
+        UserError: it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +51,7 @@ class RowDatabase:
             self._check()
             columns = {column[1] for column in self._db.execute("PRAGMA table_info(rows)")}
         except sqlite3.Error as error:
-            raise DamagedError(str(error)) from None
+            raise _fault(error, path) from None
         self._columns = f"key, value, {'checksum' if b'checksum' in columns else 'NULL'}" if columns else ""
 
     def _check(self) -> None:
@@ -94,10 +96,18 @@ class RowDatabase:
     def _rows(self, query: str, values: Sequence[str] = ()) -> Iterator[tuple[bytes, bytes, int | None]]:
         try:
             yield from self._db.execute(query, values)
-        except sqlite3.DatabaseError as error:
-            if not str(getattr(error, "sqlite_errorname", "")).startswith(DAMAGED):
-                raise
-            raise DamagedError(str(error)) from None
+        except sqlite3.Error as error:
+            raise _fault(error, self.path) from None
+
+
+def _fault(error: sqlite3.Error, path: Path) -> Exception:
+    """What an error of SQLite means for a file."""
+    name = str(getattr(error, "sqlite_errorname", ""))
+    if name.startswith(DAMAGED):
+        return DamagedError(str(error))
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_READONLY")):
+        return UserError(f"{path} cannot be read ({error}): change who may, or set --store to another folder")
+    return error
 
 
 def settle(path: Path) -> None:
@@ -111,23 +121,22 @@ def settle(path: Path) -> None:
         db.close()
 
 
-def move_aside(path: Path, reason: str) -> list[tuple[bytes, bytes]]:
-    """Move a damaged file aside, with a sentence; the rows of it that can be read, keys and JSON.
+def move_aside(path: Path, reason: str, kept: int) -> None:
+    """Move a damaged file aside, with a sentence.
 
     Args:
         path: of the file.
         reason: why it is moved.
+        kept: rows of it that could be read.
     """
     aside = place_aside(path.parent, path.name)
     for part in PARTS:
         with suppress(FileNotFoundError):
             Path(f"{path}{part}").rename(f"{aside}{part}")
-    kept = _sound_rows(aside)
     notify(
-        f"{path} is damaged ({reason}): it is now {aside}; {len(kept):,} of its rows are kept, and the others "
+        f"{path} is damaged ({reason}): it is now {aside}; {kept:,} of its rows are kept, and the others "
         "are made again where they are needed"
     )
-    return kept
 
 
 def is_sound(key: bytes, value: bytes, checksum: int | None) -> bool:
@@ -141,8 +150,9 @@ def is_sound(key: bytes, value: bytes, checksum: int | None) -> bool:
     return True
 
 
-def _sound_rows(path: Path) -> list[tuple[bytes, bytes]]:
-    """The rows of a damaged file that can be reached from its beginning or its end and are as they were written."""
+def sound_rows(path: Path) -> dict[bytes, bytes]:
+    """The rows of a damaged file, keys and JSON, that can be reached from its beginning or its end and are as they were
+    written."""
     rows: dict[bytes, bytes] = {}
     db = sqlite3.connect(path)
     db.text_factory = bytes
@@ -152,4 +162,4 @@ def _sound_rows(path: Path) -> list[tuple[bytes, bytes]]:
                 if checksum is not None and is_sound(key, value, checksum):
                     rows[key] = value
     db.close()
-    return list(rows.items())
+    return rows
