@@ -214,6 +214,7 @@ class RowCache:
             if leases.take(lease):
                 break
         log = self._logs.setdefault(f"{name}{SUFFIX}", RowLog(self.folder / f"{name}{SUFFIX}"))
+        self.folder.mkdir(parents=True, exist_ok=True)
         file = os.open(log.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         sync_to_disk(self.folder)
         self._end = weakref.finalize(self, _end, leases, lease, file)

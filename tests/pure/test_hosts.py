@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -177,6 +178,14 @@ cache.put([("a", "there"), ("b", "there")], replace=True)
     assert cache.get(["a", "b", "c"]) == RowCache(tmp_path / "rows.sqlite").get(["a", "b", "c"]) == expected
     cache.put([("a", "last")], replace=True)
     assert RowCache(tmp_path / "rows.sqlite").get(["a"]) == cache.get(["a"]) == {"a": "last"}
+
+
+def test_a_file_of_rows_that_was_removed_is_not_written_on(tmp_path: Path) -> None:
+    cache = RowCache(tmp_path / "rows.sqlite")
+    cache.put([("a", 1)])
+    shutil.rmtree(tmp_path / "rows")
+    cache.put([("b", 2)])
+    assert RowCache(tmp_path / "rows.sqlite").get(["a", "b"]) == cache.get(["a", "b"]) == {"b": 2}
 
 
 def test_changes_of_a_row_are_counted_on_all_hosts(tmp_path: Path) -> None:
