@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import IO
 
+import pytest
+
+from harness.store import leases
 from harness.store.hosts import HOST
 
 ROOT = Path(__file__).parents[2]
@@ -58,3 +61,16 @@ class Process:
         """End it at once, with no chance to tidy up; what it had printed."""
         self._process.kill()
         return self._process.communicate()[0].splitlines()
+
+
+def stand_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process run on a host of the name ``here``, and look at other hosts' heartbeats each time."""
+    monkeypatch.setenv(HOST, "here")
+    monkeypatch.setattr(leases, "SEEN_S", 0.0)
+
+
+def grow_old(folder: Path, host: str, seconds: float) -> None:
+    """Let the last heartbeat of a host's processes be so long ago."""
+    for session in folder.glob(f"sessions/{host}-*"):
+        then = session.stat().st_mtime - seconds
+        os.utime(session, (then, then))
