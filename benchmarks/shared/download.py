@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import UserError
+from harness.errors import AbsentError, UserError
 from harness.store import hub
 from harness.store.hosts import writer
 from harness.store.json_files import file_digest
 from harness.store.settings import settings
+from harness.store.storage import storage_fault
 
 TIMEOUT = 30.0  # seconds
 
@@ -107,6 +109,10 @@ def _from_github(file: PublishedFile) -> Path:
         part.write_bytes(content)
         part.replace(path)
     except (OSError, ValueError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        if fault := storage_fault(error):
+            raise AbsentError(fault) from None
         if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
             _silent[root] = _reason(error)
         raise UnavailableError(_reason(error)) from None

@@ -136,7 +136,12 @@ class Policy:
         return final_answer(self.text(completion), completion.stopped, self.thinking, opened=opened)
 
     def sample(
-        self, requests: Sequence[Request], progress: Progress | None = None, *, priced: bool = False
+        self,
+        requests: Sequence[Request],
+        progress: Progress | None = None,
+        *,
+        priced: bool = False,
+        shared: bool = False,
     ) -> list[Completion]:
         """Answers in request order. New ones are cached batch by batch, with what they cost.
 
@@ -145,6 +150,8 @@ class Policy:
             progress: called with the number of newly finished answers.
             priced: charge answers from the cache what they cost when they were sampled, for a price that does not
                 depend on what the cache held. Otherwise they cost nothing.
+            shared: the other policies of a comparison get the same prompts, so that what shared blocks give for them
+                is kept.
 
         Raises:
             UserError: a prompt with its longest answer passes the model's window, or holds an id without an embedding.
@@ -175,12 +182,16 @@ class Policy:
             if progress is not None:
                 progress(len(indices))
 
-        new_answers = self._generate([requests[i] for i in missing], keep) if missing else []
+        lower = self._lower if shared else None
+        new_answers = self._generate([requests[i] for i in missing], keep, lower) if missing else []
         answers.update(zip(missing, new_answers, strict=True))
         return [answers[i] for i in range(len(requests))]
 
     def _generate(
-        self, requests: list[Request], on_rows: Callable[[list[int], list[Completion]], None]
+        self,
+        requests: list[Request],
+        on_rows: Callable[[list[int], list[Completion]], None],
+        lower: LowerBlocks | None = None,
     ) -> list[Completion]:
         pad_id, size = self.tokenizer.pad_token_id, self._batch_size
         with self.held.computing():
@@ -191,7 +202,7 @@ class Policy:
                 pad_id=pad_id,
                 batch_size=size,
                 on_rows=on_rows,
-                read=partial(read_prompts, self._lower),
+                read=partial(read_prompts, lower),
             )
 
     def token_logps(

@@ -19,8 +19,8 @@ from harness.run.nodes import Node
 from harness.store.environment import environment
 from harness.store.notices import notify
 from harness.store.row_cache import RowCache
-from harness.store.sealed import read_sealed, remove_sealed, write_sealed
-from harness.store.stages import Stage, Store
+from harness.store.sealed import read_sealed, write_sealed
+from harness.store.stages import LEDGER, Stage, Store
 from harness.store.tensor_cache import HIDDEN_STATES, LIMIT, TensorCache
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class Resources:
                 that were kept.
             before: a finished stage that is built again; the ledger goes on from its spending.
         """
-        self._ledger_file = work / "ledger.json" if work else None
+        self._ledger_file = work / LEDGER if work else None
         self._judged: dict[str, int] = {}
         kept: Any = {}
         if self._ledger_file is not None and (resumed := self._interrupted(self._ledger_file)):
@@ -285,9 +285,7 @@ class Resources:
     def spent(self) -> dict[str, Any]:
         """Manifest entries of a finished stage: its ledger and environment."""
         self.ledger.note_memory()
-        if self._ledger_file is not None:
-            remove_sealed(self._ledger_file)
-        self._ledger_file = None
+        self._ledger_file = None  # the store removes the file when the stage has its manifest
         return {"ledger": self.ledger.dump(), "environment": environment()}
 
     def show(self, stage: str) -> None:

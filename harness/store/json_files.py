@@ -74,7 +74,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text atomically, as UTF-8 with ``\\n`` line ends.
+    """Write text atomically, as UTF-8 with the line ends that it has.
+
+    Raises:
+        OSError: as :func:`write_bytes`.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically: a reader sees the old one or the new one.
 
     Raises:
         OSError: the file cannot be written; it is named, and nothing is left of the attempt.
@@ -82,7 +91,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{writer()}.part")
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        part.write_bytes(content)
         part.replace(path)
     except OSError as error:
         with suppress(OSError):

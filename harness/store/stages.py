@@ -41,6 +41,9 @@ from harness.store.storage import place_aside
 EARLIER = "earlier.json"
 """In the work folder of a stage that was moved aside: what its manifest said of its cost and its files."""
 
+LEDGER = "ledger.json"
+"""In the work folder of a stage: what it has cost so far. Its manifest has the whole."""
+
 SPENT = ("ledger", "predicted")
 """Entries of a manifest about the cost of a stage, which keeps those of the first time when it is made again."""
 
@@ -97,31 +100,42 @@ class Store:
 
         ``build`` leaves its files in the work folder and may return extra manifest entries (its ledger, say). What it
         could not get an answer to it counts as ``unanswered``: readers have the stage, the next call builds it again.
-        All files of a finished stage are hashed here, once a process.
+        All files of a finished stage are hashed here, once a process. A stage that a killed attempt had finished only
+        gets its name.
         """
         if self._usable(stage, whole=True) and not self.unanswered(stage):
             return self.path(stage)
         with self._lock(stage):
             if not (self._usable(stage, whole=True, locked=True) and not self.unanswered(stage)):
                 work = self.work(stage)
-                extra = build(work) or {}
+                if not self._built(work):
+                    self._finish(stage, work, build(work) or {})
                 self._check_lease(stage)
-                self._publish(stage, work, extra)
+                self._publish(stage, work)
         return self.path(stage)
 
-    def _publish(self, stage: Stage, work: Path, extra: dict[str, Any]) -> None:
-        """Let a built stage appear: it is on the disk with its hashes before it has its name."""
+    def _built(self, work: Path) -> bool:
+        """Whether an attempt that was killed had finished a stage, so that only its name was missing."""
+        manifest = read_manifest(work) if (work / MANIFEST).is_file() else None
+        return manifest is not None and FILES in manifest and not manifest.get("unanswered") and not fault_of(work)
+
+    def _finish(self, stage: Stage, work: Path, extra: dict[str, Any]) -> None:
+        """Give a stage that is built its manifest: it is on the disk with its hashes before it has its name."""
         earlier = read_sealed(work / EARLIER) or {}
-        remove_sealed(work / EARLIER)
         for part in work.rglob(".*.part"):  # of attempts that were killed
             part.unlink(missing_ok=True)
         if not earlier.get("unanswered"):
             extra |= {name: earlier[name] for name in SPENT if name in earlier and name in extra}
-        write_manifest(work, {"kind": stage.kind, "inputs": stage.inputs, **extra})
+        write_manifest(work, {"kind": stage.kind, "inputs": stage.inputs, **extra}, (EARLIER, LEDGER))
         if other := changed_weights(work, earlier.get(FILES, {})):
             notify(
                 f"{stage.key}: made again, {other} differs from the first time: what was made from it may not repeat"
             )
+
+    def _publish(self, stage: Stage, work: Path) -> None:
+        """Let a finished stage appear. What its cost came from goes only now: another attempt would have needed it."""
+        for name in (EARLIER, LEDGER):
+            remove_sealed(work / name)
         final = self.path(stage)
         final.parent.mkdir(parents=True, exist_ok=True)
         old = self.root / "work" / f"{stage.key}.old"

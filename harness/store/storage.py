@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from harness.errors import message_of
 from harness.store.hosts import runs, writer
 
 QUARANTINE = "quarantine"
@@ -16,7 +17,12 @@ QUARANTINE = "quarantine"
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-SIGNS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+SIGNS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "database or disk is full",
+    "PytorchStreamWriter failed writing file",  # torch gives no reason
+)
 """In messages of libraries that write by themselves (torch, safetensors)."""
 
 SETTLED_S = 60.0
@@ -35,7 +41,7 @@ def storage_fault(error: BaseException) -> str:
     at: BaseException | None = error
     while at is not None and at not in seen:
         place = f" that holds {at.filename}" if isinstance(at, OSError) and at.filename else ""
-        if getattr(at, "errno", None) in FULL or any(sign in str(at) for sign in SIGNS):
+        if getattr(at, "errno", None) in FULL or any(sign in message_of(at) for sign in SIGNS):
             return (
                 f"The disk{place} is full: free some of it ('sail-bench store gc' says what a store can spare), and "
                 "run the same command again, which goes on from here"

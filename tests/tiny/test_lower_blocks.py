@@ -123,7 +123,7 @@ def test_prompts_are_read_once_for_all_samples(start: Any, policy: Any, tmp_path
 
     def ask(asked: Policy) -> Any:
         asked._batch_size = 4
-        return asked.sample(requests)
+        return asked.sample(requests, shared=True)
 
     models = [start, policy]
     plain = [Scorer(model, None, tmp_path) for model in models]
