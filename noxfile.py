@@ -60,7 +60,7 @@ def compare(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """report.html of a comparison, one file to explore: `-- FOLDER`; of all comparisons without one."""
+    """report.html of a comparison, one file to explore: `-- FOLDER`; of the latest in results/local without one."""
     prepare(session, ".[report]")
     sail_bench(session, "report", *session.posargs)
 
@@ -112,6 +112,13 @@ def bench(session: nox.Session) -> None:
     """Speed against TRL, transformers, lm-eval and alpaca-eval, into results/bench; `-- --quick` is a look."""
     prepare(session, ".[dev]")
     session.run("python", "-m", "tests.speed.bench", *session.posargs)
+
+
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """200 kills, damage, full disks, two commands at once, 2,000 odd inputs: one table; `-- --quick` is a look."""
+    prepare(session, ".[dev]")
+    session.run("python", "-m", "tests.chaos", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(default=False)

@@ -28,7 +28,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
 }
 """Pages that are made when the site is built, by the path that they would have in the repository."""
 
-_MARKS = re.compile(r'(?<=\S) (?:not-run|nightly|run-by)="[^"\n]*"')
+_MARKS = re.compile(r'(?<=\S) (?:not-run|nightly|nightly-adds|run-by)="[^"\n]*"')
 """What a fence says to the tests of the documentation."""
 
 _SECTION = re.compile(r"^<!-- /?sail-bench\S* -->$", re.M)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from harness.budget.forecast import TEMPLATE_TOKENS
-from harness.errors import AbsentError, Problem, UserError
+from harness.errors import AbsentError, Problem, UserError, reason_of, shown
 from harness.score.metrics import evaluate
 from harness.score.results import BenchmarkResult, Columns, Metric
-from harness.score.validity import Range, checked_columns
+from harness.score.validity import Range, checked_columns, columns_fault
 from harness.store.json_files import Row as Row
-from harness.store.json_files import digest
+from harness.store.json_files import digest, json_text
 from sail.types import Request
 
 if TYPE_CHECKING:
@@ -76,11 +76,15 @@ class EvalCost(NamedTuple):
         tokens: to generate.
         judge_calls: of its judge.
         read: tokens of prompts and of scored answers that go through the policy; those of ``prompt_texts`` if 0.
+        task_prompts: how often one of the recipe's evaluation prompts is read, which ``read`` leaves out.
+        common: share of ``read`` that is the same text for every policy. Prompts are so anyway.
     """
 
     tokens: int
     judge_calls: int
     read: int = 0
+    task_prompts: int = 0
+    common: float = 0.0
 
 
 class CallTokens(NamedTuple):
@@ -235,8 +239,11 @@ def benchmark_result(
         rows: judged rows of one policy.
         protocol: everything that can change the score but the policy, a JSON record; its hash is stored beside it.
         judge: identity of the judge, a JSON record; None if no judge was asked.
+
+    Raises:
+        UserError: what the benchmark makes of its rows cannot be scored.
     """
-    scored = Scored(*benchmark.score(rows))
+    scored = _scored(benchmark, rows)
     items, invalid = checked_columns(scored.columns, scored.metrics, scored.ranges)
     return BenchmarkResult(
         benchmark=benchmark.name,
@@ -252,6 +259,40 @@ def benchmark_result(
         stripped=sum(1 for answer in _sampled_answers(rows) if answer.get("thoughts")),
         replaced=sum(answer.get("replaced", 0) for answer in _sampled_answers(rows)),
     )
+
+
+def _scored(benchmark: Benchmark, rows: list[Row]) -> Scored:
+    """The benchmark's columns and metrics of its rows."""
+    try:
+        scored = Scored(*benchmark.score(rows))
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"its score() fails on its {len(rows):,} judged rows ({reason_of(error)})"
+        raise UserError(f"The benchmark {benchmark.name} has no score: {reason}: correct it") from error
+    if fault := columns_fault(scored.columns, scored.metrics):
+        raise UserError(f"The benchmark {benchmark.name} has no score: {fault}: correct what its score() returns")
+    return scored
+
+
+def rows_fault(rows: Any, before: list[Row] | None = None) -> str:
+    """Why what a benchmark's ``answer`` or ``judge`` returned cannot be stored; empty if it can.
+
+    Args:
+        rows: returned.
+        before: rows that were to be judged.
+    """
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return f"{shown(rows)} is no list of dicts, one for each item"
+    if not rows:
+        return "there are no items: its question set is empty, or nothing of it could be asked"
+    if before is not None and len(rows) != len(before):
+        return f"{len(rows):,} judged rows came of {len(before):,} answers"
+    try:
+        json_text(rows)
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"the rows are no JSON ({reason_of(error)})"
+    return ""
 
 
 def _sampled_answers(node: Any) -> Iterator[Row]:

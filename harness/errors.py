@@ -75,9 +75,10 @@ class Problems:
         self.all: list[Problem] = []
 
     def add(self, problems: Iterable[Problem]) -> None:
-        """Add problems whose sentence is not there yet."""
+        """Add problems whose sentence is not there yet; one with a place in brackets stands for the same without."""
         for problem in problems:
-            if problem.text not in {other.text for other in self.all}:
+            if not any(f"{other.text} (".startswith(f"{problem.text} (") for other in self.all):
+                self.all = [other for other in self.all if not problem.text.startswith(f"{other.text} (")]
                 self.all.append(problem)
 
     @contextmanager
@@ -125,23 +126,60 @@ def errors_of(sentences: Sequence[str], what: str = "recipe") -> UserError:
     return error_of([Problem(what, sentence) for sentence in sentences])
 
 
+def install(extra: str) -> str:
+    """The command that installs an extra, from a clone: there is no package on an index.
+
+    Args:
+        extra: its name in ``pyproject.toml``.
+    """
+    pins = "-c constraints-gpu.txt " * (extra == "vllm")
+    return f"python -m pip install {pins}'.[{extra}]' in a clone of SAIL-bench"
+
+
 def shown(value: object, letters: int = 80) -> str:
     """A value in an error, shortened in the middle if it is long."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = letters
-    return short.repr(value)
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number of thousands of digits"
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+def message_of(error: BaseException) -> str:
+    """The message of an error, which is made by the code that failed, and may fail itself."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - as above
+        return "its message cannot be read"
+
+
+def reason_of(error: BaseException, letters: int = 200) -> str:
+    """Kind and message of an error of code that is not ours, as a short line that any file and terminal takes.
+
+    Args:
+        error: whose message may be of any length, hold anything, or fail to be made.
+        letters: of the message, at most.
+    """
+    text = message_of(error)[: 20 * letters]
+    line = next(filter(None, (" ".join(part.split()) for part in text.splitlines())), "")
+    line = "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
+    line = line if len(line) <= letters else f"{line[: letters - 1]}\u2026"
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def unknown(kind: str, name: str, known: Iterable[str], more: str = "") -> UserError:
     """The error for a name that does not exist, with the nearest one that does.
 
     Args:
         kind: what the name is of ("method", "recipe").
         name: as the user wrote it.
         known: names that exist.
+        more: what to say after their list.
     """
     names = sorted(set(known))
-    near = get_close_matches(name, names, n=1, cutoff=0.4) if len(name) < 200 else []
+    lower = {other.lower(): other for other in names}
+    near = [lower[n] for n in get_close_matches(name.lower()[:200], lower, n=1, cutoff=0.4)]
     listed = ", ".join(names[:MOST_NAMES]) + (f", and {len(names) - MOST_NAMES:,} more" * (len(names) > MOST_NAMES))
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {listed}."
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {listed}{more and f'; {more}'}."
     return UserError(f"Unknown {kind} {shown(name)}: {hint}")

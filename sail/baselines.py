@@ -1,4 +1,4 @@
-"""Baselines of the score terms (spec 1.5): means that do not depend on what they are subtracted from."""
+"""Baselines of the score terms: means that do not depend on what they are subtracted from."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def within_prompts(values: Sequence[float], samples: int) -> list[tuple[float, f
 
 def within_prompt(values: Sequence[float], samples: int) -> list[tuple[float, float]]:
     """Baselines of both responses of each pair of one prompt's K > 2 samples: for a response, the mean value of the
-    pairs that do not contain it (spec 1.5). ``values``: of all pairs of the K samples, in lexicographic order."""
+    pairs that do not contain it. ``values``: of all pairs of the K samples, in lexicographic order."""
     pairs = list(combinations(range(samples), 2))
 
     def without(k: int) -> float:

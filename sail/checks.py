@@ -17,8 +17,9 @@ from sail.losses import Estimator, LossKind
 ROUTES = ("dp", "pp", "pr")
 GENERATORS = ("start_generator", "lagged_generator", "other_generator")
 STABLE_SMOOTHING = 0.25
-"""From this label smoothing on, 0 is the only stable margin of self-labelled pairs (spec 1.6; for PP, whose responses
-move too, by descent of the exact objective in ``tests/pure/test_losses.py``)."""
+"""From this label smoothing on, 0 is the only stable margin of self-labelled pairs: ``(1 - 2 eps) u = 2 eps
+sinh(u)`` has no other solution (for PP, whose responses move too, by descent of the exact objective in
+``tests/pure/test_losses.py``)."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "pair_loss": get_args(LossKind),

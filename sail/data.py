@@ -1,4 +1,4 @@
-"""The rows of a preference data set before training: their ids, near-ties, curriculum, limited labels (spec section 3).
+"""The rows of a preference data set before training: their ids, near-ties, curriculum, limited labels.
 
 ``example_id`` names a row in every draw of the keyed noise. It is given before anything drops or reorders rows, so that
 an option such as ``max_length`` does not change the noise of the rows that stay. ``strength`` is a column with the

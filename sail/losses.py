@@ -138,7 +138,7 @@ class PairLoss:
         return float(self.phi(torch.zeros((), dtype=torch.float64)))
 
     def log_preference(self, h: Tensor) -> Tensor:
-        """``log p_theta(1 > 2)``, the law that self-labels are drawn from (spec 1.6, last column).
+        """``log p_theta(1 > 2)``, the law that self-labels are drawn from: IPO's clipped linear link, else sigmoid.
 
         For SimPO without the target margin: with it the two orders would not add up to one.
         """
@@ -190,7 +190,7 @@ class Routes:
         coefficient: added-gradient coefficient c of the pair's route; 0 gives plain (online) DPO.
         baseline: b, any value independent of the pair's own responses and label.
         baseline_1, baseline_2: b of each response, any value independent of that response; ``baseline`` if not given
-            (they differ with more than two samples a prompt, spec 1.5).
+            (they differ with more than two samples a prompt).
     """
 
     p_first: Tensor
@@ -227,7 +227,7 @@ def _terms(routes: Routes, phi: Tensor, response: Tensor, label: Tensor) -> Surr
 
 
 def surrogate(pair_loss: PairLoss, sides: Sides, routes: Routes) -> SurrogateTerms:
-    """The SAIL surrogate of spec 1.5 for a batch of pairs; minimise the weighted sum of ``loss``.
+    """The SAIL surrogate (docs/sail.md) for a batch of pairs; minimise the weighted sum of ``loss``.
 
     Args:
         pair_loss: phi, its margin and its self-preference.
@@ -243,7 +243,7 @@ def surrogate(pair_loss: PairLoss, sides: Sides, routes: Routes) -> SurrogateTer
 
 
 def rao_blackwell(pair_loss: PairLoss, sides: Sides, routes: Routes) -> SurrogateTerms:
-    """The surrogate with self-labels summed out instead of drawn: same expectation, no label noise (spec 1.5).
+    """The surrogate with self-labels summed out instead of drawn: same expectation, no label noise.
 
     For a self-labelled pair ``sum_z [sg(p_z) phi_z + c sg(phi_z) p_z]`` replaces ``phi + c A log p(z)``; a baseline on
     the label term would cancel, since the probabilities sum to one.
@@ -263,7 +263,7 @@ def rao_blackwell(pair_loss: PairLoss, sides: Sides, routes: Routes) -> Surrogat
 
 
 def official(pair_loss: PairLoss, sides: Sides, routes: Routes, pairs_per_step: int) -> SurrogateTerms:
-    """The released code's form, as a control (spec 1.7): not the gradient of the objective.
+    """The released code's form, as a control: not the gradient of the objective.
 
     Its label term ``-(c / 2) ell^2`` is right. Its response term is added by hooks to the gradient of each sequence
     log-probability as ``-c ell / logp``: of the opposite sign, divided by the log-probability, and added after the mean

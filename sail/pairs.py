@@ -37,7 +37,7 @@ class StepPair:
         ref_logps: both responses under the reference policy; None until computed, and where nothing reads them.
         logps: both responses under the model that sampled them; None for responses of the data set.
         source: which model samples the responses of an online pair.
-        baseline: b of the label term (spec 1.5).
+        baseline: b of the label term.
         response_baselines: b of each response's score term; they differ from ``baseline`` with K > 2 samples.
         kl_baselines: baseline of the reverse-KL penalty, for each response.
         u_baselines: baseline of the penalty on ``|u|``, for each response.

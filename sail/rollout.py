@@ -14,7 +14,7 @@ from sail.types import Completion, Request
 
 
 def requests_for(pair: StepPair, step: int, args: SAILConfig) -> list[Request]:
-    """The K samples of an online pair's prompt, without truncation of the distribution (spec 1.5).
+    """The K samples of an online pair's prompt, from the whole distribution: top-k and top-p would bias the gradient.
 
     Args:
         pair: whose prompt is answered.

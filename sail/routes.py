@@ -1,7 +1,7 @@
 """What keyed noise decides for an example at a step: its route, who samples its responses, how its label falls.
 
-A route says where a pair's responses and label come from (spec 1.3, 1.4). A source says which model samples the
-responses of an online pair.
+A route says where a pair's responses and label come from (the table in docs/sail.md). A source says which model samples
+the responses of an online pair.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ START, LAGGED, OTHER, CURRENT = 0, 1, 2, 3
 
 
 def route_of(seed: int, example: int, step: int, shares: tuple[float, ...], labelled: bool = True) -> int:
-    """Route of an example at a step: DP, PP or PR by their shares, else OFF (spec 1.4).
+    """Route of an example at a step: DP, PP or PR by their shares, else OFF.
 
     Args:
         seed: of the keyed noise.

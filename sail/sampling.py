@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 
 from sail.noise import uniforms
-from sail.prefill import prefill
+from sail.prefill import Prefilled, prefill
 from sail.rotary import constant_rotary_length
 from sail.types import Completion, Request
 
 CACHE_TOKENS = 1 << 16
+
+Reader = Callable[[Any, Sequence[tuple[int, ...]], int], Prefilled]
+"""Takes prompts through a model, given with the id of the padding: see :func:`sail.prefill.prefill`."""
 
 
 class Sampler(Protocol):
@@ -71,6 +74,7 @@ def sample(
     pad_id: int,
     batch_size: int = 64,
     on_rows: Callable[[list[int], list[Completion]], None] | None = None,
+    read: Reader = prefill,
 ) -> list[Completion]:
     """Sample one completion for each request, in request order.
 
@@ -81,6 +85,7 @@ def sample(
         pad_id: token id of the padding.
         batch_size: most rows at once; fewer where prompts and answers together could pass ``CACHE_TOKENS`` tokens.
         on_rows: called after each batch with the indices and completions that are finished (for caching, progress).
+        read: takes the prompts of a batch through the model, as :func:`~sail.prefill.prefill` does.
 
     Raises:
         ValueError: ``eos_ids`` is empty, or a prompt with its longest answer passes the length at which the model's
@@ -97,7 +102,7 @@ def sample(
     )
     try:
         for rows in batches(order, requests, batch_size):
-            batch = _sample_batch(model, [requests[i] for i in rows], set(eos_ids), pad_id)
+            batch = _sample_batch(model, [requests[i] for i in rows], set(eos_ids), pad_id, read)
             for index, completion in zip(rows, batch, strict=True):
                 done[index] = completion
             if on_rows is not None:
@@ -140,7 +145,7 @@ def batches(order: Sequence[int], requests: Sequence[Request], size: int) -> Ite
         yield rows
 
 
-def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: int) -> list[Completion]:
+def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: int, read: Reader) -> list[Completion]:
     from sail.kvcache import with_room
 
     device = next(model.parameters()).device
@@ -154,7 +159,7 @@ def _sample_batch(model: Any, requests: list[Request], eos: set[int], pad_id: in
     logps: list[list[float]] = [[] for _ in requests]
     stopped = [False] * len(requests)
     alive = list(range(len(requests)))
-    cache, tokens, mask, places = prefill(model, [r.prompt for r in requests], pad_id)
+    cache, tokens, mask, places = read(model, [r.prompt for r in requests], pad_id)
     cache = with_room(cache)
     for step in range(longest):
         logits = model(

@@ -220,12 +220,12 @@ def _refusal(body: Any) -> str | None:
         return reason
     if any(weight.is_meta or hasattr(weight, "ds_id") for weight in body.parameters()):
         return "its weights are not in memory"
-    if any(_drops(module) for module in body.modules()):
+    if any(drops(module) for module in body.modules()):
         return "dropout would draw once for both rows"
     return None if _probe(body) else "a packed row gives other hidden states"
 
 
-def _drops(module: Any) -> bool:
+def drops(module: Any) -> bool:
     """Whether a module drops values in training, as a layer or inside of a fused kernel."""
     if isinstance(module, torch.nn.modules.dropout._DropoutNd):
         return module.p > 0

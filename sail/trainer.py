@@ -1,4 +1,4 @@
-"""``SAILTrainer``: TRL's DPOTrainer with online and self-labelled pairs and the surrogate of spec 1.5.
+"""``SAILTrainer``: TRL's DPOTrainer with online and self-labelled pairs and the surrogate of docs/sail.md.
 
 Before an optimiser step it turns the data loader's batches into the pairs that the step trains on (``_roll_out``); in
 the step it replaces DPO's loss by the surrogate (``_compute_loss``). The parts are in modules of their own:
@@ -316,7 +316,7 @@ class SAILTrainer(TokenisedDPOTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _surrogate(self, sides: Sides, inputs: dict[str, Tensor], label: Tensor) -> SurrogateTerms:
-        """The terms of spec 1.5 by the chosen estimator."""
+        """The terms of the surrogate by the chosen estimator."""
         routes = Routes(
             label,
             inputs["online"],

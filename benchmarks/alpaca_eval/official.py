@@ -57,6 +57,9 @@ TEXT_HINT = f" (a judge that gives none takes {NAME}: {{verdict: text}})"
 
 TEXT_TOKENS = 2048
 
+PLACEHOLDERS = ("instruction", "output_1", "output_2")
+"""Of the judge's prompt."""
+
 
 class Message(NamedTuple):
     """A turn of a judge's prompt."""
@@ -100,6 +103,22 @@ class AlpacaEval2(Benchmark):
         path = local_file(FOLDER, *PROMPT_FILES) or packaged_file("alpaca_eval", PACKAGED_PROMPT)
         return path or official_file(NAME, FOLDER, *PROMPT_FILES)
 
+    def _template(self) -> list[Message]:
+        """Turns of the judge's prompt.
+
+        Raises:
+            UserError: the file holds none, or does not show the judge the instruction and both answers.
+        """
+        path = self._prompt_file()
+        turns = prompt_messages(user_files.read_text_file(path), path)
+        text = "".join(turn.content for turn in turns)
+        missing = [name for name in PLACEHOLDERS if f"{{{name}}}" not in text]
+        if missing:
+            raise UserError(
+                f"{path} does not hold {{{missing[0]}}}, so that the judge would not see it: take the official prompt"
+            )
+        return turns
+
     def _evaluation_set(self) -> EvaluationSet:
         """Difficulty and anchors come from where the set comes from: a data folder without them has none."""
         if local_file(FOLDER, *SET_FILES) is None:
@@ -109,6 +128,7 @@ class AlpacaEval2(Benchmark):
 
     def protocol(self) -> dict[str, Any]:
         """Adds the set (with difficulty and anchors, if they are there), the judge's prompt and its decoding."""
+        self._items(), self._template()  # what the files lack is an error before any work
         return {
             **super().protocol(),
             "label": self._label(),
@@ -138,12 +158,14 @@ class AlpacaEval2(Benchmark):
         """The instructions that are asked, with the baseline's answers.
 
         Raises:
-            UserError: one has no answer of the baseline.
+            UserError: one is empty, or has no answer of the baseline.
         """
         path = self._set_file()
         rows = read_set_rows(path)
         items = []
         for place, row in rows[: self.options.limit or len(rows)]:
+            if not row.instruction.strip():
+                raise UserError(f"{path}, {place}: the instruction is empty: write it, or remove the row")
             if row.answer is None:
                 raise UserError(f"{path}, {place}: the baseline's answer is missing: give it as 'output'")
             items.append(_Item(row.instruction, row.answer))
@@ -179,8 +201,7 @@ class AlpacaEval2(Benchmark):
 
     def judge(self, rows: list[Row], context: EvalContext) -> list[Row]:
         """One call an answer, in the official order of the two answers; equal answers are a draw, without a call."""
-        items, path = self._items(), self._prompt_file()
-        template = prompt_messages(user_files.read_text_file(path), path)
+        items, template = self._items(), self._template()
         calls: dict[int, Call] = {}
         for i, row in enumerate(rows):
             item, text = items[row["index"]], row["answer"]["text"]

@@ -58,7 +58,7 @@ def score_annotation_files(
     row_numbers: bool = False,
     c: float | None = None,
 ) -> ScoreReport:
-    """Length-controlled and raw win rate of all models in some annotation files (arXiv 2404.04475; spec/evals 1).
+    """Length-controlled and raw win rate of all models in some annotation files (arXiv 2404.04475).
 
     Args:
         paths: annotation files, or folders of them.
@@ -66,7 +66,7 @@ def score_annotation_files(
         data_dir: folder to read the evaluation set, difficulty and anchors from.
         outputs: the model's outputs, to take lengths from if the annotations hold no texts.
         fit_method: ``exact`` maximum likelihood, or the ``official`` L1 fit (needs scikit-learn).
-        row_numbers: reproduce the published misalignment: take the row's number for the item's index (spec/evals 1.4).
+        row_numbers: reproduce the published misalignment: take the row's number for the item's index.
         c: inverse penalty of the official fit; chosen by cross-validation if it is None.
 
     Raises:

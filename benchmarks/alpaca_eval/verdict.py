@@ -1,4 +1,4 @@
-"""AlpacaEval 2's verdicts and raw metrics (spec/evals 1 to 1.2): order of the answers, preference, win rate. Pure."""
+"""AlpacaEval 2's verdicts and raw metrics (arXiv 2404.04475): order of the answers, preference, win rate. Pure."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def read_style_record(path: Path) -> StyleRecord:
     try:
         record = json.loads(user_files.read_text_file(path))
         missing = {"version", "models", "mean", "sd", "coefficients", "hash"} - set(record)
-    except (json.JSONDecodeError, TypeError):
+    except (json.JSONDecodeError, TypeError, RecursionError):
         record, missing = {}, {"version"}
     if missing:
         raise UserError(f"{path} is no style that --save-pool wrote ({min(missing)!r} is missing)")

@@ -127,6 +127,7 @@ class OfficialArenaHard(Benchmark):
         if pool:
             style_of_record(pool, self.release)
         self._prompts()
+        self._baseline_texts(self._items())  # what the files lack is an error before any work
         return {
             **super().protocol(),
             "label": self._set_label(),
@@ -172,8 +173,10 @@ class OfficialArenaHard(Benchmark):
             if category not in self.baselines:
                 names = ", ".join(self.baselines)
                 raise UserError(f"{place}: the question has the category {category!r}: known are {names}")
-            if row.text is None:
-                raise UserError(f"{place}: the question {row.question(place)} has no prompt")
+            if row.text is None or not row.text.strip():
+                raise UserError(
+                    f"{place}: the question {row.question(place)} has no prompt: write it, or remove the row"
+                )
             if category in categories:
                 items.append({"id": row.question(place), "category": category, "prompt": row.text})
         return items

@@ -1,4 +1,4 @@
-"""What the official tool makes of judgment rows: stored labels, every row counted (spec/evals 2.1, 2.3)."""
+"""What the official tool makes of judgment rows: stored labels, every row counted (arXiv 2406.11939)."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(user_files.read_text_file(path))
-    except (yaml.YAMLError, ValueError) as error:  # the latter by a date that does not exist
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError by a date that does not exist
         raise UserError(f"{path} is no YAML ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is no YAML of keys and values: it needs prompt_template")
@@ -105,6 +105,8 @@ def _read_python_table(path: Path) -> dict[str, Any]:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 assigned[node.targets[0].id] = node.value
         table = ast.literal_eval(InlineNames().visit(assigned[TABLE]))
-    except (SyntaxError, KeyError, ValueError):
-        raise UserError(f"{path} holds no table {TABLE} of plain texts") from None
-    return dict(table)
+    except (SyntaxError, KeyError, ValueError, TypeError, RecursionError, MemoryError):
+        table = None
+    if not isinstance(table, dict):
+        raise UserError(f"{path} holds no table {TABLE} of plain texts: take judge_utils.py of the repository")
+    return table

@@ -44,7 +44,7 @@ def score_judgment_files(
     category: str | None = None,
     baseline: str | None = None,
 ) -> ArenaScores:
-    """Score official judgment files, with style control where all answers are there (arXiv 2406.11939; spec/evals 2).
+    """Score official judgment files, with style control where all answers are there (arXiv 2406.11939).
 
     Args:
         judgments_path: a file, or a folder of files: judgments, or battles (``arena_hard_battles.jsonl``).
@@ -188,7 +188,7 @@ def _no_style_control(pool: Pool, judgments: Judgments, features: StyleFeatures 
 
 
 def _style_controlled(pool: Pool, draw: Array, version: Version, frozen: Mapping[str, Any] | None) -> _Controlled:
-    """Under a frozen style, else under the pool's own, fitted again in each resample (spec/evals 2.2)."""
+    """Under a frozen style, else under the pool's own, fitted again in each resample."""
     if frozen is not None:
         style = style_of_record(frozen, version)
         values, samples = (win_rates_with_style(pool, weights, style, version) for weights in (pool.one(), draw))

@@ -15,7 +15,7 @@ class MarkdownCounts(NamedTuple):
 
 
 def markdown_counts(text: str) -> MarkdownCounts:
-    """Markdown outside code blocks (spec/evals 2.2)."""
+    """Markdown outside code blocks."""
     for block in re.findall(r"```([^`]*)```", text):
         text = text.replace(block, "")
     return MarkdownCounts(

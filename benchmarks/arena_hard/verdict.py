@@ -1,4 +1,4 @@
-"""Arena-Hard's verdicts and weights, v0.1 and v2.0 (spec/evals 2.1 to 2.3)."""
+"""Arena-Hard's verdicts and weights, v0.1 and v2.0 (arXiv 2406.11939)."""
 
 from __future__ import annotations
 

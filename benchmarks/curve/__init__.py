@@ -11,7 +11,6 @@ from pydantic import Field
 from benchmarks.shared.asking import task_requests
 from benchmarks.shared.numbers import none_if_nan
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
-from harness.budget.forecast import TYPICAL_PROMPT
 from harness.score.metrics import metric
 from harness.score.results import Columns
 from harness.score.validity import Invalid, value_or_reason
@@ -71,7 +70,7 @@ class Curve(Benchmark):
         """One answer a prompt and fraction; those of the final policy are shared with ``preference``."""
         policies, length = len(self.options.fractions) if trained else 1, self.options.max_new_tokens
         answers = min(prompts, self.options.prompts or prompts) * policies
-        return EvalCost(answers * length, 0, answers * (2 * TYPICAL_PROMPT + length))
+        return EvalCost(answers * length, 0, answers * length, 2 * answers)
 
     def answer(self, context: EvalContext) -> list[Row]:
         """One row a prompt: reward and KL of start and of each policy on the way; None where no policy was kept."""
@@ -97,7 +96,7 @@ class Curve(Benchmark):
         """One sampled answer to each prompt, with the noise of the benchmark ``preference``."""
         requests = task_requests(policy, prompts, self.options.max_new_tokens)
         with policy.meter.phase("eval"):
-            answers = policy.sample(requests, context.progress)
+            answers = policy.sample(requests, context.progress, shared=True)
         texts = [policy.text(answer) for answer in answers]
         return _Sampled(policy.identity, [request.prompt for request in requests], answers, texts)
 

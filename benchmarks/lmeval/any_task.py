@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from benchmarks.lmeval.benchmark import LMEval, LMEvalOptions
+from benchmarks.lmeval.documents import document_fault
+from benchmarks.lmeval.run import quiet, seeded
 from benchmarks.lmeval.split_files import Splits, split_rows, stamped
 from benchmarks.lmeval.tasks import build_tasks, definition_file, needed_splits, tested_split
 from benchmarks.shared.official_files import files_hash, local_folder
@@ -84,20 +86,33 @@ class AnyTask(LMEval):
             return files_hash(*paths.values())
         if not self.options.revision:
             raise UserError(
-                f"The benchmark {self.name} needs data: set its revision (a commit of the data set on the Hub), or put "
+                f"The benchmark {self.name} needs data: write benchmarks: {{{self.name}: {{revision: COMMIT}}}} into "
+                "the recipe (a commit of its data set on the Hub), or put "
                 f"lm_eval/{self.task}/SPLIT.jsonl under --data-dir"
             )
         return f"Hub@{self.options.revision}"
 
     def ready(self) -> list[Problem]:
-        """Splits that the task reads and the data folder lacks."""
+        """Splits that the task reads and the data folder lacks; else the first question that cannot be asked."""
         files = self._files()
         missing = [split for split in needed_splits(self.definitions()[self.task]) if split not in files]
-        if not files or not missing:
+        if files and not missing:
+            return self._document_problems()
+        if not files:
             return []
         sentence = f"lm-eval's task {self.task} reads the splits {', '.join(missing)}, which the data folder lacks"
         names = ", ".join(f"lm_eval/{self.task}/{split}.jsonl" for split in missing)
         return [Problem(f"benchmark {self.name}", sentence, f"put {names} under --data-dir", absent=True)]
+
+    def _document_problems(self) -> list[Problem]:
+        """The first question of the local files that lm-eval could not ask."""
+        with quiet(), seeded():
+            fault = document_fault(self.tasks()[0])
+        if not fault:
+            return []
+        folder = next(iter(self._files().values())).parent
+        sentence = f"The files in {folder} do not fit lm-eval's task {self.task}: {fault}"
+        return [Problem(f"benchmark {self.name}", sentence, "correct or remove it")]
 
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """By the letters of the local rows; nothing is known of a task whose data are on the Hub.

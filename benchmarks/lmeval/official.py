@@ -55,7 +55,7 @@ class OfficialTasks(LMEval):
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """The questions, and the examples once for all questions of a batch that share them."""
         count = min(self.options.limit or 10**9, published_if_absent(self.source.count, self.source.size))
-        return EvalCost(0, 0, round(count * self.item_tokens * (self.rows + (self.shots or 0) / BATCH)))
+        return EvalCost(0, 0, round(count * self.item_tokens * (self.rows + (self.shots or 0) / BATCH)), common=1.0)
 
     def longest_prompt(self) -> int:
         """Twice the usual length of a question with its examples."""

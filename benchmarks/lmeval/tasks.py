@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lmeval.split_files import Splits
-from harness.errors import MissingPackageError, UserError, unknown
+from harness.errors import MissingPackageError, UserError, install, unknown
 
 DATA_FAULTS = (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What lm-eval and datasets raise where data cannot be read or do not fit a task."""
@@ -27,9 +27,7 @@ def lm_eval_version() -> str:
     try:
         return version("lm_eval")
     except PackageNotFoundError:
-        raise MissingPackageError(
-            "These benchmarks need lm-eval: python -m pip install 'sail-bench[lm-eval]'"
-        ) from None
+        raise MissingPackageError(f"These benchmarks need lm-eval: {install('lm-eval')}") from None
 
 
 def definitions_folder() -> Path:

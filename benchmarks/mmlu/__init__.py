@@ -21,7 +21,7 @@ LETTERS = ("A", "B", "C", "D")
 
 
 def zero_shot_prompt(row: Row) -> str:
-    """lm-eval's 0-shot prompt of an item (spec/evals 4)."""
+    """lm-eval's 0-shot prompt of an item."""
     subject = row["subject"].replace("_", " ")
     options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, row["choices"], strict=True))
     head = f"The following are multiple choice questions (with answers) about {subject}."

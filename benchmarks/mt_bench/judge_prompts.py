@@ -1,4 +1,4 @@
-"""MT-Bench's judge prompts (spec/evals 3): which one a question and turn takes, and how it is filled."""
+"""MT-Bench's judge prompts (arXiv 2306.05685): which one a question and turn takes, and how it is filled."""
 
 from __future__ import annotations
 
@@ -42,6 +42,19 @@ def fill_prompt(
         if reference:
             values[f"ref_answer_{i + 1}"] = reference[i]
     return template.format(**values)
+
+
+def needed_fields(answers: Sequence[str], turn: int, *, referenced: bool) -> list[tuple[str, ...]]:
+    """What a template must show the judge of the turn that it judges: one name of each group.
+
+    Args:
+        answers: names of the answers.
+        turn: 1 or 2.
+        referenced: whether there is a reference answer.
+    """
+    shown = ["question", *answers]
+    groups: list[tuple[str, ...]] = [(name, f"{name}_1") if turn == 1 else (f"{name}_{turn}",) for name in shown]
+    return groups + ([(f"ref_answer_{turn}",)] if referenced else [])
 
 
 def template_fields(answers: Sequence[str], turn: int, *, referenced: bool) -> set[str]:

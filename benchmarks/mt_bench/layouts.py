@@ -120,7 +120,7 @@ def read_questions(path: Path) -> list[Question]:
     """The questions of ``question.jsonl``, each with two turns (further ones are left out).
 
     Raises:
-        UserError: the file breaks its layout, or a question has fewer turns or stands twice.
+        UserError: the file breaks its layout, or a question has fewer turns, an empty one, or stands twice.
     """
     places: dict[QuestionId, str] = {}
     rows = read_numbered_rows(path, Question)
@@ -129,6 +129,9 @@ def read_questions(path: Path) -> list[Question]:
             raise UserError(
                 f"{path}, {place}: the key 'turns' holds {_turns(row.turns)}, but a question has two: add them"
             )
+        blank = next((turn for turn in range(TURNS) if not row.turns[turn].strip()), None)
+        if blank is not None:
+            raise UserError(f"{path}, {place}: turn {blank + 1} of the question is empty: write it, or remove the row")
         if row.question_id in places:
             raise UserError(
                 f"{path}, {place}: question {row.question_id} stands in {places[row.question_id]} too: remove one"
@@ -172,16 +175,19 @@ def read_judge_prompts(path: Path) -> dict[str, JudgePrompt]:
     return {row.name: row for _, row in read_typed_rows(path, JudgePrompt)}
 
 
-def check_template(path: Path, prompt: JudgePrompt, fields: Iterable[str]) -> None:
-    """Check that a template can be filled.
+def check_template(
+    path: Path, prompt: JudgePrompt, fields: Iterable[str], needed: Iterable[Sequence[str]] = ()
+) -> None:
+    """Check that a template can be filled, and shows the judge what it judges.
 
     Args:
         path: of ``judge_prompts.jsonl``, for the error.
         prompt: with the template.
         fields: names that have a text.
+        needed: groups of names, of each of which the template must hold one.
 
     Raises:
-        UserError: it has another placeholder, or a brace alone.
+        UserError: it has another placeholder, or a brace alone, or lacks one that is needed.
     """
     allowed = sorted(fields)
     try:
@@ -195,6 +201,13 @@ def check_template(path: Path, prompt: JudgePrompt, fields: Iterable[str]) -> No
             raise UserError(
                 f"{path}: the 'prompt_template' of {prompt.name!r} holds {{{name}}}: the placeholders are "
                 f"{', '.join(allowed)}"
+            )
+    held = {name for _, name, _, _ in parts}
+    for group in needed:
+        if held.isdisjoint(group):
+            raise UserError(
+                f"{path}: the 'prompt_template' of {prompt.name!r} does not hold "
+                f"{' or '.join(f'{{{name}}}' for name in group)}, so that the judge would not see it: add it"
             )
 
 

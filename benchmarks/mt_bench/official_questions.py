@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
-from benchmarks.mt_bench.judge_prompts import REFERENCED, template_fields
+from benchmarks.mt_bench.judge_prompts import REFERENCED, needed_fields, template_fields
 from benchmarks.mt_bench.layouts import (
     JudgePrompt,
     Question,
@@ -181,8 +181,10 @@ class OfficialQuestions(Benchmark):
                     raise UserError(
                         f"{files.prompts} holds no prompt {name!r}: take FastChat's own judge_prompts.jsonl"
                     )
-                fields = template_fields(self.answer_slots, turn, referenced=category in REFERENCED)
-                check_template(files.prompts, prompts[name], fields)
+                referenced_too = category in REFERENCED
+                fields = template_fields(self.answer_slots, turn, referenced=referenced_too)
+                needed = needed_fields(self.answer_slots, turn, referenced=referenced_too)
+                check_template(files.prompts, prompts[name], fields, needed)
         return JudgingMaterial(questions, {number: references.get(number, []) for number in questions}, prompts)
 
     def judge_call(self, prompt: JudgePrompt, user: str) -> Call:

@@ -1,4 +1,4 @@
-"""MT-Bench's pairwise verdicts (spec/evals 3): who wins a game, and a pair of games."""
+"""MT-Bench's pairwise verdicts (arXiv 2306.05685): who wins a game, and a pair of games."""
 
 from __future__ import annotations
 

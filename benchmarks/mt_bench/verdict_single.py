@@ -1,4 +1,4 @@
-"""MT-Bench's single-answer ratings (spec/evals 3): how a rating is read, and which rows of a file count."""
+"""MT-Bench's single-answer ratings (arXiv 2306.05685): how a rating is read, and which rows of a file count."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from benchmarks.shared.asking import task_requests
 from benchmarks.shared.numbers import SHARE, none_if_nan, win_points
 from harness.answer.chat import messages_of
 from harness.benchmark import Benchmark, BenchmarkOptions, EvalContext, EvalCost, Row, Scored
-from harness.budget.forecast import TYPICAL_PROMPT
 from harness.oracles.base import NoVerdict
 from harness.score.metrics import metric
 from harness.score.results import Columns, Metric
@@ -64,7 +63,7 @@ class Preference(Benchmark):
     def cost(self, prompts: int, trained: bool) -> EvalCost:
         """One answer a prompt, no judge; a trained policy and start read each other's answers."""
         length = self.options.max_new_tokens
-        return EvalCost(prompts * length, 0, prompts * (TYPICAL_PROMPT + (1 + trained) * (TYPICAL_PROMPT + length)))
+        return EvalCost(prompts * length, 0, prompts * (1 + trained) * length, prompts * (2 + trained), trained / 2)
 
     def requests(self, context: EvalContext) -> list[Request]:
         """One sampled answer a prompt."""

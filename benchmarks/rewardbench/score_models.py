@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from rich.markup import escape
 
 from benchmarks.rewardbench.accuracy import score_pairs
 from benchmarks.rewardbench.pairs import draw_pairs, find_pairs_file, pairs_identity, repeated_pairs, subset_sizes
@@ -211,10 +212,10 @@ def subset_table(report: Mapping[str, Any]) -> Table:
         cells = [score["subsets"][name] for score in scores]
         valid = sorted({cell["n_valid"] for cell in cells})  # a tokenizer may leave no room where another does
         count = "-".join(str(v) for v in dict.fromkeys((valid[0], valid[-1])))
-        rows.append([name, f"{count} / {cells[0]['n_total']}", *map(_cell, cells)])
+        rows.append([escape(name), f"{count} / {cells[0]['n_total']}", *map(_cell, cells)])
     return rich_table(
         "accuracy by subset, %",
-        ["subset", "n valid / total", *(score["model"] for score in scores)],
+        ["subset", "n valid / total", *(escape(score["model"]) for score in scores)],
         rows,
         caption="95% intervals over the subset's pairs",
     )

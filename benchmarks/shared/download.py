@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import UserError
+from harness.errors import AbsentError, UserError
 from harness.store import hub
+from harness.store.hosts import writer
 from harness.store.json_files import file_digest
 from harness.store.settings import settings
+from harness.store.storage import storage_fault
 
 TIMEOUT = 30.0  # seconds
 
@@ -99,7 +101,7 @@ def _from_github(file: PublishedFile) -> Path:
     if root in _silent:
         raise UnavailableError(_silent[root])
     address = f"{root}/{file.repository}/{file.revision}/{file.path}"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{writer()}.part")
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
             content = answer.read()
@@ -107,6 +109,10 @@ def _from_github(file: PublishedFile) -> Path:
         part.write_bytes(content)
         part.replace(path)
     except (OSError, ValueError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        if fault := storage_fault(error):
+            raise AbsentError(fault) from None
         if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
             _silent[root] = _reason(error)
         raise UnavailableError(_reason(error)) from None

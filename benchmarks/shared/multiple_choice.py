@@ -37,7 +37,7 @@ def reading_cost(questions: Sequence[ChoiceQuestion], *, single_tokens: bool = F
         prompt = text_tokens([question.prompt], template=0)
         options = text_tokens(question.options, template=0)
         read += prompt + len(question.options) if single_tokens else prompt * len(question.options) + options
-    return EvalCost(0, 0, read)
+    return EvalCost(0, 0, read, common=1.0)
 
 
 class EncodedOption(NamedTuple):

@@ -177,6 +177,7 @@ def score_tables(report: Mapping[str, Any]) -> list[Table]:
     first = scores[0]["metrics"] if scores else {}
     names = [name for name, values in first.items() if not values["detail"]]
     facts: Mapping[str, str] = report.get("shown_facts", {})
+    headings = [escape(f"{name}\n{first[name]['unit']}") for name in names]
     rows = [
         [
             escape(row["model"]),
@@ -189,7 +190,7 @@ def score_tables(report: Mapping[str, Any]) -> list[Table]:
     tables = [
         rich_table(
             escape(f"{report['benchmark']}, judge {report['judge']}"),
-            ["model", *(f"{name}\n{first[name]['unit']}" for name in names), *facts.values(), "n valid / total"],
+            ["model", *headings, *facts.values(), "n valid / total"],
             rows,
             caption="; ".join(filter(None, ["95% intervals over prompts", escape(report.get("caption", ""))])),
         )
@@ -211,10 +212,10 @@ def _difference_cells(difference: Mapping[str, Any]) -> list[str]:
     smallest, p = difference["minimum_detectable"], difference["p_holm"]
     return [
         escape(difference["model"]),
-        difference["metric"],
+        escape(difference["metric"]),
         _cell(difference),
         "n/a" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
-        difference["verdict"],
+        escape(difference["verdict"]),
         "n/a" if smallest is None else f"{smallest:.2f}",
     ]
 

@@ -31,12 +31,12 @@ _QUOTATION = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _MARKUP = r"[\s\"'`*_“”„«»「」]*"
-_ONE_LABEL = re.compile(r"[^\w\[\]]*(?:(?<=```)\w+\s)?[^\w\[\]]*\[\[[^\[\]\n]{1,32}\]\][^\w\[\]]*")
+_ONE_LABEL = re.compile(r"[^\w\[\]]*+(?:(?<=```)\w+\s)?[^\w\[\]]*\[\[[^\[\]\n]{1,32}\]\][^\w\[\]]*")
 _LIST_GAP = re.compile(
     rf"{_MARKUP}(?:[,;、/|]{_MARKUP}(?:(?:or|and|oder|und){_MARKUP})?|(?:or|and|nor|vs\.?|oder|und|或者?|和|与){_MARKUP})"
     # or what the label stands for: [[A]] if answer A is better, [[B]] if ...
     rf"|{_MARKUP}(?:(?:if|for|when|means|meaning|wenn|falls|bei|für)\b|如果|表示|[(=:]|->|→)[^.!?。\[\]]{{0,100}}"
-    rf"(?:[.。]\s*\n\s*(?:[-*•]|\d+[.)]){_MARKUP})?",
+    rf"(?:[.。][^\S\n]*+\n\s*+(?:[-*•]|\d+[.)]){_MARKUP})?",
     re.IGNORECASE,
 )
 _DENIED = re.compile(rf"(?:\b(?:not|never|nicht|kein\w*)|n['’]t|不是)(?:\s+[\w'’]+){{0,2}}{_MARKUP}$", re.IGNORECASE)

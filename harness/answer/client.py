@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.answer.endpoint_check import key_problems
 from harness.answer.endpoint_spending import CapReachedError, SpendingCaps, Tally
 from harness.answer.endpoint_turns import Turns
-from harness.answer.provider_error import PASSING, REFUSING_ALL, ProviderError, advice, error_in_body, status_error
+from harness.answer.provider_error import REFUSING_ALL, ProviderError, advice, error_in_body, status_error
 from harness.answer.reply import (
     REFUSED,
     Call,
@@ -25,9 +23,12 @@ from harness.answer.reply import (
 )
 from harness.errors import UserError, error_of
 from harness.recipe.endpoint import Endpoint
+from harness.store.foreign_text import error_text, warn
 from harness.store.json_files import digest
 
 if TYPE_CHECKING:
+    import httpx
+
     from harness.store.row_cache import RowCache
 
 
@@ -120,6 +121,8 @@ class Client:
                 f"{len(replaced)} replies of {name!r} held {sum(replaced)} characters that cannot be stored: U+FFFD "
                 "stands for them"
             )
+        if uncounted := sum(reply.answered and not reply.tokens_in for reply in replies):
+            notes.append(f"{uncounted} replies of {name!r} report no usable number of tokens: they count as none")
         answered = [r for c, r in zip(calls, replies, strict=True) if c.top_logprobs and r.answered]
         if answered and not any(reply.top_logprobs for reply in answered):
             notes.append(
@@ -129,13 +132,13 @@ class Client:
         if faults := [reply.error for reply in replies if reply.unanswered]:
             notes.append(f"{len(faults)} calls of {name!r} are unanswered (the last: {faults[-1]})")
         for note in notes:
-            print(note, file=sys.stderr, flush=True)
+            warn(note)
 
     async def _ask_all(
         self, open_calls: dict[str, Call], replies: dict[str, Reply], progress: Callable[[int], None]
     ) -> None:
         """Ask all open calls and put their replies, by key, into ``replies``."""
-        client = self._openai()
+        client = self._http()
         queue = iter(open_calls.items())
         stop_reasons: list[str] = []
         faults: list[str] = []  # errors since the last answer
@@ -218,21 +221,14 @@ class Client:
             "command again"
         )
 
-    def _openai(self) -> Any:
-        try:
-            from openai import AsyncOpenAI
-        except ImportError:
-            raise UserError("An endpoint needs openai: python -m pip install openai") from None
+    def _http(self) -> httpx.AsyncClient:
+        from harness.answer.http_replies import http_client
+
         if problems := key_problems("endpoint", self.endpoint):
             raise error_of(problems)
-        return AsyncOpenAI(
-            api_key=os.environ.get(self.endpoint.api_key_env) or "none",
-            base_url=self.endpoint.base_url,
-            max_retries=0,
-            timeout=self.endpoint.timeout,
-        )
+        return http_client(self.endpoint)
 
-    async def _ask_one(self, client: Any, call: Call) -> Reply:
+    async def _ask_one(self, client: httpx.AsyncClient, call: Call) -> Reply:
         """One question with its retries. Every answer is paid for, an empty one too."""
         reply = Reply(None)
         for attempt in range(self.endpoint.retries + 1):
@@ -251,27 +247,31 @@ class Client:
                 await asyncio.sleep(backoff if wait is None else min(LONGEST_WAIT, wait))
         return reply
 
-    async def _attempt(self, client: Any, call: Call) -> _Attempt:
+    async def _attempt(self, client: httpx.AsyncClient, call: Call) -> _Attempt:
         """One request. Its reply may be an error."""
-        import openai
+        import httpx
 
+        from harness.answer.http_replies import BodyError, send
+
+        content = self.endpoint.request(call.request())
         try:
-            # untyped: parsing into openai's typed models costs more time than all the rest
-            body = await client.post("/chat/completions", cast_to=object, body=self.endpoint.request(call.request()))
-            problem = error_in_body(body)
-            if problem:
+            got = await send(client, "POST", "/chat/completions", seconds=self.endpoint.timeout, content=content)
+            if not got.is_success:
+                problem = status_error(got.status, got.json_or_text())
+                if problem.passing:
+                    return _Attempt(Reply(None, error=f"status {got.status}"), retry_after_seconds(got.headers))
                 return self._failed(problem, call)
+            body = got.json()
+            if problem_in_body := error_in_body(body):
+                return self._failed(problem_in_body, call)
             return _Attempt(parse_reply(body, empty_is_answer=self._empty_is_answer))
-        except openai.APITimeoutError:
+        except (TimeoutError, httpx.TimeoutException):
             return _Attempt(Reply(None, error="timeout"))
-        except openai.APIStatusError as error:
-            if error.status_code in PASSING or error.status_code >= 500:
-                wait = retry_after_seconds(error.response.headers)
-                return _Attempt(Reply(None, error=f"status {error.status_code}"), wait)
-            return self._failed(status_error(error.status_code, error.body), call)
-        except openai.APIConnectionError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return _Attempt(Reply(None, error="connection"))
-        except (openai.APIError, ValueError, RecursionError, UnreadableReplyError):  # not JSON, or not ours
+        except BodyError as error:
+            return _Attempt(Reply(None, error=f"malformed answer: {error_text(error)}"))
+        except (ValueError, RecursionError, UnreadableReplyError):  # not JSON, or not ours
             return _Attempt(Reply(None, error="malformed answer"))
 
     def _failed(self, problem: ProviderError, call: Call) -> _Attempt:
@@ -281,9 +281,7 @@ class Client:
             _EndpointRefusesError: the endpoint would refuse every request.
         """
         fix = "" if problem.passing else advice(problem, self.endpoint, call)  # from the words before a key is hidden
-        key = os.environ.get(self.endpoint.api_key_env)
-        if key:
-            problem = problem._replace(words=problem.words.replace(key, "***"))
+        problem = problem._replace(words=error_text(problem.words))
         reply = Reply(None, error=problem.error)
         if not problem.passing:
             sentence = f"The model {self.endpoint.model!r} refuses ({problem.text}): "

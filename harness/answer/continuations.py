@@ -7,6 +7,7 @@ completions (the options of a question), and a forward of completions that diffe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
@@ -15,10 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.answer.lower_blocks import LowerBlocks, Part, part_of
+from harness.answer.lower_blocks import LowerBlocks, Part, part_of, read_prompts
 from harness.answer.scored_positions import PromptAndAnswer, logits_in_parts
 from harness.store.json_files import digest
-from sail.prefill import backbone, common_prefix, prefill
+from sail.prefill import Prefilled, backbone, common_prefix
 
 Ids = tuple[int, ...]
 
@@ -33,6 +34,9 @@ MAX_DEPTH = 256
 
 MAX_SCORED_POSITIONS = 4096
 """Positions scored in one forward pass, unless one completion alone has more."""
+
+TAIL_PASSES_ON_CPU = 4
+"""Forward passes of completions, by length, that follow one of their prompts on a CPU."""
 
 MAX_PROMPT_TOKENS_ON_CPU = 1024
 """Prompt tokens of one forward pass on a CPU, unless one prompt alone has more (longer batches gain nothing)."""
@@ -116,26 +120,37 @@ def _parted(shared: Sequence[int], places: range, depth: int) -> _Parts:
     return _Parts([*families, left], []) if left.saved else _Parts(families, rest)
 
 
-def _batches(
-    family: Family, stems: dict[Ids, list[Stem]], batch_size: int, max_prompt_tokens: float = inf
-) -> Iterator[list[Stem]]:
-    """Batches of at most ``batch_size`` stems, by length of their prompts, those of one prompt together if they fit.
+class _Limits(NamedTuple):
+    """Of a batch of stems: the most stems, the most positions scored, and the most tokens of prompts beyond what the
+    family shares."""
 
-    A batch is smaller where its stems would score over ``MAX_SCORED_POSITIONS`` positions, or where its prompts have
-    over ``max_prompt_tokens`` tokens beyond what the family shares.
-    """
+    stems: int
+    positions: int
+    prompt_tokens: float
+
+    @classmethod
+    def of(cls, device: str, batch_size: int) -> _Limits:
+        """On a CPU several passes of ``batch_size`` completions follow one of their prompts."""
+        if device == "cpu":
+            passes = TAIL_PASSES_ON_CPU
+            return cls(passes * batch_size, passes * MAX_SCORED_POSITIONS, MAX_PROMPT_TOKENS_ON_CPU)
+        return cls(batch_size, MAX_SCORED_POSITIONS, inf)
+
+
+def _batches(family: Family, stems: dict[Ids, list[Stem]], limits: _Limits) -> Iterator[list[Stem]]:
+    """Batches of stems, by length of their prompts, those of one prompt together if they fit."""
     batch: list[Stem] = []
     width = tokens = 0
     for prompt in family.prompts:
         own, new = stems[prompt], len(prompt) - family.shared
         wider = max(width, *(len(tail) + 1 for _, tail in own))
         count = len(batch) + len(own)
-        is_full = count > batch_size or count * wider > MAX_SCORED_POSITIONS or tokens + new > max_prompt_tokens
+        is_full = count > limits.stems or count * wider > limits.positions or tokens + new > limits.prompt_tokens
         if batch and is_full:
             yield batch
             batch, tokens, wider = [], 0, max(len(tail) + 1 for _, tail in own)
         batch, width, tokens = [*batch, *own], wider, tokens + new
-        step = max(1, min(batch_size, MAX_SCORED_POSITIONS // width))
+        step = max(1, min(limits.stems, limits.positions // width))
         while len(batch) > step:
             yield batch[:step]
             batch = batch[step:]
@@ -180,14 +195,16 @@ def score_continuations(
     for stem in rows_of_stem:
         stems.setdefault(stem[0], []).append(stem)
     done: list[ScoredContinuation | None] = [None] * len(rows)
-    max_prompt_tokens = MAX_PROMPT_TOKENS_ON_CPU if model.device.type == "cpu" else inf
+    limits = _Limits.of(model.device.type, batch_size)
     try:
         for family in prompt_families(list(stems)):
-            batches = _batches(family, stems, batch_size, max_prompt_tokens)
+            batches = _batches(family, stems, limits)
             for batch, prefix, part in _prepared(model, family, batches, pad_id, lower):
                 completions = [[rows[i][1] for i in rows_of_stem[stem]] for stem in batch]
                 with part.running():
-                    results = _score_batch(model, batch, completions, prefix, pad_id)
+                    own = lower if lower is not None and lower.prompts_only else None
+                    read = read_prompts(own, model, [prompt for prompt, _ in batch], pad_id, prefix)
+                    results = _score_tails(model, read, batch, completions, pad_id, batch_size)
                 indices = [i for stem in batch for i in rows_of_stem[stem]]
                 for i, value in zip(indices, results, strict=True):
                     done[i] = value
@@ -240,29 +257,72 @@ def _prefix(model: Any, shared: Ids, forward: Callable[..., Any]) -> Prefix:
     return shared, cache
 
 
-def _score_batch(
-    model: Any, stems: Sequence[Stem], completions: Sequence[Sequence[Sequence[int]]], prefix: Prefix, pad_id: int
+def _score_tails(
+    model: Any,
+    read: Prefilled,
+    stems: Sequence[Stem],
+    completions: Sequence[Sequence[Sequence[int]]],
+    pad_id: int,
+    batch_size: int,
 ) -> list[ScoredContinuation]:
-    """Results of the completions of each stem, in order."""
-    cache, last, mask, place = prefill(model, [prompt for prompt, _ in stems], pad_id, prefix)
-    width = max(len(tail) for _, tail in stems)
-    tails = torch.tensor([[*tail, *[pad_id] * (width - len(tail))] for _, tail in stems], device=last.device)
-    ids = torch.cat([last, tails.view(len(stems), width).to(last.dtype)], 1)
-    real = torch.tensor([[1] * len(tail) + [0] * (width - len(tail)) for _, tail in stems], device=mask.device)
+    """Results of the completions of each stem, in order. Stems of about equal length go through the model together.
+
+    Args:
+        model: a causal language model of transformers.
+        read: the stems' prompts.
+        stems: their tails are still to be read.
+        completions: of each stem, all of one length.
+        pad_id: id that fills batches up.
+        batch_size: stems of a pass.
+    """
+    order = sorted(range(len(stems)), key=lambda i: len(stems[i][1]))
+    results: list[list[ScoredContinuation]] = [[] for _ in stems]
+    while order:
+        step = max(1, min(batch_size, MAX_SCORED_POSITIONS // (len(stems[order[-1]][1]) + 1)))
+        own, order = order[-step:], order[:-step]  # the longest first
+        if len(own) == len(stems):
+            own, part = list(range(len(stems))), read
+        else:
+            part = _rows_of(read, own)
+        scores = _score_batch(model, part, [stems[i][1] for i in own], [completions[i] for i in own], pad_id)
+        for i, values in zip(own, scores, strict=True):
+            results[i] = values
+    return [value for values in results for value in values]
+
+
+def _rows_of(read: Prefilled, rows: Sequence[int]) -> Prefilled:
+    """Some of the prompts that a model has read."""
+    index = torch.tensor(rows, device=read.tokens.device)
+    cache = copy(read.cache)
+    cache.layers = [copy(layer) for layer in cache.layers]
+    cache.batch_select_indices(index)
+    return Prefilled(cache, read.tokens[index], read.mask[index], read.places[index])
+
+
+def _score_batch(
+    model: Any, read: Prefilled, tails: Sequence[Ids], completions: Sequence[Sequence[Sequence[int]]], pad_id: int
+) -> list[list[ScoredContinuation]]:
+    """Results of the completions of each stem, by one forward pass of the tails."""
+    cache, last, mask, place = read
+    width = max(len(tail) for tail in tails)
+    padded = torch.tensor([[*tail, *[pad_id] * (width - len(tail))] for tail in tails], device=last.device)
+    ids = torch.cat([last, padded.view(len(tails), width).to(last.dtype)], 1)
+    real = torch.tensor([[1] * len(tail) + [0] * (width - len(tail)) for tail in tails], device=mask.device)
     output = backbone(model)(
         input_ids=ids,
-        attention_mask=torch.cat([mask, real.view(len(stems), width).to(mask.dtype)], 1),
+        attention_mask=torch.cat([mask, real.view(len(tails), width).to(mask.dtype)], 1),
         position_ids=place + torch.arange(width + 1, device=place.device),
         past_key_values=cache,
         use_cache=True,
     )
-    lengths = [len(tail) + 1 for _, tail in stems]
+    lengths = [len(tail) + 1 for tail in tails]
     hidden = torch.cat([output.last_hidden_state[row, :length] for row, length in enumerate(lengths)])
     sums = _Sums([torch.tensor(ends, device=hidden.device) for ends in completions])
     for start, logits in logits_in_parts(model, output, hidden):
         sums.add(start, logits)
         del logits  # before the next part is there
-    return sums.results()
+    results = iter(sums.results())
+    return [[next(results) for _ in ends] for ends in completions]
 
 
 class _Sums:

@@ -74,7 +74,12 @@ class EndpointPolicy:
         return final_answer(self.text(completion), completion.stopped, self.thinking)
 
     def sample(
-        self, requests: Sequence[Request], progress: Callable[[int], None] | None = None, *, priced: bool = False
+        self,
+        requests: Sequence[Request],
+        progress: Callable[[int], None] | None = None,
+        *,
+        priced: bool = False,
+        shared: bool = False,
     ) -> list[Completion]:
         """Answers in request order; each is cached as it comes.
 
@@ -83,7 +88,7 @@ class EndpointPolicy:
         Args:
             requests: prompts that :meth:`render` returned, with their sampling settings.
             progress: called with the number of new answers.
-            priced: ignored; it is there for the signature of :meth:`harness.answer.policy.Policy.sample`.
+            priced, shared: ignored; they are there for the signature of :meth:`harness.answer.policy.Policy.sample`.
 
         Raises:
             UserError: the endpoint left some prompts unanswered after all retries. Its answers are kept.

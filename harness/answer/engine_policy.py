@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.answer.engine_check import check_engine
+from harness.answer.lower_blocks import LowerBlocks
 from harness.answer.policy import Policy
 from harness.answer.rollout_engine import RolloutEngine
 from harness.budget.flops import Shape, forward, head, shape_of
@@ -75,7 +76,10 @@ class EnginePolicy(Policy):
         return f"{self.identity}@vllm{ENGINE_VERSION}{digest(dict(self.engine.settings.options))}"
 
     def _generate(
-        self, requests: list[Request], on_rows: Callable[[list[int], list[Completion]], None]
+        self,
+        requests: list[Request],
+        on_rows: Callable[[list[int], list[Completion]], None],
+        lower: LowerBlocks | None = None,
     ) -> list[Completion]:
         answers: list[Completion] = []
         with self.held.computing():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from functools import cached_property, partial
 from itertools import count
 from typing import Any, NamedTuple
@@ -18,12 +19,14 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 from torch import Tensor
+from transformers.cache_utils import DynamicLayer
 
 from harness.errors import UserError
 from harness.store.json_files import digest
 from harness.store.tensor_cache import TensorCache
 from harness.store.versions import LOGPS_VERSION
-from sail.prefill import backbone, positions, shifted_rows
+from sail.kvcache import GrowingLayer
+from sail.prefill import Prefilled, backbone, positions, prefill, shifted_rows
 from sail.types import SAMPLER_VERSION
 
 TOLERANCE = 1e-4
@@ -31,6 +34,11 @@ TOLERANCE = 1e-4
 blocks by, and between the lower blocks of two policies."""
 
 SECONDS = "seconds"
+
+STATES = ("keys", "values")
+
+PLAIN_LAYERS = (DynamicLayer, GrowingLayer)
+"""Layers of a key-value cache that hold every position."""
 
 
 class Part(NamedTuple):
@@ -66,45 +74,78 @@ class LowerBlocks:
         versions = [LOGPS_VERSION, SAMPLER_VERSION, torch.__version__, transformers.__version__]
         self._key = [*versions, identity, len(blocks)]
         self._cache, self._charge = cache, charge
+        self.prompts_only = False
+
+    @cached_property
+    def of_prompts(self) -> LowerBlocks:
+        """The same blocks for texts of which other policies share the prompts alone."""
+        other = copy(self)
+        other.prompts_only = True
+        return other
 
     def part(self, *key: Any) -> Part:
-        """A part of the work on texts.
+        """A part of the work on texts that policies share, whose forward passes no later one goes on from.
 
         Args:
             key: JSON values, all that decides about the inputs of its forward passes.
         """
+        return Part() if self.prompts_only else self._part(key, states=False)
+
+    def prompts(self, *key: Any) -> Part:
+        """Prompts, from whose key-value cache later passes go on: that of the lower blocks is kept with their outputs.
+
+        Args:
+            key: JSON values, all that decides about the inputs of its forward passes.
+        """
+        return self._part(("prompts", *key), states=True)
+
+    def _part(self, key: tuple[Any, ...], *, states: bool) -> Part:
         if not self._is_confirmed:
             return Part()
         name = digest([*self._key, *key])
         kept = self._cache.get(name)
         if kept is None:
-            return Part(False, lambda: self._keeping(name))
+            return Part(False, lambda: self._keeping(name, states=states))
         self._charge(float(kept[SECONDS]))
         return Part(True, lambda: self._passing_by(kept))
 
     @contextmanager
-    def _keeping(self, name: str) -> Iterator[None]:
-        """Keep what the lower blocks give."""
-        with self._recording() as outputs:
+    def _keeping(self, name: str, *, states: bool) -> Iterator[None]:
+        """Keep what the lower blocks give (``states``: and their keys and values)."""
+        with self._recording(states=states) as outputs:
             yield
         if outputs:
             self._cache.put(name, outputs)
 
     @contextmanager
-    def _recording(self) -> Iterator[dict[str, Tensor]]:
-        """What the lower blocks give in each forward pass, by its number, and the seconds that they take."""
+    def _recording(self, *, states: bool = False) -> Iterator[dict[str, Tensor]]:
+        """What the lower blocks give in each forward pass, by its number, and the seconds that they take.
+
+        Nothing where keys and values are asked for (``states``) and the model keeps them in another way.
+        """
         outputs: dict[str, Tensor] = {}
-        numbers, began = count(), 0.0
+        numbers, began, broken = count(), 0.0, False
 
         def begin(block: Any, args: Any) -> None:
             nonlocal began
             began = time.perf_counter()
 
-        def end(block: Any, args: Any, output: Tensor) -> None:
+        def end(block: Any, args: Any, options: dict[str, Any], output: Tensor) -> None:
+            nonlocal broken
             seconds = outputs.get(SECONDS, torch.zeros((), dtype=torch.float64)) + (time.perf_counter() - began)
-            outputs.update({SECONDS: seconds, str(next(numbers)): output.clone()})
+            number = str(next(numbers))
+            outputs.update({SECONDS: seconds, number: output.clone()})
+            if states:
+                new = _new_states(options.get("past_key_values"), len(self._blocks), output.shape[1])
+                broken = broken or new is None
+                outputs.update({f"{number} {kind}": tensor for kind, tensor in (new or {}).items()})
+            if broken:
+                outputs.clear()
 
-        hooks = (self._blocks[0].register_forward_pre_hook(begin), self._blocks[-1].register_forward_hook(end))
+        hooks = (
+            self._blocks[0].register_forward_pre_hook(begin),
+            self._blocks[-1].register_forward_hook(end, with_kwargs=True),
+        )
         try:
             yield outputs
         finally:
@@ -114,9 +155,9 @@ class LowerBlocks:
     @contextmanager
     def _passing_by(self, kept: dict[str, Tensor]) -> Iterator[None]:
         """Pass the lower blocks by: the last of them gives what is kept."""
-        outputs = (kept.get(str(number)) for number in count())
+        passes = _Kept(kept)
         for place, block in enumerate(self._blocks):
-            block.forward = partial(_pass_by, place, outputs if block is self._blocks[-1] else None)
+            block.forward = partial(_pass_by, place, place == len(self._blocks) - 1, passes)
         try:
             yield
         finally:
@@ -155,31 +196,67 @@ class LowerBlocks:
         return hidden
 
 
+class _Kept:
+    """What is kept of one forward pass after the other.
+
+    Args:
+        tensors: by number of the pass; of its keys and values, if they are kept, after a blank.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self._tensors, self._number = tensors, 0
+
+    def states(self, place: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values that a block adds to the cache in this pass, if they are kept."""
+        kept = [self._tensors.get(f"{self._number} {kind}") for kind in STATES]
+        return None if kept[0] is None or kept[1] is None else (kept[0][place], kept[1][place])
+
+    def output(self) -> Tensor | None:
+        """Of the last block. The pass is over with it."""
+        self._number += 1
+        return self._tensors.get(str(self._number - 1))
+
+
+def _new_states(cache: Any, blocks: int, length: int) -> dict[str, Tensor] | None:
+    """Keys and values (blocks, rows, heads, length, width) of the newest tokens in the lowest blocks' caches; None for
+    a cache of another kind."""
+    layers = cache.layers[:blocks] if cache is not None else []
+    plain = [layer for layer in layers if type(layer) in PLAIN_LAYERS]
+    if not plain or len(plain) < blocks:
+        return None
+    return {kind: torch.stack([getattr(layer, kind)[..., -length:, :] for layer in plain]) for kind in STATES}
+
+
 def _pass_by(
     place: int,
-    outputs: Iterator[Tensor | None] | None,
+    last: bool,
+    kept: _Kept,
     hidden_states: Tensor,
     *args: Any,
     past_key_values: Any = None,
     **options: Any,
 ) -> Tensor:
-    """In place of a block's forward: its key-value cache grows as ever, by zeros of width 1.
+    """In place of a block's forward: its key-value cache grows as ever, by what is kept, else by zeros of width 1.
 
     Args:
         place: of the block, from the bottom.
-        outputs: of the last lower block, in the order of forward passes; None for those below it.
+        last: whether it is the last lower block, which gives what is kept.
+        kept: of the lower blocks.
         hidden_states: the block's input, (rows, length, hidden size).
         args, options: further inputs of a block.
         past_key_values: the key-value cache of the model, if any.
     """
     if past_key_values is not None:
-        if place < len(past_key_values.layers) and (states := past_key_values.layers[place]).is_initialized:
-            states.keys, states.values = states.keys[:, :1, :, :1], states.values[:, :1, :, :1]
-        zeros = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
-        past_key_values.update(zeros, zeros, place)
-    if outputs is None:
+        if (states := kept.states(place)) is not None:
+            past_key_values.update(*states, place)
+        else:
+            if place < len(past_key_values.layers) and (layer := past_key_values.layers[place]).is_initialized:
+                layer.keys, layer.values = layer.keys[:, :1, :, :1], layer.values[:, :1, :, :1]
+            zeros = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
+            past_key_values.update(zeros, zeros, place)
+    if not last:
         return hidden_states
-    output = next(outputs)
+    output = kept.output()
     if output is None or output.shape != hidden_states.shape:
         raise UserError("The store's hidden states are of another version: remove them by 'sail-bench store gc --yes'")
     return output
@@ -195,3 +272,26 @@ def _agree(ours: Tensor, theirs: Tensor | None) -> bool:
 def part_of(lower: LowerBlocks | None, *key: Any) -> Part:
     """:meth:`LowerBlocks.part`; without lower blocks, one that is computed whole."""
     return Part() if lower is None else lower.part(*key)
+
+
+@torch.no_grad()
+def read_prompts(
+    lower: LowerBlocks | None,
+    model: Any,
+    prompts: Sequence[tuple[int, ...]],
+    pad_id: int,
+    cached_prefix: tuple[tuple[int, ...], Any] | None = None,
+) -> Prefilled:
+    """:func:`sail.prefill.prefill`, passing the lower blocks by where what they give for these prompts is kept.
+
+    Args:
+        lower: blocks that policies share; None computes all of them.
+        model: a causal language model of transformers.
+        prompts: token ids.
+        pad_id: token id of the padding.
+        cached_prefix: as for :func:`~sail.prefill.prefill`.
+    """
+    shared = list(cached_prefix[0]) if cached_prefix else []
+    part = Part() if lower is None else lower.prompts([list(prompt) for prompt in prompts], pad_id, shared)
+    with part.running():
+        return prefill(model, prompts, pad_id, cached_prefix)

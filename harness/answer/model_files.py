@@ -39,7 +39,12 @@ def model_problems(what: str, key: str, model: str) -> list[Problem]:
         adapter = adapter_in(folder)
         if adapter is not None and adapter.base is not None:
             return model_problems(what, key, adapter.base)
+        if adapter is None and not (folder / "config.json").is_file():
+            fix = f"set {key} to a directory written by save_pretrained"
+            return [Problem(what, f"{folder} holds no config.json", fix)]
         return _weight_problems(what, key, folder)
+    if folder.is_absolute() or model.startswith("."):
+        return [Problem(what, f"The model directory {model} does not exist", f"set {key} to a saved model or a Hub id")]
     name, revision = Source.of(model)
     try:
         snapshot = hub.model_file(name, revision, "config.json").parent

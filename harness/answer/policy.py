@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 from harness.answer.chat import Messages, render
 from harness.answer.continuations import ScoredContinuation, score_continuations
 from harness.answer.final_answer import FinalAnswer, final_answer, opens_thoughts
 from harness.answer.held_models import Held
-from harness.answer.lower_blocks import LowerBlocks, part_of
+from harness.answer.lower_blocks import LowerBlocks, part_of, read_prompts
 from harness.answer.row_costs import RowCosts, charge_stored_costs
 from harness.answer.scored_positions import PromptAndAnswer, answer_logps
 from harness.answer.window import check_window
@@ -87,8 +88,8 @@ class Policy:
         """
         other = copy(self)
         other._asker = identity
-        if identity:
-            other._lower = None  # nobody else reads these texts
+        if identity and self._lower is not None:
+            other._lower = self._lower.of_prompts  # nobody else reads these answers
         return other
 
     def without_cache(self) -> Policy:
@@ -135,7 +136,12 @@ class Policy:
         return final_answer(self.text(completion), completion.stopped, self.thinking, opened=opened)
 
     def sample(
-        self, requests: Sequence[Request], progress: Progress | None = None, *, priced: bool = False
+        self,
+        requests: Sequence[Request],
+        progress: Progress | None = None,
+        *,
+        priced: bool = False,
+        shared: bool = False,
     ) -> list[Completion]:
         """Answers in request order. New ones are cached batch by batch, with what they cost.
 
@@ -144,6 +150,8 @@ class Policy:
             progress: called with the number of newly finished answers.
             priced: charge answers from the cache what they cost when they were sampled, for a price that does not
                 depend on what the cache held. Otherwise they cost nothing.
+            shared: the other policies of a comparison get the same prompts, so that what shared blocks give for them
+                is kept.
 
         Raises:
             UserError: a prompt with its longest answer passes the model's window, or holds an id without an embedding.
@@ -174,16 +182,28 @@ class Policy:
             if progress is not None:
                 progress(len(indices))
 
-        new_answers = self._generate([requests[i] for i in missing], keep) if missing else []
+        lower = self._lower if shared else None
+        new_answers = self._generate([requests[i] for i in missing], keep, lower) if missing else []
         answers.update(zip(missing, new_answers, strict=True))
         return [answers[i] for i in range(len(requests))]
 
     def _generate(
-        self, requests: list[Request], on_rows: Callable[[list[int], list[Completion]], None]
+        self,
+        requests: list[Request],
+        on_rows: Callable[[list[int], list[Completion]], None],
+        lower: LowerBlocks | None = None,
     ) -> list[Completion]:
         pad_id, size = self.tokenizer.pad_token_id, self._batch_size
         with self.held.computing():
-            return sample(self.model, requests, eos_ids=self.eos_ids, pad_id=pad_id, batch_size=size, on_rows=on_rows)
+            return sample(
+                self.model,
+                requests,
+                eos_ids=self.eos_ids,
+                pad_id=pad_id,
+                batch_size=size,
+                on_rows=on_rows,
+                read=partial(read_prompts, lower),
+            )
 
     def token_logps(
         self, rows: Sequence[PromptAndAnswer], batch_size: int = 16, progress: Progress | None = None

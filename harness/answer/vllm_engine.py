@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.answer.adapter import load_config_of
 from harness.answer.rollout_engine import EngineSettings, RolloutEngine
-from harness.errors import Problem, UserError, error_of
+from harness.errors import Problem, UserError, error_of, install
 from harness.store.json_files import digest
 from sail.rotary import constant_rotary_length
 from sail.types import Completion, Request
@@ -53,8 +53,7 @@ class VllmEngine(RolloutEngine):
         """It is not installed."""
         if find_spec("vllm") is not None:
             return []
-        fix = "python -m pip install 'sail-bench[vllm]' (from a clone with -c constraints-gpu.txt)"
-        return [Problem("engine", "The recipe asks for engine: vllm, which is not installed", fix)]
+        return [Problem("engine", "The recipe asks for engine: vllm, which is not installed", install("vllm"))]
 
     def _start(self) -> None:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

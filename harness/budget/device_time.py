@@ -15,7 +15,7 @@ from harness.budget.machines import Device
 from harness.budget.memory import Bytes
 from harness.budget.model_size import ModelSize
 
-TRAINING: Mapping[str, float] = {"h100": 0.35, "h200": 0.35, "b200": 0.25, "mi300x": 0.25, "cpu": 0.5}
+TRAINING: Mapping[str, float] = {"h100": 0.35, "h200": 0.35, "b200": 0.25, "mi300x": 0.25, "cpu": 0.7}
 """Share of the peak that training reaches, by device; 0.4 for others."""
 
 USUAL, READING, BANDWIDTH = 0.4, 1.1, 0.6
@@ -69,8 +69,9 @@ def decoding_seconds(
 ) -> float:
     """Seconds to decode answers whose prompts have been read.
 
-    A step moves all weights and the key-value cache of its rows, and does their arithmetic; a batch ends with its
-    longest answer.
+    A step moves all weights, and the key-value cache of each row that is not finished, and does their arithmetic: on a
+    GPU one kernel after the other, on a CPU at the same time, so that the slower of the two counts. A batch ends with
+    its longest answer.
 
     Args:
         device: that computes.
@@ -89,11 +90,12 @@ def decoding_seconds(
     if sampler.engine == "vllm":  # a finished answer makes room for the next
         steps = answers * lengths.response / rows
     context = lengths.prompt + lengths.response / 2
-    moved = size.parameters * number.weight + rows * context * size.cached * number.compute
-    operations = rows * (forward(size.shape, 1, 1, round(context)) + head(size.shape, 1))
-    step = size.shape.layers * LAUNCH.get(sampler.engine, LAUNCH["transformers"])
-    step += moved / (device.bandwidth * BANDWIDTH) + operations / reading_rate(device, number)
-    return steps * step
+    tokens = answers * lengths.response
+    launched = steps * size.shape.layers * LAUNCH.get(sampler.engine, LAUNCH["transformers"])
+    moved = steps * size.parameters * number.weight + tokens * context * size.cached * number.compute
+    operations = tokens * (forward(size.shape, 1, 1, round(context)) + head(size.shape, 1))
+    parts = moved / (device.bandwidth * BANDWIDTH), operations / reading_rate(device, number)
+    return launched + (sum(parts) if device.gpu else max(parts))
 
 
 def prior_rates(

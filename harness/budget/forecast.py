@@ -21,6 +21,20 @@ LETTERS_PER_TOKEN, TEMPLATE_TOKENS = 4, 24
 TYPICAL_PROMPT, TYPICAL_RESPONSE = 150, 300
 """Tokens that stand for texts that are not here: about those of UltraFeedback."""
 
+ANSWER_SHARE, TYPICAL_ANSWER = 0.65, 450
+"""Tokens of an answer that is not here: this share of the most that it may have, and no more than a chat model's answer
+typically has."""
+
+
+def expected_answer(limit: int, share: float = ANSWER_SHARE) -> float:
+    """Tokens that an answer is expected to have.
+
+    Args:
+        limit: most tokens of an answer.
+        share: of the limit that answers here have.
+    """
+    return min(limit * share, TYPICAL_ANSWER)
+
 
 @dataclass(frozen=True)
 class Spending:

@@ -66,11 +66,13 @@ class Meter:
     Attributes:
         ledger: what it fills.
         trained: shape of the model in the last training forward; None before one.
+        trains_stored: whether all rows of the last training forward are those of stored pairs.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.trained: Shape | None = None
+        self.trains_stored = False
         self._models: list[WatchedModel] = []
         self._copies: list[weakref.ref[Any]] = []
         self._guard: BudgetGuard | None = None
@@ -159,6 +161,11 @@ class Meter:
         """Charge the current phase (outside of :meth:`phase`, sampling) with something that no forward shows."""
         self.ledger.add(self._phase or "generate", quantity, amount)
 
+    def charge_step(self, seconds: float) -> None:
+        """Charge training with seconds that an earlier one took for a part of the same step."""
+        for phase in (self._phase or "train", "wall"):
+            self.ledger.add(phase, "seconds", seconds)
+
     def flush(self) -> None:
         """Charge the seconds of the phase that is timed now, so far."""
         self._time(self._timed_phase)
@@ -183,8 +190,9 @@ class Meter:
         if phase == "train":
             self.trained = self._watched(backbone).shape()
             self.ledger.add("train", "rows", rows)
+            self.trains_stored = False
             if self._stored_pairs is not None and ids.dim() == 2:
-                self._stored_pairs.charge(ids, mask, self.ledger)
+                self.trains_stored = self._stored_pairs.charge(ids, mask, self.ledger)
 
     def _classified(self, cache: Any, length: int) -> _Forward:
         import torch

@@ -17,7 +17,7 @@ from pydantic import (
 
 Axis = Literal["steps", "pairs", "train_tokens", "generated_tokens", "oracle_calls", "flops", "seconds"]
 
-Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Limit = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
@@ -42,7 +42,7 @@ class BudgetSpec(Strict):
     limit: Limit
     caps: dict[Axis, Limit] = {}
     version: int = Field(default=1, gt=0)
-    summary: str = ""
+    summary: str = Field(default="", max_length=2000)
 
     @field_validator("limit")
     @classmethod

@@ -29,13 +29,16 @@ class StoredPairs:
             for side in ("chosen_ids", "rejected_ids"):
                 self._pair_of.setdefault(_hash([*row["prompt_ids"], *row[side]][:max_length]), number)
 
-    def charge(self, ids: Any, mask: Any, ledger: Ledger) -> None:
+    def charge(self, ids: Any, mask: Any, ledger: Ledger) -> bool:
         """Charge the pairs that a training forward uses for the first time, to phase ``data``.
 
         Args:
             ids: token ids of the forward, (B, L).
             mask: attention mask, (B, L); None if there is no padding.
             ledger: knows the pairs that are bought already.
+
+        Returns:
+            whether every row is one of a stored pair.
         """
         rows = ids.tolist()
         masks = [[True] * len(row) for row in rows] if mask is None else mask.bool().tolist()
@@ -47,6 +50,7 @@ class StoredPairs:
         if ledger.bought:
             count = len(ledger.bought)
             ledger.entries["data"] = {q: each * count for q, each in self._price.items()} | {"pairs": count}
+        return None not in used
 
 
 def _hash(ids: Sequence[int]) -> bytes:

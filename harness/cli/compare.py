@@ -18,6 +18,8 @@ from harness.cli.options import (
     report_to_option,
     workers_option,
 )
+from harness.cli.terminal import say
+from harness.store.foreign_text import one_line
 
 if TYPE_CHECKING:
     from harness.run.compare import CompareOptions
@@ -48,11 +50,11 @@ def compare(quiet: bool, **options: Any) -> None:
 
         print_scores(chosen.page.scores(), Console(width=None if sys.stdout.isatty() else 140))
     if problems:
-        click.echo("Failed runs:\n" + "\n".join(f"- {p}" for p in problems), err=True)
+        say("Failed runs:\n" + "\n".join(f"- {one_line(p)}" for p in problems), err=True)
     if file.is_file():
-        click.echo(f"\nLeaderboard: {file}")
+        say(f"\nLeaderboard: {file}")
         if any(read_result(path).status == "ok" for path in file.parent.glob("*/seed-*.json")):
-            click.echo(f"A page to explore, with all answers: {_report_command(chosen)}")
+            say(f"A page to explore, with all answers: {_report_command(chosen)}")
     if problems:
         sys.exit(1)
 

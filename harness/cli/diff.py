@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from math import isfinite
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from harness.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from harness.score.bootstrap import Interval
@@ -35,36 +36,38 @@ def diff(first: Path, second: Path, every: bool, flips: bool, as_json: bool) -> 
     """
     from harness.score.result_diff import compare_results, read_rows_at
 
+    if first.resolve() == second.resolve():
+        say(f"{first} and {second} are the same results: every difference is 0", err=True)
     compared = compare_results(read_rows_at(first), read_rows_at(second), primary=None if every else True)
     if as_json:
-        click.echo(json.dumps(_record(compared), indent=1))
+        say_json(_record(compared))
     else:
         _show(compared, flips)
     sys.exit(1 if compared.shown else 0 if compared.paired else 3)
 
 
 def _show(compared: ResultDiff, flips: bool) -> None:
-    from harness.report.plain import one_line
+    from harness.store.foreign_text import one_line
 
     for row in compared.rows:
-        click.echo(one_line(row.first if row.first == row.second else f"{row.first} -> {row.second}"))
+        say(one_line(row.first if row.first == row.second else f"{row.first} -> {row.second}"))
         for metric in row.metrics:
-            click.echo(f"  {one_line(metric.title)}, {one_line(metric.unit)}: {_values(metric)}")
-            click.echo(f"    {_change(metric)}")
+            say(f"  {one_line(metric.title)}, {one_line(metric.unit)}: {_values(metric)}")
+            say(f"    {_change(metric)}")
             if metric.flips is not None:
-                click.echo(f"    {_counts(metric.flips)}")
+                say(f"    {_counts(metric.flips)}")
                 for word, ids in (("gained", metric.flips.gained), ("lost", metric.flips.lost)):
                     if flips and ids:
-                        click.echo(f"      {word}: {_ids(ids)}")
+                        say(f"      {word}: {_ids(ids)}")
     for names, where in ((compared.only_first, "first"), (compared.only_second, "second")):
         if names:
-            click.echo(f"only in the {where}: {one_line(', '.join(names))}")
+            say(f"only in the {where}: {one_line(', '.join(names))}")
     for title, settings in (("Settings that differ", compared.settings), ("Versions that differ", compared.versions)):
-        click.echo(f"{title}: none" if not settings else f"{title}:")
+        say(f"{title}: none" if not settings else f"{title}:")
         for setting in settings:
-            click.echo(f"  {one_line(setting.key)}: {_text(setting.first)} -> {_text(setting.second)}")
+            say(f"  {one_line(setting.key)}: {_text(setting.first)} -> {_text(setting.second)}")
     if not compared.paired:
-        click.echo("No items could be paired, so that no difference is tested.")
+        say("No items could be paired, so that no difference is tested.")
 
 
 def _values(metric: MetricDiff) -> str:
@@ -89,14 +92,14 @@ def _counts(flips: Flips) -> str:
 
 
 def _ids(ids: Sequence[object]) -> str:
-    from harness.report.plain import one_line
+    from harness.store.foreign_text import one_line
 
     more = f" and {len(ids) - SHOWN_IDS} more (--json has all)" if len(ids) > SHOWN_IDS else ""
     return ", ".join(one_line(i) for i in ids[:SHOWN_IDS]) + more
 
 
 def _text(value: Any) -> str:
-    from harness.report.plain import one_line
+    from harness.store.foreign_text import one_line
 
     return "absent" if value is None else one_line(value)
 

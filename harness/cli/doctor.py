@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.options import use_settings
+from harness.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from harness.run.doctor import Diagnosis
@@ -17,7 +17,13 @@ GIB = 2**30
 
 
 @click.command()
-@click.option("--store", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path(".sail-bench"),
+    show_default=True,
+    help="The store to look for.",
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Official data.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(store: Path, data_dir: Path | None, as_json: bool) -> None:
@@ -30,15 +36,16 @@ def doctor(store: Path, data_dir: Path | None, as_json: bool) -> None:
     use_settings(data_dir)
     diagnosis = diagnose(store)
     if as_json:
-        click.echo(json.dumps(diagnosis.as_json(), indent=1))
+        say_json(diagnosis.as_json())
         return
     for line in [*_facts(diagnosis), "", *_features(diagnosis)]:
-        click.echo(line)
+        say(line)
 
 
 def _facts(diagnosis: Diagnosis) -> list[str]:
     """What the machine has, a line each."""
-    from harness.run.doctor import install, others
+    from harness.errors import install
+    from harness.run.doctor import others
 
     cuda = f"CUDA {diagnosis.cuda}" if diagnosis.cuda else "no CUDA"
     libraries = [f"{name} {number}" for name, number in diagnosis.libraries.items()]

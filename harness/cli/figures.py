@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from harness.cli.options import recipe_name, results_option
+from harness.cli.terminal import say
 
 
 @click.command()
@@ -43,10 +44,10 @@ def figures(
         if check:
             stale += stale_figures(board, place, cost)
         else:
-            click.echo(f"wrote {len(write_figures(board, place, cost))} files to {place}")
+            say(f"wrote {len(write_figures(board, place, cost))} files to {place}")
     for sentence in stale:
-        click.echo(f"{sentence}.", err=True)
+        say(f"{sentence}.", err=True)
     if stale:
         sys.exit(1)
     if check:
-        click.echo(f"figures of {len(folders)} comparison(s) up to date")
+        say(f"figures of {len(folders)} comparison(s) up to date")

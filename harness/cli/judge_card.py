@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from harness.cli.terminal import say
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,10 +114,10 @@ def judge_card(judge: str, **options: Any) -> None:
     shown = next(s for s in card.sections if s.id == new.id)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     console.print(section_table(shown))
-    click.echo(usage_text(shown).replace("**", "").replace("`", ""))
+    say(usage_text(shown).replace("**", "").replace("`", ""))
     if answers.usage["unanswered"]:
-        click.echo(f"{answers.usage['unanswered']} calls are unanswered: the same command asks them again.", err=True)
-    click.echo(f"Card: {page_path}. Leaderboards link it once 'sail-bench leaderboard' has rewritten them.")
+        say(f"{answers.usage['unanswered']} calls are unanswered: the same command asks them again.", err=True)
+    say(f"Card: {page_path}. Leaderboards link it once 'sail-bench leaderboard' has rewritten them.")
 
 
 def _check(judge: str, options: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from harness.cli.options import json_option
-from harness.errors import UserError
+from harness.cli.terminal import Styled, say, say_json
+from harness.errors import UserError, reason_of
+from harness.store.foreign_text import error_text, one_line
 
 
 def _entries(kind: str, schema: str) -> list[dict[str, Any]]:
@@ -35,8 +36,10 @@ def _entries(kind: str, schema: str) -> list[dict[str, Any]]:
             entry |= {"summary": loaded.summary, "required": required, "defaults": defaults}
             facts = {key: getattr(loaded, key, None) for key in ("paper", "published", "grid")}
             entry |= {key: value for key, value in facts.items() if value}
-        except (UserError, AttributeError) as error:
-            entry["error"] = str(error)
+        except UserError as error:
+            entry["error"] = error_text(error)
+        except Exception as error:  # noqa: BLE001 - a plugin's default may raise anything
+            entry["error"] = f"its options cannot be listed ({reason_of(error)})"
         if plugin.clash and plugin.origin == OURS:
             entry["also_claimed_by"] = list(plugin.clash)
         entries.append(entry)
@@ -46,13 +49,13 @@ def _entries(kind: str, schema: str) -> list[dict[str, Any]]:
 def _listing(kind: str, schema: str, as_json: bool) -> None:
     entries = _entries(kind, schema)
     if as_json:
-        click.echo(json.dumps(entries, indent=1, default=str))
+        say_json(entries)
         return
     for entry in entries:
-        origin = click.style(f"({entry['origin']} {entry['version']})", dim=True)
-        name = click.style(entry["name"], bold=True)
+        name = Styled(entry["name"], bold=True)
+        origin = Styled(f"({entry['origin']} {entry['version']})", dim=True)
         if "error" in entry:
-            click.echo(f"{name}  BROKEN: {entry['error']} {origin}")
+            say(name, f"  BROKEN: {entry['error']} ", origin)
         else:
             settings = [f"{key} required" for key in entry["required"]]
             settings += [f"{key} {value}" for key, value in entry["defaults"].items()]
@@ -63,10 +66,12 @@ def _listing(kind: str, schema: str, as_json: bool) -> None:
                 f"searched with tune.trials: {grid}" if grid else "",
                 f"published: {entry['published']}" if "published" in entry else "",
             ]
-            click.echo("\n".join([f"{name}  {entry['summary']} {origin}", *(f"    {fact}" for fact in facts if fact)]))
+            say(name, f"  {one_line(entry['summary'])} ", origin)
+            for fact in filter(None, facts):
+                say(f"    {one_line(fact)}")
         if "also_claimed_by" in entry:
             others = ", ".join(entry["also_claimed_by"])
-            click.echo(f"    the name is also claimed by {others}, which is left aside: rename it there")
+            say(f"    the name is also claimed by {one_line(others)}, which is left aside: rename it there")
 
 
 @click.command()
@@ -103,14 +108,14 @@ def budgets(recipe: str | None, as_json: bool) -> None:
     offered = named_budgets() | own
     if as_json:
         listed = [{"name": name, "own": name in own} | spec.model_dump(mode="json") for name, spec in offered.items()]
-        click.echo(json.dumps({"budgets": listed, "axes": dict(AXES)}, indent=1))
+        say_json({"budgets": listed, "axes": dict(AXES)})
         return
     for name, spec in offered.items():
         caps = "".join(f", at most {limit:g} {axis}" for axis, limit in spec.caps.items())
         origin = f" ({recipe})" if name in own else ""
-        click.echo(f"{click.style(name, bold=True)}  {spec.axis} {spec.limit:g}{caps}, version {spec.version}{origin}")
+        say(Styled(name, bold=True), f"  {spec.axis} {spec.limit:g}{caps}, version {spec.version}{origin}")
         if spec.summary:
-            click.echo(f"    {spec.summary}")
-    click.echo("\nAxes:")
+            say(f"    {one_line(spec.summary)}")
+    say("\nAxes:")
     for axis, what in AXES.items():
-        click.echo(f"  {axis}: {what}")
+        say(f"  {axis}: {what}")

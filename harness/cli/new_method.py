@@ -9,6 +9,7 @@ from string import Template
 
 import click
 
+from harness.cli.terminal import say
 from harness.errors import UserError
 
 FILES = {"pyproject.toml": "pyproject.toml.txt", "README.md": "README.md.txt"}
@@ -55,5 +56,5 @@ def write_skeleton(name: str, folder: Path) -> list[Path]:
 def new_method(name: str, into: Path) -> None:
     """Write the package of a new method NAME: its loss, its test, its entry point."""
     for file in write_skeleton(name, into):
-        click.echo(f"wrote {file}")
-    click.echo(f"Next: cd {into / name} && python -m pip install -e '.[test]' && python -m pytest")
+        say(f"wrote {file}")
+    say(f"Next: cd {into / name} && python -m pip install -e '.[test]' && python -m pytest")

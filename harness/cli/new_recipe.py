@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 import click
 
+from harness.cli.terminal import say, say_json
 from harness.errors import UserError
+from harness.store.json_files import write_text
 
 SCHEMA = "recipe.schema.json"
 WITHOUT_SCHEMA = "Editors check a recipe by its schema: sail-bench new-recipe --schema writes it beside one."
@@ -50,6 +53,8 @@ def write_recipe(name: str, folder: Path, *, schema: bool = False) -> Path:
     except FileExistsError:
         raise UserError(f"{file} exists: choose another name or remove it") from None
     except OSError as error:
+        with suppress(OSError):
+            file.unlink()  # what there is of it is no recipe
         raise UserError(f"{file} cannot be written ({error.strerror}): choose another folder with --into") from None
     return file
 
@@ -61,10 +66,10 @@ def write_recipe(name: str, folder: Path, *, schema: bool = False) -> Path:
 def new_recipe(name: str, into: Path, with_schema: bool) -> None:
     """Write a recipe with comments, NAME.yaml, which runs as it stands."""
     file = write_recipe(name, into, schema=with_schema)
-    click.echo(f"wrote {file}")
+    say(f"wrote {file}")
     if with_schema:
         write_schema(into / SCHEMA)
-    click.echo(f"Next: sail-bench plan {file}")
+    say(f"Next: sail-bench plan {file}")
 
 
 def write_schema(file: Path) -> None:
@@ -76,10 +81,10 @@ def write_schema(file: Path) -> None:
     from harness.recipe.schema import recipe_schema
 
     try:
-        file.write_text(json.dumps(recipe_schema(), indent=1) + "\n", encoding="utf-8")
+        write_text(file, json.dumps(recipe_schema(), indent=1) + "\n")
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror}): give another file with --out") from None
-    click.echo(f"wrote {file}")
+    say(f"wrote {file}")
 
 
 @click.command()
@@ -94,4 +99,4 @@ def schema(out: Path | None) -> None:
         return
     from harness.recipe.schema import recipe_schema
 
-    click.echo(json.dumps(recipe_schema(), indent=1))
+    say_json(recipe_schema())

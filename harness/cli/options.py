@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from harness.cli.quick import quick_options, recipe_named
+from harness.cli.terminal import say
 from harness.errors import UserError, errors_of
 from harness.store.settings import settings, using
 
@@ -29,6 +31,24 @@ def names_of(flag: str, text: str | None) -> list[str] | None:
     return names
 
 
+def _joined(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """A list that was given in several parts, as one; None if it was not given."""
+    return ",".join(values) if values else None
+
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
+
+
+def list_option(flag: str, text: str) -> Callable[[Decorated], Decorated]:
+    """An option that takes names with commas between them, and may be repeated.
+
+    Args:
+        flag: its name.
+        text: its help.
+    """
+    return click.option(flag, metavar="A,B", multiple=True, callback=_joined, help=text)
+
+
 def _methods(text: str | None) -> list[str] | None:
     """Names of methods; ``all`` stands for every installed one that imports."""
     names = names_of("--methods", text)
@@ -40,7 +60,7 @@ def _methods(text: str | None) -> list[str] | None:
     for name, plugin in plugins("methods").items():
         problems = plugin.ready()
         for problem in problems:
-            click.echo(f"left out: {problem.text}", err=True)
+            say(f"left out: {problem.text}", err=True)
         importable += [] if problems else [name]
     return importable
 
@@ -94,10 +114,9 @@ def recipe_name(recipe: str | None) -> str | None:
     return load_recipe(recipe).name if recipe and recipe.endswith((".yaml", ".yml")) else recipe
 
 
-report_to_option = click.option(
+report_to_option = list_option(
     "--report-to",
-    metavar="A,B",
-    help="Trackers that get curves, scores and the final table, instead of the recipe's report_to: trackio, wandb, "
+    "Trackers that get curves, scores and the final table, instead of the recipe's report_to: trackio, wandb, "
     "tensorboard; none for no tracker.",
 )
 
@@ -118,13 +137,9 @@ def comparison_options(command: Any) -> Any:
         [
             click.argument("recipe", required=False),
             click.option("--budget", metavar="NAME", help="One of the recipe's budgets."),
-            click.option(
-                "--methods",
-                metavar="A,B",
-                help="Methods to compare, instead of the recipe's; `all` for every installed one.",
-            ),
+            list_option("--methods", "Methods to compare, instead of the recipe's; `all` for every installed one."),
             click.option("--seeds", type=click.IntRange(1, MOST_SEEDS), metavar="N", help="Run seeds 0..N-1."),
-            click.option("--benchmarks", metavar="A,B", help="Benchmarks to run, instead of the recipe's."),
+            list_option("--benchmarks", "Benchmarks to run, instead of the recipe's."),
             click.option(
                 "--results",
                 type=click.Path(path_type=Path),
@@ -158,6 +173,14 @@ def use_settings(data_dir: Path | None, **changes: Any) -> None:
     click.get_current_context().with_resource(using(replace(settings(), **changes)))
 
 
+def _check_budget(name: str | None) -> None:
+    """Refuse what is no name of a budget."""
+    if name == "":
+        raise UserError("--budget is empty: name a budget (sail-bench budgets lists them), or leave it out")
+    if name and "," in name:
+        raise UserError(f"--budget {name} names several: run the command once for each budget")
+
+
 def compare_options(options: dict[str, Any]) -> CompareOptions:
     """The comparison that :func:`comparison_options` state; its settings are in force from now on.
 
@@ -167,25 +190,24 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         UserError: all that is wrong with the recipe, its names and these options.
     """
     from harness.recipe.load import read_recipe
-    from harness.report.plain import inert
     from harness.run.compare import CompareOptions
     from harness.run.recipe_check import Findings, Wanted, check_recipe
     from harness.score.results import LOCAL
 
     use_settings(options["data_dir"])
     trackers = _trackers(options.get("report_to"))
-    if options["budget"] == "":
-        raise UserError("--budget is empty: name a budget (sail-bench budgets lists them), or leave it out")
+    _check_budget(options["budget"])
     wanted = Wanted(
         _methods(options["methods"]), names_of("--benchmarks", options["benchmarks"]), options["budget"] or None
     )
-    reading = read_recipe(recipe_named(options))
-    findings = Findings([], []) if reading.recipe is None else check_recipe(reading.recipe, wanted)
+    named = recipe_named(options)
+    reading = read_recipe(named) if isinstance(named, str) else named.read()
+    findings = Findings([], []) if reading.recipe is None else check_recipe(reading.recipe, wanted, reading.where)
     later = options.get("preflight", False)  # it reports them together with what else stands in the way
     if reading.recipe is None or reading.faults or (findings.faults and not later):
         raise errors_of([*reading.faults, *findings.faults])
     for note in findings.notes:
-        click.echo(f"Note: {inert(note)}.", err=True)
+        say(f"Note: {note}.", err=True)
     return CompareOptions(
         recipe=reading.recipe,
         budget=wanted.budget,
@@ -199,4 +221,5 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         faults=tuple(findings.faults),
         report_to=trackers,
         preflight=options.get("preflight", True),
+        keep=None if isinstance(named, str) else named.keep,
     )

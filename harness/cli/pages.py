@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import recipe_name, results_option, use_settings
+from harness.cli.terminal import say
 
 
 @click.command()
@@ -25,8 +26,8 @@ from harness.cli.options import recipe_name, results_option, use_settings
 @click.option(
     "--check",
     is_flag=True,
-    help="Change nothing; fail if a page or a marked section (of README.md beside the results, too) differs from its "
-    "results, or a number in those from its items. Your own results are checked with --results results/local.",
+    help="Change nothing; fail if a page or a marked section (of README.md and docs/ beside the results, too) differs "
+    "from its results, or a number in those from its items. Your own results are checked with --results results/local.",
 )
 def leaderboard(recipe: str | None, results: Path | None, files: tuple[Path, ...], check: bool) -> None:
     """Rewrite the leaderboards of RECIPE (all if none is named) from the result files alone."""
@@ -40,13 +41,13 @@ def leaderboard(recipe: str | None, results: Path | None, files: tuple[Path, ...
         others = [folder for folder in folders if folder not in own]
         _check(others or own, files, results or RESULTS)
         if others and own:
-            click.echo(f"{len(own)} of your own left out: sail-bench leaderboard --check --results {LOCAL}")
+            say(f"{len(own)} of your own left out: sail-bench leaderboard --check --results {LOCAL}")
         return
     for folder in folders:
         write_leaderboard(folder)
-        click.echo(f"wrote {folder / 'LEADERBOARD.md'}")
+        say(f"wrote {folder / 'LEADERBOARD.md'}")
     for file in files:
-        click.echo(f"{'updated' if update_sections(file, results or RESULTS) else 'left as it is:'} {file}")
+        say(f"{'updated' if update_sections(file, results or RESULTS) else 'left as it is:'} {file}")
 
 
 def _check(folders: list[Path], files: tuple[Path, ...], results: Path) -> None:
@@ -67,24 +68,31 @@ def _check(folders: list[Path], files: tuple[Path, ...], results: Path) -> None:
             page = path.with_suffix(".md")
             if not page.is_file() or page.read_text(encoding="utf-8") != card_page(read_card(path)):
                 bad.append(str(page))
-    readme = results.resolve().parent / "README.md"
-    for file in dict.fromkeys([*files, *([readme] if has_sections(readme) else [])]):
+    beside = results.resolve().parent
+    texts = [beside / "README.md", *sorted((beside / "docs").glob("*.md"))]
+    for file in {path.resolve(): path for path in [*filter(has_sections, texts), *files]}.values():
         text = file.read_text(encoding="utf-8")
         if with_sections(text, file, results) != text:
             bad.append(str(file))
     if bad:
-        click.echo("These files differ from their results:\n" + "\n".join(bad), err=True)
+        say("These files differ from their results:\n" + "\n".join(bad), err=True)
     for sentence in edited:
-        click.echo(f"{sentence}.", err=True)
+        say(f"{sentence}.", err=True)
     if bad or edited:
         sys.exit(1)
-    click.echo(f"{len(folders)} leaderboard(s) up to date")
+    say(f"{len(folders)} leaderboard(s) up to date")
 
 
 @click.command()
 @click.argument("recipe", required=False)
 @results_option
-@click.option("--store", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path(".sail-bench"),
+    show_default=True,
+    help="Where the answers and judgments are kept.",
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Official data, to find judgments of official sets.")
 def rescore(recipe: str | None, results: Path | None, store: Path, data_dir: Path | None) -> None:
     """Compute the scores of RECIPE (all if none is named) again from what is stored: no model, no judge."""
@@ -92,5 +100,5 @@ def rescore(recipe: str | None, results: Path | None, store: Path, data_dir: Pat
     from harness.run.rescore import rescore as run
 
     use_settings(data_dir, offline=True)
-    changed = run(recipe, results, store, click.echo)
-    click.echo(f"{changed} result file(s) changed; leaderboards rewritten")
+    changed = run(recipe, results, store, say)
+    say(f"{changed} result file(s) changed; leaderboards rewritten")

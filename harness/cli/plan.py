@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import compare_options, comparison_options, preflight_option, workers_option
+from harness.cli.terminal import say
 from harness.errors import Problem, Problems, UserError, error_of
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ WIDTH = 13
 @preflight_option
 @click.option("--price-hour", type=click.FloatRange(min=0), metavar="X", help="Price of one device for an hour.")
 def plan(machine: str, price_hour: float | None, **options: Any) -> None:
-    """What `compare` would run, what is already there, and what the rest needs: hours, memory, disk, money.
+    """What `compare` of RECIPE would run, what is already there, and what the rest needs: hours, memory, disk, money.
 
     The model's config.json is enough; no weights are read. What would stop `compare` on this machine is listed last,
     with exit code 2. For another machine, what is not on this one does not count.
     """
     from harness.run.estimate import estimate
-    from harness.run.outline import fits_memory
+    from harness.run.outline import crowded_engines, fits_memory
     from harness.run.target import model_config, target_machine, target_workers
 
     chosen = compare_options(options)
@@ -54,16 +55,18 @@ def plan(machine: str, price_hour: float | None, **options: Any) -> None:
     outline = _outline(chosen, runs, problems, config.config, target)
     if not runs:
         absent = "listed below" if here else "; ".join(problem.text for problem in problems if problem.absent)
-        click.echo(f"The runs are not listed, and typical texts stand for these data: {absent}")
+        say(f"The runs are not listed, and typical texts stand for these data: {absent}")
     if config.reason:
-        click.echo(f"Hours and memory are left out: {config.reason}")
+        say(f"Hours and memory are left out: {config.reason}")
     stopping = [problem for problem in problems if here or not problem.absent]
     if outline.rows:
         fits = partial(fits_memory, outline, target)
         workers = target_workers(target, chosen.workers, outline.budget.axis, fits)
         predicted = estimate(outline, target, workers, price_hour)
         _show(predicted, outline)
-        stopping += [Problem("memory", predicted.shortage)] if predicted.shortage else []
+        crowded = crowded_engines(chosen.recipe, target, workers)
+        shortage = Problem("memory", predicted.shortage) if predicted.shortage else None
+        stopping += [problem for problem in (crowded, shortage) if problem]
     if stopping:
         raise error_of(stopping)
 
@@ -140,18 +143,19 @@ def _list_runs(
     comparison = runs[0].comparison
     size = None if outline.config is None else model_size(outline.config, chosen.recipe.train.lora)
     shape = size.shape if size else None
-    click.echo(f"{chosen.recipe.name}: {len(runs)} runs, budget {comparison.budget.name}, store {chosen.store}")
+    count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+    say(f"{chosen.recipe.name}: {count}, budget {comparison.budget.name}, store {chosen.store}")
     totals: dict[str, float] = dict(pairs_spending(comparison))
     if totals:
-        click.echo(f"  preference pairs: open ({_spending(totals)} at most)")
+        say(f"  preference pairs: open ({_spending(totals)} at most)")
     for run in runs:
         todo = [label for label in run.todo if label not in ("start", "pairs")]
         ahead = predicted_spending(run, calibration, shape, outline.prior(target)) if todo else {}
         for name, amount in ahead.items():
             totals[name] = totals.get(name, 0) + amount
-        click.echo(f"  {run.name} seed {run.seed}: " + (f"open: {', '.join(todo)}" if todo else "done"))
+        say(f"  {run.name} seed {run.seed}: " + (f"open: {', '.join(todo)}" if todo else "done"))
         if ahead:
-            click.echo(f"    predicted: {_spending(ahead)}")
+            say(f"    predicted: {_spending(ahead)}")
         spent = spent_by(run)
         if spent:
             pairs = [
@@ -159,8 +163,8 @@ def _list_runs(
                 for axis, amount in spent.actual.items()
                 if axis in spent.predicted
             ]
-            click.echo(f"    predicted -> spent: {', '.join(pairs)}")
-    click.echo(f"Predicted for what is open: {_spending(totals) or 'nothing'}")
+            say(f"    predicted -> spent: {', '.join(pairs)}")
+    say(f"Predicted for what is open: {_spending(totals) or 'nothing'}")
 
 
 def _amount(axis: str, value: float) -> str:
@@ -177,12 +181,12 @@ def _show(predicted: Estimate, outline: Outline) -> None:
     from harness.run.assumptions import assumptions
 
     workers = f"{predicted.workers} worker{'s' if predicted.workers > 1 else ''}"
-    click.echo(f"\nOn {predicted.machine.name}, {workers}:")
+    say(f"\nOn {predicted.machine.name}, {workers}:")
     for name, text in _lines(predicted):
-        click.echo(f"  {name:<{WIDTH}}{text}")
-    click.echo("\nAssumed: " + "; ".join(assumptions(predicted, outline)) + ".")
+        say(f"  {name:<{WIDTH}}{text}")
+    say("\nAssumed: " + "; ".join(assumptions(predicted, outline)) + ".")
     if predicted.unsaid:
-        click.echo("Left out: " + "; ".join(predicted.unsaid) + ".")
+        say("Left out: " + "; ".join(predicted.unsaid) + ".")
 
 
 def _lines(predicted: Estimate) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from math import nan
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import compare_options, comparison_options
+from harness.cli.terminal import say, say_json
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.run.power_plan import Need, Needs
 
 SEEDS = (1, 3, 5)
+MOST_POINTS = 100
 
 
 @click.command()
@@ -70,11 +71,11 @@ def power(
     costs = _costs(chosen, needs, task, counts, (target_machine(machine), price_hour))
     if as_json:
         where = None if stored is None else str(stored)
-        click.echo(json.dumps(_record(chosen, needs, costs) | {"spread_from": where}, indent=1))
+        say_json(_record(chosen, needs, costs) | {"spread_from": where})
     else:
         _show(chosen, needs, costs, task, len(rows))
         if stored is not None:
-            click.echo(f"Spread of paired differences: from {stored}")
+            say(f"Spread of paired differences: from {stored}")
 
 
 def _differences(texts: Sequence[str], benchmarks: Sequence[str]) -> dict[str, float]:
@@ -88,6 +89,8 @@ def _differences(texts: Sequence[str], benchmarks: Sequence[str]) -> dict[str, f
             value = 0.0
         if not 0 < value < float("inf"):
             raise UserError(f"--detect {text} names no difference above 0: give a number, or BENCHMARK=NUMBER")
+        if not name and value > MOST_POINTS:
+            raise UserError(f"--detect {text} is no difference in points of 100: give a number up to 100")
         if name and name not in benchmarks:
             raise unknown("benchmark in --detect", name, benchmarks)
         wanted[name] = value
@@ -204,22 +207,22 @@ def _show(
 ) -> None:
     """Print the table, what it assumes, and the costs."""
     recipe = chosen.recipe
-    click.echo(
+    say(
         f"{recipe.name}: prompts needed to show a difference to {recipe.reference} with power 80%, at 5% after Holm's "
         f"correction for {rows} row{'s' if rows != 1 else ''} (level {100 * needs.level:.3g}% a comparison)"
     )
     for need in needs.needs:
-        click.echo(f"  {need.title}: a difference of {need.difference:g} {need.unit}")
-        click.echo(f"    spread of a paired difference: {_spread(need)}")
-        for count, items in need.items.items():
+        say(f"  {need.title}: a difference of {need.difference:g} {need.unit}")
+        say(f"    spread of a paired difference: {_spread(need)}")
+        for count in need.items:
             seeds = f"{count} seed{'s' if count > 1 else ''}"
-            click.echo(f"    {seeds:<9} {_needed(need, items, need.benchmark in task, needs.level)}")
+            say(f"    {seeds:<9} {_needed(need, count, need.benchmark in task, needs.level)}")
     for title, reason in needs.left_out.items():
-        click.echo(f"  left out: {title}: {reason}")
+        say(f"  left out: {title}: {reason}")
     for line in _notes(needs):
-        click.echo(line)
+        say(line)
     for count, (prompts, cost) in costs.items():
-        click.echo(_cost_line(count, prompts, cost))
+        say(_cost_line(count, prompts, cost))
 
 
 def _spread(need: Need) -> str:
@@ -230,18 +233,21 @@ def _spread(need: Need) -> str:
     return f"item {spread.item:.3g}, seed {seed}{rest} ({origin})"
 
 
-def _needed(need: Need, items: int | None, on_task: bool, level: float) -> str:
+def _needed(need: Need, count: int, on_task: bool, level: float) -> str:
     """What a number of seeds needs.
 
     Args:
         need: of the metric.
-        items: needed with so many seeds; None if no number is enough.
+        count: of seeds.
         on_task: whether the recipe can ask more prompts.
         level: of one comparison.
     """
+    items = need.items[count]
     if items is None:
-        from harness.score.power import seeds_needed
+        from harness.score.power import MOST_ITEMS, seeds_hide, seeds_needed
 
+        if not seeds_hide(need.spread, need.difference, count, level):
+            return f"more than {MOST_ITEMS:,} prompts"
         enough = seeds_needed(need.spread, need.difference, level)
         hint = f"{enough} seeds could show it" if enough else "1,000 would not show it"
         return f"no number of prompts, since the spread over seeds alone hides it: {hint}"

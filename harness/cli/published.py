@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from harness.cli.options import json_option, results_option
+from harness.cli.terminal import say, say_json
 
 
 @click.command()
@@ -20,11 +20,11 @@ def published(results: Path | None, as_json: bool) -> None:
     """
     from harness.errors import UserError
     from harness.report.board import Board
-    from harness.report.plain import one_line
     from harness.report.published import beside_published
     from harness.report.published import published as numbers
     from harness.report.text import format_interval, format_number
     from harness.score.results import read_results, result_folders
+    from harness.store.foreign_text import one_line
 
     try:
         folders = result_folders(results)
@@ -38,19 +38,17 @@ def published(results: Path | None, as_json: bool) -> None:
             | {"results": folder or None}
             for score, ours, reason, folder in rows
         ]
-        click.echo(json.dumps({"scores": record, "claims": [c.model_dump() for c in numbers().claims]}, indent=1))
+        say_json({"scores": record, "claims": [c.model_dump() for c in numbers().claims]})
         return
     for name, source in numbers().sources.items():
-        click.echo(f"{name}: {source}")
+        say(f"{name}: {source}")
         for score, ours, reason, folder in rows:
             if score.source == name:
                 beside = f"not beside it: {reason}"
                 if ours is not None:
                     beside = f"{format_interval(ours, score.unit)} ({folder})"
-                click.echo(
-                    f"  {score.what}: {format_number(score.value, score.unit)} {score.unit}; ours {one_line(beside)}"
-                )
+                say(f"  {score.what}: {format_number(score.value, score.unit)} {score.unit}; ours {one_line(beside)}")
         for claim in numbers().claims:
             if claim.source == name:
-                click.echo(f"  {claim.what}")
-    click.echo("None of these came with an error or a number of seeds.")
+                say(f"  {claim.what}")
+    say("None of these came with an error or a number of seeds.")

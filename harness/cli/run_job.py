@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.terminal import say
 from harness.errors import UserError, errors_of
 
 if TYPE_CHECKING:
@@ -35,12 +36,10 @@ def run_job(path: Path, idle_minutes: float) -> None:
 
     devices = visible_devices()
     if len(devices) > 1:
-        click.echo(
-            f"This worker uses GPU {devices[0]} of {len(devices)}: start another with each other one visible", err=True
-        )
+        say(f"This worker uses GPU {devices[0]} of {len(devices)}: start another with each other one visible", err=True)
     if path.is_dir():
-        count = work_folder(path, idle_minutes, lambda text: click.echo(text, err=True))
-        click.echo(f"{count} jobs worked through", err=True)
+        count = work_folder(path, idle_minutes, lambda text: say(text, err=True))
+        say(f"{count} jobs worked through", err=True)
         return
     if not path.exists():
         raise UserError(f"{path} does not exist: give the file of a job, or the folder of --cluster jobs:FOLDER")
@@ -56,5 +55,5 @@ def run_job(path: Path, idle_minutes: float) -> None:
     if last.kind == "user error":
         raise errors_of(last.value)
     if last.kind == "failed":
-        click.echo(f"{path}: {last.value}", err=True)
+        say(f"{path}: {last.value}", err=True)
         sys.exit(1)

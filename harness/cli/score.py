@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from harness.cli.terminal import say, say_json
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,14 +44,15 @@ def _print(
     from rich.console import Console
 
     from benchmarks.shared.score_report import score_tables
+    from harness.store.foreign_text import one_line
 
     report = scores.as_json(reference) | (extra or {})
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 140)
     for table in [*score_tables(report), *more_tables(report)]:
         console.print(table)
     for warning in report["warnings"]:
-        click.echo(f"note: {warning}", err=True)
-    click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+        say(f"note: {one_line(warning)}", err=True)
+    say_json(report)
 
 
 REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences of all models from this one.")
@@ -61,13 +64,18 @@ REFERENCE = click.option("--reference", metavar="MODEL", help="Print differences
     "--annotations",
     type=FILE,
     multiple=True,
-    required=True,
     help="annotations.json, or a folder of them; further ones may follow it, or it may be repeated.",
 )
 @click.option("--model-outputs", type=FILE, help="The model's outputs, if the annotations hold no texts.")
 @click.option("--eval-set", type=FILE, help="The evaluation set, in order; difficulty and anchors may lie beside it.")
 @click.option("--data-dir", type=FILE, help="Folder with alpaca_eval/: evaluation set, difficulty, anchors.")
-@click.option("--fit", type=click.Choice(["exact", "official"]), default="exact", show_default=True)
+@click.option(
+    "--fit",
+    type=click.Choice(["exact", "official"]),
+    default="exact",
+    show_default=True,
+    help="How length control is fitted: to its optimum, or as alpaca_eval does it.",
+)
 @click.option("--c", type=float, help="C of --fit official (inverse penalty); by default cross-validation chooses it.")
 @click.option("--row-numbers", is_flag=True, help="Reproduce the published misalignment after a missing row.")
 @REFERENCE
@@ -82,10 +90,12 @@ def alpaca_eval(
     row_numbers: bool,
     reference: str | None,
 ) -> None:
-    """AlpacaEval 2: length-controlled and raw win rate."""
+    """AlpacaEval 2: length-controlled and raw win rate. ANNOTATIONS are further files of --annotations."""
     from benchmarks.alpaca_eval.score_files import score_annotation_files
 
     paths = [*annotations, *more_annotations]
+    if not paths:
+        raise UserError("score alpaca_eval reads annotations: give --annotations FILE")
     scores = score_annotation_files(paths, eval_set, data_dir, model_outputs, fit, row_numbers, c)
     _print(scores, reference)
 
@@ -96,7 +106,13 @@ def alpaca_eval(
 )
 @click.option("--baseline", metavar="MODEL", help="Of rows that name none; by default the official one is assumed.")
 @click.option("--answers", type=FILE, help="Answers of all models and of the baseline, for style control.")
-@click.option("--protocol", type=click.Choice(["v0.1", "v2.0"]), default="v0.1", show_default=True)
+@click.option(
+    "--protocol",
+    type=click.Choice(["v0.1", "v2.0"]),
+    default="v0.1",
+    show_default=True,
+    help="The version of Arena-Hard.",
+)
 @click.option(
     "--category",
     type=click.Choice(["hard_prompt", "creative_writing"]),
@@ -156,7 +172,7 @@ def mt_bench(judgments: Path, questions: Path | None, baseline: str | None, refe
 @click.option("--data-dir", type=FILE, help="Folder with rewardbench/filtered.jsonl or .parquet; else the Hub.")
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="So many pairs, drawn by subset (0: all).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the pairs of --limit.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Answers scored at once.")
 @click.option("--max-length", type=click.IntRange(min=1), default=2048, show_default=True, help="Tokens seen.")
 @click.option("--store", type=FILE, default=Path(".sail-bench"), show_default=True, help="Keeps rewards over a kill.")
 @REFERENCE
@@ -172,8 +188,8 @@ def rewardbench(
 ) -> None:
     """RewardBench, or pairs in its format: accuracy of reward models by subset."""
     from benchmarks.rewardbench.score_models import score_reward_models, subset_table
-    from harness.run.compare import check_writable
     from harness.store.row_cache import RowCache
+    from harness.store.storage import check_writable
 
     check_writable(store, "--store")
     scores = score_reward_models(
@@ -184,6 +200,6 @@ def rewardbench(
         seed=seed,
         batch_size=batch_size,
         max_length=max_length,
-        progress=lambda name, done: click.echo(f"{name}: {done:,} answers", err=True),
+        progress=lambda name, done: say(f"{name}: {done:,} answers", err=True),
     )
     _print(scores, reference, more_tables=lambda report: [subset_table(report)])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import json_option, names_of, use_settings
+from harness.cli.options import json_option, list_option, names_of, use_settings
+from harness.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from harness.run.housekeeping import Kept
@@ -22,7 +22,12 @@ def store() -> None:
 
 
 _STORE = click.option(
-    "--store", "root", type=click.Path(path_type=Path), default=Path(".sail-bench"), show_default=True
+    "--store",
+    "root",
+    type=click.Path(path_type=Path),
+    default=Path(".sail-bench"),
+    show_default=True,
+    help="The folder of the store.",
 )
 
 
@@ -38,12 +43,12 @@ def list_store(root: Path, as_json: bool) -> None:
     reclaimable = sum(map(size, dispensable(opened)))
     if as_json:
         kinds = [holding._asdict() for holding in holdings(opened)]
-        click.echo(json.dumps({"kinds": kinds, "reclaimable_bytes": reclaimable}, indent=1))
+        say_json({"kinds": kinds, "reclaimable_bytes": reclaimable})
         return
     for holding in holdings(opened):
-        click.echo(f"{holding.kind:<24} {holding.number:>6}  {_amount(holding.bytes):>10}")
+        say(f"{holding.kind:<24} {holding.number:>6}  {_amount(holding.bytes):>10}")
     if reclaimable:
-        click.echo(
+        say(
             f"{_amount(reclaimable)} of it are checkpoints of finished trainings, damaged stages and hidden states: "
             "sail-bench store gc removes them"
         )
@@ -61,8 +66,8 @@ def verify_store(root: Path) -> None:
     with opened.in_use():
         verified = verify(opened)
     for fault in verified.faults:
-        click.echo(fault)
-    click.echo(
+        say(fault)
+    say(
         f"{verified.whole} stages are as they were written"
         + (f"; {verified.unverified} unverified: of a version without hashes" if verified.unverified else "")
         + f" ({_amount(verified.bytes)} in {verified.seconds:.1f} s)"
@@ -77,7 +82,7 @@ def verify_store(root: Path) -> None:
 @store.command("gc")
 @_STORE
 @click.option("--keep", "recipes", multiple=True, metavar="RECIPE", help="Remove what none of these recipes needs.")
-@click.option("--methods", metavar="A,B", help="Further rows to keep, as with compare.")
+@list_option("--methods", "Further rows to keep, as with compare.")
 @click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Keep seeds 0..N-1, as with compare.")
 @click.option("--budget", "budgets", multiple=True, metavar="NAME", help="Further budgets to keep, as with compare.")
 @click.option(
@@ -143,13 +148,13 @@ def _remove(root: Path, paths: list[Path], *, yes: bool) -> None:
     from harness.run.housekeeping import size
 
     for path in paths:
-        click.echo(f"{'removed' if yes else 'would remove'} {path.relative_to(root)} ({_amount(size(path))})")
+        say(f"{'removed' if yes else 'would remove'} {path.relative_to(root)} ({_amount(size(path))})")
         if yes:
             shutil.rmtree(path, ignore_errors=True)
     if not paths:
-        click.echo("Nothing to remove.")
+        say("Nothing to remove.")
     elif not yes:
-        click.echo("Nothing is removed yet: add --yes.")
+        say("Nothing is removed yet: add --yes.")
 
 
 def _existing(root: Path) -> Path:

@@ -101,7 +101,8 @@ class Method:
         """Train from the start policy within the budget.
 
         Returns:
-            the folder of the saved policy, or of its adapter; None if the method does not train.
+            the folder of the saved policy, or of its adapter, as ``save_pretrained`` writes it; None if the method does
+            not train. One in ``context.directory`` is moved, any other is copied.
         """
         raise NotImplementedError
 

@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.answer.chat import Prompt
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
+from harness.errors import UserError, shown
 from harness.oracles.base import NoVerdict, Oracle
 
 
@@ -19,6 +20,46 @@ class VersusBaseline(NamedTuple):
 
     rewards: list[float]
     baseline_rewards: list[float]
+
+
+def checked_numbers(oracle: Oracle, function: str, count: int, answers: Any) -> list[float]:
+    """What an oracle answered, if it is as many numbers as were asked for; those of ``prefer`` are probabilities.
+
+    Args:
+        oracle: that answered.
+        function: ``score`` or ``prefer``.
+        count: numbers asked for.
+        answers: of any type. A NaN stands where there is no verdict.
+
+    Raises:
+        UserError: it is something else.
+    """
+    question = f"The oracle {oracle.name!r} was asked for {count:,} numbers, and {function}() returned"
+    fix = "correct it to return a list of one number for each answer, and NaN where there is none"
+    try:
+        listed = list(answers)
+    except TypeError:
+        raise UserError(f"{question} {shown(answers)}: {fix}") from None
+    if isinstance(answers, str | dict):
+        raise UserError(f"{question} {shown(answers)}: {fix}")
+    if len(listed) != count:
+        raise UserError(f"{question} {len(listed):,}: {fix}")
+    numbers = [value if isinstance(value, float) else _number(value) for value in listed]
+    for place, number in enumerate(numbers):
+        if number is None or (function == "prefer" and not (math.isnan(number) or 0 <= number <= 1)):
+            what = "a probability" if function == "prefer" else "a number"
+            raise UserError(f"{question} {shown(listed[place])} as number {place + 1}, which is not {what}: {fix}")
+    return [number for number in numbers if number is not None]
+
+
+def _number(value: Any) -> float | None:
+    """A number of another type (an integer, of numpy, of torch) as a float; None if it is none."""
+    if value is None or isinstance(value, str | bytes | bool):
+        return None
+    try:
+        return float(value)
+    except Exception:  # noqa: BLE001 - of any class
+        return None
 
 
 class MeteredOracle:
@@ -54,7 +95,7 @@ class MeteredOracle:
     def score(self, rows: Sequence[Prompt], texts: Sequence[str]) -> list[float]:
         """Reward of each text as an answer to the prompt of its row. Not for pairwise oracles."""
         with self._charged(len(texts)):
-            return self._oracle.score(rows, texts)
+            return checked_numbers(self._oracle, "score", len(texts), self._oracle.score(rows, texts))
 
     def prefer(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
         """Labels for training: the probability that the first answer is better, for each pair.
@@ -76,7 +117,7 @@ class MeteredOracle:
 
     def _compare(self, rows: Sequence[Prompt], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
         with self._charged(2 * len(rows)):
-            return self._oracle.prefer(rows, firsts, seconds)
+            return checked_numbers(self._oracle, "prefer", len(rows), self._oracle.prefer(rows, firsts, seconds))
 
     def rank(self, row: Prompt, texts: Sequence[str]) -> list[float]:
         """A number for each of several answers to one prompt: its score, or its mean win over the others."""

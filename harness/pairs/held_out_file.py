@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from harness.errors import UserError
 from harness.pairs.pair_source import PairSource
+from harness.pairs.usable import UsablePairs
+from harness.recipe.recipe import PairsSpec
 from harness.store.json_files import Row, json_text, text_hash
 
 SHARE, MOST = 0.1, 500
@@ -56,8 +58,8 @@ def divide_file(source: PairSource, folder: Path) -> PairCounts:
     prompts = sorted({_prompt_hash(row) for row in _rows(source)})
     if len(prompts) < 4:
         raise UserError(
-            f"{source.name} has {len(prompts)} distinct prompts, and four are needed to train and to evaluate: name a "
-            "file with more pairs"
+            f"{source.name} has {len(prompts)} distinct prompt{'s' * (len(prompts) != 1)}, and four are needed to "
+            "train and to evaluate: name a file with more pairs"
         )
     count = min(MOST, max(2, math.ceil(SHARE * len(prompts))))
     held_out, train_rows = set(prompts[:count]), 0
@@ -72,6 +74,41 @@ def divide_file(source: PairSource, folder: Path) -> PairCounts:
     for part in parts.values():
         part.replace(part.with_suffix(""))
     return PairCounts(train_rows, len(prompts) - count, count)
+
+
+def check_pairs(source: PairSource) -> None:
+    """Read every row, before anything is made of a user's file.
+
+    Raises:
+        UserError: a row is no pair (file and line are named), or none is usable.
+    """
+    for _ in _usable(source):
+        pass
+
+
+def check_parts(source: PairSource, folder: Path) -> None:
+    """Check that both parts of a file hold a pair.
+
+    Args:
+        source: the file.
+        folder: where :func:`divide_file` put its parts.
+
+    Raises:
+        UserError: one of them does not.
+    """
+    for name, purpose in (("train", "to train on"), ("test", "held out for evaluation")):
+        try:
+            next(iter(_usable(PairSource(source.name, folder / f"{name}.jsonl"))))
+        except UserError:
+            raise UserError(
+                f"{source.name}: no prompt {purpose} has a usable pair: name a file with more pairs, or those to "
+                "evaluate on with --test"
+            ) from None
+
+
+def _usable(source: PairSource) -> UsablePairs:
+    data = PairsSpec(task="preferences", train=source.name, test=source.name, tune_prompts=1, eval_prompts=1)
+    return UsablePairs(source, data)
 
 
 def _rows(source: PairSource) -> Iterator[Row]:

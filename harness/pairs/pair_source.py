@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +17,18 @@ from harness.store import hub
 from harness.store.data_folders import folder_files, iterate_folder
 from harness.store.json_files import Row, digest, file_digest
 from harness.store.settings import settings
-from harness.store.user_files import LocatedRow, is_csv, iterate_rows
+from harness.store.user_files import LocatedRow, is_csv, iterate_rows, kind_of
 
 HUB_SPLIT = re.compile(
     r"(?P<name>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40}):(?:(?P<config>[\w.-]+):)?(?P<split>[\w.-]+)"
 )
 """``org/name@COMMIT:split``, with ``config:`` before the split if there is more than one."""
+
+ROWS = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+"""Ends of the names of files with rows."""
+
+HUB_FORM = "org/name@COMMIT:split"
+"""How a split of the Hub is written, for errors."""
 
 NUMBERS = (*(name for names in SCORE_COLUMNS for name in names), "better_response_id", "safer_response_id")
 """Columns of a CSV file that hold numbers."""
@@ -112,14 +119,36 @@ def locate_pair_source(key: str, name: str, folder: Path | None) -> PairSource:
     if source is not None:
         return source
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?(:[\w.:-]+)?", name) and ("@" in name or ":" in name):
-        raise UserError(f"data.{key}: {name} needs a commit of 40 hex digits and a split: org/name@COMMIT:split")
-    raise AbsentError(f"data.{key}: there is no file {name} under --data-dir, beside the recipe or here: name one")
+        raise UserError(f"data.{key}: {name} needs a commit of 40 hex digits and a split: {HUB_FORM}")
+    raise AbsentError(
+        f"data.{key}: there is no file {name} under --data-dir, beside the recipe or here: {name_one(name)}"
+    )
+
+
+def name_one(name: str) -> str:
+    """End of a sentence about a file that is not there.
+
+    Args:
+        name: as it was given; it may be that of a data set of the Hub.
+    """
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and kind_of(Path(name)) not in ROWS:
+        return f"name one, or a split of this data set of the Hub, at a commit: {name}@COMMIT:split"
+    return "name one"
 
 
 def _existing(places: list[Path], name: str) -> Iterator[PairSource]:
     """What a name stands for: a file in one of the places, else a folder, else a split of a folder."""
-    yield from (PairSource(name, place / name) for place in places if (place / name).is_file())
-    yield from (PairSource(name, place / name) for place in places if (place / name).is_dir())
+    paths = [_at(place, name) for place in places]
+    yield from (PairSource(name, path) for path in paths if path.is_file())
+    yield from (PairSource(name, path) for path in paths if path.is_dir())
     base, _, split = name.rpartition(":")
     if base and split:
-        yield from (PairSource(name, place / base, split) for place in places if (place / base).is_dir())
+        paths = [_at(place, base) for place in places]
+        yield from (PairSource(name, path, split) for path in paths if path.is_dir())
+
+
+def _at(place: Path, name: str) -> Path:
+    """A path in a folder that may not be there yet, without ``..`` where that is the same file."""
+    path = place / name
+    plain = Path(os.path.normpath(path))
+    return path if path.exists() and not (plain.exists() and plain.samefile(path)) else plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -16,7 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from harness.errors import shown
 from harness.store.json_files import digest, storable
+from harness.store.redaction import keep_out
 
 Thinking = Literal["strip", "keep"]
 """Whether the thoughts in a policy's answer are left out before it is judged and measured."""
@@ -40,11 +43,12 @@ class Endpoint(BaseModel):
 
     Attributes:
         model: name of the model; a dated snapshot, if there is one. Part of the identity.
-        base_url: address of the API; OpenAI's if absent. A hash of it is part of the identity.
+        base_url: address of the API, with the parameters of every request after a ``?`` where it wants some; OpenAI's
+            if absent. A hash of it is part of the identity.
         api_key_env: environment variable that holds the key.
         concurrency: how many requests are open at once.
         retries: how often a request that failed is repeated.
-        timeout: seconds for one request.
+        timeout: seconds for one request, until the last byte of its reply.
         max_requests: cap on requests, together with those that the store has recorded under a cap of this endpoint;
             0 for none.
         max_cost: the same cap for costs, in the currency of the prices.
@@ -59,17 +63,17 @@ class Endpoint(BaseModel):
             is null is left out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     model: str
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
-    concurrency: int = Field(default=16, gt=0)
-    retries: int = Field(default=5, ge=0)
-    timeout: float = Field(default=120.0, gt=0)
+    concurrency: int = Field(default=16, gt=0, le=1000)
+    retries: int = Field(default=5, ge=0, le=1000)
+    timeout: float = Field(default=120.0, gt=0, le=86_400)
     max_requests: int = Field(default=0, ge=0)
-    max_cost: float = Field(default=0.0, ge=0)
-    price_in: float = Field(default=0.0, ge=0)
-    price_out: float = Field(default=0.0, ge=0)
+    max_cost: float = Field(default=0.0, ge=0, le=1e12)
+    price_in: float = Field(default=0.0, ge=0, le=1e12)
+    price_out: float = Field(default=0.0, ge=0, le=1e12)
     seed: int | None = None
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     send_temperature: bool = True
@@ -77,11 +81,22 @@ class Endpoint(BaseModel):
     reasoning_effort: str | None = Field(default=None, min_length=1)
     extra_body: dict[str, JsonValue] = {}
 
+    def model_post_init(self, context: Any) -> None:
+        """Errors and logs of this process show none of its keys."""
+        keep_out(self.api_key_env, self.base_url)
+
     @field_validator("model", "base_url", "reasoning_effort")
     @classmethod
     def _sendable(cls, value: str | None) -> str | None:
         if value is not None and storable(value).replaced:
             raise ValueError("it holds half of a surrogate pair or a NUL: repair the escape")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"https?://[^/]", value):
+            raise ValueError(f"{shown(value)} is no address: begin it with http:// or https://")
         return value
 
     @field_validator("extra_body")

@@ -36,6 +36,7 @@ EXAMPLES = {
 
 HINTS: dict[tuple[str, type], str] = {
     ("seeds", list): "it is how many seeds are run: seeds: 2 runs the seeds 0 and 1",
+    ("budget", list): "it names one: write one here, and run the command once for each with --budget",
     ("budget", dict): "it names one of budgets, or of the named ones (sail-bench budgets): write budget: small",
     ("judge", str): "it is local (the start policy judges mini sets), or a model behind an endpoint: {model: NAME}",
     ("oracle", list): "it is one oracle: write its name, or {name: NAME, options: {}}",
@@ -103,13 +104,19 @@ def truths_for_numbers(raw: Any, value: Any, place: Place = ()) -> Iterator[Faul
             yield from truths_for_numbers(inner, validated, (*place, number))
 
 
-def _place(loc: Sequence[int | str], raw: Any) -> Place:
-    """A place in what was read: pydantic's without the tags of unions and what validators put in."""
+def _place(loc: Sequence[int | str], raw: Any, missing: bool = False) -> Place:
+    """A place in what was read: pydantic's without the tags of unions and what validators put in.
+
+    Args:
+        loc: pydantic's.
+        raw: what was read.
+        missing: whether a key that is not there is the last of it.
+    """
     place, here = list[str | int](), raw
     for number, part in enumerate(loc):
         if (isinstance(here, Mapping) and part in here) or (isinstance(here, list) and isinstance(part, int)):
             here = here[part]  # type: ignore[index]
-        elif not (number == len(loc) - 1 and isinstance(here, Mapping) and part != "[key]"):
+        elif not (missing and number == len(loc) - 1 and isinstance(here, Mapping)):
             continue
         place.append(part)
     return tuple(place)
@@ -128,7 +135,7 @@ def value_at(raw: Any, place: Place) -> Any:
 
 
 def _fault(detail: ErrorDetails, raw: Any, of_recipe: bool) -> Fault:
-    kind, place = detail["type"], _place(detail["loc"], raw)
+    kind, place = detail["type"], _place(detail["loc"], raw, missing=detail["type"] == "missing")
     if kind == "missing":
         example = EXAMPLES.get(str(detail["loc"][-1]), "") if of_recipe else ""
         return Fault(place, "it is missing: add it" + (f", such as {example}" * bool(example)), "missing")
@@ -160,6 +167,8 @@ def _sentence(kind: str, value: Any, context: Mapping[str, Any], message: str) -
         return (
             "it is empty: write at least one" if kind == "too_short" else "it is empty: write a text, or leave it out"
         )
+    if kind == "too_long":
+        return f"it has {len(value):,} entries: write {context['max_length']:,} at most"
     if kind == "string_too_long":
         return f"it has {len(value)} letters: write {context['max_length']} at most"
     if kind == "string_pattern_mismatch":

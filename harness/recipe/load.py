@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,16 +39,23 @@ DATA_PATHS = (("data", "train"), ("data", "test"))
 """Those that :mod:`harness.pairs.pair_source` looks for, under ``--data-dir`` too."""
 
 
+def nowhere(place: Place) -> str:
+    """The end of a sentence about a place in a recipe that no file holds."""
+    return ""
+
+
 class Reading(NamedTuple):
     """A recipe as far as it could be read.
 
     Attributes:
         recipe: without what is wrong; None if no recipe is left.
         faults: what is wrong, in a sentence each.
+        where: the end of a sentence about a place, with file and line; empty if the file has no such key.
     """
 
     recipe: Recipe | None
     faults: list[str]
+    where: Callable[[Place], str] = nowhere
 
 
 def builtin_recipes() -> dict[str, Path]:
@@ -80,6 +87,9 @@ def read_recipe(name: str) -> Reading:
     if name not in builtin and path.suffix not in (".yaml", ".yml"):
         if _exists(Path(f"{name}.yaml")):
             raise UserError(f"{name} is no recipe of the package: write {name}.yaml for the file")
+        if _exists(path):
+            what = "a folder" if path.is_dir() else "no YAML file"
+            raise UserError(f"{name} is {what}: name a recipe's file, which ends in .yaml, or a recipe of the package")
         raise unknown("recipe", name, builtin)
     try:
         text = read_yaml(path)
@@ -117,7 +127,11 @@ def _validated(raw: dict[str, Any], text: YamlText, path: Path, faults: list[Fau
     renamed = {(*fault.place[:-1], fault.meant): fault.place for fault in faults if fault.meant}
     faults = [fault._replace(place=_as_written(fault.place, renamed)) for fault in faults]
     faults.sort(key=lambda fault: text.line(fault.place))
-    return Reading(recipe, [_sentence(fault, text, path) for fault in faults])
+
+    def where(place: Place) -> str:
+        return f" ({path.name}, line {text.line(place)})" if value_at(text.value, place[:1]) and place else ""
+
+    return Reading(recipe, [_sentence(fault, text, path) for fault in faults], where)
 
 
 def _as_written(place: Place, renamed: Mapping[Place, Place]) -> Place:

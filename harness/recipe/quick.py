@@ -52,9 +52,17 @@ def quick_text(given: QuickRecipe) -> str:
         tune_prompts=tuned,
         eval_prompts=evaluated,
         judged=judged,
-        preference="  preference: {max_new_tokens: 256}      # your own prompts, judged pair by pair\n"
-        * bool(given.judge),
+        preference=_PREFERENCE if given.judge else "",
     )
+
+
+def is_quick(text: str) -> bool:
+    """Whether a recipe's text is as :func:`quick_text` writes it, whatever the values."""
+    anything = "\0"
+    values = dict.fromkeys(("name", "model", "train", "test", "tune_prompts", "eval_prompts", "pairs"), anything)
+    forms = (_NOT_JUDGED, ""), (_JUDGED.format(options=anything), _PREFERENCE)
+    texts = (_TEXT.format(**values, judged=judged, preference=preference) for judged, preference in forms)
+    return any(re.fullmatch(re.escape(form).replace(anything, ".+"), text) for form in texts)
 
 
 def _judge_options(given: QuickRecipe) -> str:
@@ -87,6 +95,8 @@ benchmarks:                      # small sets; those that need a judge take the 
   mmlu: {{}}
   arc_challenge: {{}}
 """
+
+_PREFERENCE = "  preference: {max_new_tokens: 256}      # your own prompts, judged pair by pair\n"
 
 _JUDGED = """\
 oracle: none                     # the pairs are labelled already

@@ -33,6 +33,14 @@ Name = Annotated[str, Field(pattern=NAME, max_length=100)]
 
 MOST_SEEDS = 1000
 
+MOST_ROWS, MOST_TOKENS, MOST_MINUTES = 10**6, 10**8, 525_600
+"""Of a batch, of a text and of a run (a year): more than any machine holds, and few enough to compute with."""
+
+Price = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+Summary = Annotated[str, Field(max_length=2000)]
+"""A sentence for pages."""
+
 CHAT_DATE = date(2025, 1, 1)
 """What chat templates write for today's date, unless a recipe says otherwise."""
 
@@ -74,8 +82,8 @@ class DataSpec(Strict):
     tune_prompts: int = Field(gt=0)
     eval_prompts: int = Field(gt=0)
     heldout_prompts: int = Field(gt=0)
-    samples: int = Field(default=4, ge=2)
-    max_new_tokens: int = Field(default=48, gt=0)
+    samples: int = Field(default=4, ge=2, le=1000)
+    max_new_tokens: int = Field(default=48, gt=0, le=MOST_TOKENS)
     seed: int = 0
     free: bool = Field(default=False, description="count the stored pairs towards no budget; the page then says so")
 
@@ -120,12 +128,12 @@ class PairsSpec(Strict):
     format: Literal["auto", "trl", "ultrafeedback", "pku-saferlhf", "hh-rlhf", "sharegpt", "openai"] = "auto"
     label: Literal["better", "safer"] = "better"
     too_long: Literal["drop", "cut"] = "drop"
-    max_prompt_length: int = Field(default=0, ge=0)
+    max_prompt_length: int = Field(default=0, ge=0, le=MOST_TOKENS)
     train_prompts: int = Field(default=0, ge=0)
     tune_prompts: int = Field(gt=0)
     eval_prompts: int = Field(gt=0)
     heldout_prompts: int = Field(default=0, ge=0)
-    max_new_tokens: int = Field(default=128, gt=0)
+    max_new_tokens: int = Field(default=128, gt=0, le=MOST_TOKENS)
     seed: int = 0
     free: bool = Field(default=False, description="count the stored pairs towards no budget; the page then says so")
     _folder: Path | None = PrivateAttr(default=None)
@@ -188,16 +196,16 @@ class PriceSpec(Strict):
     """What things cost, for the money column.
 
     Attributes:
-        currency: its name, as tables print it.
+        currency: its name, as tables print it; US dollars unless it is set.
         device_hour: price of an hour of the machine that trains and evaluates.
         oracle_call: price of one label.
         judge_call: price of one verdict.
     """
 
-    currency: str = "USD"
-    device_hour: float = Field(default=0, ge=0)
-    oracle_call: float = Field(default=0, ge=0)
-    judge_call: float = Field(default=0, ge=0)
+    currency: str = Field(default="USD", max_length=20)
+    device_hour: Price = 0
+    oracle_call: Price = 0
+    judge_call: Price = 0
 
 
 class VariantSpec(Strict):
@@ -211,7 +219,7 @@ class VariantSpec(Strict):
 
     method: str
     options: dict[str, Any] = {}
-    summary: str = ""
+    summary: Summary = ""
 
 
 JudgeSpec = Annotated[
@@ -290,7 +298,7 @@ class Recipe(Strict):
     """
 
     name: Name
-    description: str = ""
+    description: Summary = ""
     model: str
     chat_template: str | None = None
     chat_date: Annotated[date, BeforeValidator(_iso_date)] = CHAT_DATE
@@ -303,7 +311,7 @@ class Recipe(Strict):
     budget: str
     train: TrainSpec = TrainSpec()
     tune: TuneSpec
-    methods: list[str] = Field(min_length=1)
+    methods: list[str] = Field(min_length=1, max_length=1000)
     method_options: dict[str, dict[str, Any]] = {}
     variants: dict[Name, VariantSpec] = {}
     endpoints: dict[Name, PolicyEndpoint] = {}
@@ -314,10 +322,10 @@ class Recipe(Strict):
     engine: EngineSpec = EngineSpec()
     thinking: Thinking = "strip"
     report_to: Annotated[list[str], BeforeValidator(tracker_names)] = Field(default=[], exclude=True)
-    time_limit: float | None = Field(default=None, gt=0)
+    time_limit: float | None = Field(default=None, gt=0, le=MOST_MINUTES)
     prices: PriceSpec | None = None
-    generation_batch_size: int = Field(default=64, gt=0)
-    scoring_batch_size: int = Field(default=16, gt=0)
+    generation_batch_size: int = Field(default=64, gt=0, le=MOST_ROWS)
+    scoring_batch_size: int = Field(default=16, gt=0, le=MOST_ROWS)
 
     @model_validator(mode="before")
     @classmethod
@@ -350,7 +358,7 @@ class Recipe(Strict):
     @field_validator("budget")
     @classmethod
     def _budget_exists(cls, value: str, info: ValidationInfo) -> str:
-        offered = [*info.data.get("budgets", {value: None}), *named_budgets()]
+        offered = list(dict.fromkeys([*info.data.get("budgets", {value: None}), *named_budgets()]))
         if value not in offered:
             near = get_close_matches(value, offered, n=1)
             hint = f": did you mean {near[0]!r}?" if near else ""

@@ -152,13 +152,13 @@ class TrainSpec(Strict):
         extra: further arguments of TRL's ``DPOConfig``, for every method: those of :data:`EXTRA`.
     """
 
-    batch_size: int = Field(default=8, gt=0)
-    gradient_accumulation: int = Field(default=1, gt=0)
+    batch_size: int = Field(default=8, gt=0, le=10**6)
+    gradient_accumulation: int = Field(default=1, gt=0, le=10**6)
     beta: float = Field(default=0.1, gt=0, allow_inf_nan=False)
-    max_length: int = Field(default=512, gt=0)
+    max_length: int = Field(default=512, gt=0, le=10**8)
     max_grad_norm: float = Field(default=1.0, gt=0)
     lora: LoraSpec | None = LoraSpec()
-    checkpoints: int = Field(default=4, gt=0)
+    checkpoints: int = Field(default=4, gt=0, le=10**6)
     optim: str = "adamw_torch_fused"
     lr_scheduler: str = "constant"
     warmup: float = Field(default=0, ge=0)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from harness.errors import UserError, shown
+from harness.recipe.yaml_faults import yaml_fault
 from harness.store.json_files import storable
 
 MOST_BYTES = 256_000
@@ -23,8 +24,12 @@ Place = tuple[str | int, ...]
 """Where a value stands: keys of mappings and places in lists, from the top."""
 
 
+MOST_DIGITS, LONG_NUMBER = 1000, "a number in it has thousands of digits"
+
+
 class _Loader(yaml.SafeLoader):
-    """Leaves a date that does not exist, such as 2025-02-30, as a text, so that the error names its key."""
+    """Leaves a date that does not exist, such as 2025-02-30, as a text, so that the error names its key. Refuses a
+    whole number that Python would take long to read, or could not write again."""
 
     def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> Any:
         try:
@@ -32,7 +37,13 @@ class _Loader(yaml.SafeLoader):
         except ValueError:
             return node.value
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+        if len(node.value) > MOST_DIGITS:
+            raise ValueError(LONG_NUMBER)
+        return super().construct_yaml_int(node)
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_timestamp)
 
 
@@ -93,10 +104,8 @@ def read_yaml(path: Path) -> YamlText:
         faults = _Nodes(path).check(root)
         value = loader.construct_document(root)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())
-        if "integer string conversion" in reason:
-            reason = "a number in it has thousands of digits"
-        raise UserError(f"The recipe file {path} cannot be read as YAML: {reason[:300]}") from None
+        reason = LONG_NUMBER if "integer string conversion" in str(error) else yaml_fault(text, error)
+        raise UserError(f"The recipe file {path} cannot be read as YAML: {reason}") from None
     read = YamlText(_with_texts_as_keys(value), root, faults)
     odd = "is read as a number, a date or a switch: put it in quotes"
     faults += [

@@ -9,6 +9,7 @@ from harness.budget.ledger import AXES, FLOPS
 from harness.report.board import Board
 from harness.report.markdown import code, markdown_table, plain
 from harness.report.spent import mean_spent, spent_on
+from harness.report.text import power_text
 from harness.score.results import RunResult
 
 SpendingOf = Callable[[RunResult], float]
@@ -16,7 +17,7 @@ TITLES = {"flops": "FLOPs"}
 
 
 def amount(axis: str, value: float) -> str:
-    """A spending with its unit: ``64 pairs``, ``2e+13 FLOPs``."""
+    """A spending with its unit: ``64 pairs``, ``2·10¹³ FLOPs``."""
     return f"{_number(axis, value)} {_title(axis)}"
 
 
@@ -25,7 +26,7 @@ def _title(axis: str) -> str:
 
 
 def _number(axis: str, value: float, sign: str = "") -> str:
-    return f"{value:{sign}.3g}" if axis == "flops" else f"{value:{sign},.0f}"
+    return power_text(value, sign=sign == "+") if axis == "flops" else f"{value:{sign},.0f}"
 
 
 def budget_line(budget: dict[str, Any]) -> str:
@@ -59,10 +60,12 @@ def _money(run: RunResult) -> float:
 
 
 UNDECIDED = "labels without a verdict"
+POWER = "power"
+"""The format of FLOPs: two digits and the power of ten."""
 
 
 class Detail(NamedTuple):
-    """A row of the detailed table: its title, how to read it from a run, and the format of the number."""
+    """A row of the detailed table: its title, how to read it from a run, and the format of the number, or ``POWER``."""
 
     title: str
     read: SpendingOf
@@ -71,14 +74,14 @@ class Detail(NamedTuple):
 
 DETAILS = (
     Detail("stored pairs used", _sum(["pairs"], "data"), ",.0f"),
-    Detail("FLOPs: stored pairs", _sum(FLOPS, "data"), ".2g"),
-    Detail("FLOPs: train forward", _sum(["forward_flops"], "train"), ".2g"),
-    Detail("FLOPs: train backward", _sum(["backward_flops"], "train"), ".2g"),
-    Detail("FLOPs: recomputed in the backward (in no budget)", _sum(["recomputed_flops"], "train"), ".2g"),
-    Detail("FLOPs: reference", _sum(FLOPS, "reference"), ".2g"),
-    Detail("FLOPs: sampling, prefill", _sum(["prefill_flops"], "generate"), ".2g"),
-    Detail("FLOPs: sampling, decode", _sum(["decode_flops"], "generate"), ".2g"),
-    Detail("FLOPs: oracle", _sum(FLOPS, "oracle"), ".2g"),
+    Detail("FLOPs: stored pairs", _sum(FLOPS, "data"), POWER),
+    Detail("FLOPs: train forward", _sum(["forward_flops"], "train"), POWER),
+    Detail("FLOPs: train backward", _sum(["backward_flops"], "train"), POWER),
+    Detail("FLOPs: recomputed in the backward (in no budget)", _sum(["recomputed_flops"], "train"), POWER),
+    Detail("FLOPs: reference", _sum(FLOPS, "reference"), POWER),
+    Detail("FLOPs: sampling, prefill", _sum(["prefill_flops"], "generate"), POWER),
+    Detail("FLOPs: sampling, decode", _sum(["decode_flops"], "generate"), POWER),
+    Detail("FLOPs: oracle", _sum(FLOPS, "oracle"), POWER),
     Detail("reference tokens", _sum(["tokens"], "reference"), ",.0f"),
     Detail("seconds: stored pairs", _sum(["seconds"], "data"), ",.0f"),
     Detail("seconds: loading", _sum(["seconds"], "setup"), ",.0f"),
@@ -87,7 +90,7 @@ DETAILS = (
     Detail("seconds: sampling", _sum(["seconds"], "generate"), ",.0f"),
     Detail("seconds: oracle", _sum(["seconds"], "oracle"), ",.0f"),
     Detail("wall seconds of training", _sum(["seconds"], "wall"), ",.0f"),
-    Detail("search: FLOPs", _sum(FLOPS, "train", "reference", "generate", "eval", search=True), ".2g"),
+    Detail("search: FLOPs", _sum(FLOPS, "train", "reference", "generate", "eval", search=True), POWER),
     Detail("search: trained tokens", _sum(["tokens"], "train", search=True), ",.0f"),
     Detail("search: generated tokens", _sum(["generated"], "generate", "eval", search=True), ",.0f"),
     Detail("search: oracle calls", _sum(["calls"], "oracle", search=True), ",.0f"),
@@ -156,17 +159,21 @@ def _undecided_by_reason(board: Board) -> list[Detail]:
     return [Detail(f"{UNDECIDED}: {why}", _sum([q], "data", "oracle"), ",.0f") for q, why in reasons.items()]
 
 
+def _formatted(value: float, form: str) -> str:
+    return power_text(value, 2) if form == POWER else f"{value:{form}}"
+
+
 def _details(board: Board) -> str:
     shown = [d for d in DETAILS if any(d.read(r) for r in board.finished)]
     priced = next((r.prices for r in board.finished if r.prices), None)
     if priced:
-        shown.append(Detail(f"money, {priced['currency']}", _money, ",.4f"))
+        shown.append(Detail(f"money, {plain(priced['currency'])}", _money, ",.4f"))
     at = next((i for i, d in enumerate(shown, start=1) if d.title == UNDECIDED), 0)
     shown[at:at] = _undecided_by_reason(board)
     rows = []
     for title, read, form in shown:
         values = [[read(r) for r in board.runs_of(method)] for method in board.methods]
-        rows.append([title, *[f"{sum(v) / len(v):{form}}" if any(v) else "" for v in values]])
+        rows.append([title, *[_formatted(sum(v) / len(v), form) if any(v) else "" for v in values]])
     note = (
         "*Search*: the trials not kept, and scoring all trials. The start policy's answers in evaluation are charged "
         "to the first row of the comparison. Time between two forwards belongs to the first of them; *wall* seconds "
@@ -174,5 +181,5 @@ def _details(board: Board) -> str:
     )
     if priced:
         prices = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in priced.items() if k != "currency" and v)
-        note += f" Money: {prices} ({priced['currency']}); training, search, evaluation and judge together."
+        note += f" Money: {prices} ({plain(priced['currency'])}); training, search, evaluation and judge together."
     return "### Where it went\n\n" + markdown_table(["", *[code(m) for m in board.methods]], rows) + "\n\n" + note

@@ -19,6 +19,7 @@ from harness.report.drawing_parts import FAINT, INK
 from harness.report.drawing_points import draw_lines, draw_scatter
 from harness.report.drawing_rows import draw_forest, draw_strips
 from harness.report.figure_types import Figure, Forest, Lines, Scatter, Strips, figure_key
+from harness.report.point_names import name_points
 
 Format = Literal["svg", "png", "pdf"]
 FORMATS: tuple[Format, ...] = ("svg", "png", "pdf")
@@ -94,4 +95,6 @@ def draw(figure: Figure) -> Any:
             canvas = draw_strips(figure)
     canvas.get_layout_engine().execute(canvas)
     canvas.set_layout_engine(None)  # once for all formats; with an engine each would be drawn twice
+    if isinstance(figure, Scatter):
+        name_points(canvas.axes[0], figure)
     return canvas

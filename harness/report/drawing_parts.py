@@ -35,6 +35,13 @@ def style_of(look: int) -> str:
     return STYLES[look // len(COLOURS) % len(STYLES)]
 
 
+def inside_of(look: int) -> dict[str, Any]:
+    """Colours of a row's points: filled in the first round of the colours, hollow in the second, and so on."""
+    colour, hollow = colour_of(look), look // len(COLOURS) % 2 == 1
+    edge = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.3}
+    return {"color": colour} | (edge if hollow else {"markeredgecolor": "white", "markeredgewidth": 0.6})
+
+
 def new_canvas(height: float, title: str, note: str) -> Any:
     """An empty matplotlib figure, whose layout keeps texts apart.
 
@@ -48,8 +55,13 @@ def new_canvas(height: float, title: str, note: str) -> Any:
 
     canvas = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06))
     canvas.suptitle(fill(title, 78), x=0.02, ha="left", fontsize=9, fontweight="bold", color=INK, parse_math=False)
-    canvas.supxlabel(fill(note, 104), fontsize=7, color=FAINT, parse_math=False)
+    set_note(canvas, note)
     return canvas
+
+
+def set_note(canvas: Any, note: str) -> None:
+    """Write the note below everything, in place of one that is there."""
+    canvas.supxlabel(fill(note, 104), fontsize=7, color=FAINT, parse_math=False)
 
 
 def plot_area(canvas: Any, x_title: str, y_title: str) -> Any:

@@ -10,13 +10,17 @@ from harness.report.drawing_parts import (
     add_legend,
     colour_of,
     draw_bars,
+    inside_of,
     limits,
     new_canvas,
     plot_area,
+    set_note,
     shape_of,
     style_of,
 )
 from harness.report.figure_types import Lines, Mark, Scatter, Span
+from harness.report.point_names import apart
+from harness.report.text import power_text
 
 NARROW = 4.0
 """A cost axis is logarithmic where its values differ by more than this factor."""
@@ -33,13 +37,15 @@ DODGE = 0.02
 
 def draw_scatter(figure: Scatter) -> Any:
     """Points with their intervals; rows without a place on the x axis as lines across."""
-    from matplotlib.ticker import MaxNLocator
-
     count = len(figure.marks) + len(figure.levels) + 1
     canvas = new_canvas(_height(count), figure.title, figure.note)
     axes = plot_area(canvas, figure.x_title, figure.y_title)
     opacity = 0.5 if len(figure.marks) > CROWDED else 1.0
-    handles = [_point(axes, mark, opacity) for mark in figure.marks]
+    _set_limits(axes, figure)
+    shifts = apart(axes, figure.marks)
+    if any(shifts):
+        set_note(canvas, f"{figure.note} Points at one place are drawn side by side.")
+    handles = [_point(axes, mark, opacity, shift) for mark, shift in zip(figure.marks, shifts, strict=True)]
     names = [mark.name for mark in figure.marks]
     for place, level in enumerate(figure.levels):
         axes.axhspan(level.y.low, level.y.high, color=FAINT, alpha=BAND_OPACITY, linewidth=0, zorder=0)
@@ -49,6 +55,15 @@ def draw_scatter(figure: Scatter) -> Any:
     if figure.better and len(figure.marks) > 1:
         handles.append(_best_line(axes, figure))
         names.append("best at this cost or less")
+    _set_limits(axes, figure)
+    add_legend(canvas, handles, names)
+    return canvas
+
+
+def _set_limits(axes: Any, figure: Scatter) -> None:
+    """Limits and ticks of both axes."""
+    from matplotlib.ticker import MaxNLocator
+
     xs = [mark.x for mark in figure.marks]
     if figure.better:
         _cost_axis(axes, xs)
@@ -57,8 +72,6 @@ def draw_scatter(figure: Scatter) -> Any:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=ROUND))
     axes.set_ylim(*limits(mark.y for mark in (*figure.marks, *figure.levels)))
     axes.yaxis.set_major_locator(MaxNLocator(8, steps=ROUND))
-    add_legend(canvas, handles, names)
-    return canvas
 
 
 def draw_lines(figure: Lines) -> Any:
@@ -73,8 +86,8 @@ def draw_lines(figure: Lines) -> Any:
         bars = [((x, x), (span.low, span.high)) for x, span in zip(xs, spans, strict=True)]
         draw_bars(axes, bars, color=colour, linewidth=0.8, alpha=0.6)
         handles += axes.plot(
-            xs, [s.value for s in spans], style_of(line.look), marker=shape_of(line.look), color=colour, linewidth=1.2,
-            markersize=5, markeredgecolor="white", markeredgewidth=0.5, zorder=3,
+            xs, [s.value for s in spans], style_of(line.look), marker=shape_of(line.look), linewidth=1.2, markersize=5,
+            zorder=3, **inside_of(line.look),
         )  # fmt: skip
     axes.set_xticks(sorted({0.0, 1.0, *(share for line in figure.lines for share, _ in line.points)}))
     axes.set_xlim(-2 * DODGE, 1 + 2 * DODGE)
@@ -88,16 +101,26 @@ def _height(rows: int) -> float:
     return max(3.8, 0.18 * rows + 1.0)
 
 
-def _point(axes: Any, mark: Mark, opacity: float) -> Any:
-    """Draw a row with its intervals, of that opacity; what its legend shows."""
+def _point(axes: Any, mark: Mark, opacity: float, shift: float) -> Any:
+    """Draw a row with its intervals; what its legend shows.
+
+    Args:
+        axes: to draw on.
+        mark: the row.
+        opacity: of the intervals.
+        shift: of everything to the right, in points of print.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
     colour = colour_of(mark.look)
+    place = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
     bars = [((mark.x.value, mark.x.value), (mark.y.low, mark.y.high))]
     if mark.x.low < mark.x.high:
         bars.append(((mark.x.low, mark.x.high), (mark.y.value, mark.y.value)))
-    draw_bars(axes, bars, color=colour, linewidth=1.1, zorder=2, alpha=opacity)
+    draw_bars(axes, bars, color=colour, linewidth=1.1, zorder=2, alpha=opacity, transform=place)
     drawn = axes.plot(
-        [mark.x.value], [mark.y.value], shape_of(mark.look), color=colour, markersize=6.5, markeredgecolor="white",
-        markeredgewidth=0.6, zorder=3,
+        [mark.x.value], [mark.y.value], shape_of(mark.look), markersize=6.5, zorder=3, transform=place,
+        **inside_of(mark.look),
     )  # fmt: skip
     return drawn[0]
 
@@ -115,18 +138,18 @@ def _best_line(axes: Any, figure: Scatter) -> Any:
 
 def _cost_axis(axes: Any, spans: Sequence[Span]) -> None:
     """The horizontal axis of costs: logarithmic where they differ by much."""
-    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     low, high = min(s.low for s in spans), max(s.high for s in spans)
     if low <= 0 or high / low <= NARROW:
         axes.set_xlim(*limits(spans))
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
-        axes.ticklabel_format(axis="x", useMathText=high >= 1e6)  # of FLOPs: 10 with its power above
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power_text(value)))
         return
     factor = (high / low) ** 0.06
     axes.set_xscale("log")
     axes.set_xlim(low / factor, high * factor)
     wide = high / low > 30
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0), numticks=8))
-    axes.xaxis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(99, 99)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power_text(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -13,7 +13,7 @@ from harness.report.drawing import FORMATS, page_picture, pictures_of
 from harness.report.figure_types import Figure, figure_key, record
 from harness.report.figures import CostAxis, figures_of
 from harness.report.paper_table import csv_table, latex_table
-from harness.store.json_files import json_text, write_text
+from harness.store.json_files import json_text, write_bytes, write_text
 
 TABLES = {"scores.csv": csv_table, "scores.tex": latex_table}
 
@@ -67,7 +67,7 @@ def write_figures(board: Board, folder: Path, cost: CostAxis | None = None) -> l
     for figure in figures_of(board, cost):
         for form, content in pictures_of(figure).items():
             path = folder / f"{figure.name}.{form}"
-            path.write_bytes(content)
+            write_bytes(path, content)
             written.append(path)
         written.append(folder / f"{figure.name}.json")
         write_text(written[-1], json_text(record(figure), indent=1) + "\n")

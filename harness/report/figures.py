@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
@@ -22,10 +21,10 @@ from harness.report.figure_types import (
     Strip,
     Strips,
 )
-from harness.report.plain import one_line
 from harness.report.ranking import headline_columns, is_trained
 from harness.report.reward_kl import reward_and_kl
-from harness.report.spent import SAME_COST, spent_on
+from harness.report.spent import SAME_COST, TimeUnit, spent_on, unit_of_time
+from harness.store.foreign_text import one_line
 
 COST, DIFFERENCES, REWARD_KL, CURVE, SEEDS = "cost", "differences", "reward-kl", "curve", "seeds"
 """Names of the figures, which their files have."""
@@ -37,11 +36,6 @@ BOUGHT: dict[CostAxis, str] = {
     "hours": "stored pairs used, training, reference, sampling and labels",
 }
 """What a cost holds."""
-
-TIMES = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
-"""Units of time, in seconds. A figure has the largest of which its longest run took at least two."""
-
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 INTERVALS = "Bars: 95% intervals"
 
@@ -83,7 +77,7 @@ def score_against_cost(board: Board, column: Column | None = None, cost: CostAxi
     if column is None:
         return None
     axis = cost or _telling_axis(board)
-    unit, size = ("FLOPs", 1.0) if axis == "flops" else _unit_of_time(board)
+    unit, size = TimeUnit("FLOPs", 1.0) if axis == "flops" else _unit_of_time(board)
     marks, levels, left_out = [], [], 0
     for look, method in enumerate(board.methods):
         cell, spent = board.cell(method, column), _spent(board, method, axis)
@@ -140,10 +134,9 @@ def _is_trained(board: Board, method: str) -> bool:
     return method != "start" and any(map(is_trained, board.runs_of(method)))
 
 
-def _unit_of_time(board: Board) -> tuple[str, float]:
-    """Unit of time in which the longest run is a number to read, and its seconds."""
-    longest = max((second for m in board.methods for second in _spent(board, m, "hours")), default=0.0)
-    return [(unit, size) for unit, size in TIMES.items() if longest >= 2 * size or size == 1.0][-1]
+def _unit_of_time(board: Board) -> TimeUnit:
+    """Unit of time in which the longest run is a number to read."""
+    return unit_of_time(max((second for m in board.methods for second in _spent(board, m, "hours")), default=0.0))
 
 
 def _on_gpu(board: Board) -> bool:
@@ -242,14 +235,9 @@ def _heading(board: Board) -> str:
 
 
 def _limit(board: Board) -> str:
-    """The budget in words, a power of ten as such: ``1.5·10¹³ FLOPs``."""
+    """The budget in words."""
     budget = board.results[0].budget
-
-    def power(match: re.Match[str]) -> str:
-        factor = "" if match[1] == "1" else f"{match[1]}·"
-        return f"{factor}10{str(int(match[2])).translate(SUPERSCRIPT)}"
-
-    return re.sub(r"^([\d.]+)e([-+]\d+)", power, amount(budget["axis"], budget["limit"]))
+    return amount(budget["axis"], budget["limit"])
 
 
 def _titled(column: Column) -> str:

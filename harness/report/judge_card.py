@@ -139,11 +139,14 @@ def usage_text(section: CardSection) -> str:
 
 def section_table(section: CardSection) -> Table:
     """A section's figures for the terminal."""
+    from rich.markup import escape
+
     header = ("figure", "value", "n", "in words")
     rows = []
     for m in section.metrics:
         unit = " (%)" if m.unit == "%" else f"\n{m.unit}"
         words = figure_sentence(m).replace("**", "")
-        rows.append([m.title + unit, figure_text(m), f"{m.n_valid} / {m.n_total}", words])
-    title = f"{section.data['file']}, {section.data['used']} pairs"
+        cells = (m.title + unit, figure_text(m), f"{m.n_valid} / {m.n_total}", words)
+        rows.append([escape(cell) for cell in cells])
+    title = escape(f"{section.data['file']}, {section.data['used']} pairs")
     return rich_table(title, header, rows, caption="95% intervals over pairs", left=header)

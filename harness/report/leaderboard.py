@@ -29,6 +29,7 @@ from harness.report.method_sections import (
 )
 from harness.report.older_rows import older_rows_paragraph
 from harness.report.ranking import ranking_of
+from harness.report.recipe_file import made_by
 from harness.report.score_notes import warnings
 from harness.report.score_sections import (
     differences_section,
@@ -57,11 +58,11 @@ def render_pages(
         fits: those that have been made before.
     """
     board = Board(results, fits)
-    return _texts(board, page_figures(board), cards)
+    return _texts(board, page_figures(board), cards, None)
 
 
-def _texts(board: Board, figures: Sequence[Figure], cards: Mapping[str, str]) -> dict[str, str]:
-    """As :func:`render_pages`, of a board whose figures were made before."""
+def _texts(board: Board, figures: Sequence[Figure], cards: Mapping[str, str], folder: Path | None) -> dict[str, str]:
+    """As :func:`render_pages`, of a board whose figures were made before and whose results lie in a folder."""
     ranking = ranking_of(board)
     summary = summary_of(board, ranking)
     by_subject, drawn = subjects_page(board), {figure.name for figure in figures}
@@ -73,19 +74,22 @@ def _texts(board: Board, figures: Sequence[Figure], cards: Mapping[str, str]) ->
         legend(board, ranking),
         *warnings(board),
         f"![Score against cost]({page_file(COST)})" if COST in drawn else "",
-        *_details(board, cards, drawn, has_subjects=bool(subjects)),
+        *_details(board, cards, drawn, folder, has_subjects=bool(subjects)),
     ]
     as_json = json.dumps(summary_json(board, ranking, summary), indent=1) + "\n"  # ASCII: it escapes what acts
     return {PAGE: page(blocks), SUMMARY: as_json} | subjects
 
 
-def _details(board: Board, cards: Mapping[str, str], drawn: Collection[str], *, has_subjects: bool) -> list[Details]:
+def _details(
+    board: Board, cards: Mapping[str, str], drawn: Collection[str], folder: Path | None, *, has_subjects: bool
+) -> list[Details]:
     """What a reader opens. An empty one is left out.
 
     Args:
         board: all results of the page.
         cards: as :func:`render_pages` got them.
         drawn: names of the figures beside the page.
+        folder: where the results lie, if anywhere.
         has_subjects: whether the page by subject is beside it.
     """
     subjects = f"\n\nScores by subject: [{SUBJECTS}]({SUBJECTS})." if has_subjects else ""
@@ -102,7 +106,7 @@ def _details(board: Board, cards: Mapping[str, str], drawn: Collection[str], *, 
         Details("Search", search_section(board)),
         Details("In training", training_section(board)),
         Details("Methods", methods_section(board)),
-        Details("Protocols and environment", protocols_section(board)),
+        Details("Protocols and environment", protocols_section(board, made_by(board.results, folder))),
         Details("Failed runs", failures_section(board)),
     ]
 
@@ -116,7 +120,7 @@ def write_leaderboard(folder: Path) -> list[str]:
     fits = KeptFits(folder)
     board = Board(read_results(folder), fits)
     figures = page_figures(board)
-    texts = _texts(board, figures, card_sentences(folder))
+    texts = _texts(board, figures, card_sentences(folder), folder)
     fits.save()
     for name, text in texts.items():
         write_text(folder / name, text)
@@ -128,7 +132,7 @@ def stale_files(folder: Path) -> list[str]:
     pictures in their numbers."""
     board = Board(read_results(folder))
     figures = page_figures(board)
-    texts = _texts(board, figures, card_sentences(folder))
+    texts = _texts(board, figures, card_sentences(folder), folder)
     stale = [
         name
         for name, text in texts.items()

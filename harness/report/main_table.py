@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from harness.report.board import Board
+from harness.report.legend_words import uneven_marks, words_of
 from harness.report.markdown import code, markdown_table, plain
-from harness.report.ranking import Ranking, Row, Score
-from harness.report.text import format_interval, format_number, hours_text
+from harness.report.ranking import Ranking, Row, Score, time_of
+from harness.report.spent import TimeUnit
+from harness.report.text import format_interval, format_number, power_text, time_text
 from harness.score.verdicts import Verdict
 
 MARKS = {Verdict.BETTER: "**▲**", Verdict.WORSE: "**▼**", Verdict.NO_DIFFERENCE: "·"}
@@ -13,15 +15,16 @@ LONGEST_ERROR = 120
 """Characters of the reason for which a run failed; the whole of it stands below."""
 
 
-def device_hours(board: Board) -> str:
-    """How the hours of a page are called: of a GPU if any of its runs had one."""
-    return "GPU-hours" if any(r.environment.get("gpu") for r in board.finished) else "hours on CPU"
+def device_time(board: Board, unit: TimeUnit) -> str:
+    """How the time of a run is called: of a GPU if any of the page's runs had one."""
+    on_gpu = any(r.environment.get("gpu") for r in board.finished)
+    return f"GPU-{unit.name}" if on_gpu else f"{unit.name} on CPU"
 
 
 def main_table(board: Board, ranking: Ranking) -> str:
     """The table: a row a method, the controls under a rule of their own."""
     headings = [column.heading for column in ranking.columns] or ["score"]
-    header = ["method", *headings, device_hours(board), "FLOPs", "labels", "KL"]
+    header = ["method", *headings, device_time(board, time_of(ranking)), "FLOPs", "labels", "KL"]
     width = len(header)
     rows = [_cells(row, ranking) for row in ranking.methods]
     if ranking.controls:
@@ -46,8 +49,9 @@ def _cells(row: Row, ranking: Ranking) -> list[str]:
         scores = [f"**failed**: {short}", *scores[1:]]
     costs = ["", "", ""]
     if row.costs:
-        flops = "not counted" if row.costs.flops is None else f"{row.costs.flops:.3g}"
-        costs = [hours_text(row.costs.hours), flops, f"{row.costs.labels:,.0f}"]
+        flops = "not counted" if row.costs.flops is None else power_text(row.costs.flops)
+        time = time_text(3600 * row.costs.hours / time_of(ranking).seconds)
+        costs = [time, flops, f"{row.costs.labels:,.0f}"]
     kl = format_number(row.kl.interval.value, "nats") if row.kl else ""
     return [name, *(scores or [""]), *costs, kl]
 
@@ -71,14 +75,16 @@ def _all_untuned(ranking: Ranking) -> bool:
 
 
 def legend(board: Board, ranking: Ranking) -> str:
-    """What the marks and columns of the table mean."""
+    """What the marks, columns and words of the table mean."""
     reference = code(board.reference)
-    hours = device_hours(board)
+    time = device_time(board, time_of(ranking))
     sentences = [
         f"▲ better, ▼ worse than {reference} on the same prompts (corrected for the number of comparisons); · no "
         "difference shown. Brackets: 95% intervals. Last row: the true difference to "
-        f"{reference} that would show with power 80%. {hours[0].upper()}{hours[1:]}, FLOPs and labels: of one run with "
-        "the stored pairs it used; search and evaluation stand under *Cost*. KL: to the start policy, nats an answer.",
+        f"{reference} that would show with power 80%, the median over rows. {time[0].upper()}{time[1:]}, FLOPs and "
+        "labels: of one run with the stored pairs it used; search and evaluation stand under *Cost*. KL: to the start "
+        "policy, nats an answer.",
+        uneven_marks(board, ranking),
     ]
     if any(row.is_stale for row in ranking.rows) and not all(row.is_stale for row in ranking.rows):
         sentences.append("† stale: made by an earlier version of SAIL-bench.")
@@ -89,4 +95,4 @@ def legend(board: Board, ranking: Ranking) -> str:
         sentences.append(f"‡ not tuned: {untuned}.")
     if any(score.missing == "stale" for row in ranking.rows for score in row.scores):
         sentences.append("*Stale* cells were measured under an older protocol: their values stand further below.")
-    return " ".join(sentences)
+    return "\n\n".join(filter(None, [" ".join(filter(None, sentences)), words_of(ranking.columns)]))

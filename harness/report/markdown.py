@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.report.plain import inert, one_line
+from harness.store.foreign_text import inert, one_line
 
 
 def plain(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from harness.errors import UserError
@@ -113,6 +114,13 @@ def _section(name: str, beside: Path, results: Path) -> str:
 
 
 def _texts(folder: Path) -> dict[str, str]:
+    stamps = [(path, path.stat()) for path in sorted(folder.glob("*/seed-*.json"))]
+    return _texts_of(folder, tuple((path, stamp.st_mtime_ns, stamp.st_size) for path, stamp in stamps))
+
+
+@lru_cache(maxsize=16)
+def _texts_of(folder: Path, stamps: tuple[tuple[Path, int, int], ...]) -> dict[str, str]:
+    """The texts of a folder whose results have these stamps: several files may show the same page."""
     board = Board(read_results(folder))
     ranking = ranking_of(board)
     summary = summary_of(board, ranking)

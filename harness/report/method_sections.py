@@ -83,8 +83,13 @@ def methods_section(board: Board) -> str:
     return markdown_table(["method", "what it is", "options", "origin"], rows) if rows else ""
 
 
-def protocols_section(board: Board) -> str:
-    """Protocol and judge of each benchmark, the machines and libraries, and the commands that made the page."""
+def protocols_section(board: Board, made_by: str) -> str:
+    """Protocol and judge of each benchmark, the machines and libraries, and the commands that made the page.
+
+    Args:
+        board: all results of the page.
+        made_by: the command that made the results (:mod:`.recipe_file`).
+    """
     protocols = {}
     for run in board.finished:
         for b in run.benchmarks:
@@ -97,9 +102,8 @@ def protocols_section(board: Board) -> str:
             ]
     lines = list(dict.fromkeys(_machine_line(run.environment) for run in board.finished))
     run = board.results[0]
-    command = f"`sail-bench compare {run.recipe} --budget {run.budget['name']}`"
     page = f"`sail-bench leaderboard {run.recipe}`"
-    origin = f"Made by {command} (a recipe that is not built in: its file); this page: {page}."
+    origin = f"Made by {made_by}; this page: {page}."
     table = markdown_table(["benchmark", "label", "protocol", "judge"], list(protocols.values()))
     return f"{table}\n\n" + "\n".join(lines) + f"\n\n{origin}"
 

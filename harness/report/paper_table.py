@@ -8,9 +8,9 @@ import re
 from math import isfinite
 
 from harness.report.board import Board, Column
-from harness.report.plain import one_line
 from harness.report.spent import mean_spent
 from harness.report.text import format_number
+from harness.store.foreign_text import one_line
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.report.board import Board, Cell, Column
-from harness.report.spent import mean_spent
+from harness.report.spent import TimeUnit, mean_spent, unit_of_time
 from harness.report.trust import certificates_of
 from harness.score.results import RunResult
 from harness.score.tuning_certificate import TuningCertificate
@@ -80,6 +80,11 @@ class Ranking:
     def rows(self) -> tuple[Row, ...]:
         """All rows in the order of the table."""
         return self.methods + self.controls
+
+
+def time_of(ranking: Ranking) -> TimeUnit:
+    """The unit in which a table gives the time of a run."""
+    return unit_of_time(3600 * max((row.costs.hours for row in ranking.rows if row.costs), default=0.0))
 
 
 def headline_columns(board: Board) -> list[Column]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from harness.store.foreign_text import inert
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,7 +19,7 @@ def rich_table(
     caption: str = "",
     left: Collection[str] = (),
 ) -> Table:
-    """A table that :mod:`rich` prints: the first column is aligned left, the others right.
+    """A table that :mod:`rich` prints: the first column is aligned left, the others right. All text in it is inert.
 
     Args:
         title: line above the table; none if empty.
@@ -28,9 +30,9 @@ def rich_table(
     """
     from rich.table import Table
 
-    table = Table(title=title or None, caption=caption or None)
+    table = Table(title=inert(title) or None, caption=inert(caption) or None)
     for place, heading in enumerate(header):
-        table.add_column(heading, justify="left" if place == 0 or heading in left else "right")
+        table.add_column(inert(heading), justify="left" if place == 0 or heading in left else "right")
     for cells in rows:
-        table.add_row(*cells)
+        table.add_row(*map(inert, cells))
     return table

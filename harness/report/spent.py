@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from harness.budget.ledger import Ledger
 from harness.score.results import RunResult
 
 SAME_COST = 1.1
 """Costs whose ratio is smaller are called the same."""
+
+
+class TimeUnit(NamedTuple):
+    """A unit of time: its name in the plural, and how many ``seconds`` it has."""
+
+    name: str
+    seconds: float
+
+
+TIMES = (TimeUnit("seconds", 1.0), TimeUnit("minutes", 60.0), TimeUnit("hours", 3600.0))
+"""Units of time that a page uses."""
+
+
+def unit_of_time(longest: float) -> TimeUnit:
+    """The largest unit of which the longest run, in seconds, took at least two."""
+    return [unit for unit in TIMES if longest >= 2 * unit.seconds or unit is TIMES[0]][-1]
 
 
 def spent_on(run: RunResult, axis: str) -> float:

@@ -1,7 +1,7 @@
 """The verdict of a page in a few sentences, by rules from its statistics.
 
-Each part of a sentence is the answer of one rule of :mod:`.summary_rules`, named with it. They say
-nothing that the intervals, corrected for the number of comparisons, do not carry.
+Each part of a sentence is the answer of one rule of :mod:`.summary_rules` or :mod:`.summary_choice`, named with it.
+They say nothing that the intervals, corrected for the number of comparisons, do not carry.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from harness.report import summary_rules as rules
 from harness.report.board import Board
 from harness.report.ranking import Ranking, Row, ranking_of
+from harness.report.summary_choice import choice
 from harness.report.summary_facts import facts_of
 
 
@@ -41,8 +42,8 @@ class Summary:
 SENTENCES = (
     (rules.nothing_to_rank,),
     (rules.against_start,),
-    (rules.against_reference, rules.detectable, rules.seeds),
-    (rules.cost, rules.choice),
+    (rules.against_reference, rules.elsewhere, rules.detectable, rules.seeds),
+    (rules.cost, choice),
     (rules.failed, rules.pending, rules.stale),
 )
 """The rules of each sentence, in the order of the page. A rule that has nothing to say leaves its part out."""

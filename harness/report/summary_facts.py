@@ -11,7 +11,19 @@ from harness.report.markdown import code
 from harness.report.ranking import Costs, Ranking, Row
 from harness.report.trust import lottery_of
 from harness.score.seed_lottery import SeedLottery
-from harness.score.verdicts import Difference
+from harness.score.verdicts import Difference, Verdict
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A headline but the first: its title, who judged it ("" if nobody did), and who is shown to be ``better`` or
+    ``worse`` there than the reference, ``start`` among them."""
+
+    title: str
+    judge: str
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
+
 
 NAMED = 4
 """So many methods are named at most; of more it is said how many."""
@@ -29,6 +41,7 @@ class Facts:
         trained: trained methods with a value in the headline, controls left out, from the best to the worst.
         from_start: differences to ``start``; None if it has no value.
         from_reference: differences to the reference; None if it has no value.
+        elsewhere: the headlines after the first.
         lottery: what one seed would have said of the best method; None if nothing can be ranked.
         detectable: the smallest difference to the reference (to ``start`` where there is none) that could show.
         axis: what the budget matches; ``limit`` is how much of it, in words.
@@ -43,6 +56,7 @@ class Facts:
     trained: tuple[str, ...]
     from_start: dict[str, Difference] | None
     from_reference: dict[str, Difference] | None
+    elsewhere: tuple[Elsewhere, ...]
     lottery: SeedLottery | None
     detectable: float | None
     axis: str
@@ -96,6 +110,7 @@ def facts_of(board: Board, ranking: Ranking) -> Facts:
         trained=tuple(row.method for row in ranking.methods if row.method in measured),
         from_start=differences("start"),
         from_reference=differences(board.reference),
+        elsewhere=tuple(_elsewhere(board, ranking, place) for place in range(1, len(ranking.columns))),
         lottery=None if column is None else lottery_of(board, column, [row.method for row in ranking.controls]),
         detectable=None if column is None else board.detectable(column, base),
         axis=budget["axis"],
@@ -103,6 +118,16 @@ def facts_of(board: Board, ranking: Ranking) -> Facts:
         device="a GPU" if any(r.environment.get("gpu") for r in board.finished) else "a CPU",
         unfinished={r.method: ", ".join(r.pending) for r in board.finished if r.pending},
     )
+
+
+def _elsewhere(board: Board, ranking: Ranking, place: int) -> Elsewhere:
+    """A headline after the first. Of the controls ``start`` alone is read: the others show what a score is worth."""
+    column, rows = ranking.columns[place], [r for r in ranking.rows if r not in ranking.controls or r.method == "start"]
+    better, worse = (
+        tuple(row.method for row in rows if row.scores[place].verdict is verdict)
+        for verdict in (Verdict.BETTER, Verdict.WORSE)
+    )
+    return Elsewhere(column.title, _judge(board, column), better, worse)
 
 
 def _judge(board: Board, column: Column) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.report.rich_table import rich_table
+from harness.store.foreign_text import inert
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.report.ranking import Row, Score
+    from harness.report.spent import TimeUnit
     from harness.score.fits import KeptFits
     from harness.score.results import RunResult
 
@@ -33,21 +35,20 @@ def score_table(results: Sequence[RunResult], fits: KeptFits | None = None) -> S
     from rich.markup import escape
 
     from harness.report.board import Board
-    from harness.report.plain import inert
-    from harness.report.ranking import ranking_of
+    from harness.report.ranking import ranking_of, time_of
     from harness.report.score_notes import invalid_text, pending_text, replaced_text, stripped_text
     from harness.report.summary import plain_sentences, summary_of
 
     board = Board(results, fits)
     ranking = ranking_of(board)
-    units = [column.metric.unit for column in ranking.columns]
-    headings = [escape(inert(f"{column.title}\n{column.metric.unit}")) for column in ranking.columns]
+    units, time = [column.metric.unit for column in ranking.columns], time_of(ranking)
+    headings = [escape(f"{column.title}\n{column.metric.unit}") for column in ranking.columns]
     notes = (pending_text(board), invalid_text(board), stripped_text(board), replaced_text(board))
     return ScoreTable(
-        ["method", *headings, "hours", "FLOPs"],
-        [_cells(row, units) for row in ranking.rows],
-        f"95% intervals; green ▲ / red ▼: better / worse than {escape(inert(board.reference))}, plain: not shown",
-        [inert(note.replace("**", "").replace("`", "")) for note in notes if note],
+        ["method", *headings, time.name, "FLOPs"],
+        [_cells(row, units, time) for row in ranking.rows],
+        f"95% intervals; green ▲ / red ▼: better / worse than {escape(board.reference)}, plain: not shown",
+        [note.replace("**", "").replace("`", "") for note in notes if note],
         list(plain_sentences(summary_of(board, ranking))),
     )
 
@@ -56,22 +57,21 @@ def print_scores(table: ScoreTable, console: Console) -> None:
     """Print the table, the notes below it, and last the verdict."""
     console.print(rich_table("", table.header, table.rows, caption=table.caption, left=table.header))
     for note in table.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(inert(note), markup=False, soft_wrap=True)
     console.print()
     for sentence in table.verdict:
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        console.print(inert(sentence), markup=False, highlight=False, soft_wrap=True)
 
 
-def _cells(row: Row, units: list[str]) -> list[str]:
+def _cells(row: Row, units: list[str], time: TimeUnit) -> list[str]:
     from rich.markup import escape
 
-    from harness.report.plain import inert
-    from harness.report.text import hours_text
+    from harness.report.text import power_text, time_text
 
     scores = [_score(score, unit) for score, unit in zip(row.scores, units, strict=True)]
-    hours = hours_text(row.costs.hours) if row.costs else ""
-    flops = f"{row.costs.flops:.3g}" if row.costs and row.costs.flops else ""
-    return [escape(inert(row.method)), *scores, hours, flops]
+    spent = time_text(3600 * row.costs.hours / time.seconds) if row.costs else ""
+    flops = power_text(row.costs.flops) if row.costs and row.costs.flops else ""
+    return [escape(row.method), *scores, spent, flops]
 
 
 def _score(score: Score, unit: str) -> str:

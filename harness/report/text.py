@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.score.bootstrap import Interval
 
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def format_number(value: float | None, unit: str, *, sign: bool = False) -> str:
     """A number as text; ``n/a`` if there is none.
@@ -42,7 +44,25 @@ def format_interval(interval: Interval, unit: str, *, sign: bool = False) -> str
     return f"{value} [{low}, {high}]"
 
 
-def hours_text(hours: float) -> str:
-    """Hours as a number: two digits or more that count, down to 0.0001 (0.36 seconds)."""
-    places = -floor(log10(hours)) + 1 if hours > 0 else 0
-    return f"{hours:.{min(max(places, 0), 4)}f}"
+def time_text(time: float) -> str:
+    """A time in any unit as a number: two digits or more that count, down to 0.0001."""
+    places = -floor(log10(time)) + 1 if time > 0 else 0
+    return f"{time:.{min(max(places, 0), 4)}f}"
+
+
+def power_text(value: float, digits: int = 3, *, sign: bool = False) -> str:
+    """A number, from 10,000 on with its power of ten: ``1.09·10¹³``, and ``10¹³`` for the power itself.
+
+    Args:
+        value: the number.
+        digits: so many count.
+        sign: write a plus in front of a positive number.
+    """
+    plus = "+" if sign else ""
+    text = f"{float(f'{value:.{digits}g}'):{plus}g}"
+    if abs(float(text)) >= 1e4:
+        factor, power = f"{value:{plus}.{digits - 1}e}".split("e")
+        factor = factor.rstrip("0").rstrip(".") if "." in factor else factor
+        times = factor[:-1] if factor.lstrip("+-") == "1" else f"{factor}·"
+        text = f"{times}10{str(int(power)).translate(SUPERSCRIPT)}"
+    return text.replace("-", "−")

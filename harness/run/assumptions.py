@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.budget.device_time import utilisation
+from harness.budget.forecast import ANSWER_SHARE
 from harness.run.estimate import Estimate
 from harness.run.outline import Outline
 from harness.run.workload import CALL_SECONDS
@@ -20,7 +21,7 @@ def assumptions(predicted: Estimate, outline: Outline) -> list[str]:
     parts = [
         f"{outline.pairs.number:,} pairs, {lengths.prompt:.0f} tokens a prompt and {lengths.response:.0f} an answer",
         *outline.assumed,
-        "answers of evaluation at their longest",
+        f"answers at {ANSWER_SHARE:.0%} of their longest until some are here (money and disk: at their longest)",
     ]
     if predicted.wall is not None:
         learned = predicted.machine.here and any(outline.corrections(row.name).rates for row in outline.rows)

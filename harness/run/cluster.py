@@ -55,7 +55,9 @@ def open_pool(cluster: Cluster | None, request: str, comparison: Comparison, mac
     """
     axis = comparison.budget.axis
     if cluster is None:
-        return LocalPool(workers_of(request, axis, machine.fits))
+        workers = workers_of(request, axis, machine.fits)
+        machine.check_engines(workers.count)
+        return LocalPool(workers)
     if axis == "seconds":
         raise UserError(
             "This budget counts seconds, and the machines of a cluster differ: leave --cluster out, or take another "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from harness.score.results import LOCAL, RunResult, read_results
 from harness.store.notices import listening
 from harness.store.settings import settings, using
 from harness.store.stages import Store
-from harness.store.storage import remove_partial_files
+from harness.store.storage import check_writable, remove_partial_files
 from harness.store.tensor_cache import HIDDEN_STATES
 
 
@@ -38,7 +39,8 @@ from harness.store.tensor_cache import HIDDEN_STATES
 class CompareOptions:
     """A comparison as the command line states it; None means what the recipe says. ``preflight``: whether everything is
     looked at before any work. ``faults``: what is wrong with the recipe's names and options, in a sentence each.
-    ``cluster``: where the runs work (:func:`harness.run.cluster.cluster_of`), this machine if None."""
+    ``cluster``: where the runs work (:func:`harness.run.cluster.cluster_of`), this machine if None.
+    ``keep``: puts a recipe that the command line made beside the results, and reads it from there."""
 
     recipe: Recipe
     budget: str | None = None
@@ -52,6 +54,7 @@ class CompareOptions:
     report_to: Sequence[str] | None = None
     preflight: bool = True
     faults: Sequence[str] = ()
+    keep: Callable[[], Recipe] | None = None
 
     @property
     def trackers(self) -> list[str]:
@@ -94,29 +97,6 @@ class CompareOptions:
         return KeptPage(folder, self.store / "pages")
 
 
-def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> None:
-    """Fail before any work if a folder could not be written.
-
-    Args:
-        folder: that will be written.
-        flag: which chooses it.
-        parts: folders in it that will be written ("": itself); they are made.
-
-    Raises:
-        UserError: names the folder and the flag.
-    """
-    for part in parts:
-        probe = folder / part / ".writable"
-        try:
-            probe.parent.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink(missing_ok=True)  # another command may try the same
-        except OSError as error:
-            raise UserError(
-                f"The folder {probe.parent} cannot be written ({error.strerror}): choose another with {flag}"
-            ) from None
-
-
 def compare(options: CompareOptions, display: Display | None = None, *, quiet: bool = False) -> list[str]:
     """Run the comparison; the same call again resumes.
 
@@ -135,6 +115,9 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
     pool = open_pool(cluster, options.workers, plans[0].comparison, machine)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store", ("", "locks", "logs", "pages", "stages", "work"))
+    if options.keep is not None:  # nothing speaks against the comparison any more
+        options = replace(options, recipe=options.keep(), keep=None)
+        plans = options.runs()
     with Store(options.store).in_use():
         for folder in (options.store, options.store / "pages", options.store / HIDDEN_STATES):
             remove_partial_files(folder)
@@ -251,9 +234,19 @@ class _Driver:
         """
         try:
             self._drive()
-        finally:
-            self._active.clear()
-            self._write_page()  # also where the user ends the command
+        except KeyboardInterrupt:
+            with suppress(Exception):  # it may have cut off the import of what draws; the next command writes the page
+                self._write_last_page()
+            raise
+        except BaseException:
+            self._write_last_page()
+            raise
+        self._write_last_page()
+
+    def _write_last_page(self) -> None:
+        """Write what is still open of the page, whatever is at work."""
+        self._active.clear()
+        self._write_page()
 
     def _drive(self) -> None:
         self._begin()
@@ -301,11 +294,30 @@ class _Driver:
 
     def _already_done(self, part: Part, name: str) -> None:
         """Publish a run that was over before."""
+        reason = None
         for place in self._schedule.over(part, None):
             plan = resolved(self._schedule.plans[place])
-            self._tracked.finished(plan, publish(plan, self._results))
-        self._shown.skip(name, "already done")
+            result, reason = self._published(place, plan)
+            if result is not None:
+                self._tracked.finished(plan, result)
+        self._shown.skip(name, "already done" if reason is None else f"{FAILED}: {reason}")
         self._page_open = True
+
+    def _published(self, place: int, plan: RunPlan) -> tuple[RunResult | None, str | None]:
+        """Publish a run that is over: its result, or why what its benchmarks made of their rows is none.
+
+        Args:
+            place: of the run in the schedule.
+            plan: as it is now.
+        """
+        try:
+            return publish(plan, self._results), None
+        except UserError as error:
+            reason = "; ".join(error.sentences)
+            self._schedule.failed[place] = reason
+            publish_failure(plan, self._results, reason)
+            self._tracked.failed(plan)
+            return None, reason
 
     def _over(self, part: Part, work: Work, reason: str | None) -> None:
         """Publish what is over with a part.
@@ -320,13 +332,14 @@ class _Driver:
         for place in places:
             plan = resolved(self._schedule.plans[place])
             if reason is None:
-                result = publish(plan, self._results)
-                text = _first_score(result) + _open_calls(plan)
-                if not is_first:
+                result, reason = self._published(place, plan)
+                text = _first_score(result) + _open_calls(plan) if result else ""
+                if result and not is_first:
                     self._tracked.finished(plan, result)
             else:
                 publish_failure(plan, self._results, reason)
                 self._tracked.failed(plan)
+        is_first = is_first and reason is None
         halves = [0.5 if place in self._halfway else 1.0 for place in places]
         ended, share = (0, 0.5) if is_first else (len(places), sum(halves))
         if is_first:

@@ -25,6 +25,7 @@ from harness.recipe.search import points
 from harness.recipe.train import TrainSpec
 from harness.run.configure import make_benchmark, make_method, make_oracle, own_options
 from harness.run.nodes import Node
+from harness.run.plugin_check import oracle_identity, own_protocol, prompts_of
 from harness.run.plugins import plugins
 from harness.run.stages import judge_of, pairs_stage, protocol_of, training_labels
 from harness.store.json_files import digest, read_json, write_json
@@ -120,7 +121,7 @@ class Comparison:
 
     @cached_property
     def _benchmark_prompts(self) -> dict[str, Sequence[str]]:
-        return {b.name: prompts for b in self.benchmarks if (prompts := b.prompt_texts())}
+        return {b.name: prompts for b in self.benchmarks if (prompts := prompts_of(b))}
 
     @cached_property
     def key(self) -> str:
@@ -149,9 +150,9 @@ def facts_of(recipe: Recipe, benchmarks: Sequence[Benchmark], problems: Problems
         UserError: with all problems: the model, a file of the data, an oracle or the data of a benchmark is not there.
     """
     with problems.of("oracle"):
-        oracle = make_oracle(recipe.oracle).identity()
+        oracle = oracle_identity(make_oracle(recipe.oracle))
     with problems.of("eval_oracle"):
-        eval_oracle = make_oracle(recipe.eval_oracle or recipe.oracle).identity()
+        eval_oracle = oracle_identity(make_oracle(recipe.eval_oracle or recipe.oracle))
     with problems.of("model"):
         start = Node("start", start_stage(recipe.model, recipe.chat_template, recipe.chat_date))
     if complete := not problems.all:
@@ -162,7 +163,7 @@ def facts_of(recipe: Recipe, benchmarks: Sequence[Benchmark], problems: Problems
     for b in benchmarks:
         with problems.of(f"benchmark {b.name}"):
             protocols[b.name] = (
-                protocol_of(b, recipe, start.stage, pairs.stage, eval_oracle) if complete else b.protocol()
+                protocol_of(b, recipe, start.stage, pairs.stage, eval_oracle) if complete else own_protocol(b)
             )
     problems.check()
     judges = {b.name: judge_of(b, recipe, start.stage) for b in benchmarks}

@@ -11,7 +11,8 @@ from harness.methods.base import Method
 from harness.methods.endpoint import EndpointConfig, Remote
 from harness.oracles.base import Oracle
 from harness.recipe.recipe import OracleSpec, Recipe
-from harness.run.plugins import load, plugins
+from harness.run.plugin_check import answer_of, checked_benchmark, checked_method
+from harness.run.plugins import OF_PLUGIN, load, plugins
 
 
 def own_options(recipe: Recipe, name: str) -> dict[str, Any]:
@@ -38,10 +39,10 @@ def make_method(recipe: Recipe, name: str, trial_options: Mapping[str, Any] | No
     described = f"method {name}" if variant is None else f"variant {name} of method {variant.method}"
     names = {*plugins("methods"), *recipe.variants, *recipe.endpoints}
     if variant is None and name not in names:
-        raise unknown("method", name, names)
+        raise unknown("method", name, names, OF_PLUGIN)
     factory = load("methods", name if variant is None else variant.method)
     method: Method = _configured(factory, "Config", options, described)
-    return method
+    return checked_method(method, described)
 
 
 def make_benchmark(recipe: Recipe, name: str) -> Benchmark:
@@ -55,7 +56,7 @@ def make_benchmark(recipe: Recipe, name: str) -> Benchmark:
     factory = load("benchmarks", family)
     factory = factory.member(member) if member else factory
     benchmark: Benchmark = _configured(factory, "Options", options, f"benchmark {name}")
-    return benchmark
+    return checked_benchmark(benchmark, f"benchmark {name}")
 
 
 def make_oracle(spec: OracleSpec) -> Oracle:
@@ -80,4 +81,6 @@ def _configured(factory: Any, schema: str, options: dict[str, Any], described: s
         raise errors_of(option_sentences(error, model, options, described)) from None
     if faults := list(truths_for_numbers(options, validated)):
         raise errors_of([option_sentence(fault, described) for fault in faults])
-    return factory(validated)
+    return answer_of(
+        described, "__init__", lambda: factory(validated), lambda built: isinstance(built, factory), "one of its kind"
+    )

@@ -18,15 +18,16 @@ from harness.answer.rollout_engine import ENGINES, engine_class
 from harness.answer.smollm2 import smollm2_folder
 from harness.benchmark import Benchmark
 from harness.budget.machines import cpu
-from harness.errors import AbsentError, MissingPackageError, Problem, UserError
+from harness.errors import AbsentError, MissingPackageError, Problem, UserError, install, reason_of
 from harness.recipe.trackers import TRACKERS
 from harness.run.devices import usable_cores, visible_devices
+from harness.run.plugin_check import own_protocol
 from harness.run.plugins import GROUPS, OURS, Plugin, plugins
 from harness.store.environment import gpus, library_versions
 from harness.store.settings import settings, using
 
 EXTRAS = {
-    "official": ("alpaca-eval", "fschat", "lm-eval"),
+    "official": ("alpaca-eval", "fschat", "lm-eval", "openai"),
     "lm-eval": ("lm-eval",),
     "vllm": ("vllm",),
     "report": ("vl-convert-python", "itables"),
@@ -177,11 +178,6 @@ def _of_extra(extra: str, name: str, missing: Mapping[str, Sequence[str]]) -> Fe
     return Feature(name, not lacking, f"{lacking} not installed" if lacking else "", install(extra) if lacking else "")
 
 
-def install(extra: str) -> str:
-    """The command that installs an extra."""
-    return f"python -m pip install 'sail-bench[{extra}]'"
-
-
 def _benchmark_features() -> Iterator[Feature]:
     """Whether each benchmark's data are here. Nothing is fetched for it."""
     offline = settings().offline
@@ -207,7 +203,7 @@ def _benchmark_feature(name: str, plugin: Plugin, offline: bool) -> Feature | No
         return None
     judged = "needs a judge behind an endpoint" if loaded.judged_by == "endpoint" else ""
     try:
-        loaded().protocol()
+        own_protocol(loaded())
     except MissingPackageError as error:
         return Feature(f"benchmark {name}", False, str(error))
     except AbsentError as error:
@@ -217,7 +213,7 @@ def _benchmark_feature(name: str, plugin: Plugin, offline: bool) -> Feature | No
             f"benchmark {name}", True, "; ".join(filter(None, ["its data are fetched at first use", judged]))
         )
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-        return Feature(f"benchmark {name}", False, f"{type(error).__name__}: {error}".split("\n")[0])
+        return Feature(f"benchmark {name}", False, reason_of(error))
     return Feature(f"benchmark {name}", True, judged)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.answer.chat import Prompt
-from harness.benchmark import Benchmark, EvalContext
+from harness.benchmark import Benchmark, EvalContext, Row, rows_fault
+from harness.errors import UserError
 from harness.methods.endpoint import Remote
 from harness.oracles.none import NONE
 from harness.run.nodes import EvaluationNodes, Node
@@ -107,7 +108,7 @@ def _answer_together(resources: Resources, todo: Evaluated, context: EvalContext
     resources.open_ledger(store.work(unanswered[0][1].stage))  # the first one pays for all
     resources.emit("stage", ("answers", len(requests)))
     with resources.meter.phase("eval"):
-        context.policy.sample(requests, resources.tick)
+        context.policy.sample(requests, resources.tick, shared=True)
     resources.keep_ledger()
 
 
@@ -117,7 +118,7 @@ def _answer_and_judge(resources: Resources, benchmark: Benchmark, nodes: Evaluat
     def answer(work: Path) -> dict[str, Any]:
         resources.show(f"{benchmark.name}: answering")
         resources.open_ledger(work)
-        write_rows(work / "rows.jsonl", benchmark.answer(context))
+        write_rows(work / "rows.jsonl", _checked(benchmark, "answer", benchmark.answer(context)))
         return resources.spent() | {"thinking": context.policy.thinking}
 
     answers = store.get(nodes.answers.stage, answer)
@@ -126,11 +127,31 @@ def _answer_and_judge(resources: Resources, benchmark: Benchmark, nodes: Evaluat
         resources.show(f"{benchmark.name}: {'scoring' if benchmark.judged_by == 'none' else 'judging'}")
         resources.open_ledger(work, judgments)
         resources.unanswered, resources.replaced, resources.fault = 0, 0, ""
-        write_rows(work / "rows.jsonl", benchmark.judge(read_rows(answers / "rows.jsonl"), context))
+        answered = read_rows(answers / "rows.jsonl")
+        judged = benchmark.judge(answered, context)
+        write_rows(work / "rows.jsonl", _checked(benchmark, "judge", judged, answered))
         names = ("unanswered", "fault", "replaced")
         return resources.spent() | {name: value for name in names if (value := getattr(resources, name))}
 
     store.get(judgments, judge)
+
+
+def _checked(benchmark: Benchmark, function: str, rows: Any, before: list[Row] | None = None) -> list[Row]:
+    """The rows that a benchmark returned, if they can be stored.
+
+    Args:
+        benchmark: that returned them.
+        function: ``answer`` or ``judge``.
+        rows: of any type.
+        before: those that were to be judged.
+
+    Raises:
+        UserError: they cannot.
+    """
+    if fault := rows_fault(rows, before):
+        raise UserError(f"The benchmark {benchmark.name} cannot be scored: after {function}(), {fault}")
+    checked: list[Row] = rows
+    return checked
 
 
 def compare_with_reference(resources: Resources, plan: RunPlan, prompts: Sequence[Prompt]) -> None:

@@ -19,6 +19,7 @@ from harness.run.process import Event, Job
 from harness.run.worker import ALIVE, CLAIM, EVENTS, LEFT, OVER
 from harness.store.claims import held
 from harness.store.json_files import write_text
+from harness.store.leases import leases_in
 
 MOST_JOBS = 64
 """Jobs that lie in the folder at once, unless ``--workers`` says it."""
@@ -71,7 +72,7 @@ class FolderPool(Pool):
         self._running: dict[int, _Posted] = {}
         self._submitted, self._files = 0, 0
         self._lonely_at = time.monotonic() + LONELY_S
-        self._lock = held(self._folder / "driver.lock", alone=True)
+        self._lock = held(self._folder / "driver", alone=True)
 
     def __enter__(self) -> FolderPool:
         if not self._lock.__enter__():
@@ -178,3 +179,4 @@ class FolderPool(Pool):
             self._remove(posted)
         write_text(self._folder / OVER, f"{self._name} {os.getpid()}\n")
         self._lock.__exit__(None, None, None)
+        leases_in(self._folder).end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from harness.errors import message_of
 from harness.recipe.recipe import Recipe
 
 SIGNS = (
@@ -25,7 +26,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen:
-        if isinstance(at, kinds) or any(sign in str(at) for sign in SIGNS):
+        if isinstance(at, kinds) or any(sign in message_of(at) for sign in SIGNS):
             return True
         seen.add(id(at))
         at = at.__cause__ or at.__context__

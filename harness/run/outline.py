@@ -22,7 +22,7 @@ from harness.budget.forecast import (
 from harness.budget.machines import Machine
 from harness.budget.memory import Memory
 from harness.budget.spec import named_budgets
-from harness.errors import AbsentError, unknown
+from harness.errors import AbsentError, Problem, unknown
 from harness.methods.base import Method
 from harness.pairs.prompts import letters_of
 from harness.recipe.recipe import Recipe
@@ -30,6 +30,7 @@ from harness.recipe.search import points
 from harness.run.configure import make_benchmark, make_method, own_options
 from harness.run.fitting import (
     GIB,
+    GPU_SHARE,
     MemorySettings,
     Texts,
     fitting_settings,
@@ -39,6 +40,7 @@ from harness.run.fitting import (
     vllm_shortage,
 )
 from harness.run.plan import RunPlan, configured
+from harness.run.plugin_check import longest_prompt
 from harness.run.spending import (
     Prior,
     StoredPairs,
@@ -170,7 +172,7 @@ def outline_of_plans(
     else:
         prompt, pair = _longest(recipe)
         assumed = (f"a token has {LETTERS_PER_TOKEN} letters",)
-    question = max((b.longest_prompt() for b in comparison.benchmarks), default=0)
+    question = max((longest_prompt(b) for b in comparison.benchmarks), default=0)
     texts = Texts(
         prompt, pair, recipe.data.max_new_tokens, max(prompt, question), _longest_answer(comparison.benchmarks)
     )
@@ -221,7 +223,7 @@ def outline_of_recipe(
     questions = [0]
     for benchmark in usable:
         with suppress(AbsentError):
-            questions.append(benchmark.longest_prompt())
+            questions.append(longest_prompt(benchmark))
     prompt, response = TYPICAL_PROMPT, min(TYPICAL_RESPONSE, recipe.train.max_length)
     typical = Lengths(prompt, response, min(recipe.train.max_length, 1.5 * (prompt + response))).typical_packed()
     lengths = with_sharing(typical, recipe.train, config)
@@ -323,3 +325,26 @@ def fits_memory(outline: Outline, machine: Machine, workers: int) -> bool:
     """
     need = memory_need(outline, machine, workers)
     return bool(need.peaks) and need.shortage is None
+
+
+def crowded_engines(recipe: Recipe, machine: Machine, workers: int) -> Problem | None:
+    """What is wrong with so many runs if each starts vLLM, and the shares of those on one GPU do not fit into it.
+
+    Args:
+        recipe: names the engine, and its share of a GPU.
+        machine: that holds them.
+        workers: runs side by side, spread evenly over its devices.
+
+    Raises:
+        UserError: the recipe gives no share.
+    """
+    share, together = MemorySettings.of(recipe, machine.device).vllm_share, -(-workers // machine.count)
+    if together == 1 or together * share <= GPU_SHARE:
+        return None
+    most = machine.count * max(1, int(GPU_SHARE / share))
+    smaller = int(100 * GPU_SHARE / together) / 100
+    return Problem(
+        "workers",
+        f"--workers {workers} puts {together} runs on one GPU, and each takes {share:.0%} of its memory for vLLM",
+        f"give --workers {most}, or set engine.options.gpu_memory_utilization to {smaller:g} or less",
+    )

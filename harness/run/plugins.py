@@ -1,22 +1,26 @@
 """Plugins by entry point: methods, oracles and benchmarks. Built-ins register through the same groups.
 
-A plugin that fails to import is listed with its error and never breaks the others. ``SAIL_BENCH_PLUGINS`` (a comma
-separated list of distribution names; may be empty) limits third-party plugins to those named.
+A plugin that fails to import, or is not what its group holds, is listed with its error and never breaks the others.
+``SAIL_BENCH_PLUGINS`` (a comma separated list of distribution names; may be empty) limits third-party plugins to those
+named.
 """
 
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
-from harness.errors import Problem, UserError, unknown
+from harness.errors import Problem, UserError, reason_of, unknown
+from harness.run.plugin_check import fault_of
 from harness.store.settings import settings
 
 OURS = "sail-bench"
+OUR_PACKAGES = ("harness", "benchmarks", "sail")
+OF_PLUGIN = "that of a plugin is known once its package is installed"
 GROUPS = ("methods", "oracles", "benchmarks")
 
 
@@ -41,23 +45,30 @@ class Plugin:
         """The class.
 
         Raises:
-            UserError: its import fails, or two plugins claim its name.
+            UserError: its import fails, it is no class of its kind, or two plugins claim its name.
         """
         if self.clash and self.origin != OURS:
             raise UserError(
                 f"The {self.kind[:-1]} {self.name!r} is claimed by {self.origin} and {', '.join(self.clash)}: choose "
                 f"one with SAIL_BENCH_PLUGINS={self.origin}"
             )
+        what = f"The {self.kind[:-1]} {self.name!r} of {self.origin}"
         try:
-            return self.entry.load()
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            with redirect_stdout(sys.stderr):  # what a module prints belongs to no listing
+                loaded = self.entry.load()
+            fault = "" if self.origin == OURS else fault_of(self.kind, self.name, loaded)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UserError(
-                f"The {self.kind[:-1]} {self.name!r} of {self.origin} fails to import ({reason})"
+                f"{what} fails to import ({reason_of(error)}): correct it, or leave it out with SAIL_BENCH_PLUGINS"
             ) from error
+        if fault:
+            raise UserError(f"{what} cannot be used: {fault}")
+        return loaded
 
     def ready(self) -> list[Problem]:
-        """Why it cannot be used; empty if it imports."""
+        """Why it cannot be used; empty if it can."""
         try:
             self.load()
         except UserError as error:
@@ -119,5 +130,33 @@ def load(kind: str, name: str) -> Any:
     """
     registered = plugins(kind)
     if name not in registered:
-        raise unknown(kind[:-1], name, registered)
+        raise unknown(kind[:-1], name, registered, OF_PLUGIN)
     return registered[name].load()
+
+
+def culprit(error: BaseException) -> str:
+    """A sentence on the plugin of others in whose code an error arose; empty if it arose in none.
+
+    Args:
+        error: that a command met.
+    """
+    homes = {
+        plugin.entry.module.partition(".")[0]: plugin
+        for kind in GROUPS
+        for plugin in plugins(kind).values()
+        if plugin.origin != OURS
+    }
+    for home in OUR_PACKAGES:
+        homes.pop(home, None)
+    at, blamed, line = error.__traceback__, None, 0
+    while at is not None:
+        home = str(at.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        if home in homes:
+            blamed, line = homes[home], at.tb_lineno
+        at = at.tb_next
+    if blamed is None:
+        return ""
+    return (
+        f"The {blamed.kind[:-1]} {blamed.name!r} of {blamed.origin} failed in line {line} of its code "
+        f"({reason_of(error)}): correct it, or leave it out"
+    )

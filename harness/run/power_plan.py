@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 from harness.budget.forecast import Corrections
 from harness.budget.machines import Machine
-from harness.errors import AbsentError
+from harness.errors import AbsentError, UserError
 from harness.recipe.recipe import Recipe
 from harness.run.estimate import Estimate, estimate
 from harness.run.outline import outline_of_plans, outline_of_recipe
@@ -34,7 +36,7 @@ class Need:
         spread: of the paired difference, the mean variance over ``rows`` rows.
         rows: of stored results that it comes from; 0 if it was stated.
         stored: items that the stored results have; None if it was stated.
-        items: by number of seeds, the items needed; None where no number is enough.
+        items: by number of seeds, the items needed; None where ten million are too few.
     """
 
     benchmark: str
@@ -79,6 +81,9 @@ def stored_needs(
         detect: the difference to show, by benchmark, in its unit; under "" in points of 100 for all others.
         seeds: numbers of seeds to look at.
         rows: that will be compared with the reference.
+
+    Raises:
+        UserError: a difference is larger than any can be.
     """
     finished = [run for run in runs if run.status == "ok"]
     by_row: dict[str, list[RunResult]] = {}
@@ -101,9 +106,21 @@ def stored_needs(
             continue
         unit = first.metric.unit
         difference = detect[benchmark] if benchmark in detect else detect[""] * POINTS.get(unit, 1.0)
+        if difference > (most := _most(unit)):
+            raise UserError(
+                f"--detect {benchmark}={difference:g} is more than {first.title} can differ ({most:g} {unit}): give a "
+                "smaller number"
+            )
         items = {n: items_needed(spread, difference, n, level_of(rows)) for n in seeds}
         needs.append(Need(benchmark, first.title, unit, difference, spread, len(family), len(first.ids), items))
     return Needs(level_of(rows), tuple(needs), left_out)
+
+
+def _most(unit: str) -> float:
+    """The largest difference in a unit; infinite where none is known."""
+    if rating := re.fullmatch(r"rating (\d+)-(\d+)", unit):
+        return float(rating[2]) - float(rating[1])
+    return 100.0 if "%" in unit else 100.0 * POINTS[unit] if unit in POINTS else inf
 
 
 def _cannot(pair: Pair, detect: Mapping[str, float]) -> str:

@@ -15,11 +15,12 @@ from harness.answer.model_files import model_problems, template_problems, tokeni
 from harness.answer.rollout_engine import ENGINES, engine_class
 from harness.answer.window import answer_too_long, question_too_long
 from harness.benchmark import Benchmark
-from harness.errors import AbsentError, Problem, Problems, UserError
+from harness.errors import AbsentError, Problem, Problems, UserError, reason_of
 from harness.recipe.endpoint import Endpoint
 from harness.recipe.recipe import OracleSpec, Recipe
 from harness.run.configure import make_benchmark, make_oracle
 from harness.run.plan import RunPlan
+from harness.run.plugin_check import prompts_of
 from harness.run.spending import local_config
 
 LONGEST_TEXTS = 20
@@ -57,8 +58,8 @@ def preflight(recipe: Recipe, benchmarks: Sequence[str], make_plans: Callable[[]
             with problems.of(what):
                 problems.add(ready())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            reason = f"{type(error).__name__}: {error}".split("\n")[0]
-            problems.add([Problem(what, f"The check of {what} failed ({reason})", "correct it, or add --no-preflight")])
+            sentence = f"The check of {what} failed ({reason_of(error)})"
+            problems.add([Problem(what, sentence, "correct it, or add --no-preflight")])
     return Preflight(plans, tuple(problems.all))
 
 
@@ -152,7 +153,7 @@ def _positions(config: dict[str, Any] | None) -> int:
 def _longest_prompt(tokenizer: Any, benchmark: Benchmark) -> int:
     """Tokens of the longest of a benchmark's prompts, without what the chat template adds."""
     try:
-        texts = sorted(benchmark.prompt_texts(), key=len)[-LONGEST_TEXTS:]
+        texts = sorted(prompts_of(benchmark), key=len)[-LONGEST_TEXTS:]
     except AbsentError:  # reported where the runs are made
         return 0
     return max((len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts), default=0)

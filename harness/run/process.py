@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.errors import UserError
+from harness.errors import UserError, reason_of
 from harness.recipe.recipe import Recipe
 from harness.run.comparison import resolve
 from harness.run.devices import claim
@@ -24,10 +24,15 @@ from harness.run.out_of_memory import ran_out_of_memory, settings_to_lower
 from harness.run.plan import RunPlan, load_facts, load_run
 from harness.run.run import ALL, Run
 from harness.store.environment import gpus
+from harness.store.foreign_text import CleanLog
 from harness.store.notices import listening
+from harness.store.redaction import redacted
 from harness.store.settings import Settings, settings, using
 from harness.store.stages import Store
 from harness.store.storage import storage_fault
+
+REASON_LETTERS = 500
+"""Of the message of an error that a run ended with, at most."""
 
 
 class Event(NamedTuple):
@@ -136,12 +141,12 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
         events.send(Event("done"))
     except UserError as error:
         shared = plan is None or not plan.comparison.store.done(plan.comparison.facts.pairs.stage)
-        sentences = error.sentences
+        sentences = tuple(map(redacted, error.sentences))
         events.send(Event("user error", sentences) if shared else Event("failed", "; ".join(sentences)))
     except BaseException as error:  # noqa: BLE001 - whatever a run raises belongs in its row
         with suppress(OSError):  # the log may be what cannot be written
             traceback.print_exc()
-        events.send(Event("failed", _reason(error, job, device)))
+        events.send(Event("failed", redacted(_reason(error, job, device))))
     finally:
         with suppress(OSError):
             sys.stdout.flush()
@@ -149,11 +154,12 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
 
 
 def _write_output_to(path: Path) -> None:
-    """Let all output of this process go to the log of its run."""
+    """Let all output of this process go to the log of its run. What Python code writes holds no key and is inert."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", buffering=1) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    sys.stdout, sys.stderr = CleanLog.of(1), CleanLog.of(2)
 
 
 def _reason(error: BaseException, job: Job, device: str | None) -> str:
@@ -161,7 +167,7 @@ def _reason(error: BaseException, job: Job, device: str | None) -> str:
     not write what to do."""
     if sentence := storage_fault(error):
         return sentence
-    reason = f"{type(error).__name__}: {error}".split("\n")[0]
+    reason = reason_of(error, REASON_LETTERS)
     if not ran_out_of_memory(error):
         return reason
     devices = 1 if device is None else len(gpus()) or job.settings["workers"]

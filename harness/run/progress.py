@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from harness.store.foreign_text import one_line, shown_text
+
 FAILED = "FAILED"
 """What the line of a failed run begins with."""
 
@@ -84,7 +86,7 @@ class Display:
     def __enter__(self) -> Display:
         if self.live:
             self.bar = Progress(
-                TextColumn("{task.description:<34}"),
+                TextColumn("{task.description:<34}", markup=False),
                 BarColumn(bar_width=28),
                 _Count(),
                 TimeElapsedColumn(),
@@ -102,8 +104,8 @@ class Display:
             self.bar.stop()
 
     def say(self, text: str) -> None:
-        """One line of its own."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        """One line of its own, without keys; nothing in it acts on the terminal."""
+        self.console.print(shown_text(text), markup=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A line of progress."""
@@ -170,11 +172,11 @@ class Work:
     """A run, or a part of one, as a display shows it."""
 
     def __init__(self, display: Display, name: str) -> None:
-        self._display, self._name = display, name
+        self._display, self._name = display, one_line(name)
         self._stage, self._of, self._at = "", "", 0
         self._total: int | None = None
         self._stage_began = self._last = time.monotonic()
-        self._task: Any = display.bar.add_task(name, total=None, visible=False) if display.bar else None
+        self._task: Any = display.bar.add_task(self._name, total=None, visible=False) if display.bar else None
 
     def show(self, kind: str, value: Any) -> None:
         """An event of progress: ``stage`` (text, total), ``share`` (text, of what the percentages are), ``advance`` (so
@@ -202,7 +204,7 @@ class Work:
         self._stage_began = self._last = time.monotonic()
         bar = self._display.bar
         if bar:
-            bar.reset(self._task, description=f"{self._name} · {text}", total=total, visible=True, of=of)
+            bar.reset(self._task, description=f"{self._name} · {one_line(text)}", total=total, visible=True, of=of)
 
     def advance(self, done: int) -> None:
         """Part of the stage is done."""

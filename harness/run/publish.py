@@ -17,6 +17,7 @@ from harness.run.plugins import plugins
 from harness.score.results import RunResult, read_result, result_path, write_result
 from harness.store.environment import environment
 from harness.store.json_files import digest, read_json, read_rows
+from harness.store.redaction import redacted
 from harness.store.stage_files import content_hash
 from harness.store.versions import SCORE_VERSION, raised_since, versions_of
 
@@ -220,7 +221,7 @@ def publish_failure(plan: RunPlan, results: Path, reason: str) -> None:
         results: folder of the results.
         reason: one sentence.
     """
-    path = path_of(plan, results)
+    path, reason = path_of(plan, results), redacted(reason)
     if path.is_file():
         existing = read_result(path)
         if existing.status == "ok" and existing.comparison_key == plan.comparison.key:

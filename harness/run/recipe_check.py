@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from harness.benchmark import Benchmark
 from harness.budget.spec import named_budgets
 from harness.errors import UserError, unknown
-from harness.recipe.recipe import OracleSpec, Recipe
+from harness.recipe.load import nowhere
+from harness.recipe.recipe import Recipe
+from harness.recipe.yaml_text import Place
 from harness.run.configure import make_benchmark, make_method, make_oracle, own_options
 from harness.run.plugins import plugins
 
@@ -32,25 +34,49 @@ class Wanted(NamedTuple):
     budget: str | None = None
 
 
-def check_recipe(recipe: Recipe, wanted: Wanted | None = None) -> Findings:
+Where = Callable[[Place], str]
+"""The end of a sentence about a place in a recipe."""
+
+
+def check_recipe(recipe: Recipe, wanted: Wanted | None = None, where: Where = nowhere) -> Findings:
     """What is wrong with the names and options of a recipe, and what in it has no effect.
 
     Args:
         recipe: read, and valid by itself.
         wanted: what the command states beside it.
+        where: the end of a sentence about a place, as :class:`harness.recipe.load.Reading` has it.
     """
     wanted = wanted or Wanted()
-    faults = [*_budget(recipe, wanted), *_rows(recipe, wanted), *_oracles(recipe), *_benchmarks(recipe, wanted)]
-    faults += [*_search(recipe, wanted), *_reference(recipe, wanted), *_unused_options(recipe)]
+    faults = [*_budget(recipe, wanted), *_rows(recipe, wanted, where), *_oracles(recipe, where)]
+    faults += [*_benchmarks(recipe, wanted, where), *_search(recipe, wanted)]
+    faults += [*_reference(recipe, wanted, where), *_unused_options(recipe)]
     return Findings(list(dict.fromkeys(faults)), list(_unused_rows(recipe, wanted)))
 
 
-def _attempt(make: Callable[[], Any]) -> Iterator[str]:
-    """The sentences of the error that making something raises."""
+def _attempt(make: Callable[[], Any], where: str = "") -> Iterator[str]:
+    """The sentences of the error that making something raises.
+
+    Args:
+        make: makes it.
+        where: their end.
+    """
     try:
         make()
     except UserError as error:
-        yield from error.sentences
+        yield from (_with_place(sentence, where) for sentence in error.sentences)
+
+
+def _with_place(sentence: str, where: str) -> str:
+    return f"{sentence.removesuffix('.')}{where}" if where else sentence
+
+
+def _place_of_row(recipe: Recipe, name: str) -> Place:
+    """Where a recipe says what a row is; the empty place if it does not name it."""
+    if name in recipe.variants:
+        return ("variants", name)
+    if name in recipe.method_options and name in plugins("methods"):
+        return ("method_options", name)
+    return ("methods", recipe.methods.index(name)) if name in recipe.methods else ()
 
 
 def _budget(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
@@ -59,7 +85,7 @@ def _budget(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
         yield str(unknown("budget", wanted.budget, offered))
 
 
-def _rows(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
+def _rows(recipe: Recipe, wanted: Wanted, where: Where) -> Iterator[str]:
     """Methods, variants and endpoints. A row that the command leaves out may be of a plugin that is not here."""
     for kind, rows in (("variant", recipe.variants), ("endpoint", recipe.endpoints)):
         for name in rows:
@@ -68,23 +94,26 @@ def _rows(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
             if kind == "endpoint" and name in recipe.variants:
                 yield f"{name!r} is the name of a variant and of an endpoint: choose another for one of them"
     for name in dict.fromkeys([*(wanted.methods or recipe.methods), *recipe.variants]):
-        yield from _attempt(lambda name=name: make_method(recipe, name))  # type: ignore[misc]
+        place = _place_of_row(recipe, name)
+        yield from _attempt(lambda name=name: make_method(recipe, name), where(place))  # type: ignore[misc]
 
 
-def _oracles(recipe: Recipe) -> Iterator[str]:
-    specs: list[OracleSpec] = [recipe.oracle, *([recipe.eval_oracle] if recipe.eval_oracle else [])]
-    for spec in specs:
-        yield from _attempt(lambda spec=spec: make_oracle(spec))  # type: ignore[misc]
+def _oracles(recipe: Recipe, where: Where) -> Iterator[str]:
+    specs = {"oracle": recipe.oracle, "eval_oracle": recipe.eval_oracle}
+    for key, spec in specs.items():
+        if spec is not None:
+            yield from _attempt(lambda spec=spec: make_oracle(spec), where((key,)))  # type: ignore[misc]
 
 
-def _benchmarks(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
+def _benchmarks(recipe: Recipe, wanted: Wanted, where: Where) -> Iterator[str]:
     names = list(dict.fromkeys([*recipe.benchmarks, *(wanted.benchmarks or ())]))
     configured, faults = dict[str, Benchmark](), list[str]()
     for name in names:
         try:
             configured[name] = make_benchmark(recipe, name)
         except UserError as error:
-            faults += error.sentences
+            place: Place = ("benchmarks", name) if name in recipe.benchmarks else ()
+            faults += [_with_place(sentence, where(place)) for sentence in error.sentences]
     yield from faults
     judged = [name for name, benchmark in configured.items() if benchmark.judged_by == "endpoint"]
     for name in judged if recipe.judge == "local" else []:
@@ -122,14 +151,14 @@ def _search(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
                 yield from _attempt(lambda n=name, o={option: value}: make_method(recipe, n, o))  # type: ignore[misc]
 
 
-def _reference(recipe: Recipe, wanted: Wanted) -> Iterator[str]:
+def _reference(recipe: Recipe, wanted: Wanted, where: Where) -> Iterator[str]:
     """The row that the others are compared with is among the rows."""
     rows = [*recipe.methods, *(wanted.methods or ())]
     if "reference" not in recipe.model_fields_set or recipe.reference in rows:
         return
     installed = {*plugins("methods"), *recipe.variants, *recipe.endpoints}
     if recipe.reference not in installed:
-        yield str(unknown("reference", recipe.reference, rows))
+        yield _with_place(str(unknown("reference", recipe.reference, rows)), where(("reference",)))
     elif not _compares_answers(recipe):
         yield (
             f"reference: {recipe.reference} is not one of methods, so no row would be compared with it: add it to "

@@ -19,9 +19,9 @@ from harness.run.nodes import Node
 from harness.store.environment import environment
 from harness.store.notices import notify
 from harness.store.row_cache import RowCache
-from harness.store.sealed import read_sealed, remove_sealed, write_sealed
-from harness.store.stages import Stage, Store
-from harness.store.tensor_cache import HIDDEN_STATES, TensorCache
+from harness.store.sealed import read_sealed, write_sealed
+from harness.store.stages import LEDGER, Stage, Store
+from harness.store.tensor_cache import HIDDEN_STATES, LIMIT, TensorCache
 
 if TYPE_CHECKING:
     from harness.answer.client import Client
@@ -132,15 +132,35 @@ class Resources:
 
     def _lower(self, model: Any, folder: Path | None) -> LowerBlocks | None:
         """The lowest blocks of a policy (``folder``: where it is saved), if the comparison's policies share them."""
-        from harness.answer.load import shared_blocks
         from harness.answer.lower_blocks import LowerBlocks
 
-        lora = self.recipe.train.lora
-        blocks = shared_blocks(model, folder, lora.layers if lora else 0)
+        blocks = self._shared_blocks(model, folder)
         if not blocks:
             return None
         cache = TensorCache(self.store.root / HIDDEN_STATES)
         return LowerBlocks(model, blocks, self._computed(self._start.key), cache, partial(self.meter.charge, "seconds"))
+
+    def _shared_blocks(self, model: Any, folder: Path | None) -> list[Any]:
+        from harness.answer.load import shared_blocks
+
+        lora = self.recipe.train.lora
+        return shared_blocks(model, folder, lora.layers if lora else 0)
+
+    def share_steps(self, model: Any) -> None:
+        """Let a fresh copy of the start policy share its lower blocks with the other trainings of the comparison.
+
+        Half of the cache is left to evaluation.
+        """
+        from harness.answer.lower_blocks import LowerBlocks
+        from harness.train.shared_steps import SharedSteps
+        from sail.prefill import backbone
+
+        blocks = self._shared_blocks(model, None) if self.recipe.precision == "float32" else []
+        if not blocks:
+            return
+        cache, identity = TensorCache(self.store.root / HIDDEN_STATES, LIMIT // 2), self._computed(self._start.key)
+        make = partial(LowerBlocks, identity=identity, cache=cache, charge=self.meter.charge_step)
+        backbone(model).forward = SharedSteps(model, blocks, make, self.meter)
 
     def trained(self, folder: Path, identity: str) -> Any:
         """The policy saved in a folder (weights, or an adapter of the start policy)."""
@@ -239,7 +259,7 @@ class Resources:
                 that were kept.
             before: a finished stage that is built again; the ledger goes on from its spending.
         """
-        self._ledger_file = work / "ledger.json" if work else None
+        self._ledger_file = work / LEDGER if work else None
         self._judged: dict[str, int] = {}
         kept: Any = {}
         if self._ledger_file is not None and (resumed := self._interrupted(self._ledger_file)):
@@ -265,9 +285,7 @@ class Resources:
     def spent(self) -> dict[str, Any]:
         """Manifest entries of a finished stage: its ledger and environment."""
         self.ledger.note_memory()
-        if self._ledger_file is not None:
-            remove_sealed(self._ledger_file)
-        self._ledger_file = None
+        self._ledger_file = None  # the store removes the file when the stage has its manifest
         return {"ledger": self.ledger.dump(), "environment": environment()}
 
     def show(self, stage: str) -> None:

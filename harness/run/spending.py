@@ -20,6 +20,7 @@ from harness.budget.forecast import (
     Forecast,
     Lengths,
     Spending,
+    expected_answer,
     first_lines,
     forecast,
     phases,
@@ -35,6 +36,7 @@ from harness.recipe.train import TrainSpec
 from harness.run.comparison import Comparison
 from harness.run.fitting import model_size
 from harness.run.plan import RunPlan, configured
+from harness.run.plugin_check import cost_of, prompts_of
 from harness.store.json_files import read_json
 from sail.prompt_rules import longest_shared, plain_because
 
@@ -234,19 +236,20 @@ def _shape(comparison: Comparison) -> Shape | None:
 
 
 def _guessed_lengths(comparison: Comparison) -> Lengths:
-    """Prompts and imported responses by their letters, sampled responses at their longest."""
+    """Prompts and imported responses by their letters, sampled responses as expected; the longest of a batch is cut."""
     data = comparison.recipe.data
     letters = letters_of(data)
-    prompt, response = letters.prompt / LETTERS_PER_TOKEN + TEMPLATE_TOKENS, float(data.max_new_tokens)
+    prompt, response = letters.prompt / LETTERS_PER_TOKEN + TEMPLATE_TOKENS, expected_answer(data.max_new_tokens)
+    longest = float(data.max_new_tokens)
     if data.imported:
-        response = min(letters.answer / LETTERS_PER_TOKEN, comparison.recipe.train.max_length)
-    return Lengths(prompt, response, prompt + response).typical_packed()
+        response = longest = min(letters.answer / LETTERS_PER_TOKEN, comparison.recipe.train.max_length)
+    return Lengths(prompt, response, prompt + longest).typical_packed()
 
 
 def guessed_price(
     data: DataSpec | PairsSpec, shape: Shape | None, lengths: Lengths, method: Method | None = None
 ) -> dict[str, float]:
-    """What one stored pair will cost at most, by quantity.
+    """What one stored pair is expected to cost, by quantity.
 
     Args:
         data: of the recipe.
@@ -313,8 +316,9 @@ def predicted_spending(
     trials = len(opened) if plan.seed == 0 else 0
     total["eval_tokens"] = trials * data.tune_prompts * data.max_new_tokens
     total["judge_calls"] = 0
+    prompt_tokens = stored_pairs(comparison, shape).lengths.prompt
     for benchmark in open_benchmarks(plan):
-        cost = evaluation_cost(benchmark, data.eval_prompts, plan.method)
+        cost = evaluation_cost(benchmark, data.eval_prompts, plan.method, prompt_tokens)
         if cost is None:
             continue
         total["eval_tokens"] += cost.tokens + cost.read
@@ -322,26 +326,31 @@ def predicted_spending(
     return {axis: amount for axis, amount in total.items() if amount}
 
 
-def evaluation_cost(benchmark: Benchmark, prompts: int, method: Method) -> EvalCost | None:
-    """What a benchmark can ask of a policy, its prompts included; None if that is not known without its data.
+def evaluation_cost(
+    benchmark: Benchmark, prompts: int, method: Method, prompt_tokens: float = TYPICAL_PROMPT
+) -> EvalCost | None:
+    """What a benchmark can ask of a policy, with all prompts in ``read``; None if that is not known without its data.
 
     Args:
         benchmark: that is run.
         prompts: number of the recipe's evaluation prompts.
         method: whose policy it is.
+        prompt_tokens: mean length of the recipe's prompts.
     """
     try:
-        cost = benchmark.cost(prompts, method.trains)
+        cost = cost_of(benchmark, prompts, method.trains)
     except AbsentError:
         return None
-    if cost.read:
-        return cost
+    if cost.read or cost.task_prompts:
+        asked = round(cost.task_prompts * prompt_tokens)
+        read = cost.read + asked
+        return cost._replace(read=read, common=(asked + cost.common * cost.read) / read)
     try:
-        read = text_tokens(benchmark.prompt_texts())
+        read = text_tokens(prompts_of(benchmark))
     except AbsentError:
         limit = getattr(benchmark.options, "max_new_tokens", TYPICAL_RESPONSE)
         read = round(cost.tokens / limit) * TYPICAL_PROMPT
-    return cost._replace(read=read)
+    return cost._replace(read=read, common=1.0)
 
 
 def open_benchmarks(plan: RunPlan) -> list[Benchmark]:

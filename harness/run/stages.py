@@ -19,6 +19,7 @@ from harness.pairs.prompts import splits
 from harness.recipe.endpoint import Thinking
 from harness.recipe.recipe import CHAT_DATE, Recipe
 from harness.recipe.search import Point
+from harness.run.plugin_check import own_protocol
 from harness.store.json_files import digest
 from harness.store.stages import Stage
 from harness.store.versions import (
@@ -172,7 +173,7 @@ def protocol_of(
         pairs: the preference pairs, whose held-out part a benchmark may score.
         eval_oracle: identity of the oracle that evaluates.
     """
-    protocol = benchmark.protocol()
+    protocol = own_protocol(benchmark)
     protocol |= engine_in_keys(recipe)
     if recipe.thinking != "strip":
         protocol |= {"thinking": recipe.thinking}

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from harness.answer.adapter import find_adapter
 from harness.budget.calibration import Calibration
 from harness.budget.machines import Machine, machine_at_hand, machine_named
-from harness.errors import AbsentError, UserError
+from harness.errors import AbsentError, UserError, error_of
 from harness.recipe.recipe import Recipe
 from harness.run.devices import usable_cores, visible_devices, workers_on_cpu
 from harness.run.estimate import estimate
-from harness.run.outline import fits_memory, memory_need, outline_of_plans
+from harness.run.outline import crowded_engines, fits_memory, memory_need, outline_of_plans
 from harness.run.plan import RunPlan
 from harness.run.spending import KNOWN_CONFIGS, local_base, local_config
 from harness.store import hub
@@ -115,6 +115,15 @@ class ThisMachine:
     def warning(self, workers: int) -> str | None:
         """A sentence if so many runs side by side need more than there is."""
         return memory_need(self._outline, self._machine, workers).shortage
+
+    def check_engines(self, workers: int) -> None:
+        """Refuse so many runs side by side if their engines cannot share the GPUs.
+
+        Raises:
+            UserError: they cannot.
+        """
+        if problem := crowded_engines(self._outline.recipe, self._machine, workers):
+            raise error_of([problem])
 
     def seconds(self, workers: int) -> float | None:
         """How long so many runs side by side will take to do what is open; None if that is not known."""

@@ -18,10 +18,11 @@ from harness.recipe.search import Point
 from harness.run.plan import RunPlan, configured
 from harness.run.readiness import check_rollouts
 from harness.run.resources import Resources
+from harness.run.returned import check_loads, keep_policy
 from harness.run.spending import expect, pair_price
 from harness.run.trackers.messages import LoggedRow
 from harness.store.environment import environment
-from harness.store.json_files import Row, write_json
+from harness.store.json_files import Row
 from harness.store.row_files import RowFile
 from harness.store.settings import settings
 from harness.train.context import TrainContext
@@ -70,7 +71,9 @@ def train_policy(
     resources.emit("share", (f"train {point}", f"{budget.limit:g} {budget.axis.replace('_', ' ')}"))
     with resources.sampler(method, work / "engine") as context.sampler, resources.meter.enforce(budget):
         folder = method.train(context)
-    _keep(plan.name, folder, context)
+    keep_policy(plan.name, folder, context)
+    if not type(method).__module__.startswith("harness."):
+        check_loads(plan.name, context.directory / "policy", resources.models.trained)
     steps = expected.steps(budget) if expected.covers(budget) else 0
     predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
     shape = resources.meter.trained
@@ -98,7 +101,10 @@ def _context(
 
     def fresh(folder: Path | None = None) -> Any:
         """A model of its own."""
-        return resources.meter.attach(load_model(folder or start, None, resources.loading))
+        model = resources.meter.attach(load_model(folder or start, None, resources.loading))
+        if folder is None:
+            resources.share_steps(model)
+        return model
 
     def say(text: str) -> None:
         """On the terminal, and in the log of this process."""
@@ -137,19 +143,6 @@ def _context(
     )
 
 
-def _keep(name: str, folder: Path | None, context: TrainContext) -> None:
-    """Check what the method returned, and put it where it belongs."""
-    from harness.train.trainer import check_finite
-
-    if folder is None:
-        raise UserError(f"Method {name!r} returned no policy: train() must return its folder")
-    context.tick()
-    check_finite(folder)
-    if folder != context.directory / "policy":
-        folder.rename(context.directory / "policy")
-    write_json(context.directory / "log.json", context.log)
-
-
 def _tuning_requests(resources: Resources, prompts: Sequence[Prompt]) -> list[Request]:
     from harness.answer.chat import render
 
@@ -171,7 +164,14 @@ def answer_tuning_prompts(resources: Resources, prompts: Sequence[Prompt]) -> No
     """
     resources.open_ledger(None)
     with resources.meter.phase("eval"):
-        resources.start_served.sample(_tuning_requests(resources, prompts), priced=True)
+        resources.start_served.sample(_tuning_requests(resources, prompts), priced=True, shared=True)
+
+
+def _charge_start_answers(resources: Resources, requests: Sequence[Request]) -> None:
+    """Charge a trial for the start policy's answers. It comes last: an attempt that is cut off goes on from the ledger
+    that was written when rows were last kept, and would charge them again."""
+    with resources.meter.phase("eval"):
+        resources.start_served.sample(requests, priced=True)
 
 
 def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -> dict[str, float]:
@@ -188,18 +188,20 @@ def trial_scores(resources: Resources, policy: Any, prompts: Sequence[Prompt]) -
     recipe, requests = resources.recipe, _tuning_requests(resources, prompts)
     resources.emit("stage", ("score trial", len(requests)))
     with resources.meter.phase("eval"):
-        answers = policy.sample(requests, resources.tick)
-        start_answers = resources.start_served.sample(requests, priced=True)
+        answers = policy.sample(requests, resources.tick, shared=True)
+        start_answers = resources.start_served.sample(requests)  # they are there, and are charged below
         rows = [(q.prompt, c.ids) for q, c in zip(requests, answers, strict=True)]
         logps = resources.start.asked_by(policy.identity).summed_logps(rows, recipe.scoring_batch_size)
     nll = -sum(logps) / sum(len(c.ids) for c in answers)
     start_nll = -sum(c.logp for c in start_answers) / sum(len(c.ids) for c in start_answers)
     scores = {"perplexity_ratio": round(math.exp(nll - start_nll), 6)}
     if recipe.oracle.name == NONE:
+        _charge_start_answers(resources, requests)
         return scores
     texts, start_texts = [policy.text(c) for c in answers], [policy.text(c) for c in start_answers]
     rewards, _ = resources.oracle.versus(prompts, texts, start_texts)
     valid = [r for r in rewards if math.isfinite(r)]
     if not valid:
         raise UserError("The oracle gave no verdict on any tuning prompt: take another model, or raise max_tokens")
+    _charge_start_answers(resources, requests)
     return {"gold_reward": round(sum(valid) / len(valid), 6), **scores}

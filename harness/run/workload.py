@@ -8,7 +8,7 @@ from typing import NamedTuple
 from harness.benchmark import CallTokens, EvalCost
 from harness.budget.device_time import Sampler, decoding_seconds, reading_rate
 from harness.budget.flops import forward, head
-from harness.budget.forecast import Corrections, Lengths, forecast
+from harness.budget.forecast import TEMPLATE_TOKENS, Corrections, Lengths, Spending, expected_answer, forecast, phases
 from harness.budget.machines import Machine
 from harness.budget.model_size import ModelSize
 from harness.methods.base import Method
@@ -29,7 +29,8 @@ LLM_JUDGE, REWARD_MODEL = "llm_judge", "reward_model"
 
 
 class RunSeconds(NamedTuple):
-    """Seconds of a run, and how many of them go to the trials of its search, which can run side by side."""
+    """Seconds of a run as its ledger will have them, and how many of them go to the trials of its search, which can run
+    side by side."""
 
     total: float
     searched: float
@@ -56,6 +57,7 @@ class Workload:
         self.calls: Counter[str] = Counter()
         self.judged: Counter[CallTokens] = Counter()
         self.written = self.endpoint_money = 0.0
+        self._read_once: dict[str, list[float]] = {"texts": [0.0], "pairs": [0.0]}
         self.unsaid: list[str] = []
         self._label_calls = outline.recipe.oracle.name == LLM_JUDGE or bool(
             outline.recipe.prices and outline.recipe.prices.oracle_call
@@ -78,7 +80,8 @@ class Workload:
         workers = min(
             workers, self.machine.count if self.machine.device.gpu else 1
         )  # those that share one share its speed
-        total = sum(run.total for run in self._runs)
+        spared = sum(sum(seconds) - max(seconds) for seconds in self._read_once.values())
+        total = sum(run.total for run in self._runs) - spared
         longest = (r.total - r.searched * (1 - 1 / max(1, min(workers, r.trials))) for r in self._runs)
         return self._shared + max(max(longest, default=0.0) if workers > 1 else 0.0, total / workers)
 
@@ -107,8 +110,10 @@ class Workload:
     def _run(self, row: Row) -> RunSeconds:
         """Adds a run."""
         before = sum(self.seconds.values())
+        self._read_once["texts"].append(0.0)
+        prompts, prompt = self.outline.recipe.data.eval_prompts, self.outline.pairs.lengths.prompt
         for benchmark in row.benchmarks:
-            cost = evaluation_cost(benchmark, self.outline.recipe.data.eval_prompts, row.method)
+            cost = evaluation_cost(benchmark, prompts, row.method, prompt)
             if cost is None:
                 self._leave_out(benchmark.name)
                 continue
@@ -116,6 +121,8 @@ class Workload:
             self._evaluate(row.method, cost, limit)
             if benchmark.judged_by == "endpoint":
                 self._judge(cost.judge_calls, benchmark.call_tokens)
+            elif benchmark.judged_by == "local" and self.timed:
+                self.seconds["judge"] += self._local_judge(cost, limit)
         searched = sum(self._train(row.name, method) for method in row.trainings) + self._score_trials(row.trials)
         if self.timed and self.size is not None and (row.trainings or row.benchmarks):
             self.seconds["loading"] += LOADING + self.size.parameters * self.settings.number.weight / READ_RATE
@@ -153,6 +160,7 @@ class Workload:
         self.written += steps * expected.step["generated_tokens"]
         spent = steps * expected.step.get("seconds", 0.0)
         self.seconds["training"] += spent
+        self._read_once["pairs"].append(spent * self._common_of_training(spending))
         return spent
 
     def _score_trials(self, trials: int) -> float:
@@ -183,14 +191,57 @@ class Workload:
             return
         if not self.timed:
             return
-        answers = cost.tokens / limit
+        answers, length = cost.tokens / limit, self._answer(limit)
         spent = self._reading(cost.read)
+        self._read_once["texts"][-1] += 0.0 if method.instruction else spent * cost.common * self._lower
         if answers:
-            prompt = cost.read / answers
+            prompt = self.outline.pairs.lengths.prompt if cost.task_prompts else cost.read / answers
             recipe = self.outline.recipe
             sampler = Sampler(recipe.engine.name, recipe.generation_batch_size, limit)
-            spent += self._decoding(answers, Lengths(prompt, limit, prompt + limit), sampler)
+            spent += self._decoding(answers, Lengths(prompt, length, prompt + length), sampler)
         self.seconds["evaluation"] += spent
+
+    @property
+    def _lower(self) -> float:
+        """Share of a forward pass in blocks that all policies share and that are computed once: on a CPU alone."""
+        if self.size is None or self.machine.device.gpu:
+            return 0.0
+        return max(0, self.size.shape.bottom) / self.size.shape.layers
+
+    def _common_of_training(self, spending: Spending) -> float:
+        """Share of a training on stored pairs that the first training computes for all, in float32 on a CPU.
+
+        Args:
+            spending: of the method.
+        """
+        settings = self.settings
+        if self.size is None or spending.sampled or settings.gradient_checkpointing or settings.number.compute < 4:
+            return 0.0
+        shape, lengths = self.size.shape, self.outline.pairs.lengths
+        pair = lengths.pair(shape.hidden)
+        forwards = pair.rows * spending.rows / 2 * forward(shape, 1, pair.length)
+        return self._lower * forwards / phases(shape, spending, lengths, 1)["train"]
+
+    def _answer(self, limit: int) -> float:
+        """Tokens that an answer will have, by the answers of the pairs where they were sampled and are here.
+
+        Args:
+            limit: most tokens of an answer.
+        """
+        data = self.outline.recipe.data
+        if self.outline.pairs_open or data.imported:
+            return expected_answer(limit)
+        return expected_answer(limit, self.outline.pairs.lengths.response / data.max_new_tokens)
+
+    def _local_judge(self, cost: EvalCost, limit: int) -> float:
+        """Seconds of the start policy's judgments: it reads the question, and two answers in words of its own.
+
+        Args:
+            cost: of the benchmark.
+            limit: most tokens of an answer.
+        """
+        questions = max(1.0, cost.tokens / limit)
+        return self._reading(cost.judge_calls * (cost.read / questions + 2 * self._answer(limit) + 2 * TEMPLATE_TOKENS))
 
     def _reading(self, tokens: float, scored: float = 0.0) -> float:
         """Seconds to read tokens without gradient.

@@ -1,4 +1,4 @@
-"""Bradley-Terry strengths of models against one baseline, with style control (Arena-Hard; spec/evals 2.1 to 2.3).
+"""Bradley-Terry strengths of models against one baseline, with style control (Arena-Hard, docs/score.md).
 
 logit P(model beats baseline) = u_m - u_0 + z . b, where z are standardised differences of style. Style coefficients and
 standardisation are shared by the whole pool of models, so a style-controlled score means something only beside the
@@ -51,7 +51,7 @@ class Pool:
 def win_rates(pool: Pool, weights: Array) -> Array:
     """Scores without style control, percent, shape (R, models).
 
-    With one baseline the Bradley-Terry fit without penalty is the weighted mean of the games (spec/evals 2.1).
+    With one baseline the Bradley-Terry fit without penalty is the weighted mean of the games.
     """
     onehot = np.eye(len(pool.models))[pool.model]
     rows = weights[:, pool.prompt]
@@ -60,7 +60,7 @@ def win_rates(pool: Pool, weights: Array) -> Array:
 
 
 def style_differences(ours: Array, theirs: Array, version: Version) -> Array:
-    """Style of the model's answers relative to the baseline's, before standardisation (spec/evals 2.2, 2.3).
+    """Style of the model's answers relative to the baseline's, before standardisation.
 
     Args:
         ours: style of the model's answers, (n, k), in the order of ``STYLE_FEATURES``.

@@ -1,4 +1,4 @@
-"""Length-controlled win rate of AlpacaEval 2 (arXiv 2404.04475; spec/evals 1.3): a logistic model of preferences.
+"""Length-controlled win rate of AlpacaEval 2 (arXiv 2404.04475; docs/score.md): a logistic model of preferences.
 
 logit p_i = w1 * tanh(delta_i / sd(delta)) + w2 * gamma_i + w3 * x3_i, where delta is the baseline's length minus the
 model's, gamma the instruction's fixed difficulty, and x3 is 1 on the model's rows. Anchor rows (the baseline asked for

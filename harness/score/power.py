@@ -117,9 +117,23 @@ def seeds_needed(spread: Spread, difference: float, level: float = LEVEL) -> int
     return None
 
 
+def seeds_hide(spread: Spread, difference: float, seeds: int, level: float = LEVEL) -> bool:
+    """Whether the spread over seeds alone hides a difference, however many items there are.
+
+    Args:
+        spread: of the paired difference; a spread over seeds that is not known hides nothing.
+        difference: to be shown, in the unit of the spread.
+        seeds: trained with each method.
+        level: of one comparison, two-sided, after correction.
+    """
+    if seeds == 1 or not spread.seed_is_known or not spread.seed:
+        return False
+    return power_of(Spread(0.0, spread.seed, 0.0), difference, MOST_ITEMS, seeds, level) < POWER
+
+
 def items_needed(spread: Spread, difference: float, seeds: int, level: float = LEVEL) -> int | None:
-    """The fewest items with which a difference is shown with power 80%; None if no number of items is enough, since the
-    spread over seeds alone hides it.
+    """The fewest items with which a difference is shown with power 80%; None if :data:`MOST_ITEMS` are too few, mostly
+    since the spread over seeds alone hides it (:func:`seeds_hide`).
 
     Args:
         spread: of the paired difference.

@@ -8,6 +8,7 @@ prompts, and a score can be recomputed, from the files alone.
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -206,8 +207,25 @@ def read_result(path: Path) -> RunResult:
     try:
         return RunResult.model_validate_json(path.read_bytes())
     except (ValidationError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{path} is no result of schema version {SCHEMA_VERSION} ({reason}): remove it") from None
+        raise UserError(_no_result(path, error)) from None
+
+
+def _no_result(path: Path, error: ValueError) -> str:
+    """Why a file is no result, and what to do: a user's own file is not to be removed.
+
+    Args:
+        path: of the file.
+        error: of reading it.
+    """
+    if not re.fullmatch(r"seed-\d+\.json", path.name):
+        return f"{path} is not a result file: give a folder results/RECIPE/BUDGET, that of a row, or a seed-N.json"
+    detail = error.errors()[0] if isinstance(error, ValidationError) else None
+    place = ".".join(map(str, detail["loc"])) if detail else ""
+    reason = f"{place}: {detail['msg']}" if detail and place else "it is not JSON, or not whole"
+    return (
+        f"{path} is no result of schema version {SCHEMA_VERSION} ({reason}): move it away, and the command that wrote "
+        "it writes it again"
+    )
 
 
 @contextmanager
@@ -258,5 +276,5 @@ def result_folders(results: Path | None, recipe: str | None = None) -> list[Path
         recipes = sorted({p.parts[-4] for root in read for p in root.glob("*/*/*/seed-*.json")})
         if recipe and recipes:
             raise unknown(f"recipe in {named}", recipe, recipes)
-        raise UserError(f"The folder {named} holds no results: run 'sail-bench compare' first or set --results")
+        raise UserError(f"The folder {named} holds no results: run 'sail-bench compare' first, or name another folder")
     return folders

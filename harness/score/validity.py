@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from harness.score.estimators import ESTIMATORS
 from harness.score.results import Columns, Metric
 
 NO_VALUE = "no value"
@@ -51,6 +52,38 @@ def value_or_reason(value: Any, limits: Range | None = None) -> float | Invalid:
     if limits is not None and not limits[0] <= value <= limits[1]:
         return Invalid(f"outside {limits[0]:g} to {limits[1]:g}")
     return value
+
+
+def columns_fault(groups: Any, metrics: Any) -> str:
+    """Why columns and metrics of a benchmark cannot be scored; empty if they can.
+
+    Args:
+        groups: per-prompt columns by group.
+        metrics: those to compute.
+    """
+    if not isinstance(groups, Mapping) or not all(isinstance(columns, Mapping) for columns in groups.values()):
+        return "columns must be dicts of lists by group"
+    for group, columns in groups.items():
+        if not all(isinstance(values, list | tuple) for values in columns.values()):
+            return f"the group {group!r} must hold lists by name"
+        ids = columns.get("id")
+        if ids is None:
+            return f"the group {group!r} has no column 'id'"
+        short = [name for name, values in columns.items() if len(values) != len(ids)]
+        if short:
+            return f"the column {short[0]!r} of {group!r} has {len(columns[short[0]]):,} values for {len(ids):,} items"
+    if not any(columns["id"] for columns in groups.values()):
+        return "there are no items"
+    if not isinstance(metrics, list) or not metrics or not all(isinstance(m, Metric) for m in metrics):
+        return "metrics must be a list of at least one harness.score.metrics.metric()"
+    for estimator in (m.estimator for m in metrics):
+        if estimator.kind not in ESTIMATORS:
+            return f"a metric is of the kind {estimator.kind!r}: write one of {', '.join(sorted(ESTIMATORS))}"
+        if estimator.group not in groups:
+            return f"a metric is of the group {estimator.group!r}, which is not there"
+        if estimator.column and estimator.column not in groups[estimator.group]:
+            return f"a metric is of the column {estimator.column!r}, which the group {estimator.group!r} lacks"
+    return ""
 
 
 def checked_columns(

@@ -59,7 +59,7 @@ def _squares(values: Array, weights: Array) -> Array:
 def length_controlled(columns: PromptColumns, name: str, weights: Array) -> Array:
     """Win rate (percent) at equal length: logit p = w1 * tanh(delta / sd(delta)) + w3, with w1 set to 0.
 
-    The form of AlpacaEval 2 (spec/evals 1.3) without instruction difficulty and without the anchoring rows, which exist
+    The form of AlpacaEval 2 without instruction difficulty and without the anchoring rows, which exist
     for the official 805 instructions only. Columns: ``name`` (preference in [0, 1]), ``length`` and
     ``baseline_length``. The sd is taken anew in each resample.
     """
@@ -113,7 +113,7 @@ def length_coefficient(columns: PromptColumns, name: str, weights: Array) -> Arr
 def style_controlled(columns: PromptColumns, name: str, weights: Array) -> Array:
     """Win rate (percent) at equal style: Bradley-Terry against one baseline with four style features.
 
-    The form of Arena-Hard v0.1 (spec/evals 2.2) for a pool of this model alone: d = (a - b) / (a + b + 1) for token
+    The form of Arena-Hard v0.1 for a pool of this model alone: d = (a - b) / (a + b + 1) for token
     length, headers, lists and bold; logistic regression with L2, C = 1. Each d is scaled by its standard deviation over
     the battles of the resample but not centred: the official mean is over a pool of models, and centring on the model's
     own mean would control nothing.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from harness.store.hosts import writer
 
 Row = dict[str, Any]
 """One JSON object of a file of rows."""
@@ -73,15 +74,24 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text atomically, as UTF-8 with ``\\n`` line ends.
+    """Write text atomically, as UTF-8 with the line ends that it has.
+
+    Raises:
+        OSError: as :func:`write_bytes`.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically: a reader sees the old one or the new one.
 
     Raises:
         OSError: the file cannot be written; it is named, and nothing is left of the attempt.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{writer()}.part")
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        part.write_bytes(content)
         part.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from harness.store.foreign_text import warn
 
 _listeners: list[Callable[[str], None]] = []
 
@@ -14,7 +15,7 @@ def notify(text: str) -> None:
     if _listeners:
         _listeners[-1](text)
     else:
-        print(text, file=sys.stderr, flush=True)
+        warn(text)
 
 
 @contextmanager

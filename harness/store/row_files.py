@@ -122,8 +122,9 @@ class RowWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._handle.close()
-        if error is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink()
+        try:
+            self._handle.close()  # which writes what is left, and fails on a full disk
+            if error is None:
+                self._part.replace(self._path)
+        finally:
+            self._part.unlink(missing_ok=True)

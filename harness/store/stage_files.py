@@ -44,9 +44,16 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return _manifests[stamp]
 
 
-def write_manifest(folder: Path, entries: dict[str, Any]) -> None:
-    """Write the manifest of a stage that is built, once its files are on the disk."""
-    write_sealed(folder / MANIFEST, entries | {FILES: record_files(folder, leave_out=(MANIFEST,), sync=True)})
+def write_manifest(folder: Path, entries: dict[str, Any], leave_out: tuple[str, ...] = ()) -> None:
+    """Write the manifest of a stage that is built, once its files are on the disk.
+
+    Args:
+        folder: of the stage.
+        entries: of the manifest.
+        leave_out: names of files that are no part of the stage.
+    """
+    files = record_files(folder, leave_out=(MANIFEST, *leave_out), sync=True)
+    write_sealed(folder / MANIFEST, entries | {FILES: files})
 
 
 def fault_of(folder: Path, *, whole: bool = True) -> str:

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import errno
-import os
+import math
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from harness.errors import UserError, message_of
+from harness.store.hosts import runs, writer
 
 QUARANTINE = "quarantine"
 """Folder of a store for what was damaged."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-SIGNS = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+SIGNS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "database or disk is full",
+    "PytorchStreamWriter failed writing file",  # torch gives no reason
+)
 """In messages of libraries that write by themselves (torch, safetensors)."""
 
 SETTLED_S = 60.0
 """Age of a partial file from which on its writer, if it is gone, is gone for good."""
 
-_PART = re.compile(r".*\.(\d+)\.part(ial)?")
+ABANDONED_S = 86400.0
+"""Age of a partial file of another host from which on nobody is taken to write it."""
+
+_PART = re.compile(r".*\.([A-Za-z0-9.-]+-)?(?P<process>\d+)\.part(ial)?")
 
 
 def storage_fault(error: BaseException) -> str:
@@ -30,7 +42,7 @@ def storage_fault(error: BaseException) -> str:
     at: BaseException | None = error
     while at is not None and at not in seen:
         place = f" that holds {at.filename}" if isinstance(at, OSError) and at.filename else ""
-        if getattr(at, "errno", None) in FULL or any(sign in str(at) for sign in SIGNS):
+        if getattr(at, "errno", None) in FULL or any(sign in message_of(at) for sign in SIGNS):
             return (
                 f"The disk{place} is full: free some of it ('sail-bench store gc' says what a store can spare), and "
                 "run the same command again, which goes on from here"
@@ -44,6 +56,29 @@ def storage_fault(error: BaseException) -> str:
         seen.append(at)
         at = at.__cause__ or at.__context__
     return ""
+
+
+def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> None:
+    """Fail before any work if a folder could not be written.
+
+    Args:
+        folder: that will be written.
+        flag: which chooses it.
+        parts: folders in it that will be written ("": itself); they are made.
+
+    Raises:
+        UserError: names the folder and the flag.
+    """
+    for part in parts:
+        probe = folder / part / ".writable"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink(missing_ok=True)  # another command may try the same
+        except OSError as error:
+            raise UserError(
+                f"The folder {probe.parent} cannot be written ({error.strerror}): choose another with {flag}"
+            ) from None
 
 
 def place_aside(root: Path, name: str) -> Path:
@@ -72,18 +107,12 @@ def remove_partial_files(folder: Path, *, deep: bool = False) -> None:
     for path in [*folder.glob("**/*.part" if deep else "*.part"), *folder.glob("*.partial")]:
         named = _PART.fullmatch(path.name)
         with suppress(OSError):
-            if named and _is_over(int(named[1])) and time.time() - path.stat().st_mtime > SETTLED_S:
+            if named and time.time() - path.stat().st_mtime > _patience(path.name, int(named["process"])):
                 path.unlink()
 
 
-def _is_over(process: int) -> bool:
-    """Whether no process of this machine has a number; False where that cannot be asked (Windows)."""
-    if os.name == "nt":
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False
+def _patience(name: str, process: int) -> float:
+    """Seconds after which a partial file goes, if nobody writes it: never, if its process runs on this host."""
+    if name.rpartition(".")[0].endswith(f".{writer(process)}") or re.search(r"\.\d+\.part", name):
+        return math.inf if runs(process) else SETTLED_S
+    return ABANDONED_S

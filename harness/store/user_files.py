@@ -139,7 +139,7 @@ def _parse_array(path: Path) -> Iterator[tuple[int, Any]]:
         values = json.loads(read_text_file(path))
     except (ValueError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UserError(f"{path}{line}: {_reason(error)}; a JSON array is expected") from None
+        raise UserError(f"{path}{line}: {_reason(error)} (the file is to hold a JSON array)") from None
     yield from enumerate(values, 1)
 
 
@@ -154,7 +154,7 @@ def _parse_lines(path: Path) -> Iterator[tuple[int, Any]]:
             read_text_file(path)  # says where
             raise
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: {_reason(error)}; one JSON object a line is expected") from None
+            raise UserError(f"{path}, line {number}: {_reason(error)} (each line is to hold one JSON object)") from None
 
 
 def _reason(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -43,10 +44,25 @@ def test_each_folder_keeps_its_own_page(both: Path) -> None:
     assert (both / pages[0]).stat().st_mtime_ns == before
 
 
-def test_commands_that_read_name_the_folder(both: Path) -> None:
-    several = run_here("report", "--out", "one.html", cwd=both)
+def test_report_takes_the_latest_of_ones_own(both: Path) -> None:
+    """Without a name; the committed comparisons are listed where there is no own one."""
+    older = both / LOCAL / "smollm2/pairs-64"
+    newer = Path(shutil.copytree(older, both / LOCAL / "mine/small"))
+    several = run_here("report", LOCAL, "--out", "one.html", cwd=both)
     assert several.returncode == 2
-    assert "give one of results/smollm2/pairs-64, results/local/smollm2/pairs-64" in several.stderr
+    assert "give one of results/local/mine/small, results/local/smollm2/pairs-64" in several.stderr
+    for file in older.rglob("seed-*.json"):
+        os.utime(file, (1e9, 1e9))
+    written = run_here("report", cwd=both)
+    assert written.returncode == 0 and (newer / "report.html").is_file()
+    assert [file.parent for file in both.rglob("report.html")] == [newer]
+    shutil.rmtree(both / LOCAL)
+    none = run_here("report", cwd=both)
+    assert none.returncode == 2
+    assert "no results in results/local: name a comparison, one of results/smollm2/pairs-64" in none.stderr
+
+
+def test_commands_that_read_name_the_folder(both: Path) -> None:
     stale = run_here("figures", "--out", "out", "--check", cwd=both)
     assert stale.returncode == 1
     assert all(f"out/{place}smollm2/pairs-64/scores.csv differs" in stale.stderr for place in ("", "local/"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from kit.command import SMALL, Cli, write_tiny
+from kit.planted import check_page, check_secret, check_shown
+from kit.plugins import install
 from kit.results import details
 
 from harness.errors import UserError
@@ -15,18 +18,6 @@ from harness.score.results import RunResult, read_result
 
 BAD = {name: "NaN" if name == "nan" else name.capitalize() for name in (
     "hidden", "borrower", "spender", "stealth", "raiser", "nan", "killed", "hanger")}  # fmt: skip
-
-
-def install(folder: Path, name: str, entries: dict[str, str], **files: str) -> Path:
-    """A distribution in a folder, as pip leaves one: modules and metadata."""
-    info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-    lines = "".join(f"{key} = {value}\n" for key, value in entries.items())
-    (info / "entry_points.txt").write_text(f"[harness.methods]\n{lines}")
-    for module, text in files.items():
-        (folder / f"{module}.py").write_text(text)
-    return folder
 
 
 @pytest.fixture
@@ -83,6 +74,13 @@ def test_what_plugins_spend_and_break_is_reported(bad_plugins: None, tiny_copy: 
     assert all(f"| `{method}` | **failed**: " in page.split("<details>")[0] for method in reasons)
     assert all(f"| `{method}` | 0 |" in details(page, "Failed runs") for method in reasons)
     assert "bad-methods 1.2" in page
+    log = next((tiny_copy / ".sail-bench" / "logs").glob("*raiser*.log")).read_text(encoding="utf-8")
+    assert "RuntimeError: no idea" in log
+    for text in (log, done.stderr, page, json.dumps(result("raiser").model_dump())):
+        check_secret(text)
+    check_shown(done.stderr)
+    check_page(page)
+    assert "\x1b" not in log
 
 
 @pytest.mark.slow
@@ -118,10 +116,49 @@ def test_a_broken_plugin_is_listed_and_breaks_nothing(
 def test_two_plugins_with_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither wins by the order of the path: the name is refused until the user chooses."""
     for name in ("one", "two"):
-        install(tmp_path / name, f"{name}-methods", {"same": "harness.methods.dpo:DPO"})
+        source = "from harness.methods.dpo import DPO\n\n\nclass Same(DPO):\n    name = 'same'\n"
+        install(tmp_path / name, f"{name}-methods", {"same": f"{name}_same:Same"}, **{f"{name}_same": source})
         monkeypatch.syspath_prepend(str(tmp_path / name))
     with pytest.raises(UserError, match=r"'same' is claimed by \S+-methods and \S+-methods: choose one with SAIL"):
         registry.load("methods", "same")
     monkeypatch.setenv("SAIL_BENCH_PLUGINS", "two-methods")
     assert registry.plugins("methods")["same"].origin == "two-methods"
-    assert registry.load("methods", "same").name == "dpo"
+    assert registry.load("methods", "same").__module__ == "two_same"
+
+
+ODD = {
+    "exits": "raise SystemExit(3)",
+    "loud": "raise RuntimeError('z' * 2_000_000)",
+    "half": "raise RuntimeError('a\\ud800b\\x1b[31mred')",
+    "based": "class Base(BaseException): pass\nraise Base('not an Exception')",
+    "syntax": "import (",
+    "mute": "class E(Exception):\n    def __str__(self): raise ValueError\nraise E",
+    "plain": "print('noise')\nclass X: pass",
+    "five": "X = 5",
+    "bare": "from harness.methods.base import Method\nclass X(Method): name = 'bare'",
+}
+"""Modules of plugins, each broken in its own way."""
+
+
+def test_whatever_a_plugin_does_when_imported_it_is_listed_in_few_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    """Listings and the doctor go on, JSON stays JSON, and a command that names none of them does not notice."""
+    modules = {f"odd_{name}": text for name, text in ODD.items()}
+    entries = {f"odd-{name}": f"odd_{name}:X" for name in ODD} | {"odd-absent": "odd_five:Nope"}
+    install(tmp_path / "site", "odd-methods", entries, **modules)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    done = cli("methods", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    listed = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    broken = {name: entry["error"] for name, entry in listed.items() if "error" in entry}
+    assert set(broken) == set(entries)
+    assert all(len(error) < 400 and error.isprintable() for error in broken.values())
+    assert "SystemExit: 3" in broken["odd-exits"]
+    assert "a subclass of harness.methods.base.Method is expected" in broken["odd-five"]
+    assert "summary" not in listed["odd-plain"]
+    assert cli("doctor", cwd=tmp_path).stdout.count("BROKEN method odd-") == len(entries)
+    assert cli("plan", "tiny", "--methods", "start", cwd=tmp_path).returncode == 0
+    refused = cli("plan", "tiny", "--methods", "start,odd-exits,odd-loud", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert [line.startswith("Error: The method 'odd-") for line in refused.stderr.splitlines()] == [True, True]

@@ -56,11 +56,20 @@ def test_other_units_want_their_own_difference() -> None:
     assert [need["benchmark"] for need in own["needs"]] == ["mt_bench"]
 
 
+def test_too_many_prompts_are_not_blamed_on_seeds() -> None:
+    text = run_here("power", "smollm2", "--detect", "0.0001", "--seeds", 1, cwd=ROOT).stdout
+    assert "more than 10,000,000 prompts" in text
+    assert "hides it" not in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["--detect", "x"], "--detect x names no difference above 0"),
         (["--detect", "-3"], "--detect -3 names no difference above 0"),
+        (["--detect", "101"], "--detect 101 is no difference in points of 100: give a number up to 100"),
+        (["--detect", "mt_bench=9"], "--detect mt_bench=9 is more than MT-Bench (mini) can differ (8 rating 1-9)"),
+        (["--detect", "alpaca_eval=150"], "can differ (100 win %): give a smaller number"),
         (["--detect", "nope=3"], "Unknown benchmark in --detect 'nope'"),
         (["--detect", "3", "--results", "docs"], "holds no results to take a spread from"),
     ],

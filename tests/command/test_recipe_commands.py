@@ -36,21 +36,16 @@ def test_a_model_and_pairs_make_a_recipe(cli: Cli, tmp_path: Path) -> None:
     command = ["plan", "--model", "tiny", "--data", "mine.jsonl"]
     done = cli(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    file = tmp_path / "results/local/tiny-mine/recipe.yaml"
-    assert file.read_text() in done.stderr  # it is printed
-    assert "results/local/tiny-mine/recipe.yaml" in done.stderr
-    recipe = load_recipe(str(file))
+    printed, _, where = done.stderr.partition("\n\ncompare puts this recipe into ")
+    assert where.startswith("results/local/tiny-mine/recipe.yaml when it begins.")
+    assert not (tmp_path / "results").exists()
+    (tmp_path / "printed.yaml").write_text(printed)
+    recipe = load_recipe(str(tmp_path / "printed.yaml"))
     assert check_recipe(recipe) == ([], [])
     assert (recipe.name, recipe.model, recipe.reference) == ("tiny-mine", "tiny", "dpo")
-    before = {path: path.read_bytes() for path in (file, *file.parent.glob("data/*"))}
-    again, by_file = cli(*command, cwd=tmp_path), cli("plan", file, cwd=tmp_path)
-    assert again.stdout == done.stdout
-    assert by_file.returncode == 0, by_file.stderr
+    assert cli(*command, cwd=tmp_path).stdout == done.stdout
     write_rows(tmp_path / "mine.jsonl", pairs(60, 41))
-    changed = cli(*command, cwd=tmp_path)
-    assert changed.returncode == 2 and "or other pairs" in changed.stderr
-    assert {path: path.read_bytes() for path in before} == before
-    assert sorted(path.name for path in file.parent.iterdir()) == ["data", "recipe.yaml"]
+    assert cli(*command, cwd=tmp_path).returncode == 0
 
 
 def test_a_judge_compares_the_answers_to_the_users_prompts(cli: Cli, tmp_path: Path) -> None:
@@ -69,19 +64,16 @@ def test_a_judge_compares_the_answers_to_the_users_prompts(cli: Cli, tmp_path: P
     ]
     done = cli("plan", "--model", "tiny", "--data", "mine.jsonl", *given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    recipe = load_recipe(str(tmp_path / "results/local/mine/recipe.yaml"))
+    (tmp_path / "printed.yaml").write_text(done.stderr.partition("\n\ncompare puts")[0])
+    recipe = load_recipe(str(tmp_path / "printed.yaml"))
     assert recipe.eval_oracle is not None
     assert recipe.eval_oracle.model_dump() == {
         "name": "llm_judge", "options": {"model": "judge-1", "base_url": "http://127.0.0.1:9/v1"},
     }  # fmt: skip
     assert "preference" in recipe.benchmarks
-    raw = yaml.safe_load((tmp_path / "results/local/mine/recipe.yaml").read_text())
+    raw = yaml.safe_load((tmp_path / "printed.yaml").read_text())
     assert raw["data"]["train"] == "../../../mine.jsonl"
     assert raw["data"]["test"] == "../../../held.jsonl"
-    other = cli("plan", "--model", "tiny", "--data", "mine.jsonl", "--name", "mine", "--no-preflight", cwd=tmp_path)
-    assert other.returncode == 2
-    assert "holds another recipe" in other.stderr
-    assert yaml.safe_load((tmp_path / "results/local/mine/recipe.yaml").read_text()) == raw
 
 
 @pytest.mark.parametrize(
@@ -161,7 +153,7 @@ def as_json(path: Path) -> Any:
 
 
 def test_the_schema_takes_our_recipes_and_refuses_mistakes(cli: Cli) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed (extra dev)")
     schema = json.loads(cli("schema").stdout)
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)

@@ -38,7 +38,7 @@ def absent(name: str) -> bool:
 
 def needs(name: str) -> pytest.MarkDecorator:
     """Skips a test, before its fixtures, where the package of a tracker is absent."""
-    return pytest.mark.skipif(absent(name), reason=f"{name} is not installed: pip install 'sail-bench[trackers]'")
+    return pytest.mark.skipif(absent(name), reason=f"{name} is not installed: pip install '.[trackers]'")
 
 
 EACH = pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in READ])

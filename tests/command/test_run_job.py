@@ -54,7 +54,7 @@ def test_workers_of_a_folder_give_the_results_of_one_machine(
     for method in METHODS:
         assert again[method]["benchmarks"] == expected[method]["benchmarks"], method
         assert again[method]["train_log"] == expected[method]["train_log"], method
-    assert sorted(path.name for path in folder.iterdir()) == ["driver.lock", "over"]
+    assert sorted(path.name for path in folder.iterdir()) == ["over"]
 
 
 @pytest.mark.slow

@@ -274,7 +274,7 @@ def test_lm_eval_that_is_not_installed_is_reported(data: Path, monkeypatch: pyte
 
     monkeypatch.setattr(tasks, "version", none)
     for make in (lambda: MMLU5().protocol(), lambda: any_task("ifeval", revision="a" * 40).protocol()):
-        with pytest.raises(UserError, match=r"python -m pip install 'sail-bench\[lm-eval\]'"):
+        with pytest.raises(UserError, match=r"python -m pip install '\.\[lm-eval\]' in a clone"):
             make()
 
 
@@ -286,7 +286,7 @@ def test_lm_eval_that_is_not_installed_is_reported(data: Path, monkeypatch: pyte
         (lambda: any_task("/etc/[x").protocol(), "Unknown task of lm-eval"),
         (lambda: any_task("mmlu").protocol(), "is a group of tasks"),
         (lambda: any_task("wikitext", revision="a" * 40).tasks(), "data of lm-eval's task wikitext cannot be read"),
-        (lambda: any_task("ifeval").protocol(), "needs data: set its revision"),
+        (lambda: any_task("ifeval").protocol(), "needs data: write benchmarks: {lm_eval:ifeval: {revision: COMMIT}}"),
         (lambda: MMLU5.member("x"), "is no family"),
         (lambda: MMLU5().protocol(), "give --data-dir with mmlu/test.jsonl"),
     ],

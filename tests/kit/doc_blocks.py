@@ -31,7 +31,8 @@ class Block:
         page: its file, from the repository's root.
         line: of its fence, from 1.
         language: as the fence names it; empty if it names none.
-        marks: what the fence says besides: ``title``, ``not-run``, ``nightly``, ``run-by``.
+        marks: what the fence says besides: ``title``, ``not-run``, ``nightly``, ``run-by``; ``nightly-adds``: options
+            that the nightly test adds to the page's command, so that it does a part of what a reader's does.
         text: without its indentation.
     """
 

@@ -18,7 +18,7 @@ PROMPTS = {
     "pair-v2": "Q {question} A {answer_a} B {answer_b}",
     "pair-v2-multi-turn": "Q {question_1} {question_2} A {answer_a_1} {answer_a_2} B {answer_b_1} {answer_b_2}",
     "pair-math-v1": "R {ref_answer_1} Q {question} A {answer_a} B {answer_b}",
-    "pair-math-v1-multi-turn": "R {ref_answer_1} {ref_answer_2} A {answer_a_1} {answer_a_2} B {answer_b_2}",
+    "pair-math-v1-multi-turn": "R {ref_answer_1} {ref_answer_2} Q {question_2} A {answer_a_2} B {answer_b_2}",
 }
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.store.json_files import digest
-from kit.command import write_tiny
-from kit.judge_server import Handler, Server, completion
-from kit.rows import write_rows
+from tests.kit.command import write_tiny
+from tests.kit.judge_server import Handler, Server, completion
+from tests.kit.rows import write_rows
 
 PAIR_SYSTEM = "<|im_start|>system\nBe fair.\n<|im_end|>\n"
 PAIR = PAIR_SYSTEM + "<|im_start|>user\n{instruction}\n[m]{output_1}[M]{output_2}\n<|im_end|>\n"

@@ -40,7 +40,7 @@ def test_the_recipe_page_has_every_key_with_type_and_default() -> None:
         assert all(f"| `{name}` |" in page for name in model.model_fields)
     assert "| `train_prompts` | integer, above 0 | **required** |" in page
     assert "| `dtype` |" not in page
-    assert "| `generation_batch_size` | integer, above 0 | `64` |" in page
+    assert "| `generation_batch_size` | integer, above 0, at most 1000000 | `64` |" in page
     assert "| `precision` | `float32` or `bf16-mixed` or `bf16` | `float32` |" in page
 
 

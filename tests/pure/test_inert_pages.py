@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,20 +20,20 @@ from harness.report.drawing import page_picture
 from harness.report.figures import page_figures
 from harness.report.leaderboard import render_pages
 from harness.report.markdown import code, markdown_table, page, plain
-from harness.report.plain import inert
 from harness.report.terminal import print_scores, score_table
 from harness.score.results import RunResult, read_results, result_path, write_result
+from harness.store.foreign_text import inert
 
 PLANTED = (
     "a|b <script>alert(1)</script> \x1b[31mred \u202eder\u202c ![x](http://tracker/x.png) `code` [a](javascript:x)"
     "\n| n |"
 )
-TAGS = "h1 h3 p ul li strong em code table thead tbody tr th td img details summary"
+TAGS = "a h1 h2 h3 p ul li strong em code table thead tbody tr th td img details summary"
 ACTIVE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def planted() -> list[RunResult]:
-    """A name, a reason, a summary, options and a judge that try it."""
+    """A name, a reason, a summary, a description, a subject, a currency, options and a judge that try it."""
     rng = np.random.default_rng(1)
     judge = {"kind": "endpoint", "model": PLANTED, "endpoint": "e"}
     scored = preference_result(rng.random(PEOPLE), rng.random(PEOPLE))
@@ -40,21 +41,29 @@ def planted() -> list[RunResult]:
         update={"judge": judge, "snapshots": [PLANTED], "fault": PLANTED, "unanswered": 1}
         | {"invalid": {"gold_reward": {PLANTED: 1}}}
     )
-    named = run_result(PLANTED, [scored], learning_rate=0.1, method_summary=PLANTED, method_options={"o": PLANTED})
-    broken = run_result("broken", [], status="failed", error=PLANTED, method_origin=PLANTED)
-    return [run_result("start", [scored]), run_result("dpo", [scored], learning_rate=0.1), named, broken]
+    scored.items["items"]["subject"] = [PLANTED] * PEOPLE
+    shared: dict[str, Any] = {"description": PLANTED, "prices": {"currency": PLANTED, "device_hour": 1.0}}
+    rows: dict[str, dict[str, Any]] = {
+        "start": {},
+        "dpo": {},
+        PLANTED: {"method_summary": PLANTED, "method_options": {"o": PLANTED}},
+    }
+    rates = {name: None if name == "start" else 0.1 for name in rows}
+    results = [run_result(name, [scored], learning_rate=rates[name], **shared, **rows[name]) for name in rows]
+    return [*results, run_result("broken", [], status="failed", error=PLANTED, method_origin=PLANTED, **shared)]
 
 
-def test_a_page_renders_as_text_alone() -> None:
+@pytest.mark.parametrize("name", ["LEADERBOARD.md", "SUBJECTS.md"])
+def test_a_page_renders_as_text_alone(name: str) -> None:
     """By CommonMark with tables, all HTML let through: no tag but the page's own, no image or link from outside."""
-    text = render_pages(planted())["LEADERBOARD.md"]
+    text = render_pages(planted())[name]
     assert not ACTIVE.search(text)
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert "alert(1)" in html
     assert set(re.findall(r"<(\w+)", html)) <= set(TAGS.split(" "))
     assert "<script" not in html
     assert not re.findall(r"<img[^>]*http", html)
-    assert "<a " not in html
+    assert set(re.findall(r"<a [^>]*", html)) <= {'<a href="SUBJECTS.md"'}, "but for the page's own link"
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.strip().split("\n")}) == 1
 

@@ -18,6 +18,7 @@ from harness.store import integrity
 from harness.store.json_files import write_rows
 from harness.store.row_cache import RowCache
 from harness.store.sealed import copy_of, read_sealed, write_sealed
+from harness.store.stages import LEDGER as UNDER_WAY
 from harness.store.stages import Stage, Store
 from harness.store.storage import QUARANTINE
 
@@ -209,6 +210,56 @@ def test_a_store_that_cannot_be_written_is_read_all_the_same(store: Store, monke
     assert "rows.jsonl is cut or damaged, and it cannot be moved aside (Read-only): it is left out" in heard[0]
 
 
+class KilledError(BaseException):
+    """The process dies."""
+
+
+def killed_at(step: str, stage: Stage, store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The work folder of a stage whose process died when it came to a step of :mod:`harness.store.stages`."""
+
+    def die(*given: Any, **options: Any) -> None:
+        raise KilledError
+
+    def spend(work: Path) -> dict[str, Any]:
+        write_sealed(work / UNDER_WAY, LEDGER)
+        return build(work)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"harness.store.stages.{step}", die)
+        with pytest.raises(KilledError):
+            store.get(stage, spend)
+    return store.work(stage)
+
+
+def test_a_stage_that_only_lacks_its_name_is_not_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is paid again, and its cost is what the attempt that built it spent."""
+    store = Store(tmp_path)
+    killed_at("Store._publish", STAGE, store, monkeypatch)
+    assert not store.done(STAGE)
+    folder = store.get(STAGE, lambda work: pytest.fail("it was built"))
+    assert store.manifest(STAGE)["ledger"] == LEDGER
+    assert store.verified(STAGE) and not list(folder.glob("*ledger.json*"))
+    assert not (tmp_path / "work" / STAGE.key).exists()
+
+
+def test_a_built_stage_that_was_damaged_before_it_had_its_name_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    work = killed_at("Store._publish", STAGE, store, monkeypatch)
+    damage(work / "rows.jsonl", "flipped")
+    shutil.rmtree(work / "policy")
+    shutil.rmtree(work / "checkpoints")
+    folder = store.get(STAGE, again)
+    assert (folder / "rows.jsonl").read_text().count("answer") == len(ROWS)
+    assert store.manifest(STAGE)["ledger"] == {"phases": {}, "peak_memory_bytes": 2}
+
+
+def test_the_ledger_stays_until_the_manifest_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = killed_at("write_manifest", STAGE, Store(tmp_path), monkeypatch)
+    assert read_sealed(work / UNDER_WAY) == LEDGER
+
+
 def test_what_a_killed_attempt_began_to_write_is_not_published(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (store.work(STAGE) / ".rows.jsonl.123.part").write_text("half")
@@ -231,10 +282,10 @@ def test_verify_reads_everything_and_names_what_is_damaged(store: Store) -> None
     assert "1 stages are as they were written; 1 unverified: of a version without hashes" in run()
     assert not store.verified(STAGE), "and they are recorded now"
     damage(store.path(other) / "policy" / "model.safetensors", "flipped")
-    cache._db.execute("UPDATE rows SET value = '3' WHERE key = 'b'")
-    cache.close()
+    (rows,) = (store.root / "rows").iterdir()
+    rows.write_bytes(rows.read_bytes().replace(b"\t2\n", b"\t3\n"))
     output = run(code=2)
     assert f"stages/{other.key}: policy/model.safetensors is not what was written\n" in output
-    assert "rows.sqlite: 1 cached rows are not as they were written\n" in output
+    assert "Cached rows: 1 are not as they were written\n" in output
     assert f"Damaged parts of the store {store.root}: 2. The 'sail-bench compare' that made them" in output
     assert store.path(other).is_dir(), "nothing is moved"

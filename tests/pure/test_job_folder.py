@@ -60,7 +60,7 @@ def test_events_come_whole_and_in_order(job: Job, tmp_path: Path) -> None:
         assert (last.ticket, last.event, last.last) == (ticket, Event("done"), True)
         assert list(events) == []
         assert pool.room == 3
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["driver.lock", "over"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["over"]
 
 
 def test_a_job_of_a_lost_worker_is_posted_again_a_few_times(

@@ -94,7 +94,7 @@ def test_reports_read_result_files_only() -> None:
     allowed = (
         *("harness.report", "harness.score", "harness.budget.ledger", "harness.errors"),
         *("harness.store.json_files", "harness.store.versions", "harness.store.sealed", "harness.store.notices"),
-        "harness.store.stage_files",
+        *("harness.store.stage_files", "harness.store.foreign_text"),
     )
     targets = {(module, t) for module, ts in imports(ROOT).items() if layer(module) == "report" for t in ts}
     assert targets

@@ -87,6 +87,9 @@ def test_names_may_hold_anything(tmp_path: Path) -> None:
 # planning
 
 
+ONE_TURN = PROMPTS["single-v1"]
+
+
 def plan(folder: Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Protocols of both modes, as a plan makes them."""
     with using(Settings(data_dir=str(folder))):
@@ -122,7 +125,11 @@ def answer(number: Any, *turns: Any) -> dict[str, Any]:
         ("model_answer/given", [answer(81, "g1", "g2"), answer(111, "g1")], ["line 2", "holds 1 turn,", "111"]),
         ("model_answer/given", [answer(81, "g1", "g2")], ["lacks an answer to question 111"]),
         ("judge_prompts", [{"name": "single-v1", "system_prompt": None, "prompt_template": ""}], ["'system_prompt'"]),
-        ("judge_prompts", [{"name": "single-v1", "system_prompt": "", "prompt_template": "x"}], ["holds no prompt"]),
+        (
+            "judge_prompts",
+            [{"name": "single-v1", "system_prompt": "", "prompt_template": "{question} {answer}"}],
+            ["holds no prompt"],
+        ),
     ],
 )
 def test_what_the_files_lack_is_refused_when_planned(

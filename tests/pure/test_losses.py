@@ -1,4 +1,4 @@
-"""The surrogate's expected gradient equals the gradient of the exact objective, by enumeration (spec section 4)."""
+"""The surrogate's expected gradient equals the gradient of the exact objective, by enumeration."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class World:
         return self.data.reshape(-1) / PROMPTS
 
     def objective(self, setting: Setting, loss: PairLoss) -> Tensor:
-        """Exact L(theta) of spec section 4, every dependence on theta kept."""
+        """The exact objective -J(theta) of docs/sail.md, for any pair loss, with every dependence on theta kept."""
         h = loss.margin(self.sides())
         own = setting in ("pp", "dp")
         p = loss.log_preference(h).exp() if own else self.oracle.reshape(-1)
@@ -276,7 +276,7 @@ def test_the_reference_is_stationary_for_self_labels(setting: Setting) -> None:
 
 
 def test_the_hook_form_is_not_the_gradient() -> None:
-    """Negative control: the released code's correction pushes the other way and is not the gradient (spec 1.7b)."""
+    """Negative control: the released code's correction pushes the other way and is not the gradient."""
     world, loss = World(8), loss_of("bt")
     exact = world.exact_gradient("pr", loss)
     routes = world.routes("pr", world.oracle.reshape(-1), 1.0)
@@ -320,7 +320,7 @@ def test_tempered_samples_are_not_the_gradient() -> None:
 
 
 def test_dp_slope_in_u() -> None:
-    """dJ_DP/du = u s (1 - s), largest at |u| = 1.5434 (spec 1.3)."""
+    """dJ_DP/du = u s (1 - s), largest at |u| = 1.5434."""
     u = torch.linspace(0.01, 6, 60000, dtype=torch.float64, requires_grad=True)
     s = torch.sigmoid(u)
     entropy = -(s * torch.log(s) + (1 - s) * torch.log(1 - s))
@@ -331,7 +331,7 @@ def test_dp_slope_in_u() -> None:
 
 @pytest.mark.parametrize(("smoothing", "stable"), [(0.05, 4.36), (0.1, 3.26), (0.2, 1.62)])
 def test_smoothing_stops_the_margin(smoothing: float, stable: float) -> None:
-    """The expected self-labelled cDPO loss falls below the stable margin and rises above it (spec 1.6)."""
+    """The expected self-labelled cDPO loss falls below the stable margin and rises above it."""
     loss = PairLoss("cdpo", beta=1.0, smoothing=smoothing)
 
     def slope(at: float) -> float:

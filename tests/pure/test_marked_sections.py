@@ -66,7 +66,7 @@ def test_what_cannot_be_made_is_named(text: str, message: str, results: Path, tm
 
 
 def test_the_command_updates_and_checks(results: Path, tmp_path: Path, cli: Cli) -> None:
-    """A README beside the results is checked without being named."""
+    """A README and docs beside the results are checked without being named."""
     (tmp_path / "README.md").write_text("<!-- sail-bench:demo/pairs-96/table -->\n<!-- /sail-bench -->\n")
     assert cli("leaderboard", cwd=tmp_path).returncode == 0
     failed = cli("leaderboard", "--check", cwd=tmp_path)
@@ -74,6 +74,10 @@ def test_the_command_updates_and_checks(results: Path, tmp_path: Path, cli: Cli)
     assert "README.md" in failed.stderr
     updated = cli("leaderboard", "--update", "README.md", cwd=tmp_path)
     assert "updated README.md" in updated.stdout
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("<!-- sail-bench:demo/pairs-96/verdict -->\n<!-- /sail-bench -->\n")
+    assert "a.md" in cli("leaderboard", "--check", cwd=tmp_path).stderr
+    assert cli("leaderboard", "--update", "docs/a.md", cwd=tmp_path).returncode == 0
     assert cli("leaderboard", "--check", cwd=tmp_path).returncode == 0
     text = (tmp_path / "README.md").read_text()
     (tmp_path / "README.md").write_text(text.replace("0.", "1.", 1))
@@ -81,7 +85,8 @@ def test_the_command_updates_and_checks(results: Path, tmp_path: Path, cli: Cli)
     assert (tmp_path / "README.md").read_text() != text, "a check changes nothing"
 
 
-def test_the_committed_readme_is_that_of_the_results() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert has_sections(ROOT / "README.md")
-    assert with_sections(text, ROOT / "README.md", ROOT / "results") == text
+@pytest.mark.parametrize("name", ["README.md", "docs/leaderboard.md", "docs/choosing.md", "docs/negative-results.md"])
+def test_the_committed_sections_are_those_of_the_results(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert has_sections(ROOT / name)
+    assert with_sections(text, ROOT / name, ROOT / "results") == text

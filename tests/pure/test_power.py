@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.score.bootstrap import interval_over_seeds, replicates
-from harness.score.power import Spread, items_needed, power_of, spread_of, typical
+from harness.score.power import Spread, items_needed, power_of, seeds_hide, spread_of, typical
 
 
 def study(rng: np.random.Generator, spread: Spread, difference: float, items: int, seeds: int) -> np.ndarray:
@@ -54,6 +54,9 @@ def test_more_items_do_not_replace_seeds() -> None:
     """With many items what is left is a t test over the seeds."""
     spread = Spread(10.0, 2.0, 10.0)
     assert items_needed(spread, 1.0, 3) is None
+    assert seeds_hide(spread, 1.0, 3) and not seeds_hide(spread, 1.0, 1) and not seeds_hide(spread, 10.0, 5)
+    unknown = Spread(10.0, nan, 10.0)
+    assert items_needed(unknown, 1e-4, 3) is None and not seeds_hide(unknown, 1e-4, 3)
     of_seeds = stats.nct.sf(stats.t.ppf(0.975, 4), 4, 3.0 / (2.0 / 5**0.5))
     assert power_of(spread, 3.0, 10_000_000, 5) == pytest.approx(of_seeds, abs=2e-3)
     needed = [items_needed(spread, 3.0, seeds) for seeds in (5, 8, 12)]

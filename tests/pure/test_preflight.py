@@ -15,6 +15,7 @@ from kit.scripted_endpoint import Scripted, completion, scripted_endpoint
 
 from harness.answer.endpoint_check import endpoint_problems
 from harness.answer.model_files import model_problems, template_problems
+from harness.answer.start_policy import start_stage
 from harness.errors import AbsentError, Problem, Problems, UserError
 from harness.recipe.endpoint import Endpoint
 from harness.recipe.recipe import Recipe
@@ -159,6 +160,16 @@ def test_files_of_a_model(tmp_path: Path) -> None:
     assert template_problems(str(bare)) == []
 
 
+def test_a_folder_that_is_no_model_is_one_problem(tmp_path: Path) -> None:
+    """And is not looked for on the Hub; the start policy's own error is the same sentence."""
+    for model, words in ((tmp_path, "holds no config.json"), (tmp_path / "none", "does not exist")):
+        (problem,) = model_problems("model", "'model:'", str(model))
+        with pytest.raises(UserError) as caught:
+            start_stage(str(model))
+        assert (problem.text, problem.absent) == (str(caught.value), False)
+        assert words in problem.text
+
+
 def test_an_adapter_has_the_files_of_its_base(tmp_path: Path) -> None:
     base = saved_model(tmp_path / "base", template=None)
     adapter = tmp_path / "adapter"
@@ -207,12 +218,14 @@ def test_prompts_that_the_model_surely_cannot_hold(tiny_dir: Path, tmp_path: Pat
 def test_splits_of_a_task_of_lm_eval(tmp_path: Path) -> None:
     """Each task here reads its test or validation split, and examples even if it shows none."""
     pytest.importorskip("lm_eval")
+    easy = {"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"}
+    rows = {"arc_easy": easy, "boolq": {"passage": "p", "question": "q", "label": 1}}
     for task, splits in (("arc_easy", ["test", "train"]), ("boolq", ["validation", "train"])):
         folder = tmp_path / "lm_eval" / task
         folder.mkdir(parents=True)
         recipe = Recipe.model_validate(tiny_recipe(benchmarks={f"lm_eval:{task}": {}}))
         for number in range(len(splits)):
-            (folder / f"{splits[number]}.jsonl").write_text('{"question": "q"}\n')
+            (folder / f"{splits[number]}.jsonl").write_text(json.dumps(rows[task]) + "\n")
             with using(Settings(data_dir=str(tmp_path), offline=True)):
                 problems = problems_of(recipe, tmp_path / "store")
             missing = splits[number + 1 :]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
+import time
 
 import click
 import pytest
@@ -140,3 +142,31 @@ def test_an_ended_command_says_how_to_go_on(how: signal.Signals, code: int) -> N
     assert result.exit_code == code
     assert "Finished work is kept: the same command resumes." in result.stderr
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_a_destructor_swallows_comes_again() -> None:
+    """Python ignores an exception in ``__del__``, so that the command would go on."""
+
+    class Ended:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)  # the handler runs here
+
+    @click.group(cls=_Group)
+    def group() -> None:
+        """A command line."""
+
+    @group.command()
+    def work() -> None:
+        """Clears an object away, and goes on."""
+        ended = Ended()
+        del ended
+        for _ in range(200):
+            time.sleep(0.01)
+        click.echo("it went on")
+
+    before = sys.unraisablehook
+    result = CliRunner().invoke(group, ["work"])
+    assert result.exit_code == 143
+    assert "it went on" not in result.stdout
+    assert sys.unraisablehook is before

@@ -103,6 +103,7 @@ def test_the_check_fails_on_an_edited_value(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "smollm2" / "pairs-64"
     shutil.copytree(FOLDER, folder)
     shutil.copytree(ROOT / "results" / "judges", tmp_path / "results" / "judges")
+    shutil.copy(ROOT / "results" / "smollm2.yaml", tmp_path / "results")  # a page names its recipe's file
     assert run_here("leaderboard", "--check", cwd=tmp_path).returncode == 0
     path = folder / "sail-pr" / "seed-0.json"
     run = json.loads(path.read_text())
@@ -131,6 +132,7 @@ def test_the_command_reads_every_committed_file(monkeypatch: pytest.MonkeyPatch)
 def test_studies_are_checked_and_own_results_left_out(tmp_path: Path) -> None:
     study = tmp_path / "results" / "studies" / "axes" / "steps-8"
     shutil.copytree(ROOT / "results" / "studies" / "axes" / "steps-8", study)
+    shutil.copy(ROOT / "results" / "studies" / "axes.yaml", tmp_path / "results" / "studies")
     own = tmp_path / LOCAL / "axes" / "steps-8"
     shutil.copytree(study, own)
     (own / "LEADERBOARD.md").write_text("of an earlier version")

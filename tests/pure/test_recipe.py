@@ -69,6 +69,10 @@ def test_unknown_name_gives_the_nearest() -> None:
             {"data": {"train_prompt": 3, "tune_prompts": 1, "eval_prompts": 1, "heldout_prompts": 1}},
             "Unknown key in mine.yaml: 'data.train_prompt': did you mean 'data.train_prompts'?",
         ),
+        (
+            {"budgets": {"small": {"axis": "pairs", "limit": 16}}, "budget": "huge"},
+            "budget 'huge' is not one of budgets: small, medium",
+        ),
         ({"budget": "huge"}, "budget 'huge' is not one of budgets: pairs-16"),
         ({"variants": {"a": {"methd": "dpo"}}}, "variants.a.method"),
         ({"seeds": 0}, "key 'seeds': 0 is out of range: write a number above 0"),

@@ -12,7 +12,7 @@ from harness.answer.verdict import NO_LABEL, NO_LOGPROBS
 from harness.errors import UserError
 from harness.report.board import Board
 from harness.report.leaderboard import render_pages, stale_files, write_leaderboard
-from harness.report.text import format_number, hours_text
+from harness.report.text import format_number, power_text, time_text
 from harness.score.metrics import evaluate, metric
 from harness.score.results import RunResult, Trial, read_result, read_results, result_path, write_result
 from harness.store.json_files import digest
@@ -222,7 +222,12 @@ def test_numbers() -> None:
     assert format_number(None, "x") == format_number(float("nan"), "x") == "n/a"
     assert (format_number(0.1234, "share met"), format_number(-3.21, "win %", sign=True)) == ("0.123", "−3.2")
     hours = (0, 0.0004, 0.0083, 0.049, 0.13, 1.3, 13.4)
-    assert [hours_text(h) for h in hours] == ["0", "0.0004", "0.0083", "0.049", "0.13", "1.3", "13"]
+    assert [time_text(h) for h in hours] == ["0", "0.0004", "0.0083", "0.049", "0.13", "1.3", "13"]
+    powers = {0: "0", 999.4: "999", 5000: "5000", 1e13: "10¹³", 1.0001e13: "10¹³", 6.694e12: "6.69·10¹²"}
+    assert {value: power_text(value) for value in powers} == powers
+    assert (power_text(9.96e12, 2), power_text(-3e11, sign=True), power_text(1e10, sign=True)) == (
+        "10¹³", "−3·10¹¹", "+10¹⁰",
+    )  # fmt: skip
 
 
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:

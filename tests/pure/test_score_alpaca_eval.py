@@ -114,7 +114,7 @@ def toy(tmp_path: Path) -> dict[str, Any]:
 
 
 def by_hand(toy: dict[str, Any], rows: list[int], hard: np.ndarray) -> float:
-    """Length-controlled win rate by a general optimiser (spec/evals 1.3); ``hard``: difficulty of these ``rows``."""
+    """Length-controlled win rate by a general optimiser; ``hard``: difficulty of these ``rows``."""
     delta = np.array([len(toy["set"][i]["output"]) - len(toy["outputs"][i]["output"]) for i in rows], dtype=float)
     y = np.array([toy["judged"][i]["preference"] for i in rows]) - 1
     length, target = (a.ravel() for a in toy["anchors"])

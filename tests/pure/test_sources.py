@@ -273,7 +273,7 @@ def test_alpaca_eval_is_the_same_from_a_folder_and_from_the_hub(site: Site, tmp_
         "alpaca_eval_gpt4_baseline.json": json.dumps([{"instruction": f"Do {i}", "output": "x"} for i in range(2)]),
         "instruction_difficulty.csv": "instruction_difficulty\n0.5\n-0.5\n",
         "df_gamed.csv": "index,std_delta_len,preference\n0,1.0,0.2\n1,-1.0,0.7\n",
-        "alpaca_eval_clf.txt": "<|im_start|>user\n{instruction}\n<|im_end|>\n",
+        "alpaca_eval_clf.txt": "<|im_start|>user\n{instruction} {output_1} {output_2}\n<|im_end|>\n",
     }
     for name, text in content.items():
         (folder / name).write_text(text)

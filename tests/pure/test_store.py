@@ -201,7 +201,8 @@ def test_stages_of_other_budgets_stay_where_a_flag_or_a_result_names_them(tmp_pa
     small, other = trained(store, "small", "dpo", 0), trained(store, "small", "simpo", 0)
 
     def left(*arguments: object) -> set[str]:
-        done = gc(store, "--keep", "tiny", "--results", str(results), *map(str, arguments))
+        where = () if "--results" in arguments else ("--results", results)
+        done = gc(store, "--keep", "tiny", *map(str, (*where, *arguments)))
         assert done.returncode == 0, done.stderr
         return {s.key for s in (own, small, other) if f"stages/{s.key} " not in done.stdout}
 

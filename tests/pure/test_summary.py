@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 from kit.results import PEOPLE, run_result
 
 from harness.report.board import Board
+from harness.report.legend_words import uneven_marks, words_of
 from harness.report.ranking import ranking_of
 from harness.report.summary import summary_json, summary_of
-from harness.report.summary_rules import duration
+from harness.report.summary_choice import choice
+from harness.report.summary_facts import Elsewhere, facts_of
+from harness.report.summary_rules import elsewhere
+from harness.report.summary_words import duration
 from harness.score.metrics import evaluate, metric
 from harness.score.results import BenchmarkResult, RunResult
 from harness.store.versions import VERSIONS
@@ -59,11 +64,18 @@ START, DPO, DPO_LIKE_START = run("start", 0), run("dpo", 0.3), run("dpo", 0.0004
 
 def test_all_beat_the_start_and_nothing_else_is_shown() -> None:
     said = verdict(START, DPO, run("sail-pr", 0.3, seconds=120))
-    assert said["against_start"] == "On gold reward (mini), both trained methods beat `start`."
-    assert said["against_reference"].startswith("`sail-pr` is not shown to differ from `dpo`. A true difference of ")
-    assert "One seed each cannot say what another seed would give" in said["seeds"]
-    assert said["cost"].startswith("Matched on 96 pairs, a run took 1 minute (`dpo`) to 2 minutes (`sail-pr`) on a CPU")
-    assert said["choice"].endswith("no choice between them, so cost may decide: `dpo` took least.")
+    assert said["against_start"].startswith("On gold reward (mini), both trained methods beat `start` (by 0.300).")
+    assert said["against_reference"].startswith(
+        "`sail-pr` is not shown to differ from `dpo`. This comparison had an 80% "
+    )
+    assert "With one seed each, we cannot say how another seed would turn out" in said["seeds"]
+    assert said["cost"].startswith(
+        "Matched on 96 pairs alone, a run took 1 minute (`dpo`) to 2 minutes (`sail-pr`) on a CPU"
+    )
+    assert said["choice"].endswith(
+        "For 96 pairs, the intervals do not separate the methods that beat `start`, so cost may decide: `dpo` took the "
+        "least time."
+    )
     assert set(said) == {"against_start", "against_reference", "detectable", "seeds", "cost", "choice"}
 
 
@@ -72,41 +84,52 @@ def test_one_is_better_than_the_reference() -> None:
     dear = verdict(START, DPO, run("sail-pr", 0.5, seconds=120), run("ipo", 0.3))
     assert dear["against_reference"].startswith("`sail-pr` is better than `dpo` (+0.20")
     assert "and `ipo` is not shown to differ from `dpo`" in dear["against_reference"]
-    assert dear["choice"].endswith("Choose `sail-pr` if you can spend 2 minutes, `dpo` if only 1 minute.")
+    assert dear["choice"].endswith("For 96 pairs, choose `sail-pr` if you can spend 2 minutes, `dpo` if only 1 minute.")
     same = verdict(START, DPO, run("sail-pr", 0.5))
-    assert same["choice"].endswith("Choose `sail-pr`, which is better and costs no more than `dpo`.")
+    assert same["choice"].endswith("For 96 pairs, choose `sail-pr`, which is better and costs no more than `dpo`.")
     useless = verdict(START, run("dpo", -0.001), run("sail-pr", 0.5, seconds=120))
-    assert "`sail-pr` beats `start` and `dpo` is not shown to differ from `start`" in useless["against_start"]
-    assert useless["choice"].endswith("Choose `sail-pr`.")
+    assert (
+        "`sail-pr` beats `start` (by 0.500) and `dpo` is not shown to differ from `start`" in useless["against_start"]
+    )
+    assert useless["choice"].endswith("For 96 pairs, choose `sail-pr`.")
     unpriced = run("sail-pr", 0.5, ledger={"phases": {}, "peak_memory_bytes": 0})
-    assert verdict(START, DPO, unpriced)["choice"].endswith("Choose `sail-pr`.")
+    assert verdict(START, DPO, unpriced)["choice"].endswith("For 96 pairs, choose `sail-pr`.")
 
 
 def test_several_are_better_and_the_cheapest_of_them_is_named() -> None:
     said = verdict(START, DPO, run("a", 0.5, seconds=300), run("b", 0.6, seconds=120))
     assert said["against_reference"].startswith("`b` and `a` are better than `dpo`. ")
-    assert said["choice"].endswith("Choose `b` if you can spend 2 minutes, `dpo` if only 1 minute.")
+    assert said["choice"].endswith("For 96 pairs, choose `b` if you can spend 2 minutes, `dpo` if only 1 minute.")
 
 
 def test_some_are_worse() -> None:
     said = verdict(START, DPO, run("a", 0.1), run("b", -0.2))
-    assert said["against_start"] == "On gold reward (mini), `dpo` and `a` beat `start` and `b` is worse than `start`."
+    assert said["against_start"] == (
+        "On gold reward (mini), `dpo` and `a` beat `start` (by 0.100 for `a` to 0.300 for `dpo`) and `b` is worse than "
+        "`start`."
+    )
     assert said["against_reference"].startswith("`a` and `b` are worse than `dpo`. ")
-    assert said["choice"].endswith("Choose `dpo`: the others are shown to be worse.")
+    assert said["choice"].endswith("For 96 pairs, choose `dpo`: the others are shown to be worse.")
     mixed = verdict(START, run("dpo", 0.02), run("a", 0.002), run("b", -0.2))
-    assert mixed["choice"].endswith("Choose `dpo`: the others are shown to be worse.")
+    assert mixed["choice"].endswith("For 96 pairs, choose `dpo`: the others are shown to be worse.")
     alone = verdict(START, run("dpo", 0.008), run("a", 0.003), run("b", -0.2))
-    assert alone["choice"].endswith("Choose `dpo`: the others are shown to be worse, or not shown to beat `start`.")
+    assert alone["choice"].endswith(
+        "For 96 pairs, choose `dpo`: the others are shown to be worse, or not shown to beat `start`."
+    )
     near = verdict(START, run("dpo", 0.008), run("a", 0.003))
-    assert near["choice"].endswith("Choose `dpo`: it alone is shown to beat `start`.")
+    assert near["choice"].endswith("For 96 pairs, choose `dpo`: it alone is shown to beat `start`.")
     against_a = [r.model_copy(update={"reference": "a"}) for r in (START, run("a", 0.0005), run("b", 0.0006))]
-    assert verdict(*against_a, DPO)["choice"].endswith("Choose `dpo`, which is better and costs no more than `a`.")
+    assert verdict(*against_a, DPO)["choice"].endswith(
+        "For 96 pairs, choose `dpo`, which is better and costs no more than `a`."
+    )
 
 
 def test_all_are_worse_than_the_start() -> None:
     said = verdict(START, run("dpo", -0.1), run("a", -0.2))
     assert said["against_start"] == "On gold reward (mini), both trained methods are worse than `start`."
-    assert said["choice"].endswith("None is shown to be worth its cost over `start`, which costs nothing.")
+    assert said["choice"].endswith(
+        "For 96 pairs, none is shown to be worth its cost over `start`, which costs nothing."
+    )
 
 
 def test_nobody_is_shown_to_differ_from_the_start() -> None:
@@ -118,7 +141,9 @@ def test_nobody_is_shown_to_differ_from_the_start() -> None:
     )
     assert verdict(START, two[0])["against_start"] == f"{on}`dpo` is not shown to differ from `start`."
     some = verdict(START, *two, run("c", 0.3))
-    assert some["against_start"].endswith("`c` beats `start` and `a` and `dpo` are not shown to differ from `start`.")
+    assert some["against_start"].endswith(
+        "`c` beats `start` (by 0.300) and `a` and `dpo` are not shown to differ from `start`."
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,63 +161,107 @@ def test_many_are_counted_and_not_named() -> None:
     runs = [run(f"m{i}", 0.3) for i in range(5)] + [run("n", -0.2)]
     said = verdict(START, DPO, *runs)
     assert said["against_start"] == (
-        "On gold reward (mini), 6 of 7 trained methods beat `start` and `n` is worse than `start`."
+        "On gold reward (mini), 6 of 7 trained methods beat `start` (by 0.300) and `n` is worse than `start`."
     )
-    assert "none of the other 5 is shown to differ from `dpo`" in said["against_reference"]
+    assert "none of the other 5 trained methods is shown to differ from `dpo`" in said["against_reference"]
     none = verdict(START, DPO, *runs[:5])
-    assert none["against_reference"].startswith("None of the others is shown to differ from `dpo`. ")
+    assert none["against_reference"].startswith("None of the other 5 trained methods is shown to differ from `dpo`. ")
 
 
 def test_what_the_set_could_have_shown() -> None:
-    """In points where the unit has some, with the chance for 5 points by a normal law of the paired difference."""
+    """In the unit of the table, with the chance for 5 points by a normal law of the paired difference."""
     other = run("sail-pr", 0.3)
     said = verdict(START, DPO, other)["detectable"]
-    size = float(said.split("A true difference of ")[1].split(" points")[0])
+    size = float(said.split("detecting a true difference of ")[1].split(",")[0])
     board = Board([START, DPO, other])
     difference = board.difference("sail-pr", "dpo", board.columns(primary=True)[0])
     assert difference is not None
-    assert size == pytest.approx(100 * 2.8 * difference.error, rel=0.05)
-    assert "one of 5 points with 99%" in said
+    assert size == pytest.approx(2.8 * difference.error, rel=0.1)
+    assert "and 99% for 0.05." in said
     wide = [run(m, g, unit="win %") for m, g in (("start", 0), ("dpo", 30.0), ("sail-pr", 30.0))]
-    assert "one of 5 points with 99%" in verdict(*wide)["detectable"]
+    assert " points, and 99% for 5 points." in verdict(*wide)["detectable"]
     rated = [run(m, g, unit="rating 1-9") for m, g in (("start", 0), ("dpo", 3.0), ("sail-pr", 3.0))]
-    assert "A true difference of 0.01 would have shown with a chance of 80%." in verdict(*rated)["detectable"]
+    assert "had an 80% chance of detecting a true difference of 0.01." in verdict(*rated)["detectable"]
     exact = [run_result(m, [result(BASE)], learning_rate=rate) for m, rate in (("dpo", 0.1), ("sail-pr", 0.1))]
-    assert "points" in verdict(*exact)["detectable"], "identical rows say what unpaired sets would show"
+    assert "80% chance" in verdict(*exact)["detectable"], "identical rows say what unpaired sets would show"
     flat = [r.model_copy(update={"benchmarks": [result(np.ones(PEOPLE))]}) for r in exact]
     assert "How small a difference would have shown is not known" in verdict(*flat)["detectable"]
 
 
+def test_cost_decides_only_where_it_differs_and_nothing_speaks_against_the_cheapest() -> None:
+    """Within a tenth, the cheapest are named together; one whose difference to the reference lies below 0 is not."""
+    undecided = "For 96 pairs, the intervals do not separate the methods that beat `start`"
+    near = verdict(START, DPO, run("a", 0.3, seconds=55), run("b", 0.3, seconds=300))["choice"]
+    assert near.endswith(
+        f"{undecided}, and neither does cost: `a` and `dpo` took the least time, within 10% of each other."
+    )
+    dear = [run("dpo", 0.3, seconds=100), run("b", 0.3, seconds=300)]
+    board = Board([START, *dear, run("a", 0.3, seconds=10)])
+    facts = facts_of(board, ranking_of(board))
+    assert facts.from_reference is not None
+    assert choice(facts) == f"f{undecided[1:]}, so cost may decide: `a` took the least time"
+    difference = facts.from_reference["a"]
+    below = replace(difference, interval=difference.interval.__class__(-0.02, -0.03, -0.01, 0.005))
+    assert choice(replace(facts, from_reference=facts.from_reference | {"a": below})) == (
+        f"f{undecided[1:]}, so cost may decide: `dpo` took the least time (left out: `a`, whose difference to `dpo` "
+        "has an interval wholly below 0)"
+    )
+    rated = replace(facts, elsewhere=(Elsewhere("MT-Bench", "", ("start",), ("a", "b")),))
+    assert choice(rated).endswith(
+        "; `dpo` is the safe choice (left out: `a` and `b`, worse than `dpo` in another headline)"
+    ), "a mark in another headline counts"
+    assert elsewhere(rated) == "on MT-Bench, `start` is better than `dpo` and `a` and `b` are worse than `dpo`"
+    assert elsewhere(replace(rated, elsewhere=())) == ""
+
+
+def test_a_larger_difference_without_a_mark_is_explained() -> None:
+    """`a` is a little worse with every seed, `b` is worse by more on average, and better with one seed."""
+    runs = [run("dpo", 0.3, seed) for seed in range(3)] + [run("a", 0.25, seed) for seed in range(3)]
+    runs += [run("b", gain, seed) for seed, gain in enumerate((0.35, -0.05, 0.1))]
+    board = Board([START, *runs])
+    text = uneven_marks(board, ranking_of(board))
+    assert "`a` (−0.050) has one and `b` (−0.167) has none, since the latter varies more over prompts and seeds" in text
+    alike = Board([START, *runs[:6]])
+    assert uneven_marks(alike, ranking_of(alike)) == ""
+    nothing = Board([failed("dpo")])
+    assert uneven_marks(nothing, ranking_of(nothing)) == words_of([]) == ""
+    words = words_of(board.columns(primary=True))
+    assert words.startswith("Words: gold reward is what the evaluation oracle gives")
+    assert "mini is" in words and "labels are" in words and "LC" not in words
+
+
 def test_seeds() -> None:
     three = [run(m, 0.3, seed) for m in ("dpo", "sail-pr") for seed in range(3)]
-    assert "The intervals hold the spread over 3 seeds" in verdict(START, *three)["seeds"]
+    assert "The intervals include the spread over 3 seeds" in verdict(START, *three)["seeds"]
     apart = [run("dpo", 0.3, seed) for seed in range(2)] + [
         run("sail-pr", gain, seed) for seed, gain in enumerate((0.1, 0.9))
     ]
-    lottery = "with a chance of 50% a single one would name another best method than `sail-pr`"
+    lottery = "the chance is 50% that with a single seed another method than `sail-pr` would have come first"
     assert lottery in verdict(START, *apart)["seeds"], "its seed 0 loses to both, its seed 1 beats both"
     assert "spread over 2-3 seeds" in verdict(START, *three[:5])["seeds"]
     assert "up to 3 seeds, but a row with one says nothing" in verdict(START, *three[:4])["seeds"]
-    assert "One seed cannot say what another seed would give" in verdict(START, DPO)["seeds"]
+    assert "With one seed, we cannot say how another seed would turn out" in verdict(START, DPO)["seeds"]
 
 
 def test_the_reference_is_alone_absent_or_the_start() -> None:
     assert verdict(START, DPO)["against_reference"].startswith("No other trained method has a score to compare with")
     assert "choice" not in verdict(START, DPO)
     without = verdict(START, failed("dpo"), run("a", 0.3))
-    assert without["against_reference"].startswith("`dpo` has no score, so no method can be compared with it. A true")
+    assert without["against_reference"].startswith(
+        "`dpo` has no score, so no method can be compared with it. This comp"
+    )
     assert without["failed"] == "`dpo` failed."
     own = [r.model_copy(update={"reference": "start"}) for r in (START, DPO, run("a", 0.3))]
     said = verdict(*own)
     assert "against_reference" not in said
-    assert said["detectable"].startswith("A true difference of ")
+    assert said["detectable"].startswith("This comparison had an 80% chance of detecting a true difference of ")
     assert said["choice"].endswith("and neither does cost: they took about the same.")
 
 
 def test_without_a_start_policy() -> None:
     said = verdict(DPO, run("a", 0.1))
     assert said["against_start"].endswith("`start` has no score, so whether training helped is not known.")
-    assert said["choice"].endswith("Choose `dpo`: the others are shown to be worse.")
+    assert said["choice"].endswith("For 96 pairs, choose `dpo`: the others are shown to be worse.")
 
 
 def test_nothing_trained_nothing_finished_nothing_to_rank() -> None:
@@ -232,7 +301,7 @@ def test_who_judged() -> None:
 
 def test_controls_win_nothing() -> None:
     said = verdict(START, DPO, run("dpo-shuffled-labels", 0.6), run("sail-pr", 0.3))
-    assert said["against_start"] == "On gold reward (mini), both trained methods beat `start`."
+    assert said["against_start"].startswith("On gold reward (mini), both trained methods beat `start` (by ")
     assert not any("shuffled" in text for text in said.values())
 
 
@@ -244,9 +313,9 @@ def test_costs_by_what_is_matched() -> None:
     gpu = {"sail_bench": "0", "python": "3", "cores": 2, "libraries": {}, "gpu": {"name": "H"}}
     runs = (START, DPO, run("sail-pr", 0.3, seconds=7200, environment=gpu))
     assert matched("flops", 1e13, *runs).startswith(
-        "Matched on 1e+13 FLOPs, a run took 1 minute (`dpo`) to 2 hours (`sail-pr`) on a GPU. "
+        "Matched on 10¹³ FLOPs alone, a run took 1 minute (`dpo`) to 2 hours (`sail-pr`) on a GPU. "
     )
-    assert matched("seconds", 60, *runs).startswith("Matched on 60 seconds, a run took about 1e+12 FLOPs. ")
+    assert matched("seconds", 60, *runs).startswith("Matched on 60 seconds alone, a run took about 10¹² FLOPs. ")
     free = run("dpo", 0.3, ledger={"phases": {}, "peak_memory_bytes": 0})
     assert "cost" not in verdict(START, free)
 

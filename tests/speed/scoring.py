@@ -54,7 +54,7 @@ def _question_set(setting: Setting, part: str, name: str, slice_size: int) -> Ra
         ValueError: the two differ in a prompt, in an item's metrics, or in a score.
     """
     if find_spec("lm_eval") is None:
-        raise Skipped("lm-eval is not installed: python -m pip install 'sail-bench[lm-eval]'")
+        raise Skipped("lm-eval is not installed: python -m pip install '.[lm-eval]'")
     from benchmarks.lmeval.run import quiet, seeded
     from harness.answer.load import load_model, load_tokenizer
     from harness.answer.policy import Policy

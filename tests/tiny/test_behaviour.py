@@ -1,4 +1,4 @@
-"""What the objectives lead to (spec 1.8), with exact gradients on a small tabular world."""
+"""What the objectives lead to, with exact gradients on a small tabular world."""
 
 from __future__ import annotations
 

@@ -303,7 +303,7 @@ def test_search_over_own_settings_and_curve_on_the_page(tiny_copy: Path, cli: Cl
         y = [base["reward_1"][i], *[reward[i] for reward in rewards]]
         assert area == pytest.approx((y[0] / 2 + y[1] + y[2] + y[3] + y[4] / 2) / 4, abs=1e-5)
     page = (folder / "LEADERBOARD.md").read_text()
-    assert "matched on flops (1.5e+10 FLOPs" in page
+    assert "matched on flops (1.5·10¹⁰ FLOPs" in page
     assert "**FLOPs** (matched)" in page
     assert "money, USD" in page
     assert "curve.svg" in page

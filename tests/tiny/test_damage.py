@@ -16,7 +16,8 @@ from harness.recipe.recipe import Recipe
 from harness.run.plan import RunPlan, make_runs, resolved
 from harness.run.publish import assemble
 from harness.run.run import Run
-from harness.store.stages import Store
+from harness.run.training import answer_tuning_prompts
+from harness.store.stages import Stage, Store
 from harness.store.storage import QUARANTINE
 
 METHODS = ("start", "dpo")
@@ -112,9 +113,8 @@ def test_a_damaged_row_cache_costs_computing_alone(
 ) -> None:
     """Its rows are the answers of the start policy and of the trained one, which both have to be asked again."""
     root = Path(shutil.copytree(finished, tmp_path / "store"))
-    damage(root / "rows.sqlite", how)
-    for path in root.glob("rows.sqlite-*"):
-        path.unlink()
+    for path in root.glob("rows/*"):
+        damage(path, how)
     for path in [*root.glob("stages/answers-*"), *root.glob("stages/judgments-*")]:
         damage(path / "rows.jsonl", "halved")
     with notices():
@@ -183,6 +183,32 @@ def test_a_damaged_checkpoint_of_an_interrupted_training(
     assert _log(folder) == _log(_trained(finished)), "the count of tokens goes on as well"
 
 
+def test_a_trial_that_dies_before_its_manifest_is_charged_as_one_that_lives(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For its own answers, which are kept, once; and once for the start policy's."""
+    root = tmp_path / "store"
+    for stage in (s for kind in ("start", "pairs", "train") for s in finished.glob(f"stages/{kind}-*")):
+        shutil.copytree(stage, root / "stages" / stage.name)
+    (plan,) = plans(root, "dpo")
+
+    def score() -> None:
+        run = Run(plan, lambda kind, value: None)
+        answer_tuning_prompts(run.resources, run.prompts["tune"])
+        run.tune(plan.trials[0])
+
+    def die(*given: Any) -> None:
+        raise CutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.store.stages.write_manifest", die)
+        with pytest.raises(CutError):
+            score()
+    score()
+    tune = plan.trials[0].tune.stage
+    assert _phases(root, tune) == _phases(finished, tune)
+
+
 def _trained(root: Path) -> Path:
     (folder,) = root.glob("stages/train-*")
     return folder
@@ -197,5 +223,9 @@ def _log(folder: Path) -> list[dict[str, float]]:
 
 def _spent(folder: Path, root: Path) -> dict[str, Any]:
     (plan,) = plans(root, "dpo")
-    phases: dict[str, Any] = Store(root).manifest(plan.trials[0].train.stage)["ledger"]["phases"]
+    return _phases(root, plan.trials[0].train.stage)
+
+
+def _phases(root: Path, stage: Stage) -> dict[str, Any]:
+    phases: dict[str, Any] = Store(root).manifest(stage)["ledger"]["phases"]
     return {p: {q: v for q, v in row.items() if q != "seconds"} for p, row in phases.items() if p != "wall"}

@@ -25,6 +25,7 @@ from harness.budget.meter import Meter
 from harness.recipe.train import LoraSpec, Precision
 from harness.store.tensor_cache import TensorCache
 from harness.train.settings import lora_config
+from sail.types import Request
 
 BLOCKS = 4
 EXAMPLES, HEAD = random_ids(70, 1), random_ids(9, 2)
@@ -60,7 +61,7 @@ class Scorer:
         self.policy = Policy(model, tokenizer, "random", meter=self.meter, cache=None, lower=lower)
         self.computed = 0  # passes through the lowest block
 
-    def __call__(self, ask: Callable[[Policy], Any] = lambda policy: policy.continuation_logps(ROWS, 4)) -> Any:
+    def __call__(self, ask: Callable[[Policy], Any] = lambda policy: policy.continuation_logps(ROWS, 1)) -> Any:
         def count(*args: Any) -> None:
             self.computed += 1
 
@@ -116,11 +117,45 @@ def test_next_tokens_are_scored_with_what_is_kept(start: Any, policy: Any, tmp_p
     assert scorers[1].computed == PROBE and scorers[1].spent == plain.spent
 
 
-def test_texts_of_one_policy_alone_are_not_kept(start: Any, tmp_path: Path) -> None:
+def test_prompts_are_read_once_for_all_samples(start: Any, policy: Any, tmp_path: Path) -> None:
+    """Two batches; the second policy passes all prompts by, and no token or log-probability changes."""
+    requests = [Request(question, 12, 1.0, f"{i}") for i, question in enumerate(QUESTIONS)]
+
+    def ask(asked: Policy) -> Any:
+        asked._batch_size = 4
+        return asked.sample(requests, shared=True)
+
+    models = [start, policy]
+    plain = [Scorer(model, None, tmp_path) for model in models]
+    shared = [Scorer(model, 3, tmp_path) for model in models]
+    whole, ours = [scorer(ask) for scorer in plain], [scorer(ask) for scorer in shared]
+    assert ours == whole and ours[0] != ours[1]
+    batches = 2 * 2  # passes of the shared prefix and of the rest
+    assert shared[0].computed == plain[0].computed + PROBE and shared[1].computed == plain[1].computed + PROBE - batches
+    assert [s.spent for s in shared] == [p.spent for p in plain]
+    assert not shared[0].seconds and len(shared[1].seconds) == 2
+
+
+def test_of_answers_of_one_policy_the_prompts_alone_are_kept(start: Any, tmp_path: Path) -> None:
+    """What start says of the answers of two policies: other answers to the same prompts."""
+    asked = [[(prompt, random_ids(len(answer), seed)) for prompt, answer in ROWS] for seed in (1, 2)]
+    plain, scorer = Scorer(start, None, tmp_path), Scorer(start, 3, tmp_path)
+    passes = [0]
+    for rows in asked:
+        whole = plain(lambda policy, rows=rows: policy.continuation_logps(rows, 4))
+        ours = scorer(lambda policy, rows=rows: policy.asked_by("another").continuation_logps(rows, 4))
+        assert ours == whole
+        passes.append(scorer.computed)
+    first, second = passes[1], passes[2] - passes[1]
+    assert first == plain.computed // 2 + PROBE and second < plain.computed // 2
+    assert scorer.seconds and scorer.spent == plain.spent
+
+
+def test_texts_that_nobody_shares_are_not_kept(start: Any, tmp_path: Path) -> None:
     scorer = Scorer(start, 3, tmp_path)
-    scorer(lambda policy: policy.asked_by("another").continuation_logps(ROWS))
     scorer(lambda policy: policy.without_cache().continuation_logps(ROWS))
-    assert not list(tmp_path.iterdir())
+    scorer(lambda policy: policy.asked_by("another").next_token_logps(QUESTIONS, [7, 8, 9], 4))
+    assert len(list(tmp_path.iterdir())) <= 1  # of the trial
 
 
 def cut(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The real trainer on a policy small enough to enumerate (spec section 4, items 8 and 9).
+"""The real trainer on a policy small enough to enumerate.
 
 Three tokens (a, b and the end), at most three a response: 15 responses a prompt. The gradient that the trainer makes of
 many sampled pairs is compared with that of the objective, differentiated through everything by brute force. Every run

@@ -26,6 +26,7 @@ from harness.recipe.load import builtin_recipes
 from harness.recipe.recipe import Recipe
 from harness.run.configure import make_method
 from harness.run.stages import answers_stage, thinking_of
+from harness.score.metrics import metric
 from harness.store.row_cache import RowCache
 from harness.store.stages import Stage
 from sail.types import Completion, Request
@@ -141,7 +142,8 @@ def test_thoughts_are_stripped_counted_and_can_be_kept_without_asking_again(toke
 
 class _Counting(MTBench):
     def score(self, rows: list[dict[str, Any]]) -> Scored:
-        return Scored({}, [])
+        one = metric("one", "one", "points", 1, "mean", "one", primary=True)
+        return Scored({"items": {"id": ["a"], "one": [1.0]}}, [one])
 
 
 def test_the_second_turn_is_asked_with_the_first_answer_alone(tokenizer: Any) -> None:

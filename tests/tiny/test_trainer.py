@@ -129,7 +129,7 @@ def test_generated_ids_are_the_scored_ids(tmp_path: Path, load: Load, tokenizer:
 
 
 def test_surrogate_of_a_step_by_hand(tmp_path: Path, load: Load, tokenizer: Any) -> None:
-    """Gradient and logged value (the pair loss) are those of spec 1.5 on log-probabilities from plain forwards."""
+    """Gradient and logged value (the pair loss) are the surrogate's on log-probabilities from plain forwards."""
     trainer = sail_trainer(
         tmp_path, load, tokenizer, rows(), pr_share=1.0, pr_coef=0.3, max_new_tokens=6, preference=longest
     )
@@ -175,6 +175,7 @@ def test_resume_gives_the_same_weights(tmp_path: Path, load: Load, tokenizer: An
     for (name, a), (_, b) in zip(whole.model.named_parameters(), second.model.named_parameters(), strict=True):
         assert torch.equal(a, b), name
     assert whole.lagged.means == second.lagged.means
+    assert whole._total_train_tokens == second._total_train_tokens > first._total_train_tokens, "num_tokens of the log"
 
 
 def continued(load: Load, seed: int = 0) -> Any:

@@ -25,6 +25,7 @@ from harness.benchmark import Benchmark, EvalContext, benchmark_result
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.cli import main
+from harness.errors import UserError
 from harness.judge.local import LocalJudge
 from harness.oracles.base import Oracle
 from harness.oracles.constraints import ConstraintOracle, load_prompts
@@ -122,7 +123,7 @@ class ScriptedPairs(Oracle):
     pairwise = True
 
     def prefer(self, rows: Sequence[Any], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
-        return [NAN, 3.0, 0.25, 1.0][: len(rows)]
+        return [NAN, 0.75, 0.25, 1.0][: len(rows)]
 
 
 def test_rewards_that_are_not_finite(context: EvalContext) -> None:
@@ -141,8 +142,16 @@ def test_rewards_that_are_not_finite(context: EvalContext) -> None:
     assert (result.metric("win_rate").value, result.metric("win_rate").n_valid) == (50, 2)
     context.oracle = MeteredOracle(ScriptedPairs(), Ledger())
     result = run(make("preference", max_new_tokens=5), context)
-    assert result.metric("gold_reward").value == pytest.approx(0.625)
-    assert result.invalid["gold_reward"] == {NO_VERDICT: 1, "outside 0 to 1": 1}
+    assert result.metric("gold_reward").value == pytest.approx(2 / 3)
+    assert result.invalid["gold_reward"] == {NO_VERDICT: 1}
+
+    class Outside(ScriptedPairs):
+        def prefer(self, rows: Sequence[Any], firsts: Sequence[str], seconds: Sequence[str]) -> list[float]:
+            return [3.0] * len(rows)
+
+    context.oracle = MeteredOracle(Outside(), Ledger())
+    with pytest.raises(UserError, match="not a probability"):
+        run(make("preference", max_new_tokens=5), context)
 
 
 def test_the_curve_of_nan(context: EvalContext) -> None:

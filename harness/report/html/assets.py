@@ -12,7 +12,7 @@ from importlib import import_module, metadata
 from importlib.resources import files
 from typing import NamedTuple
 
-from harness.errors import UserError
+from harness.errors import UserError, install
 
 _EXPORT = re.compile(r"export\s*\{([^}]*)\}\s*;?")
 _DEFAULT = re.compile(r"([\w$]+)\s+as\s+default\b")
@@ -91,9 +91,7 @@ def as_global(module: str, name: str) -> str:
 
 
 def _missing(package: str) -> UserError:
-    return UserError(
-        f"The report needs {package}, which is not installed: run python -m pip install 'sail-bench[report]'"
-    )
+    return UserError(f"The report needs {package}, which is not installed: run {install('report')}")
 
 
 def _charts() -> str:

@@ -30,6 +30,7 @@ from harness.report.html.scores import (
 from harness.report.html.spending import phases_json, predictions_json
 from harness.report.html.stored import Stored
 from harness.report.html.training import training_json
+from harness.report.legend_words import uneven_marks, words_of
 from harness.report.ranking import ranking_of
 from harness.report.summary import summary_of
 from harness.score.fits import KeptFits
@@ -106,14 +107,15 @@ def render(board: Board, stored: Stored, folder: Path, assets: Assets) -> str:
 def report_json(board: Board, stored: Stored, folder: Path) -> dict[str, Any]:
     """The data of the page that follow from the result files and the store's manifests."""
     run = board.results[0]
-    columns, costs = columns_json(board), costs_json(board)
+    columns, costs, ranking = columns_json(board), costs_json(board), ranking_of(board)
     value: dict[str, Any] = plain(
         {
             "recipe": run.recipe,
             "description": run.description,
             "budget": {k: run.budget[k] for k in ("name", "axis", "limit")},
             "reference": board.reference,
-            "sentences": [sentence.text for sentence in summary_of(board, ranking_of(board)).sentences],
+            "sentences": [sentence.text for sentence in summary_of(board, ranking).sentences],
+            "notes": [n for n in (uneven_marks(board, ranking), words_of(board.columns(primary=True))) if n],
             "methods": methods_json(board),
             "failures": failures_json(board),
             "columns": columns,

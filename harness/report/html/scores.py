@@ -9,9 +9,9 @@ import numpy as np
 
 from harness.budget.ledger import AXES
 from harness.report.board import Board, Column
-from harness.report.ranking import is_control
+from harness.report.ranking import headline_columns, is_control
 from harness.report.reward_kl import reward_and_kl
-from harness.report.spent import mean_spent
+from harness.report.spent import mean_spent, unit_of_time
 from harness.score.bootstrap import SCALES, Interval
 from harness.score.columns import Array, float_column
 from harness.score.results import RunResult
@@ -79,8 +79,12 @@ def _role(board: Board, run: RunResult) -> str:
 
 
 def columns_json(board: Board) -> list[dict[str, Any]]:
-    """Every metric of the board, with each method's value and its difference to the reference."""
-    return [_column_json(board, column) for column in board.columns()]
+    """Every metric of the board, with each method's value and its difference to the reference.
+
+    ``headline``: whether the verdict reads it.
+    """
+    headlines = {column.key for column in headline_columns(board)}
+    return [_column_json(board, column) | {"headline": column.key in headlines} for column in board.columns()]
 
 
 def _column_json(board: Board, column: Column) -> dict[str, Any]:
@@ -113,14 +117,18 @@ def _column_json(board: Board, column: Column) -> dict[str, Any]:
 
 
 def costs_json(board: Board) -> dict[str, Any]:
-    """What each method spent on each axis, the mean over its seeds. Seconds are given as hours."""
+    """What each method spent on each axis, the mean over its seeds. Times are in a unit of ``time`` seconds."""
     spent: dict[str, dict[str, float]] = {}
     for method in board.methods:
         spent[method] = {axis: mean_spent(board.runs_of(method), axis) for axis in AXES}
-        spent[method]["seconds"] /= 3600
     matched = board.results[0].budget["axis"] if board.results else ""
+    unit = unit_of_time(max((row["seconds"] for row in spent.values()), default=0.0))
+    for row in spent.values():
+        row["seconds"] /= unit.seconds
     used = [a for a in AXIS_TITLES if a in AXES and (a == matched or any(row[a] for row in spent.values()))]
-    return {"axes": [{"id": a, "title": AXIS_TITLES[a]} for a in used], "matched": matched, "spent": spent}
+    titles = AXIS_TITLES | {"seconds": f"training {unit.name}"}
+    axes = [{"id": a, "title": titles[a]} for a in used]
+    return {"axes": axes, "matched": matched, "spent": spent, "time": unit.seconds}
 
 
 def pareto_json(columns: Sequence[Mapping[str, Any]], costs: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:

@@ -9,7 +9,7 @@ function mark(difference, column) {
   const loud = { better: ["▲", "better"], worse: ["▼", "worse"], higher: ["▲", "higher"], lower: ["▼", "lower"] }[difference.verdict];
   const text = `${interval(difference, column.unit, true)} against ${data.reference}: ${difference.verdict}`;
   const options = { class: `mark ${loud ? difference.verdict : "none"}`, title: text };
-  return element("span", options, loud ? `${loud[0]} ${loud[1]}` : "≈", element("span", { class: "hidden" }, ` (${text})`));
+  return element("span", options, loud ? `${loud[0]} ${loud[1]}` : "·", element("span", { class: "hidden" }, ` (${text})`));
 }
 
 function scoreCell(method, column) {
@@ -22,14 +22,15 @@ function scoreCell(method, column) {
 }
 
 function scoreHead(column) {
-  return element("th", { scope: "col" }, titleOf(column), element("span", { class: "unit" }, column.unit));
+  return element("th", { scope: "col" }, titleOf(column), element("span", { class: "unit" }, column.unit),
+    column.headline ? null : element("span", { class: "unit" }, "not in the verdict"));
 }
 function smallestCell(column) {
   return element("td", {}, column.detectable === null ? "n/a" : `± ${number(column.detectable, column.unit)}`);
 }
 
 function boardTable() {
-  const columns = headlines();
+  const columns = headlines().filter((column) => column.headline).concat(headlines().filter((column) => !column.headline));
   const cost = data.costs.axes.filter((axis) => ["flops", "seconds", "oracle_calls"].includes(axis.id) || axis.id === data.costs.matched);
   const kl = data.columns.find((column) => column.benchmark === "preference" && column.metric === "kl");
   const head = element("tr", {}, element("th", { scope: "col" }, "method"),
@@ -50,14 +51,17 @@ function boardTable() {
   const node = element("table", { id: "board" }, element("caption", { class: "hidden" }, "Methods with scores and costs"),
     element("thead", {}, head), element("tbody", {}, rows), element("tfoot", {}, smallest));
   const holder = scrolling("Table of methods", node);
-  holder.start = () => table(node, { order: columns.length ? [[1, columns[0].better < 0 ? "asc" : "desc"]] : [] });
-  return holder;
+  const hint = element("p", { class: "note", hidden: true }, "Scroll the table sideways for costs and further scores →");
+  new ResizeObserver(() => { hint.hidden = holder.scrollWidth <= holder.clientWidth; }).observe(holder);
+  const whole = element("div", {}, hint, holder);
+  whole.start = () => table(node, { order: columns.length ? [[1, columns[0].better < 0 ? "asc" : "desc"]] : [] });
+  return whole;
 }
 
 function explain() {
-  return element("p", { class: "note" }, "Small figures: 95% intervals over prompts", seedsOf() > 1 ? " and seeds" : "",
-    `. ▲ ▼: shown to differ from `, foreign(data.reference), ", corrected for the number of comparisons; ≈: no difference shown. ",
-    "Last row: the smallest true difference that would have been found four times in five. Costs are of training, the stored pairs included.");
+  return element("div", {}, element("p", { class: "note" }, "Small figures: 95% intervals over prompts", seedsOf() > 1 ? " and seeds" : "",
+    `. ▲ ▼: shown to differ from `, foreign(data.reference), ", corrected for the number of comparisons; ·: no difference shown. ",
+    "Last row: the smallest true difference that would have been found four times in five. Costs are of training, the stored pairs included."), data.notes.map((note) => sentence(note, { class: "note" })));
 }
 function seedsOf() { return Math.max(0, ...data.methods.map((method) => method.seeds.length)); }
 
@@ -72,7 +76,7 @@ function costSection() {
     ...column.cells[method], line: data.pareto[column.id]?.[axis.id]?.includes(method) ?? false }));
   const figure = chart("Score against cost, with the Pareto line", () => {
     const free = points().filter((row) => row.cost === 0);
-    const values = points().filter((row) => row.cost > 0);
+    const values = nested(points().filter((row) => row.cost > 0), "cost", "value");
     const x = { field: "cost", type: "quantitative", title: `${axis.title} (mean over seeds)`, axis: shortAxis(),
       scale: { zero: false, nice: true, padding: 18 } };
     const y = { field: "value", type: "quantitative", title: `${titleOf(column)}, ${column.unit}`, scale: { zero: false, padding: 12 } };
@@ -86,7 +90,7 @@ function costSection() {
         color: palette().quiet, strokeDash: [5, 4], strokeWidth: 1.5 }, encoding: { x, y, order: { field: "cost" } } },
       { mark: { type: "rule", strokeWidth: 1.5, opacity: 0.55 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" },
         color: methodEncoding(others.concat(controls)).color } },
-      { name: "points", mark: { type: "point", filled: true, size: 130, opacity: 1 }, encoding: { x, y, tooltip, ...methodEncoding(others.concat(controls)) } },
+      { name: "points", mark: pointMark(), encoding: { x, y, tooltip, size: pointSize, ...methodEncoding(others.concat(controls)) } },
       ...names(x, y),
     ] };
   }, placeNames);
@@ -111,6 +115,7 @@ function distanceSection() {
   if (!distance) return null;
   const rows = distance.points.map((point) => ({ method: point.method, kl: point.kl.value, kl_low: point.kl.low, kl_high: point.kl.high,
     reward: point.reward.value, low: point.reward.low, high: point.reward.high }));
+  nested(rows, "kl", "reward");
   const shown = others.concat(controls);
   const figure = chart("Reward against KL to the start policy", () => {
     const x = { field: "kl", type: "quantitative", title: distance.kl, scale: { zero: false, padding: 16 } };
@@ -123,7 +128,7 @@ function distanceSection() {
       { data: { values: distance.paths }, mark: { type: "circle", size: 16, opacity: 0.7 }, encoding: { x, y, color: encoding.color } },
       { mark: { type: "rule", opacity: 0.45 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color: encoding.color } },
       { mark: { type: "rule", opacity: 0.45 }, encoding: { x: { ...x, field: "kl_low" }, x2: { field: "kl_high" }, y, color: encoding.color } },
-      { name: "points", mark: { type: "point", filled: true, size: 130, opacity: 1 }, encoding: { x, y, tooltip, ...encoding } },
+      { name: "points", mark: pointMark(), encoding: { x, y, tooltip, size: pointSize, ...encoding } },
       ...names(x, y),
     ] };
   }, placeNames);

@@ -82,8 +82,25 @@ function placeNames(compiled) {
   return compiled;
 }
 
-// Large numbers in short: 8T is 8 times 10 to the 12.
-function shortAxis() { return { labelExpr: "datum.value == 0 ? '0' : format(datum.value, '~s')", tickCount: 6 }; }
+// Large numbers with their power of ten, as in the table: 8·10¹².
+function shortAxis() {
+  const power = "floor(log(datum.value) / LN10 + 1e-9)";
+  const digits = JSON.stringify([...SUPERSCRIPT]);
+  const raised = `(${power} > 9 ? ${digits}[floor(${power} / 10)] : '') + ${digits}[${power} % 10]`;
+  const factor = `format(datum.value / pow(10, ${power}), '.3~g')`;
+  const large = `(${factor} == '1' ? '' : ${factor} + '·') + '10' + ${raised}`;
+  return { labelExpr: `datum.value == 0 ? '0' : datum.value < 1e7 ? format(datum.value, '~s') : ${large}`, tickCount: 6 };
+}
+
+// Points at one place are drawn into each other: the first large, those after it smaller and on top.
+function nested(rows, x, y) {
+  const range = (key) => Math.max(...rows.map((row) => row[key])) - Math.min(...rows.map((row) => row[key])) || 1;
+  const near = (a, b) => Math.abs(a[x] - b[x]) < 0.012 * range(x) && Math.abs(a[y] - b[y]) < 0.025 * range(y);
+  rows.forEach((row, place) => { row.size = 190 / 2.6 ** rows.slice(0, place).filter((other) => near(row, other)).length; });
+  return rows.sort((a, b) => b.size - a.size);
+}
+function pointMark() { return { type: "point", filled: true, opacity: 1, stroke: palette().paper, strokeWidth: 1 }; }
+const pointSize = { field: "size", type: "quantitative", scale: null, legend: null };
 
 function methodEncoding(methods, legend) {
   const scales = methodScales(methods);

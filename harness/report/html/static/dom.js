@@ -22,9 +22,9 @@ function foreign(text, tag = "bdi", options = {}) {
 }
 
 // A sentence of the verdict in Markdown: names as code, marks that a backslash takes the meaning from; nothing else is read.
-function sentence(text) {
+function sentence(text, options = {}) {
   const parts = text.replaceAll("**", "").split(/(`[^`]*`|\\[\\`[\]])/);
-  return element("p", {}, parts.map((part) => part.startsWith("`") ? foreign(part.slice(1, -1), "code") : part.replace(/^\\(?=.$)/, "")));
+  return element("p", options, parts.map((part) => part.startsWith("`") ? foreign(part.slice(1, -1), "code") : part.replace(/^\\(?=.$)/, "")));
 }
 
 const MINUS = "\u2212";
@@ -52,7 +52,8 @@ function amount(value) {
   if (size >= 1e7) {
     const power = Math.floor(Math.log10(size));
     const raised = String(power).replace(/\d/g, (digit) => SUPERSCRIPT[Number(digit)]);
-    return `${(value / 10 ** power).toFixed(1)}·10${raised}`;
+    const factor = String(Number((value / 10 ** power).toPrecision(3)));
+    return factor === "1" ? `10${raised}` : `${factor}·10${raised}`;
   }
   if (size >= 100) return Math.round(value).toLocaleString("en");
   return String(Number(value.toPrecision(size < 1 ? 2 : 3)));

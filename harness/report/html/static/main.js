@@ -6,7 +6,7 @@ function summarySection() {
   starts.push(board);
   const failures = data.failures.length ? element("div", { class: "warning" }, element("strong", {}, "Failed: "),
     data.failures.map((each) => [foreign(each.method), ` seed ${each.seed}: `, foreign(each.why), " "])) : null;
-  const limit = data.costs.matched === "seconds" ? data.budget.limit / 3600 : data.budget.limit;
+  const limit = data.costs.matched === "seconds" ? data.budget.limit / data.costs.time : data.budget.limit;
   const axis = data.costs.axes.find((each) => each.id === data.costs.matched)?.title ?? data.costs.matched;
   const budget = `Budget ${data.budget.name}: ${amount(limit)} ${axis}${seedsOf() > 1 ? `, ${seedsOf()} seeds` : ", one seed"}`;
   return element("section", { id: "summary", "aria-labelledby": "summary-title" },
