@@ -8,7 +8,6 @@ host at once, for other hosts when its file is older than :data:`STALE_S` second
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
 import secrets
@@ -17,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from harness.store.hosts import born_at, host, runs
@@ -100,7 +100,9 @@ class Leases:
             self._session = ""
 
     def leave(self) -> None:
-        """Say that this process is gone, with all its leases."""
+        """Give all leases back, and say that this process is gone."""
+        for path in list(self._own):
+            self.free(path)
         if self._session:
             with suppress(OSError):
                 (self._sessions / self._session).unlink()
@@ -256,7 +258,7 @@ def _begin_heartbeats() -> None:
     """Begin the thread that touches this process's sessions, one for all."""
     if os.getpid() not in _beating:
         _beating.add(os.getpid())
-        atexit.register(_leave)
+        Finalize(None, _leave, exitpriority=0)  # processes that others have begun call no atexit functions
         threading.Thread(target=_beat_on, name="heartbeats", daemon=True).start()
 
 

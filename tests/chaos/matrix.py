@@ -68,7 +68,7 @@ def run(folder: Path, seed: int, minutes: float, *, quick: bool) -> Outcome:
         for case in cases[:QUICK] if quick else cases:
             if time.monotonic() > until:
                 break
-            copy = Path(shutil.copytree(states[case.state], folder / "copy"))
+            copy = Path(shutil.copytree(states[case.state], folder / "copy", symlinks=True))
             faults, sentence = _damaged(copy, case, whole)
             print(f"{case.state}, {case.artifact}, {case.how}: {len(faults)} faults {sentence}", file=sys.stderr)
             ends[case.how] += bool(sentence)
