@@ -153,6 +153,14 @@ def vllm(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def ray(session: nox.Session) -> None:
+    """A comparison on a Ray cluster of two nodes of this machine, one of which is killed: the same results."""
+    prepare(session, ".[ray,dev]")
+    test = "tests/foreign/test_ray.py"
+    session.run("pytest", "-m", "", test, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
 def browser(session: nox.Session) -> None:
     """report.html in the Chromium of this machine (Debian: apt install chromium): use, accessibility, time to open."""
     prepare(session, ".[dev]")

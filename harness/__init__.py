@@ -13,6 +13,7 @@ for _name, _value in {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_NO_USAGE_STATS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "WANDB_DISABLED": "true",
     "TOKENIZERS_PARALLELISM": "false",
 }.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Literal
 
 from harness.errors import AbsentError, UserError
 from harness.store import hub
+from harness.store.hosts import writer
 from harness.store.json_files import file_digest
 from harness.store.settings import settings
 from harness.store.storage import storage_fault
@@ -101,7 +101,7 @@ def _from_github(file: PublishedFile) -> Path:
     if root in _silent:
         raise UnavailableError(_silent[root])
     address = f"{root}/{file.repository}/{file.revision}/{file.path}"
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{writer()}.part")
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
             content = answer.read()

@@ -14,8 +14,8 @@ from harness.store.json_files import digest
 if TYPE_CHECKING:
     from harness.store.row_cache import RowCache
 
-PAUSE_S = 0.02
-"""Between two looks whether a turn has come."""
+PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
+"""Between two looks whether a turn has come: at first, and after a long wait."""
 
 
 class Turns:
@@ -32,7 +32,7 @@ class Turns:
         self._questions: Claims | None = None
         if cache is not None:
             folder = cache.path.parent / "locks"
-            self._questions, self._requests = claims_in(folder / "questions"), claims_in(folder / "requests")
+            self._questions, self._requests = claims_in(folder / "asking"), claims_in(folder / "sending")
         first = int(digest(endpoint.identity()), 16) % NUMBERS // 2
         self._slots = range(first, first + endpoint.concurrency)
 
@@ -63,8 +63,10 @@ class Turns:
 
 async def _claimed(claims: Claims, numbers: Sequence[int]) -> int:
     """The first of some numbers that could be claimed."""
+    pause = PAUSE_S
     while True:
         for number in numbers:
             if claims.take(number):
                 return number
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(pause)
+        pause = min(1.2 * pause, LONGEST_PAUSE_S)

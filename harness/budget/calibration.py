@@ -11,6 +11,7 @@ from harness.budget.flops import Linear, Shape
 from harness.budget.forecast import Corrections, Forecast
 from harness.budget.ledger import AXES, Ledger
 from harness.store.json_files import digest
+from harness.store.leases import LEASE, leased
 from harness.store.notices import notify
 from harness.store.sealed import read_sealed, write_sealed
 
@@ -66,9 +67,8 @@ class Calibration:
             ledger: what it spent.
             uncorrected: its forecast, given nothing but this machine's rates.
         """
-        from filelock import FileLock
-
-        with FileLock(self.path.with_suffix(".lock")):
+        locks = self.path.parent / "locks"
+        with leased(locks / f"calibration{LEASE}", locks):
             self._all = self._read()
             steps = ledger.get("train", "steps")
             of_setting = self._all.setdefault(self.machine, {}).setdefault(setting, {})

@@ -26,6 +26,7 @@ from harness.cli.plan import plan
 from harness.cli.power import power
 from harness.cli.published import published
 from harness.cli.report import report
+from harness.cli.run_job import run_job
 from harness.cli.score import score
 from harness.cli.store import store
 from harness.cli.terminal import say
@@ -151,7 +152,7 @@ def main() -> None:
 
 
 for _command in (
-    *(compare, plan, doctor, power, leaderboard, report, figures, diff, published, rescore, score),
+    *(compare, run_job, plan, doctor, power, leaderboard, report, figures, diff, published, rescore, score),
     *(judge_card, train_reward, new_recipe, schema, new_method, fetch_model),
     *(methods, benchmarks, oracles, budgets, store),
 ):

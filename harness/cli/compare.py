@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import (
+    cluster_option,
     compare_options,
     comparison_options,
     preflight_option,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.command()
 @comparison_options
 @workers_option
+@cluster_option
 @report_to_option
 @preflight_option
 @quiet_option

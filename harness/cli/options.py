@@ -81,6 +81,13 @@ workers_option = click.option(
 )
 
 
+cluster_option = click.option(
+    "--cluster",
+    metavar="WHERE",
+    help="Where the runs work, if not on this machine: ray, ray:ADDRESS (a Ray cluster), or jobs:FOLDER (files for "
+    "`sail-bench run-job`, started by any scheduler); all machines share the store (docs/clusters.md).",
+)
+
 preflight_option = click.option(
     "--no-preflight",
     "preflight",
@@ -210,6 +217,7 @@ def compare_options(options: dict[str, Any]) -> CompareOptions:
         results=options["results"] or LOCAL,
         store=options["store"],
         workers=options.get("workers", "auto"),
+        cluster=options.get("cluster"),
         faults=tuple(findings.faults),
         report_to=trackers,
         preflight=options.get("preflight", True),

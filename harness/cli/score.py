@@ -188,8 +188,8 @@ def rewardbench(
 ) -> None:
     """RewardBench, or pairs in its format: accuracy of reward models by subset."""
     from benchmarks.rewardbench.score_models import score_reward_models, subset_table
-    from harness.run.compare import check_writable
     from harness.store.row_cache import RowCache
+    from harness.store.storage import check_writable
 
     check_writable(store, "--store")
     scores = score_reward_models(

@@ -72,7 +72,7 @@ def imported_pairs(data: PairsSpec, store: Store | None = None) -> ImportedPairs
         try:
             folder = store.get(stage, build)
         except UserError:
-            store.remove_if_empty(stage)
+            store.remove_if_empty()
             raise
     elif folder is None or not folder.is_dir():
         _temporary.append(tempfile.TemporaryDirectory(prefix="sail-bench-"))

@@ -14,9 +14,10 @@ from harness.errors import Problem, Problems, UserError, error_of, errors_of
 from harness.recipe.recipe import Recipe
 from harness.report.kept_page import KeptPage
 from harness.report.text import format_number
-from harness.run.devices import Workers, refuse_launcher, workers_of
+from harness.run.cluster import cluster_of, open_pool
+from harness.run.devices import refuse_launcher
 from harness.run.plan import RunPlan, make_runs, resolved
-from harness.run.pool import LocalPool, Pool
+from harness.run.pool import Pool
 from harness.run.preflight import Preflight, preflight
 from harness.run.process import Job
 from harness.run.progress import FAILED, Display, Work, about
@@ -30,7 +31,7 @@ from harness.score.results import LOCAL, RunResult, read_results
 from harness.store.notices import listening
 from harness.store.settings import settings, using
 from harness.store.stages import Store
-from harness.store.storage import remove_partial_files
+from harness.store.storage import check_writable, remove_partial_files
 from harness.store.tensor_cache import HIDDEN_STATES
 
 
@@ -38,6 +39,7 @@ from harness.store.tensor_cache import HIDDEN_STATES
 class CompareOptions:
     """A comparison as the command line states it; None means what the recipe says. ``preflight``: whether everything is
     looked at before any work. ``faults``: what is wrong with the recipe's names and options, in a sentence each.
+    ``cluster``: where the runs work (:func:`harness.run.cluster.cluster_of`), this machine if None.
     ``keep``: puts a recipe that the command line made beside the results, and reads it from there."""
 
     recipe: Recipe
@@ -48,6 +50,7 @@ class CompareOptions:
     results: Path = LOCAL
     store: Path = Path(".sail-bench")
     workers: str = "auto"
+    cluster: str | None = None
     report_to: Sequence[str] | None = None
     preflight: bool = True
     faults: Sequence[str] = ()
@@ -94,29 +97,6 @@ class CompareOptions:
         return KeptPage(folder, self.store / "pages")
 
 
-def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> None:
-    """Fail before any work if a folder could not be written.
-
-    Args:
-        folder: that will be written.
-        flag: which chooses it.
-        parts: folders in it that will be written ("": itself); they are made.
-
-    Raises:
-        UserError: names the folder and the flag.
-    """
-    for part in parts:
-        probe = folder / part / ".writable"
-        try:
-            probe.parent.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink(missing_ok=True)  # another command may try the same
-        except OSError as error:
-            raise UserError(
-                f"The folder {probe.parent} cannot be written ({error.strerror}): choose another with {flag}"
-            ) from None
-
-
 def compare(options: CompareOptions, display: Display | None = None, *, quiet: bool = False) -> list[str]:
     """Run the comparison; the same call again resumes.
 
@@ -129,10 +109,10 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
         one sentence for each run that failed; empty if all finished.
     """
     refuse_launcher(os.environ, "compare")
+    cluster = cluster_of(options.cluster)
     plans = _plans(options)
     machine = ThisMachine(plans)
-    workers = workers_of(options.workers, plans[0].comparison.budget.axis, machine.fits)
-    machine.check_engines(workers.count)
+    pool = open_pool(cluster, options.workers, plans[0].comparison, machine)
     check_writable(options.results, "--results")
     check_writable(options.store, "--store", ("", "locks", "logs", "pages", "stages", "work"))
     if options.keep is not None:  # nothing speaks against the comparison any more
@@ -144,9 +124,9 @@ def compare(options: CompareOptions, display: Display | None = None, *, quiet: b
         remove_partial_files(options.page.folder, deep=True)
         # the verdicts against the reference method's answers come once these are there
         total = len(plans) + sum(plan.rival is not None and bool(plan.todo) for plan in plans)
-        seconds = machine.seconds(workers.count)
+        seconds = machine.seconds(pool.count) if cluster is None else None
         shown = display or Display(total, predicted=seconds, quiet=quiet)
-        return _compare(options, plans, machine, workers, shown, seconds)
+        return _compare(options, plans, machine, pool, shown, seconds)
 
 
 def _plans(options: CompareOptions) -> list[RunPlan]:
@@ -168,7 +148,7 @@ def _compare(
     options: CompareOptions,
     plans: list[RunPlan],
     machine: ThisMachine,
-    workers: Workers,
+    pool: Pool,
     display: Display,
     seconds: float | None,
 ) -> list[str]:
@@ -176,20 +156,20 @@ def _compare(
     aside = set_aside(plans, options.results)
     check_folder(plans, options.results)
     page = options.page
-    shared = replace(settings(), workers=workers.count, curves=bool(options.trackers))
+    shared = replace(settings(), workers=pool.sharing, curves=bool(options.trackers))
     with (
         display as shown,
         using(shared),
         tracking(options.trackers, options.store / "trackers", shown.say) as tracked,
-        LocalPool(workers) as pool,
+        pool,
         listening(shown.say),
     ):
-        shown.note(_opening(plans, workers.count, seconds))
+        shown.note(_opening(plans, pool.count, seconds))
         if aside is not None:
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
-        if warning := machine.warning(workers.count):
+        if options.cluster is None and (warning := machine.warning(pool.count)):
             shown.say(f"This may not fit: {warning}")
-        schedule = Schedule(plans, split=workers.count > 1)
+        schedule = Schedule(plans, split=pool.count > 1)
         _Driver(schedule, pool, shown, options.results, page, tracked).drive()
         if tracked:
             tracked.table(plans[0].comparison, read_results(page.folder))
@@ -309,7 +289,7 @@ class _Driver:
                 continue
             work = self._shown.begin(name)
             job = Job.of(plan, part.name, checked=self._checked)
-            ticket = self._pool.submit(job, minutes=plan.comparison.recipe.time_limit)
+            ticket = self._pool.submit(job)
             self._active[ticket.number] = (part, work)
 
     def _already_done(self, part: Part, name: str) -> None:

@@ -3,6 +3,7 @@ recipe needs."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from harness.errors import UserError
 from harness.recipe.recipe import Recipe
 from harness.run.plan import RunPlan, make_runs
 from harness.score.results import RunResult, read_result
+from harness.store.integrity import SCRATCH
 from harness.store.notices import listening
 from harness.store.row_cache import RowCache
 from harness.store.stage_files import FILES, UNVERIFIED, fault_of, read_manifest, record_now, unrecorded
@@ -54,7 +56,15 @@ def size(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     if path.is_file():
         return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+    total, folders = 0, [str(path)]
+    while folders:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:  # a store may have 100,000 files
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def holdings(store: Store) -> list[Holding]:
@@ -66,7 +76,7 @@ def holdings(store: Store) -> list[Holding]:
     parts = [Holding(f"stages: {kind}", len(paths), sum(map(size, paths))) for kind, paths in by_kind.items()]
     work = [path for path in (store.root / "work").glob("*") if path.is_dir()]
     parts.append(Holding("unfinished work", len(work), sum(map(size, work))))
-    rows = sorted(store.root.glob("rows.sqlite*"))
+    rows = row_files(store)
     parts.append(Holding("cached rows", len(rows), sum(map(size, rows))))
     damaged = list((store.root / QUARANTINE).glob("*"))
     parts.append(Holding("moved aside as damaged", len(damaged), sum(map(size, damaged))))
@@ -77,7 +87,9 @@ def holdings(store: Store) -> list[Holding]:
 
 def stage_folders(store: Store) -> list[Path]:
     """Folders of all finished stages."""
-    return sorted(path for path in (store.root / "stages").glob("*") if path.is_dir())
+    with suppress(FileNotFoundError), os.scandir(store.root / "stages") as entries:
+        return [Path(path) for path in sorted(entry.path for entry in entries if entry.is_dir())]
+    return []
 
 
 def verify(store: Store) -> Verified:
@@ -97,14 +109,18 @@ def verify(store: Store) -> Verified:
             unverified += 1
         else:
             whole += 1
-    rows = store.root / ROWS
-    if rows.is_file():
-        with listening(faults.append):  # a file that cannot be read is moved aside
-            cache = RowCache(rows)
-        if damaged := len(cache.damaged()):
-            faults.append(f"{rows.name}: {damaged:,} cached rows are not as they were written")
+    if rows := row_files(store):
+        with listening(faults.append):  # a file of an earlier version that cannot be read is moved aside
+            cache = RowCache(store.root / ROWS)
+        if damaged := cache.damaged():
+            faults.append(f"Cached rows: {damaged:,} are not as they were written")
         cache.close()
-    return Verified(whole, unverified, faults, sum(map(size, [*folders, rows])), time.monotonic() - begun)
+    return Verified(whole, unverified, faults, sum(map(size, [*folders, *rows])), time.monotonic() - begun)
+
+
+def row_files(store: Store) -> list[Path]:
+    """Files of cached rows, those of an earlier version included."""
+    return sorted([*store.root.glob(f"{ROWS}*"), *(store.root / ROWS).with_suffix("").glob("*")])
 
 
 def dispensable(store: Store) -> list[Path]:
@@ -121,7 +137,11 @@ def finished_checkpoints(store: Store) -> list[Path]:
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """Folders of checkpoints in a training's folder, those of its rounds included."""
-    return sorted(path for path in (*folder.glob("checkpoints"), *folder.glob("round-*/checkpoints")) if path.is_dir())
+    if not folder.is_dir():
+        return []
+    names = os.listdir(folder)  # noqa: PTH208 - for each stage of a store; a Path costs more than the call
+    parts = [""] * (SCRATCH in names) + sorted(name for name in names if name.startswith("round-"))
+    return [path for part in parts if (path := folder / part / SCRATCH).is_dir()]
 
 
 def discard_checkpoints(folder: Path) -> None:

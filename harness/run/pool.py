@@ -1,4 +1,4 @@
-"""Run processes side by side on this machine: the seam behind which other engines can stand."""
+"""Where jobs are worked on: the interface of all pools, and the processes of this machine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from harness.run.run import SHARED
 PATIENCE_S = 30.0
 """For a process to end that has said its last word."""
 
+RETRIES = 3
+"""A job whose machine is lost begins again so often; finished stages and checkpoints are not lost with it."""
+
 
 @dataclass(frozen=True)
 class Ticket:
-    """A job that was submitted. ``minutes``: after which its process is ended, if set."""
+    """A job that was submitted, and its number."""
 
     job: Job
     number: int
-    minutes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,26 @@ class Happening:
 
 
 class Pool(AbstractContextManager["Pool"], Protocol):
-    """Takes jobs as long as it has room, and gives their events."""
+    """Takes jobs as long as it has room, and gives their events.
+
+    Attributes:
+        count: jobs that it works on at once, at most.
+        sharing: how many of them share a machine, as far as that is for this command to say.
+    """
+
+    count: int
+    sharing: int
 
     @property
     def room(self) -> int:
         """How many more jobs could begin now."""
 
-    def submit(self, job: Job, gpus: int = 1, minutes: float | None = None) -> Ticket:
-        """Begin a job.
+    def submit(self, job: Job, gpus: int = 1) -> Ticket:
+        """Begin a job. It is ended, and has failed, after the minutes that it may take.
 
         Args:
             job: what is to be done.
             gpus: that it wants, where there are any.
-            minutes: after which it is ended and has failed.
         """
 
     def events(self) -> Iterator[Happening]:
@@ -83,22 +92,25 @@ class LocalPool(Pool):
     """
 
     def __init__(self, workers: Workers) -> None:
-        self._free, self._threads, self._workers = list(workers.devices), workers.threads, workers.count
+        self._free, self._threads, self.count = list(workers.devices), workers.threads, workers.count
+        self.sharing = self.count
         self._running: dict[int, _Process] = {}
-        self._count = 0
+        self._submitted = 0
+
+    def __enter__(self) -> LocalPool:
+        return self
 
     @property
     def room(self) -> int:
         """How many more jobs could begin now."""
         return len(self._free)
 
-    def submit(self, job: Job, gpus: int = 1, minutes: float | None = None) -> Ticket:
+    def submit(self, job: Job, gpus: int = 1) -> Ticket:
         """Begin a job in a process of its own.
 
         Args:
             job: what is to be done.
-            gpus: one; a run on several is the matter of other engines.
-            minutes: after which the process is ended.
+            gpus: one; a run has one device.
         """
         assert gpus <= 1
         context = processes()
@@ -109,11 +121,16 @@ class LocalPool(Pool):
         process = context.Process(target=run_job, args=arguments, name=Path(job.log).stem)
         process.start()
         sender.close()
-        ticket = Ticket(job, self._count, minutes)
+        ticket, minutes = Ticket(job, self._submitted), job.minutes
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self._running[ticket.number] = _Process(ticket, process, receiver, device, deadline)
-        self._count += 1
+        self._submitted += 1
         return ticket
+
+    def stop(self, ticket: Ticket) -> None:
+        """End a job, if it is under way; it has failed."""
+        if running := self._running.get(ticket.number):
+            running.process.kill()
 
     def events(self) -> Iterator[Happening]:
         """Events as they come, until no process is under way. Jobs may be submitted in between."""
@@ -129,7 +146,7 @@ class LocalPool(Pool):
             for running in [r for r in self._running.values() if r.deadline and time.monotonic() > r.deadline]:
                 running.process.kill()
                 self._end(running)
-                reason = f"it worked longer than the recipe's time_limit of {running.ticket.minutes:g} minutes"
+                reason = f"it worked longer than the recipe's time_limit of {running.ticket.job.minutes:g} minutes"
                 yield Happening(running.ticket, Event("failed", reason))
 
     def _patience(self) -> float | None:
@@ -148,7 +165,7 @@ class LocalPool(Pool):
             reason = f"the process ended without a result ({how}"
             if how != "SIGKILL":
                 return Event("failed", f"{reason})")
-            cure = settings_to_lower(Recipe.model_validate(running.ticket.job.recipe), self._workers)
+            cure = settings_to_lower(Recipe.model_validate(running.ticket.job.recipe), self.count)
             return Event("failed", f"{reason}; out of memory? {cure})")
 
     def _end(self, running: _Process) -> None:

@@ -72,6 +72,12 @@ class Job:
     part: str = ALL
     checked: bool = False
 
+    @property
+    def minutes(self) -> float | None:
+        """After which the job is ended, if the recipe sets a ``time_limit``."""
+        limit: float | None = self.recipe.get("time_limit")
+        return limit
+
     @classmethod
     def of(cls, plan: RunPlan, part: str = ALL, *, checked: bool = False) -> Job:
         """The job that works through a plan, or through a part of it.

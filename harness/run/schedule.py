@@ -52,8 +52,8 @@ class Schedule:
     Every run first comes as far as its first benchmark, so that there is something to look at early; then all runs are
     measured on the others. With several workers what all runs share comes before that, then the trials of all
     searches, each as soon as there is room. The first run that has weights is measured before the others: they use the
-    start policy's answers, which it leaves behind. The verdicts of a pairwise oracle against the reference method come
-    when all runs are over.
+    start policy's answers, which it leaves behind. With several workers that is done while the last runs train. The
+    verdicts of a pairwise oracle against the reference method come when all runs are over.
 
     Args:
         plans: of the runs, in order.
@@ -82,13 +82,25 @@ class Schedule:
         if self._begun - self._over and not self._split:
             return None
         self._plan = self._resolving()
-        for find in (self._first, self._rest):
-            for place in self.open_runs:
-                part = find(place)
-                if part is not None:
-                    self._begun.add(part.key)
-                    return part
-        return self._verdicts()
+        part = self._any(self._first)
+        if self._early(part):
+            part = self._rest(self._ahead) or part
+        part = part or self._any(self._rest)
+        if part is None:
+            return self._verdicts()
+        self._begun.add(part.key)
+        return part
+
+    def _any(self, find: Callable[[int], Part | None]) -> Part | None:
+        """The first part that can begin, of the open runs."""
+        return next((part for place in self.open_runs if (part := find(place)) is not None), None)
+
+    def _early(self, part: Part | None) -> bool:
+        """Whether the run ahead may be measured now: in place of the last trainings, so that no worker waits for it
+        when these are over. There is a trained run to look at by then."""
+        if not self._split or self._ahead not in self.open_runs or (part is not None and part.name.startswith(TRIAL)):
+            return False
+        return any(f"first {place}" in self._over for place in range(len(self.plans)) if place != self._ahead)
 
     def _first(self, place: int) -> Part | None:
         """The next part of a run on the way to its first benchmark, if one can begin; all of it if nothing follows."""

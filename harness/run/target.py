@@ -132,3 +132,9 @@ class ThisMachine:
     def fits(self, workers: int) -> bool:
         """Whether so many runs surely fit: an unknown model does not."""
         return fits_memory(self._outline, self._machine, workers)
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of main memory that a run needs on a CPU; None if that is not known."""
+        peaks = [] if self._machine.device.gpu else memory_need(self._outline, self._machine, 1).peaks
+        return int(peaks[0].total) if peaks else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.store.hosts import writer
 
 _CHECKSUM = 32
 
@@ -43,7 +44,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float64]]) -> None:
     names = json.dumps({name: len(array) for name, array in arrays.items()}).encode()
     names += b" " * (-(len(names) + 1) % 8) + b"\n"  # so that the numbers are aligned
     data = names + np.concatenate([*arrays.values(), np.zeros(0)]).astype("<f8").tobytes()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{writer()}.part")
     try:
         part.write_bytes(_checksum(data) + data)
         part.replace(path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from harness.store.hosts import writer
 
 Row = dict[str, Any]
 """One JSON object of a file of rows."""
@@ -88,7 +89,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         OSError: the file cannot be written; it is named, and nothing is left of the attempt.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{writer()}.part")
     try:
         part.write_bytes(content)
         part.replace(path)

@@ -1,217 +1,290 @@
-"""Row cache: one SQLite file (WAL) of answers and judgments, keyed by everything that can change them."""
+"""Row cache: answers and judgments, keyed by everything that can change them, for the processes of several hosts."""
 
 from __future__ import annotations
 
+import errno
 import json
-import sqlite3
-import zlib
+import os
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from hashlib import blake2b
+from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from harness.errors import UserError
+from harness.store.hosts import host_name
+from harness.store.integrity import sync_to_disk
 from harness.store.json_files import json_text
+from harness.store.leases import LEASE, Leases, leased, leases_in
 from harness.store.notices import notify
-from harness.store.storage import place_aside
+from harness.store.row_database import DamagedError, RowDatabase, move_aside, settle, sound_rows
+from harness.store.row_log import SUFFIX, Line, Row, RowLog, head_of, line_of, value_of
+from harness.store.storage import REFUSED, place_aside
 
-Result = TypeVar("Result")
 
-DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-"""Beginnings of SQLite's names for the errors of a file that is no sound database."""
+class _Own(NamedTuple):
+    """The file that this process appends to."""
 
-PARTS = ("", "-wal", "-shm")
-"""Files of a database: itself, its log and the index of the log."""
-
-_checked: set[tuple[int, int]] = set()
-"""Device and inode of the files that this process has checked."""
+    log: RowLog
+    file: int
+    lease: Path
 
 
 class RowCache:
-    """Maps the hash of a request to its JSON result. Safe for several processes.
+    """Maps the hash of a request to its JSON result. Safe for all processes that share the folder, on several hosts.
 
-    Each ``put`` is on the disk when it returns. A row has a checksum: a damaged one counts as absent, with a sentence.
-    A file is checked when it is opened; a damaged one is moved aside with a sentence, and what can be read of it stays.
+    Each process that writes has a file of its own in ``rows/``, appends to it, and reads those of the others as they
+    grow. A file whose process has ended is continued by the next one of that host. Of two results of a key the one that
+    was replaced more often counts, then the one in the first file by name. Each ``put`` is on the disk when it returns.
+
+    A row has a checksum: a damaged one counts as absent, with a sentence, and its file is moved aside without it. A
+    SQLite file of an earlier version is read where no other file has a key.
 
     Args:
-        path: the SQLite file, made if it is missing.
+        path: ``rows.sqlite`` of an earlier version, if there is one; the files are in the folder without its ending.
         on_put: called after each ``put``, so that a ledger can be written beside the rows that it paid for.
 
     Raises:
-        UserError: the file cannot be opened or written.
+        UserError: the folder cannot be written.
     """
 
     def __init__(self, path: Path, on_put: Callable[[], None] = lambda: None) -> None:
-        self._on_put, self.path = on_put, path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db: sqlite3.Connection = self._guarded(self._connected)
+        self._on_put, self.path, self.folder = on_put, path, path.with_suffix("")
+        self._locks = (path.parent / "locks").absolute()
+        self._leases = self._locks / self.folder.name
+        self._logs: dict[str, RowLog] = {}
+        self._index: dict[bytes, Line] = {}
+        self._own: _Own | None = None
+        self._end: Callable[[], Any] = lambda: None
+        self._earlier: RowDatabase | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._refused(error) from None
+        self._open_earlier()
 
     def get(self, keys: Sequence[str]) -> dict[str, Any]:
         """Stored results by key; absent keys are left out."""
-        return self._guarded(lambda: self._read(keys))
+        self._refresh()
+        encoded = list(dict.fromkeys(key.encode() for key in keys))
+        results = self._read(encoded)
+        return {key.decode(): results[key] for key in encoded if key in results}
 
     def put(self, rows: Iterable[tuple[str, Any]], *, replace: bool = False) -> None:
-        """Store results in one transaction; an existing key keeps its first value unless ``replace``."""
-        values = [_row(key, value) for key, value in rows]
-
-        def write() -> None:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                how = "REPLACE" if replace else "IGNORE"
-                self._db.executemany(f"INSERT OR {how} INTO rows (key, value, checksum) VALUES (?, ?, ?)", values)
-
-        self._guarded(write)
+        """Store results, all at once; an existing key keeps its first value unless ``replace``."""
+        values: dict[bytes, Any] = {}
+        for name, value in rows:
+            key = name.encode()
+            if replace or key not in values:
+                values[key] = value
+        self._refresh()
+        before = self._versions(list(values))
+        new = [key for key in values if replace or key not in before]
+        self._append([Row(key, before.get(key, -1) + 1, json_text(values[key]).encode()) for key in new])
         self._on_put()
 
     def change(self, key: str, change: Callable[[Any], Any]) -> Any:
-        """Replace the result of a key by a function of it (of None if it is absent), in one transaction; the new one.
+        """Replace the result of a key by a function of it (of None if absent), one process at a time; the new one.
 
         Whatever the function raises leaves the old one in place.
         """
+        name = key.encode()
+        lease = self._leases / f"row-{blake2b(name, digest_size=8).hexdigest()}{LEASE}"
+        with leased(lease, self._locks):
+            self._refresh()
+            new = change(self._read([name]).get(name))
+            version = self._versions([name]).get(name, -1) + 1
+            self._append([Row(name, version, json_text(new).encode())])
+        return new
 
-        def write() -> Any:
-            with self._db:
-                self._db.execute("BEGIN IMMEDIATE")
-                new = change(self._read([key]).get(key))
-                insert = "INSERT OR REPLACE INTO rows (key, value, checksum) VALUES (?, ?, ?)"
-                self._db.execute(insert, _row(key, new))
-            return new
-
-        return self._guarded(write)
-
-    def damaged(self) -> list[str]:
-        """Keys of all rows that are not as they were written."""
-        rows = self._db.execute("SELECT key, value, checksum FROM rows")
-        return [key.decode(errors="replace") for key, value, checksum in rows if not _sound(key, value, checksum)]
+    def damaged(self) -> int:
+        """How many rows are not as they were written; nothing is moved."""
+        self._refresh(mend=False)
+        earlier = self._earlier.damaged() if self._earlier else []
+        return sum(log.damaged for log in self._logs.values()) + sum(key not in self._index for key in earlier)
 
     def close(self) -> None:
-        """Close the file."""
-        self._db.close()
+        """Let another process continue the file of this one."""
+        self._end()
+        self._own, self._end = None, lambda: None
+        if self._earlier is not None:
+            self._earlier.close()
+            self._earlier = None
 
-    def _read(self, keys: Sequence[str]) -> dict[str, Any]:
-        results: dict[str, Any] = {}
-        damaged: list[bytes] = []
-        for start in range(0, len(keys), 500):
-            part = list(keys[start : start + 500])
-            query = f"SELECT key, value, checksum FROM rows WHERE key IN ({','.join('?' * len(part))})"
-            for key, value, checksum in self._db.execute(query, part):
-                if _sound(key, value, checksum):
-                    results[key.decode()] = json.loads(value)
-                else:
-                    damaged.append(key)
-        if damaged:
-            self._db.executemany("DELETE FROM rows WHERE key = ?", [(key.decode(),) for key in damaged])
-            notify(f"{self.path}: {len(damaged):,} cached rows are damaged; they are dropped and made again")
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        """Results by key, of all files."""
+        results: dict[bytes, Any] = {}
+        places: dict[str, list[bytes]] = {}
+        for key in keys:
+            if key in self._index:
+                places.setdefault(self._index[key].log.path.name, []).append(key)
+        for name, wanted in places.items():
+            results |= self._read_log(self._logs[name], wanted)
+        return self._read_earlier([key for key in keys if key not in self._index]) | results
+
+    def _read_log(self, log: RowLog, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        results: dict[bytes, Any] = {}
+        with suppress(FileNotFoundError), log.path.open("rb", buffering=0) as file:
+            for key in keys:
+                line = self._index[key]
+                file.seek(line.offset)
+                value = value_of(file.read(line.length) or b"", key)
+                if value is not None:
+                    results[key] = json.loads(value)
+        if len(results) < len(keys):  # the file was damaged or removed since its rows were noted
+            self._forget(log)
+            self._refresh()
+            results |= self._read([key for key in keys if key not in results])
         return results
 
-    def _guarded(self, act: Callable[[], Result]) -> Result:
-        """Do something with the file; once more with a new one if it turns out to be damaged."""
+    def _read_earlier(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        if self._earlier is None or not keys:
+            return {}
         try:
-            return act()
-        except sqlite3.DatabaseError as error:
-            if not str(getattr(error, "sqlite_errorname", "")).startswith(DAMAGED):
-                raise self._refused(error) from None
-            self._begin_anew(str(error))
-            return act()
+            return self._earlier.read(keys)
+        except DamagedError as error:
+            self._replace_earlier(str(error))
+            return self._read(keys)
 
-    def _refused(self, error: sqlite3.Error) -> Exception:
-        """A user error for what a user can change, else the error itself."""
-        name = str(getattr(error, "sqlite_errorname", ""))
-        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-            return UserError(f"{self.path} cannot be written ({error}): set --store to a folder that can")
-        if name.startswith("SQLITE_FULL"):
-            return UserError(f"The disk that holds {self.path} is full: free some of it and run the same command again")
-        return error
+    def _versions(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """How often the results of keys were replaced; absent keys are left out."""
+        found = {key: self._index[key].version for key in keys if key in self._index}
+        return dict.fromkeys(self._read_earlier([key for key in keys if key not in found]), 0) | found
 
-    def _connected(self) -> sqlite3.Connection:
-        """The file, opened, checked once a process, and with its table."""
-        db = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-        try:
-            db.text_factory = bytes  # a damaged text need not be UTF-8
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
-            status = self.path.stat()
-            if (status.st_dev, status.st_ino) not in _checked:
-                (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-                if verdict != b"ok":
-                    damage = sqlite3.DatabaseError(verdict.decode(errors="replace").splitlines()[-1])
-                    damage.sqlite_errorname = DAMAGED[0]
-                    raise damage
-                _checked.add((status.st_dev, status.st_ino))
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS rows "
-                "(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID"
-            )
-            if b"checksum" not in {column[1] for column in db.execute("PRAGMA table_info(rows)")}:
-                _add_checksums(db)
-        except BaseException:
-            db.close()
-            raise
-        return db
+    def _refresh(self, *, mend: bool = True) -> None:
+        """Read what was appended to all files."""
+        with suppress(FileNotFoundError):
+            for name in sorted(entry.name for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)):
+                log = self._logs.setdefault(name, RowLog(self.folder / name))
+                self._read_news(log)
+                if log.damaged and mend:
+                    self._mend(log)
 
-    def _begin_anew(self, reason: str) -> None:
-        """Move the damaged file aside and open a new one. Another process may have done so before."""
-        from filelock import FileLock
+    def _read_news(self, log: RowLog) -> None:
+        if log.is_other():
+            self._forget(log)
+        for line in log.news():
+            self._note(line)
 
-        if hasattr(self, "_db"):
-            self._db.close()
-        with FileLock(self.path.with_name(f"{self.path.name}.lock")):
-            with suppress(sqlite3.DatabaseError):
-                _checked.clear()
-                self._db = self._connected()
+    def _note(self, line: Line) -> None:
+        """Let a row count, unless another of its key does."""
+        before = self._index.get(line.key)
+        if before is not None:
+            ahead = line.version - before.version
+            if ahead < 0 or (not ahead and line.log.path.name >= before.log.path.name):
                 return
-            aside = place_aside(self.path.parent, self.path.name)
-            for part in PARTS:
-                with suppress(FileNotFoundError):
-                    Path(f"{self.path}{part}").rename(f"{aside}{part}")
-            self._db = self._connected()
-            kept = _sound_rows(aside)
-            self._db.executemany("INSERT OR IGNORE INTO rows (key, value, checksum) VALUES (?, ?, ?)", kept)
-        notify(
-            f"{self.path} is damaged ({reason}): it is now {aside}; {len(kept):,} of its rows are kept, and the others "
-            "are made again where they are needed"
-        )
+        self._index[line.key] = line
+
+    def _forget(self, log: RowLog) -> None:
+        log.forget()
+        self._index = {key: line for key, line in self._index.items() if line.log is not log}
+
+    def _append(self, rows: Sequence[Row]) -> None:
+        """Append rows to the file of this process, and wait until they are on the disk."""
+        if not rows:
+            return
+        lines = [line_of(row) for row in rows]
+        try:
+            log, file, _ = self._opened()
+            if os.fstat(file).st_size != log.end:  # of an attempt that failed
+                os.ftruncate(file, log.end)
+            data = memoryview(b"".join(lines))
+            while data:
+                data = data[os.write(file, data) :]
+            os.fsync(file)
+        except OSError as error:
+            raise self._refused(error) from None
+        offset = log.end
+        for row, line in zip(rows, lines, strict=True):
+            self._note(Line(row.key, row.version, log, offset, len(line)))
+            offset += len(line)
+        log.wrote(offset - log.end)
+
+    def _opened(self) -> _Own:
+        """The file of this process: one that no other writes now, or a new one."""
+        leases = leases_in(self._locks)
+        if self._own is not None and leases.holds(self._own.lease) and os.fstat(self._own.file).st_nlink:
+            return self._own
+        self._end()
+        for number in count():
+            name = f"{host_name()}-{number}"
+            lease = self._lease(name)
+            if leases.take(lease):
+                break
+        log = self._logs.setdefault(f"{name}{SUFFIX}", RowLog(self.folder / f"{name}{SUFFIX}"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(log.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        sync_to_disk(self.folder)
+        self._end = weakref.finalize(self, _end, leases, lease, file)
+        self._read_news(log)
+        self._own = _Own(log, file, lease)
+        return self._own
+
+    def _lease(self, name: str) -> Path:
+        return self._leases / f"{name}{LEASE}"
+
+    def _mend(self, log: RowLog) -> None:
+        """Move a file with damaged rows aside, unless a process writes it, and keep its other rows."""
+        leases, lease = leases_in(self._locks), self._lease(log.path.name.removesuffix(SUFFIX))
+        with suppress(OSError):
+            if not leases.take(lease):
+                return
+            try:
+                self._read_news(log)
+                if not log.damaged:  # another process was faster
+                    return
+                content = log.path.read_bytes()
+                lines = content.split(b"\n")[:-1]
+                aside = place_aside(self.path.parent, log.path.name)
+                aside.write_bytes(content)
+                part = log.path.with_suffix(".part")
+                part.write_bytes(b"".join(line + b"\n" for line in lines if head_of(line + b"\n") is not None))
+                sync_to_disk(part)
+                part.replace(log.path)
+            finally:
+                leases.free(lease)
+            notify(
+                f"{log.path}: {log.damaged:,} cached rows are damaged; they are dropped and made again, and the file "
+                f"as it was is now {aside}"
+            )
+            self._forget(log)
+            self._read_news(log)
+
+    def _open_earlier(self) -> None:
+        """Open the file of an earlier version, if there is one."""
+        if not self.path.is_file() or not self.path.stat().st_size:
+            return
+        with leased(self._leases / f"earlier{LEASE}", self._locks):
+            settle(self.path)
+        try:
+            self._earlier = RowDatabase(self.path)
+        except DamagedError as error:
+            self._replace_earlier(str(error))
+
+    def _replace_earlier(self, reason: str) -> None:
+        """Move the file of an earlier version aside, which is damaged. Another process may have done so before."""
+        if self._earlier is not None:
+            self._earlier.close()
+            self._earlier = None
+        with leased(self._leases / f"earlier{LEASE}", self._locks):
+            self._refresh()
+            if self.path.is_file():
+                kept = sound_rows(self.path)
+                self._append([Row(key, 0, value) for key, value in kept.items() if key not in self._index])
+                move_aside(self.path, reason, len(kept))
+
+    def _refused(self, error: OSError) -> Exception:
+        """A user error for what a user can change, else the error itself."""
+        if error.errno in (*REFUSED, errno.ENOTDIR, errno.EEXIST):
+            reason = (error.strerror or "").lower()
+            return UserError(f"{self.folder} cannot be written ({reason}): set --store to a folder that can")
+        return OSError(error.errno, error.strerror, str(self.folder))
 
 
-def _row(key: str, value: Any) -> tuple[str, str, int]:
-    """A row as the file holds it."""
-    text = json_text(value)
-    return key, text, _checksum(key.encode(), text.encode())
-
-
-def _checksum(key: bytes, value: bytes) -> int:
-    return zlib.crc32(value, zlib.crc32(key))
-
-
-def _sound(key: bytes, value: bytes, checksum: int | None) -> bool:
-    """Whether a row is as it was written; of one without a checksum, by an earlier version, whether it is JSON."""
-    if checksum is not None:
-        return checksum == _checksum(key, value)
-    try:
-        json.loads(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _sound_rows(path: Path) -> list[tuple[str, str, int]]:
-    """The rows of a damaged file that can be reached from its beginning or its end and are as they were written."""
-    rows: dict[str, tuple[str, str, int]] = {}
-    db = sqlite3.connect(path)
-    db.text_factory = bytes
-    for order in ("ASC", "DESC"):
-        with suppress(sqlite3.DatabaseError):
-            for key, value, checksum in db.execute(f"SELECT key, value, checksum FROM rows ORDER BY key {order}"):
-                if checksum is not None and _sound(key, value, checksum):
-                    rows[key.decode()] = (key.decode(), value.decode(), checksum)
-    db.close()
-    return list(rows.values())
-
-
-def _add_checksums(db: sqlite3.Connection) -> None:
-    """Give the table of an earlier version its column of checksums; its rows stay without."""
-    try:
-        db.execute("ALTER TABLE rows ADD COLUMN checksum INTEGER")
-    except sqlite3.OperationalError as error:
-        if "duplicate column" not in str(error):  # another process was faster
-            raise
+def _end(leases: Leases, lease: Path, file: int) -> None:
+    """Close the file of a process and let another continue it."""
+    with suppress(OSError):
+        os.close(file)
+    leases.free(lease)

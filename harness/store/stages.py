@@ -2,8 +2,8 @@
 
 A stage is a folder named by the hash of everything that decides its content. It is written in a work folder that
 survives a kill (checkpoints, partial rows), and appears under its final name by one atomic rename, together with a
-manifest. A failed stage never appears. Two processes may share a store: a lock per stage makes the second one wait, and
-a lock per command keeps what it needs between two stages from being cleared away.
+manifest. A failed stage never appears. Processes of one host or of several may share a store: a lease per stage makes
+the second one wait, and a lease per command keeps what it needs between two stages from being cleared away.
 
 A stage whose files are not as its manifest recorded them is moved aside, with a sentence, and counts as not built.
 """
@@ -22,6 +22,7 @@ from harness.errors import UserError
 from harness.store.claims import held
 from harness.store.integrity import sync_to_disk
 from harness.store.json_files import digest
+from harness.store.leases import LEASE, HeldError, leased, leases_in
 from harness.store.notices import notify
 from harness.store.sealed import read_sealed, remove_sealed, write_sealed
 from harness.store.stage_files import (
@@ -46,8 +47,8 @@ LEDGER = "ledger.json"
 SPENT = ("ledger", "predicted")
 """Entries of a manifest about the cost of a stage, which keeps those of the first time when it is made again."""
 
-COMMANDS = "commands"
-"""File in ``locks/`` that commands hold while they work with the store."""
+COMMANDS = "running"
+"""In ``locks/``: what commands hold while they work with the store."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Store:
                 work = self.work(stage)
                 if not self._built(work):
                     self._finish(stage, work, build(work) or {})
+                self._check_lease(stage)
                 self._publish(stage, work)
         return self.path(stage)
 
@@ -164,12 +166,10 @@ class Store:
 
     def _alone(self, stage: Stage, change: Callable[[], None], *, locked: bool) -> None:
         """Change a finished stage, unless another process works on it or the store cannot be written."""
-        from filelock import Timeout
-
         try:
             with nullcontext() if locked else self._lock(stage, wait=False):
                 change()
-        except Timeout:
+        except HeldError:
             pass
         except OSError as error:
             if fault := fault_of(self.path(stage)):
@@ -201,36 +201,24 @@ class Store:
         return FILES in manifest and UNVERIFIED not in manifest
 
     def under_way(self) -> list[str]:
-        """Keys of the stages that some process is building, or waits for, now."""
-        from filelock import FileLock, Timeout
-
-        held = []
-        for file in sorted((self.root / "locks").glob("*.lock")):
-            try:
-                with FileLock(file, timeout=0):
-                    pass
-            except Timeout:
-                held.append(file.stem)
-        return held
+        """Keys of the stages that some process is building now."""
+        leases = leases_in(self._locks)
+        return [path.name.removesuffix(LEASE) for path in sorted(self._locks.glob(f"*-*{LEASE}")) if leases.held(path)]
 
     def in_use(self) -> AbstractContextManager[bool]:
         """Held by a command that works with the store, from beginning to end; several hold it at once. It waits while
         :meth:`cleared` is held."""
-        return held(self.root / "locks" / COMMANDS)
+        return held(self._locks / COMMANDS)
 
     def cleared(self) -> AbstractContextManager[bool]:
         """Held while stages are removed. It is False if a command has the store in use, and keeps others waiting."""
-        return held(self.root / "locks" / COMMANDS, alone=True)
+        return held(self._locks / COMMANDS, alone=True)
 
-    def remove_if_empty(self, stage: Stage) -> None:
-        """Leave no trace of a stage that failed: its lock and, if nothing else is in it, the store itself.
-
-        Args:
-            stage: whose work folder is gone.
-        """
-        (self.root / "locks" / f"{stage.key}.lock").unlink(missing_ok=True)
+    def remove_if_empty(self) -> None:
+        """Leave no trace of a stage that failed: if nothing else is in it, the store itself goes."""
+        leases_in(self._locks).end()
         with suppress(OSError):  # other things are in it
-            for folder in (self.root / "work", self.root / "locks", self.root):
+            for folder in (self.root / "work", self._locks, self.root):
                 folder.rmdir()
 
     def manifest(self, stage: Stage) -> dict[str, Any]:
@@ -244,11 +232,26 @@ class Store:
             raise UserError(f"{self.path(stage) / MANIFEST} is missing or damaged: run 'sail-bench compare' again")
         return {name: value for name, value in manifest.items() if name not in (FILES, UNVERIFIED)}
 
+    @property
+    def _locks(self) -> Path:
+        return self.root / "locks"
+
+    def _lease(self, stage: Stage) -> Path:
+        return self._locks.absolute() / f"{stage.key}{LEASE}"
+
+    def _check_lease(self, stage: Stage) -> None:
+        """Refuse to publish a stage that another host may be building again.
+
+        Raises:
+            UserError: this process gave no sign for so long that it was taken for dead.
+        """
+        if not leases_in(self._locks).holds(self._lease(stage)):
+            raise UserError(
+                f"{stage.key} was taken over by another host, because this one gave no sign for a minute: run the same "
+                "command again"
+            )
+
     @contextmanager
     def _lock(self, stage: Stage, *, wait: bool = True) -> Iterator[None]:
-        from filelock import FileLock
-
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{stage.key}.lock", timeout=-1 if wait else 0):
+        with leased(self._lease(stage), self._locks, wait=wait):
             yield

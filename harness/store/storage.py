@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
+import math
 import re
-import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness.errors import message_of
+from harness.errors import UserError, message_of
+from harness.store.hosts import runs, writer
 
 QUARANTINE = "quarantine"
 """Folder of a store for what was damaged."""
@@ -28,7 +29,10 @@ SIGNS = (
 SETTLED_S = 60.0
 """Age of a partial file from which on its writer, if it is gone, is gone for good."""
 
-_PART = re.compile(r".*\.(\d+)\.part(ial)?")
+ABANDONED_S = 86400.0
+"""Age of a partial file of another host from which on nobody is taken to write it."""
+
+_PART = re.compile(r".*\.([A-Za-z0-9.-]+-)?(?P<process>\d+)\.part(ial)?")
 
 
 def storage_fault(error: BaseException) -> str:
@@ -52,6 +56,29 @@ def storage_fault(error: BaseException) -> str:
         seen.append(at)
         at = at.__cause__ or at.__context__
     return ""
+
+
+def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> None:
+    """Fail before any work if a folder could not be written.
+
+    Args:
+        folder: that will be written.
+        flag: which chooses it.
+        parts: folders in it that will be written ("": itself); they are made.
+
+    Raises:
+        UserError: names the folder and the flag.
+    """
+    for part in parts:
+        probe = folder / part / ".writable"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink(missing_ok=True)  # another command may try the same
+        except OSError as error:
+            raise UserError(
+                f"The folder {probe.parent} cannot be written ({error.strerror}): choose another with {flag}"
+            ) from None
 
 
 def place_aside(root: Path, name: str) -> Path:
@@ -80,27 +107,12 @@ def remove_partial_files(folder: Path, *, deep: bool = False) -> None:
     for path in [*folder.glob("**/*.part" if deep else "*.part"), *folder.glob("*.partial")]:
         named = _PART.fullmatch(path.name)
         with suppress(OSError):
-            if named and _is_over(int(named[1])) and time.time() - path.stat().st_mtime > SETTLED_S:
+            if named and time.time() - path.stat().st_mtime > _patience(path.name, int(named["process"])):
                 path.unlink()
 
 
-def remove_partial_folders(folder: Path) -> None:
-    """Remove folders in a folder that killed processes had begun to fill, as :func:`remove_partial_files` does."""
-    for path in folder.glob(".*.part"):
-        named = _PART.fullmatch(path.name)
-        with suppress(OSError):
-            if named and path.is_dir() and _is_over(int(named[1])) and time.time() - path.stat().st_mtime > SETTLED_S:
-                shutil.rmtree(path)
-
-
-def _is_over(process: int) -> bool:
-    """Whether no process of this machine has a number; False where that cannot be asked (Windows)."""
-    if os.name == "nt":
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False
+def _patience(name: str, process: int) -> float:
+    """Seconds after which a partial file goes, if nobody writes it: never, if its process runs on this host."""
+    if name.rpartition(".")[0].endswith(f".{writer(process)}") or re.search(r"\.\d+\.part", name):
+        return math.inf if runs(process) else SETTLED_S
+    return ABANDONED_S

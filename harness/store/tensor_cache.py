@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.store.hosts import writer
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -53,7 +55,7 @@ class TensorCache:
 
         data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
         path = self._path(key)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial = path.with_suffix(f".{writer()}.partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._size() + CHECKSUM_BYTES + len(data) > self._limit:

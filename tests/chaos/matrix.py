@@ -23,7 +23,9 @@ from tests.kit.damage import DAMAGES, damage
 NO_ARTIFACT = ("locks/", "logs/", "quarantine/")
 """Folders of a store that hold nothing of a comparison."""
 
-CACHE = "rows.sqlite"
+CACHE = "rows/"
+"""In the paths of the cache of rows."""
+
 LAST_DIGIT = 2e-6
 """Of numbers with six decimals, which rows that are computed again in another batch may have."""
 
@@ -66,7 +68,7 @@ def run(folder: Path, seed: int, minutes: float, *, quick: bool) -> Outcome:
         for case in cases[:QUICK] if quick else cases:
             if time.monotonic() > until:
                 break
-            copy = Path(shutil.copytree(states[case.state], folder / "copy"))
+            copy = Path(shutil.copytree(states[case.state], folder / "copy", symlinks=True))
             faults, sentence = _damaged(copy, case, whole)
             print(f"{case.state}, {case.artifact}, {case.how}: {len(faults)} faults {sentence}", file=sys.stderr)
             ends[case.how] += bool(sentence)

@@ -92,4 +92,4 @@ def copied(whole: Undisturbed, folder: Path) -> Path:
         whole: the comparison.
         folder: is made.
     """
-    return Path(shutil.copytree(whole.folder, folder))
+    return Path(shutil.copytree(whole.folder, folder, symlinks=True))

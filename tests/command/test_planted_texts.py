@@ -94,7 +94,7 @@ def test_what_a_judge_says(channel: str, serve: Any, tmp_path: Path, cli: Cli) -
         page = path.with_suffix(".md").read_text(encoding="utf-8")
         check_page(page)
         check_secret(page)
-    kept = b"".join(path.read_bytes() for path in (tmp_path / ".sail-bench").glob("rows.sqlite*"))
+    kept = b"".join(path.read_bytes() for path in (tmp_path / ".sail-bench/rows").glob("*"))
     if channel == "verdict":
         assert KEY.encode() in kept, "an answer is kept as it came"
     else:

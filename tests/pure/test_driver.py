@@ -26,6 +26,8 @@ from harness.run.trackers.tracking import Tracking
 class Failing:
     """A pool with one worker, in which every job checks what it needs to and then fails."""
 
+    count = sharing = 1
+
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.open: list[Ticket] = []
@@ -34,7 +36,7 @@ class Failing:
     def room(self) -> int:
         return 1 - len(self.open)
 
-    def submit(self, job: Job, gpus: int = 1, minutes: float | None = None) -> Ticket:
+    def submit(self, job: Job, gpus: int = 1) -> Ticket:
         self.jobs.append(job)
         self.open.append(Ticket(job, len(self.jobs)))
         return self.open[-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from harness.store.json_files import read_json, write_bytes, write_json, write_t
 from harness.store.row_files import RowWriter
 from harness.store.sealed import write_sealed
 from harness.store.settings import settings, using
-from harness.store.storage import remove_partial_folders, storage_fault
+from harness.store.storage import storage_fault
 
 LONG = "x" * 300_000
 
@@ -110,18 +109,3 @@ def test_a_download_that_does_not_fit_says_so(disk: Path, monkeypatch: pytest.Mo
     with using(online), pytest.raises(UserError, match="The disk .*is full"):
         download.download(file)
     assert not [name for name in names(disk) if name.endswith(".part")]
-
-
-def test_folders_of_killed_commands_go(tmp_path: Path) -> None:
-    """Those of processes that are gone for a minute; others may be at work."""
-    for name in (f".data-a.{os.getpid()}.part", ".data-b.999999999.part", ".data-c.999999998.part", "data.1.part"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "train.jsonl").write_text("{}")
-    for name in (".data-b.999999999.part", f".data-a.{os.getpid()}.part", "data.1.part"):
-        os.utime(tmp_path / name, (0, 0))
-    remove_partial_folders(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f".data-a.{os.getpid()}.part",
-        ".data-c.999999998.part",
-        "data.1.part",
-    }

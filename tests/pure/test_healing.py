@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,11 @@ from kit.damage import DAMAGES, damage, notices
 
 from harness.budget.calibration import Calibration
 from harness.errors import UserError
-from harness.run.compare import check_writable
-from harness.store import row_cache
+from harness.store import row_database
 from harness.store.json_files import write_text
 from harness.store.row_cache import RowCache
 from harness.store.sealed import copy_of, write_sealed
-from harness.store.storage import QUARANTINE, remove_partial_files, storage_fault
+from harness.store.storage import QUARANTINE, check_writable, remove_partial_files, storage_fault
 from harness.store.tensor_cache import TensorCache
 from harness.train.checkpoints import LEDGER, newest_checkpoint, read_record, write_record
 
@@ -31,11 +33,24 @@ VALUES = {f"key {i}": {"text": f"answer {i} " + "é" * i, "tokens": i} for i in 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
+    """The file of an earlier version."""
     path = tmp_path / "rows.sqlite"
-    cache = RowCache(path)
+    old = sqlite3.connect(path)
+    old.execute("CREATE TABLE rows (key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID")
+    texts = {key.encode(): json.dumps(value, ensure_ascii=False).encode() for key, value in VALUES.items()}
+    table = [(key.decode(), text.decode(), zlib.crc32(text, zlib.crc32(key))) for key, text in texts.items()]
+    old.executemany("INSERT INTO rows VALUES (?, ?, ?)", table)
+    old.commit()
+    old.close()
+    return path
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    cache = RowCache(tmp_path / "rows.sqlite")
     cache.put(VALUES.items())
-    cache._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     cache.close()
+    (path,) = (tmp_path / "rows").iterdir()
     return path
 
 
@@ -71,9 +86,8 @@ def test_no_flipped_byte_of_the_row_cache_gives_another_value(rows: Path) -> Non
     whole = rows.read_bytes()
     lost = 0
     for place in range(0, len(whole), 3989):
-        row_cache._checked.clear()
-        for file in rows.parent.glob("rows.sqlite*"):
-            file.unlink()
+        row_database._checked.clear()
+        shutil.rmtree(rows.parent / "rows", ignore_errors=True)
         rows.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
         with notices():
             cache = RowCache(rows)
@@ -82,6 +96,41 @@ def test_no_flipped_byte_of_the_row_cache_gives_another_value(rows: Path) -> Non
         assert read == {key: VALUES[key] for key in read}
         lost += len(read) < len(VALUES)
     assert lost
+
+
+@pytest.mark.parametrize("how", [*DAMAGES, "value", "garbage"])
+def test_a_damaged_file_of_rows_loses_the_damaged_ones_alone(log: Path, how: str) -> None:
+    content = log.read_bytes()
+    if how == "value":
+        log.write_bytes(content.replace(b"answer 7 ", b"answer 8 ", 1))
+    elif how == "garbage":
+        log.write_bytes(content[:9000] + b"\0" * 500 + content[9500:])
+    else:
+        damage(log, how)
+    with notices() as heard:
+        cache = RowCache(log.parent.parent / "rows.sqlite")
+        read = cache.get(list(VALUES))
+        cache.put(VALUES.items())
+        assert cache.get(list(VALUES)) == VALUES
+    assert read == {key: VALUES[key] for key in read} and len(read) < len(VALUES)
+    aside = log.parent.parent / QUARANTINE / log.name
+    assert len(heard) == aside.exists() == (how in ("flipped", "value", "garbage")), heard
+    if heard:
+        assert heard[0].startswith(f"{log}: ") and heard[0].endswith(f"the file as it was is now {aside}")
+        assert len(read) >= (290 if how == "garbage" else 298)
+    with notices() as heard:
+        assert RowCache(log.parent.parent / "rows.sqlite").get(list(VALUES)) == VALUES
+    assert not heard
+
+
+def test_no_flipped_byte_of_a_file_of_rows_gives_another_value(log: Path) -> None:
+    whole = log.read_bytes()
+    for place in range(0, len(whole), 1499):
+        log.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        with notices():
+            read = RowCache(log.parent.parent / "rows.sqlite").get(list(VALUES))
+        assert read == {key: VALUES[key] for key in read}
+        assert len(VALUES) - 2 <= len(read) < len(VALUES)
 
 
 def test_rows_of_an_earlier_version_are_read_and_new_ones_have_checksums(tmp_path: Path) -> None:
@@ -101,9 +150,14 @@ def test_rows_of_an_earlier_version_are_read_and_new_ones_have_checksums(tmp_pat
     assert not cache.damaged()
 
 
-def test_a_row_cache_waits_until_a_row_is_on_the_disk(rows: Path) -> None:
-    (mode,) = RowCache(rows)._db.execute("PRAGMA synchronous").fetchone()
-    assert mode == 2, "FULL: NORMAL loses the last rows when the power goes"
+def test_a_row_cache_waits_until_a_row_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    cache = RowCache(tmp_path / "rows.sqlite")
+    cache.put([("a", 1)])
+    before = len(synced)
+    cache.put([("b", 1)])
+    assert len(synced) == before + 1 == 3, "the folder, once, and each row"
 
 
 @pytest.mark.parametrize("how", DAMAGES)

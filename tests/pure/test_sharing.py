@@ -120,15 +120,16 @@ def test_results_name_the_gpu_of_their_process(monkeypatch: pytest.MonkeyPatch) 
     assert names == {"1": "L4", "0,1": "H100", "GPU-ab": "H100", "": None, "-1": None}
 
 
-def test_without_locks_every_claim_is_granted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system without them must not make a question wait for ever."""
+def test_claims_need_no_symbolic_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems have none."""
 
     def refuse(*args: Any) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(errno.EPERM, "Operation not permitted")
 
     claims = claims_in(tmp_path / "c")
-    monkeypatch.setattr("fcntl.lockf", refuse)
+    monkeypatch.setattr(Path, "symlink_to", refuse)
     assert claims.take(5)
+    assert [path.is_file() for path in (tmp_path / "c").iterdir()] == [True]
     assert not claims.take(5)
     claims.free(5)
     assert claims.take(5)

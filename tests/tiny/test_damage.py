@@ -93,7 +93,7 @@ def test_a_damaged_artifact_of_a_finished_comparison(
     finished: Path, expected: list[dict[str, Any]], tmp_path: Path, artifact: str, how: str
 ) -> None:
     """Even what the run spent stays, and the hash over it: making it again is no cost of a method."""
-    root = Path(shutil.copytree(finished, tmp_path / "store"))
+    root = Path(shutil.copytree(finished, tmp_path / "store", symlinks=True))
     damaged = sorted(root.glob(artifact))
     assert damaged
     for path in damaged:
@@ -112,10 +112,9 @@ def test_a_damaged_row_cache_costs_computing_alone(
     finished: Path, expected: list[dict[str, Any]], tmp_path: Path, how: str
 ) -> None:
     """Its rows are the answers of the start policy and of the trained one, which both have to be asked again."""
-    root = Path(shutil.copytree(finished, tmp_path / "store"))
-    damage(root / "rows.sqlite", how)
-    for path in root.glob("rows.sqlite-*"):
-        path.unlink()
+    root = Path(shutil.copytree(finished, tmp_path / "store", symlinks=True))
+    for path in root.glob("rows/*"):
+        damage(path, how)
     for path in [*root.glob("stages/answers-*"), *root.glob("stages/judgments-*")]:
         damage(path / "rows.jsonl", "halved")
     with notices():
@@ -171,7 +170,7 @@ def test_a_damaged_checkpoint_of_an_interrupted_training(
     finished: Path, interrupted: Path, tmp_path: Path, name: str, how: str
 ) -> None:
     """It goes on from the one before, or the record comes back from its copy: the same policy, log and spending."""
-    root = Path(shutil.copytree(interrupted, tmp_path / "store"))
+    root = Path(shutil.copytree(interrupted, tmp_path / "store", symlinks=True))
     (checkpoint,) = root.glob(f"work/train-*/checkpoints/{CHECKPOINT}")
     damage(checkpoint / name, how)
     (plan,) = plans(root, "dpo")

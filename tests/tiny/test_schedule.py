@@ -113,6 +113,9 @@ def test_all_runs_have_a_first_score_before_any_has_the_others(tmp_path: Path) -
             assert at["-start 0 first"] <= at[f"-{name} first"] < at[f"+{name} all"]
             assert at["-start 0 all"] <= at[f"-{name} all"]
             assert name == "start 0" or at["-start 0 all"] < at[f"+{name} all"]
+        trained = [name for name in runs if name != "start 0"]
+        first_look, last_training = min(at[f"-{n} first"] for n in trained), max(at[f"+{n} first"] for n in trained)
+        assert first_look < at["+start 0 all"] < last_training, "no worker waits for the answers that others use"
     assert begun(run(tmp_path / "one", 1, 0, benchmarks=("mmlu", "arc_challenge"))) == [f"{name} all" for name in runs]
 
 

@@ -1,0 +1,98 @@
+"""A comparison on a Ray cluster of two nodes of this machine, one of which is killed: the results of one process.
+
+``nox -s ray`` runs it; elsewhere it is skipped where Ray is absent.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit.command import Cli
+from kit.comparison import timeless_results
+
+from harness.recipe.load import load_recipe
+from harness.run.cluster import key_variables
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: nox -s ray installs it")
+
+METHODS = ("start", "dpo", "sail-pr")
+KEY = "sk-very-secret"
+STORE = {"object_store_memory": 100 * 2**20}
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head without a core for jobs, and two nodes with one each."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **STORE})
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+@pytest.mark.nightly
+def test_two_nodes_one_killed_give_the_results_of_one_process(
+    finished_tiny: Path, cli_process: Cli, tmp_path: Path, cluster: Any
+) -> None:
+    """Both nodes are at work when there is a first checkpoint, so that a job is lost with the node."""
+    nodes = [cluster.add_node(num_cpus=1, **STORE) for _ in range(2)]
+    store, killed = tmp_path / ".sail-bench", []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            if any(store.glob("work/train-*/checkpoints/checkpoint-*/ledger.json")):
+                cluster.remove_node(nodes[0], allow_graceful=False)
+                killed.append(nodes[0])
+                return
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    arguments = [
+        "compare",
+        "tiny",
+        "--methods",
+        ",".join(METHODS),
+        "--workers",
+        "2",
+        "--cluster",
+        f"ray:{cluster.address}",
+    ]
+    done = cli_process(*arguments, cwd=tmp_path)
+    thread.join()
+    assert done.returncode == 0, done.stderr
+    assert killed
+    assert "was lost: the job begins again from its last checkpoint" in done.stderr
+    assert "raylet" not in done.stdout + done.stderr
+    again, expected = timeless_results(tmp_path, METHODS), timeless_results(finished_tiny, METHODS)
+    for method in METHODS:
+        assert again[method]["benchmarks"] == expected[method]["benchmarks"], method
+        assert again[method]["train_log"] == expected[method]["train_log"], method
+    written = [p for folder in (store / "logs", Path(cluster.head_node.get_logs_dir_path())) for p in folder.rglob("*")]
+    assert written
+    assert not any(KEY in p.read_text(errors="replace") for p in written if p.is_file())
+
+
+def test_no_cluster_at_an_address_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
+    for address, words in {
+        "ray://head:10001": "is for Ray's client",
+        "nohost.invalid:6379": "no Ray cluster at",
+    }.items():
+        done = cli("compare", "tiny", "--cluster", f"ray:{address}", cwd=tmp_path)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert done.stderr.count("Error:") == 1
+
+
+def test_only_names_of_keys_are_handed_over() -> None:
+    recipe = load_recipe("llama3-8b-ultrafeedback")
+    assert key_variables(recipe, {"OPENAI_API_KEY": KEY}) == ["OPENAI_API_KEY"]
+    assert key_variables(recipe, {}) == []
