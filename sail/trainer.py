@@ -45,7 +45,7 @@ from sail.metrics import (
     token_metrics,
 )
 from sail.pairs import Preference, StepPair
-from sail.ranks import joined_lists
+from sail.ranks import join_metrics
 from sail.reference import reads_reference, resolve_reference
 from sail.rewards import ResponseRewards, RewardFunctions
 from sail.rollout import labelled_by, pairs_of_samples, requests_for
@@ -383,11 +383,7 @@ class SAILTrainer(TokenisedDPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As DPOTrainer's, with this trainer's step metrics taken over all ranks."""
         if self.accelerator.num_processes > 1:
-            metrics = self._metrics["train" if self.model.training else "eval"]
-            merged = joined_lists({name: list(values) for name, values in metrics.items()})
-            if "num_tokens" in merged:
-                merged["num_tokens"] = [sum(merged["num_tokens"])]
-            metrics.update(merged)
+            join_metrics(self._metrics["train" if self.model.training else "eval"])
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -123,7 +123,7 @@ class Outline:
                 model,
                 method.spending(),
                 self.pairs.lengths,
-                recipe.train.batch_size * recipe.train.gradient_accumulation,
+                recipe.train.pairs_per_step,
                 training_sampler(recipe),
                 settings.number,
                 checkpointing=settings.gradient_checkpointing,

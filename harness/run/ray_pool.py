@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import MissingPackageError, UserError
+from harness.run.job import Event, Job
 from harness.run.job_file import code_versions, difference, dump_job, load_event
 from harness.run.pool import RETRIES, Happening, Pool, Ticket
-from harness.run.process import Event, Job
 
 LOOK_S = 60.0
 """When no event came for so long, the driver looks whether any node is left."""
@@ -112,22 +112,22 @@ class RayPool(Pool):
         """How many more jobs could begin now; one at least is always under way, so that it waits for a node."""
         return max(0, (self._limit or max(1, self._slots())) - len(self._running))
 
-    def submit(self, job: Job, gpus: int = 1) -> Ticket:
+    def submit(self, job: Job) -> Ticket:
         """Hand a job to the cluster.
 
         Args:
             job: what is to be done.
-            gpus: that it gets, where the cluster has any.
         """
         ticket = Ticket(job, self._submitted)
         self._submitted += 1
-        self._running[ticket.number] = _Task(ticket, self._start(job, gpus))
+        self._running[ticket.number] = _Task(ticket, self._start(job))
         return ticket
 
-    def _start(self, job: Job, gpus: int = 1) -> Any:
+    def _start(self, job: Job) -> Any:
         """The generator of a new task: with a GPU its share of the cores too, without one a core and the memory."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        options: dict[str, Any] = {"num_cpus": 1, "name": f"{job.method}-{job.part}"}
+        gpus = job.processes
+        options: dict[str, Any] = {"num_cpus": gpus, "name": f"{job.method}-{job.part}"}
         if self._gpu:
             cores = [int(node.get("CPU", 0) // node["GPU"]) for node in nodes if node.get("GPU")]
             options |= {"num_gpus": gpus, "num_cpus": max(1, gpus * min(cores, default=1))}

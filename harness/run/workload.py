@@ -144,7 +144,7 @@ class Workload:
         """Adds a training; returns its seconds."""
         outline, size = self.outline, self.size
         recipe, spending, pairs = outline.recipe, method.spending(), outline.pairs
-        per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
+        per_step = recipe.train.pairs_per_step
         learned = outline.corrections(name) if self.machine.here else Corrections()
         prior = outline.prior(self.machine)
         rates = dict(prior(method)) if prior else {}
