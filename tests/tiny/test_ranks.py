@@ -91,7 +91,7 @@ def assert_same(one: Policy, several: Policy) -> None:
     for phase, row in theirs.items():
         for quantity, amount in row.items():
             if phase in ("generate", "reference") and quantity in (*FLOPS, "tokens"):  # of batches of other answers
-                assert ours[phase][quantity] == pytest.approx(amount, rel=0.05), (phase, quantity)
+                assert ours[phase][quantity] == pytest.approx(amount, rel=0.1), (phase, quantity)
             elif quantity != "seconds":
                 assert ours[phase][quantity] == pytest.approx(amount, rel=1e-9), (phase, quantity)
     assert several.ledger.bought == one.ledger.bought
