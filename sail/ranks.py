@@ -33,8 +33,5 @@ def joined_lists(lists: Mapping[K, list[float]]) -> dict[K, list[float]]:
 
 
 def join_metrics(metrics: dict[str, list[float]]) -> None:
-    """Let the metrics of a step be those of all processes. Each counted its own tokens."""
-    joined = joined_lists({name: list(values) for name, values in metrics.items()})
-    if "num_tokens" in joined:
-        joined["num_tokens"] = [sum(joined["num_tokens"])]
-    metrics.update(joined)
+    """Let the metrics of a step be those of all processes; a log has the mean of each."""
+    metrics.update(joined_lists({name: list(values) for name, values in metrics.items()}))
