@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,21 @@ def _check_processes(recipe: Recipe, name: str, method: Method) -> None:
             f"The method {name} samples while it trains, which the engine {recipe.engine.name} does for one process "
             f"alone, and train.processes is {recipe.train.processes}: set engine: {{name: transformers}}, or "
             "train.processes: 1"
+        )
+    if recipe.train.sharding == "zero3":
+        _check_zero3(name, method)
+
+
+def _check_zero3(name: str, method: Method) -> None:
+    if method.spending().sampled:
+        raise UserError(
+            f"The method {name} samples while it trains, which train.sharding: zero3 does not let it: set sharding: "
+            "fsdp2, or leave sharding out"
+        )
+    if find_spec("deepspeed") is None:
+        raise UserError(
+            "train.sharding: zero3 needs DeepSpeed: install it with python -m pip install deepspeed, or set sharding: "
+            "fsdp2"
         )
 
 

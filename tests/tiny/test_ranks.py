@@ -13,7 +13,6 @@ from kit.command import tiny_recipe
 from safetensors.torch import load_file
 
 from harness.budget.ledger import FLOPS, Ledger
-from harness.errors import UserError
 from harness.recipe.recipe import Recipe
 from harness.run.plan import make_run
 from harness.run.run import Run
@@ -132,10 +131,3 @@ def test_a_killed_process_ends_the_training_and_the_next_one_goes_on(
     assert killed
     assert list(store.root.glob("work/train-*/checkpoints/checkpoint-*/ledger.json"))
     assert_same(alone("dpo", 2), train(store, "dpo", batch_size=3, processes=2))
-
-
-def test_what_cannot_train_in_several_processes_is_refused(stages: Callable[[str], Store]) -> None:
-    store = stages("refused")
-    for method, words in {"kto": "The method kto trains in one process", "spin": "The method spin trains"}.items():
-        with pytest.raises(UserError, match=words):
-            make_run(recipe_of(processes=2), "b", method, 0, [], store)
