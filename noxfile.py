@@ -161,6 +161,14 @@ def ray(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def distributed(session: nox.Session) -> None:
+    """Training in two and three processes on the CPU, plain and sharded by FSDP2: the policy of one process."""
+    prepare(session, ".[dev]")
+    test = "tests/tiny/test_ranks.py"
+    session.run("pytest", "-m", "", test, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
 def browser(session: nox.Session) -> None:
     """report.html in the Chromium of this machine (Debian: apt install chromium): use, accessibility, time to open."""
     prepare(session, ".[dev]")

@@ -104,10 +104,11 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
         return super()._precompute_ref_logps(dataset, name, batch_size)
 
     def _log_batch(self, inputs: dict[str, Tensor], metrics: Mapping[str, float]) -> None:
-        """Record the metrics of a batch, and its tokens if it is trained on. A log has their means over batches."""
+        """Record the metrics of a batch, and the tokens of all processes if it is trained on. A log has means over
+        batches."""
         mode = "train" if self.model.training else "eval"
         if mode == "train":
-            self._total_train_tokens += int(inputs["attention_mask"].sum())
+            self._total_train_tokens += int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
         for name, value in metrics.items():
             self._metrics[mode][name].append(value)

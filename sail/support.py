@@ -115,27 +115,44 @@ def check_rotary(config: Any, args: SAILConfig) -> None:
 
 
 def check_sharding(args: SAILConfig) -> None:
-    """Refuse online routes where the policy's weights are sharded over processes: nothing could sample from a part.
+    """Refuse what cannot work where the policy's weights are sharded over processes.
+
+    FSDP2 gathers them for sampling (:mod:`sail.sharded`); nothing does so under FSDP1 and DeepSpeed.
 
     Args:
         args: of the trainer.
 
     Raises:
-        ValueError: FSDP or DeepSpeed, and a share for PP or PR.
+        ValueError: online routes under FSDP1 or DeepSpeed; generators other than the policy and the reference, or norms
+            of the terms, under any of them.
     """
     engine = sharding(args)
-    if engine and args.pp_share + args.pr_share > 0:
+    if not engine:
+        return
+    if args.pp_share + args.pr_share > 0 and engine != "FSDP2":
         raise ValueError(
-            f"the routes pp and pr do not run under {engine} yet: launch without it (plain data parallelism works), or "
-            "set pp_share and pr_share to 0"
+            f"the routes pp and pr do not run under {engine}: use FSDP2 (fsdp_config={{'version': 2}}), launch without "
+            "it (plain data parallelism works), or set pp_share and pr_share to 0"
         )
+    if args.lagged_generator + args.other_generator > 0:
+        raise ValueError(f"lagged_generator and other_generator do not run under {engine}: set both to 0")
+    if args.term_norms_every:
+        raise ValueError(f"term_norms_every does not run under {engine}: set it to 0")
 
 
 def sharding(args: SAILConfig) -> str | None:
-    """``FSDP`` or ``DeepSpeed``, if it shards the weights by the arguments, the launcher or accelerate's state."""
+    """``FSDP2``, ``FSDP1`` or ``DeepSpeed``, if it shards the weights by the arguments, the launcher or accelerate's
+    state."""
     state = str(AcceleratorState._shared_state.get("distributed_type", ""))
     for engine, given in (("DeepSpeed", args.deepspeed_plugin), ("FSDP", args.fsdp_plugin_args)):
         name = engine.upper()
         if given or name in state or os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes"):
-            return engine
+            return engine if engine == "DeepSpeed" else f"FSDP{_fsdp_version(given)}"
     return None
+
+
+def _fsdp_version(given: Any) -> int:
+    """The version of FSDP by the arguments, else by accelerate's state or the launcher's environment."""
+    plugin = AcceleratorState._shared_state.get("fsdp_plugin")
+    named = (given or {}).get("fsdp_version") or getattr(plugin, "fsdp_version", None)
+    return int(named or os.environ.get("FSDP_VERSION", "1"))

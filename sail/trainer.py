@@ -45,12 +45,13 @@ from sail.metrics import (
     token_metrics,
 )
 from sail.pairs import Preference, StepPair
-from sail.ranks import joined_lists
+from sail.ranks import join_metrics
 from sail.reference import reads_reference, resolve_reference
 from sail.rewards import ResponseRewards, RewardFunctions
 from sail.rollout import labelled_by, pairs_of_samples, requests_for
 from sail.routes import CURRENT, DP, OFF, PP, ROUTE_NAMES
 from sail.sampling import Sampler, end_ids, sample
+from sail.sharded import whole_weights
 from sail.support import (
     check_columns,
     check_generator,
@@ -87,7 +88,7 @@ class SAILTrainer(TokenisedDPOTrainer):
         ValueError: a share without what it needs (``preference`` or ``reward_funcs``, ``generator``) or these without
             their share, a labeller or column that cannot serve, full fine-tuning
             without a reference, example ids that are no unique integers, online routes and a model without an
-            end-of-sequence id, a ``max_length`` beyond which the model's rotary factors change, or FSDP and DeepSpeed
+            end-of-sequence id, a ``max_length`` beyond which the model's rotary factors change, or FSDP1 and DeepSpeed
             with online routes.
     """
 
@@ -199,8 +200,10 @@ class SAILTrainer(TokenisedDPOTrainer):
         taken = weighed(
             [step_pairs(batch, step, args) for batch in batches], self.accelerator, args.per_device_train_batch_size
         )
-        groups = self._with_samples([pair for batch in taken for pair in batch])
-        pairs = self._with_baselines(self._with_references([pair for group in groups for pair in group]))
+        with whole_weights((self.model, self.ref_model)):
+            groups = self._with_samples([pair for batch in taken for pair in batch])
+            pairs = self._with_references([pair for group in groups for pair in group])
+        pairs = self._with_baselines(pairs)
         group_sizes, start, rolled_out = iter([len(group) for group in groups]), 0, []
         for batch in taken:
             end = start + sum(next(group_sizes) for _ in batch)
@@ -383,11 +386,7 @@ class SAILTrainer(TokenisedDPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As DPOTrainer's, with this trainer's step metrics taken over all ranks."""
         if self.accelerator.num_processes > 1:
-            metrics = self._metrics["train" if self.model.training else "eval"]
-            merged = joined_lists({name: list(values) for name, values in metrics.items()})
-            if "num_tokens" in merged:
-                merged["num_tokens"] = [sum(merged["num_tokens"])]
-            metrics.update(merged)
+            join_metrics(self._metrics["train" if self.model.training else "eval"])
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

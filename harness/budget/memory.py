@@ -136,6 +136,25 @@ def training_memory(size: ModelSize, batch: TrainingBatch, number: Bytes) -> Mem
     return max((Memory("training step", held | moment) for moment in (top, middle, bottom)), key=lambda m: m.total)
 
 
+def sharded_memory(step: Memory, size: ModelSize, number: Bytes, shards: int) -> Memory:
+    """A training step's memory where processes share out weights, gradients and the optimiser's states (FSDP2, ZeRO 3).
+
+    Beside its share, each holds two blocks whole (the one at work, and the next), and the embeddings with the head.
+
+    Args:
+        step: of a process that holds all.
+        size: of the model.
+        number: bytes a number.
+        shards: processes.
+    """
+    shared = ("weights", "optimiser", "reference", "gradients")
+    parts = {name: value / shards if name in shared else value for name, value in step.parts.items()}
+    byte = number.trained if size.full else number.weight
+    ends = size.embedding * (1 if size.tied else 2)
+    block = (size.parameters - ends) / size.shape.layers
+    return Memory(step.moment, parts | {"gathered weights": (2 * block + ends) * byte})
+
+
 def activations(size: ModelSize, batch: TrainingBatch, number: Bytes) -> tuple[float, float]:
     """Bytes of activations that the forward keeps for the backward, and those of one block alone.
 

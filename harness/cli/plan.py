@@ -61,7 +61,7 @@ def plan(machine: str, price_hour: float | None, **options: Any) -> None:
     stopping = [problem for problem in problems if here or not problem.absent]
     if outline.rows:
         fits = partial(fits_memory, outline, target)
-        workers = target_workers(target, chosen.workers, outline.budget.axis, fits)
+        workers = target_workers(target, chosen.workers, outline.budget.axis, fits, chosen.recipe.train.processes)
         predicted = estimate(outline, target, workers, price_hour)
         _show(predicted, outline)
         crowded = crowded_engines(chosen.recipe, target, workers)

@@ -12,7 +12,7 @@ from harness.cli.terminal import say
 from harness.errors import UserError, errors_of
 
 if TYPE_CHECKING:
-    from harness.run.process import Event
+    from harness.run.job import Event
 
 
 @click.command("run-job")

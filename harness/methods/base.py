@@ -75,6 +75,8 @@ class Method:
     * ``grid``: values by option that a recorded search tries.
     * ``reads_reference``: False if no log-probability under the start policy enters the loss. Then imported pairs
       cost it nothing, since those log-probabilities are all that they cost.
+    * ``distributed``: True if :meth:`train` may run in several processes at once (``train.processes``), each with its
+      part of the pairs: if it trains by one call of :func:`run_trainer`, and its loss is a mean over pairs.
     * ``version``: raise it when the code would train another policy from the same inputs; it is part of the key under
       which policies are stored.
     * ``trains``: False for a control that leaves the start policy as it is. ``instruction`` is then appended to each
@@ -90,6 +92,7 @@ class Method:
     version: ClassVar[int] = 1
     trains: ClassVar[bool] = True
     reads_reference: ClassVar[bool] = True
+    distributed: ClassVar[bool] = False
     instruction: ClassVar[str] = ""
     grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
     Config: ClassVar[type[MethodConfig]] = MethodConfig
@@ -134,6 +137,7 @@ class PairMethod(Method):
     """
 
     Config: ClassVar[type[MethodConfig]] = PairConfig
+    distributed = True
     chosen_only: ClassVar[bool] = False
 
     def loss(self, beta: float) -> Loss:

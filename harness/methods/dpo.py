@@ -15,6 +15,7 @@ class DPO(Method):
     paper = "arXiv:2305.18290"
     published = "beta 0.1 (0.5 for TL;DR), learning rate 1e-6, 64 pairs a step"
     Config = PairConfig
+    distributed = True
     config: PairConfig
     grid = {"beta": (0.1, 0.3)}
 

@@ -25,6 +25,7 @@ class OnlineDPO(Method):
     published = "beta 0.1, temperature 0.9, learning rate 5e-7 (TRL: 5e-7, 64 new tokens)"
     grid = {"beta": (0.1, 0.3)}
     Config = OnlineDPOConfig
+    distributed = True
     config: OnlineDPOConfig
 
     def train(self, context: TrainContext) -> Path | None:

@@ -40,6 +40,7 @@ class SAIL(Method):
     route: ClassVar[str]
     paper = PAPER
     published = PUBLISHED
+    distributed = True
     Config = SAILOptions
     config: SAILOptions
     grid = {"coefficient": (0.1, 0.3)}

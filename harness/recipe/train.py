@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from harness.budget.spec import Strict
 from harness.errors import unknown
 
 Precision = Literal["float32", "bf16-mixed", "bf16"]
+
+Sharding = Literal["fsdp2", "zero3"]
 
 OPTIMISERS = (
     *("adamw_torch", "adamw_torch_fused", "adamw_torch_4bit", "adamw_torch_8bit", "adamw_bnb_8bit", "adamw_8bit"),
@@ -70,10 +72,7 @@ EXTRA = (
 reference or the data, which a comparison fixes, or concern evaluation, logging and saving, which it does itself."""
 
 
-_ONE_DEVICE = (
-    "a run trains on one device (compare --workers puts runs side by side); train.lora, precision and "
-    "train.gradient_checkpointing save memory"
-)
+_DEVICES = "train.processes says on how many GPUs a run trains, and train.sharding what they share"
 _REPORTS = "the comparison writes the training log itself, into each result file (train_log)"
 _SAVES = "the comparison saves by itself: train.checkpoints says how often, --store where"
 _EVALUATES = "nothing is evaluated in training: benchmarks measure the trained policy"
@@ -82,7 +81,7 @@ _DATA = "the comparison makes the batches itself, so that all methods train on t
 _SPEED = "it is not supported: train.attention, precision and tf32 are what makes training faster"
 
 _REASONS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (_ONE_DEVICE, ("deepspeed", "fsdp", "ddp_", "accelerator_config", "parallelism_config", "local_rank")),
+    (_DEVICES, ("deepspeed", "fsdp", "ddp_", "accelerator_config", "parallelism_config", "local_rank")),
     (_REPORTS, ("log", "run_name", "project", "trackio", "disable_tqdm", "include_num_input")),
     (_SAVES, ("save_", "push_to_hub", "hub_", "resume_", "restore_callback", "enable_jit_ch", "ignore_data_skip")),
     (_EVALUATES, ("eval_", "per_device_eval", "do_", "load_best", "metric_for", "greater_is", "prediction_loss")),
@@ -129,11 +128,15 @@ class LoraSpec(Strict):
     layers: int = Field(default=0, ge=0)
 
 
+ONE_PROCESS = {"processes": 1, "sharding": None}
+"""Settings of a training in one process. Records lack them then, so that keys are those of earlier versions."""
+
+
 class TrainSpec(Strict):
     """Settings that every method shares.
 
     Attributes:
-        batch_size: pairs of a micro-batch.
+        batch_size: pairs of a micro-batch, in each process.
         gradient_accumulation: micro-batches of an optimiser step.
         beta: scale of the implicit reward, for methods whose options set none.
         max_length: tokens of prompt and response at which a row is cut.
@@ -149,6 +152,10 @@ class TrainSpec(Strict):
             does so on a GPU.
         attention: attention implementation of transformers (``sdpa``, ``flash_attention_2``, ``eager``); its choice if
             ``null``.
+        processes: in which a run trains side by side, each on a GPU of its own (docs/clusters.md). A step has
+            ``batch_size`` pairs times ``gradient_accumulation`` times ``processes``.
+        sharding: how the processes share weights, gradients and the optimiser's state: ``fsdp2`` (torch's
+            ``fully_shard``), ``zero3`` (DeepSpeed), or each holds all of them if ``null``.
         extra: further arguments of TRL's ``DPOConfig``, for every method: those of :data:`EXTRA`.
     """
 
@@ -165,6 +172,8 @@ class TrainSpec(Strict):
     weight_decay: float = Field(default=0, ge=0, allow_inf_nan=False)
     gradient_checkpointing: bool | None = None
     attention: str | None = Field(default=None, min_length=1)
+    processes: int = Field(default=1, gt=0, le=1024)
+    sharding: Sharding | None = None
     extra: dict[str, Any] = {}
 
     @field_validator("optim")
@@ -207,7 +216,22 @@ class TrainSpec(Strict):
             raise ValueError(
                 f"extra.lr_scheduler_kwargs has no effect with lr_scheduler: {self.lr_scheduler}: leave it out"
             )
+        if self.sharding and self.processes == 1:
+            raise ValueError(
+                f"sharding: {self.sharding} shares weights between processes, and there is one: set processes"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_recorded(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        one = {name for name, value in ONE_PROCESS.items() if fields.get(name) == value}
+        return {name: value for name, value in fields.items() if name not in one}
+
+    @property
+    def pairs_per_step(self) -> int:
+        """Pairs of an optimiser step."""
+        return self.batch_size * self.gradient_accumulation * self.processes
 
     def warmup_steps(self, steps: int) -> int:
         """Steps of warm-up in a training of so many steps."""

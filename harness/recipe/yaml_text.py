@@ -11,6 +11,7 @@ import yaml
 
 from harness.errors import UserError, shown
 from harness.recipe.yaml_faults import yaml_fault
+from harness.store.foreign_text import one_line
 from harness.store.json_files import storable
 
 MOST_BYTES = 256_000
@@ -83,8 +84,9 @@ class YamlText(NamedTuple):
 
 
 def dotted(place: Sequence[str | int]) -> str:
-    """A place as an error names it: ``train.lora.r``, ``methods[2]``."""
-    return "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+    """A place as an error names it: ``train.lora.r``, ``methods[2]``. Keys are foreign text."""
+    parts = (f"[{part + 1}]" if isinstance(part, int) else f".{one_line(part)}" for part in place)
+    return "".join(parts).removeprefix(".")
 
 
 def read_yaml(path: Path) -> YamlText:

@@ -55,7 +55,7 @@ def open_pool(cluster: Cluster | None, request: str, comparison: Comparison, mac
     """
     axis = comparison.budget.axis
     if cluster is None:
-        workers = workers_of(request, axis, machine.fits)
+        workers = workers_of(request, axis, machine.fits, comparison.recipe.train.processes)
         machine.check_engines(workers.count)
         return LocalPool(workers)
     if axis == "seconds":

@@ -16,13 +16,12 @@ from harness.report.kept_page import KeptPage
 from harness.report.text import format_number
 from harness.run.cluster import cluster_of, open_pool
 from harness.run.devices import refuse_launcher
+from harness.run.job import FIRST, Job
 from harness.run.plan import RunPlan, make_runs, resolved
 from harness.run.pool import Pool
 from harness.run.preflight import Preflight, preflight
-from harness.run.process import Job
 from harness.run.progress import FAILED, Display, Work, about
 from harness.run.publish import check_folder, publish, publish_failure, set_aside
-from harness.run.run import FIRST
 from harness.run.schedule import Part, Schedule
 from harness.run.target import ThisMachine
 from harness.run.trackers.kinds import check_installed

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +272,7 @@ def _check_oracles(recipe: Recipe, methods: Mapping[str, Method], task_benchmark
 
 
 def _check_budget(recipe: Recipe, budget: Budget, methods: Mapping[str, Method]) -> None:
-    per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
+    per_step = recipe.train.pairs_per_step
     if any(m.trains for m in methods.values()) and budget.steps(per_step) == 0:
         raise UserError(
             f"Budget {budget.name!r} ({budget.limit} {budget.axis}) cannot buy one step of {per_step} pairs: "
@@ -280,11 +281,44 @@ def _check_budget(recipe: Recipe, budget: Budget, methods: Mapping[str, Method])
     for name, method in methods.items():
         if method.trains:
             _check_warmup(recipe.train, budget, name, method)
+            _check_processes(recipe, name, method)
+
+
+def _check_processes(recipe: Recipe, name: str, method: Method) -> None:
+    """Refuse several processes for a method that trains in one, and an engine that would have to serve all of them."""
+    if recipe.train.processes == 1:
+        return
+    if not method.distributed:
+        raise UserError(
+            f"The method {name} trains in one process, and train.processes is {recipe.train.processes}: leave the "
+            "method out, or set train.processes: 1"
+        )
+    if recipe.engine.name != "transformers" and method.spending().sampled:
+        raise UserError(
+            f"The method {name} samples while it trains, which the engine {recipe.engine.name} does for one process "
+            f"alone, and train.processes is {recipe.train.processes}: set engine: {{name: transformers}}, or "
+            "train.processes: 1"
+        )
+    if recipe.train.sharding == "zero3":
+        _check_zero3(name, method)
+
+
+def _check_zero3(name: str, method: Method) -> None:
+    if method.spending().sampled:
+        raise UserError(
+            f"The method {name} samples while it trains, which train.sharding: zero3 does not let it: set sharding: "
+            "fsdp2, or leave sharding out"
+        )
+    if find_spec("deepspeed") is None:
+        raise UserError(
+            "train.sharding: zero3 needs DeepSpeed: install it with python -m pip install deepspeed, or set sharding: "
+            "fsdp2"
+        )
 
 
 def _check_warmup(train: TrainSpec, budget: Budget, name: str, method: Method) -> None:
     """Refuse a warm-up in which all steps that the budget fixes, or all of a round, would go by."""
-    steps = budget.steps(train.batch_size * train.gradient_accumulation)
+    steps = budget.steps(train.pairs_per_step)
     if not train.warmup or steps is None:
         return
     rounds = method.schedules()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, takewhile
 
@@ -22,7 +22,8 @@ class Workers:
     """How the runs of a command share the machine.
 
     Attributes:
-        devices: one a worker: the value of ``CUDA_VISIBLE_DEVICES`` in its processes, or None where there is no GPU.
+        devices: one a worker, or several, where a run trains in several processes: the value of
+            ``CUDA_VISIBLE_DEVICES`` in its processes, or None where there is no GPU.
             A GPU that several workers share is named several times.
         threads: of torch in each worker; None leaves torch's own choice to one that works alone.
     """
@@ -62,7 +63,9 @@ def _beyond(name: str, present: int) -> bool:
     return bool(present) and name.isdecimal() and int(name) >= present
 
 
-def workers_of(request: str, axis: str, fits: Callable[[int], bool] = lambda count: True) -> Workers:
+def workers_of(
+    request: str, axis: str, fits: Callable[[int], bool] = lambda count: True, processes: int = 1
+) -> Workers:
     """The workers of a command.
 
     Args:
@@ -70,12 +73,13 @@ def workers_of(request: str, axis: str, fits: Callable[[int], bool] = lambda cou
             there are GPUs share them, which pays where a model is so small that one run leaves its GPU idle.
         axis: of the budget. Runs that share a device slow each other down, so that seconds would match nothing.
         fits: whether so many runs fit into memory.
+        processes: in which each run trains (``train.processes``); each has a GPU, where there are any.
 
     Raises:
-        UserError: a number that cannot be, or a budget of seconds for runs that share a device.
+        UserError: a number that cannot be, too few GPUs, or a budget of seconds for runs that share a device.
     """
-    devices = visible_devices()
-    automatic = len(devices) or workers_on_cpu(axis, usable_cores(), fits)
+    devices = device_groups(visible_devices(), processes)
+    automatic = len(devices) or workers_on_cpu(axis, max(1, usable_cores() // processes), fits)
     count = automatic if request == "auto" else _number(request)
     if axis == "seconds" and count > max(1, len(devices)):
         shared = f"{len(devices)} GPU{'s' if len(devices) > 1 else ''}" if devices else "one CPU"
@@ -84,6 +88,25 @@ def workers_of(request: str, axis: str, fits: Callable[[int], bool] = lambda cou
         )
     threads = None if count == 1 or threads_chosen() else max(1, usable_cores() // count)
     return Workers(tuple(islice(cycle(devices or [None]), count)), threads)
+
+
+def device_groups(devices: Sequence[str], processes: int) -> list[str]:
+    """Devices as runs get them, so many each: values of ``CUDA_VISIBLE_DEVICES``.
+
+    Args:
+        devices: as :func:`visible_devices` gives them.
+        processes: in which each run trains.
+
+    Raises:
+        UserError: there are some, and too few for one run.
+    """
+    if devices and len(devices) < processes:
+        raise UserError(
+            f"train.processes: {processes} needs as many GPUs, and {len(devices)} can be used here: lower it, or make "
+            f"more visible ({VISIBLE})"
+        )
+    starts = range(0, len(devices) - processes + 1, processes)
+    return [",".join(devices[start : start + processes]) for start in starts]
 
 
 MOST_ON_CPU = 4

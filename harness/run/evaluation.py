@@ -101,15 +101,21 @@ def _kept(resources: Resources, plan: RunPlan, fraction: float, final: Any) -> A
 def _answer_together(resources: Resources, todo: Evaluated, context: EvalContext) -> None:
     """Sample the first answers of all benchmarks in shared batches; the answer stages then find them cached."""
     store = resources.store
-    unanswered = [(b, nodes.answers) for b, nodes in todo if not store.done(nodes.answers.stage)]
-    requests = [q for b, _ in unanswered for q in b.requests(context)]
-    if not requests:
-        return
-    resources.open_ledger(store.work(unanswered[0][1].stage))  # the first one pays for all
-    resources.emit("stage", ("answers", len(requests)))
-    with resources.meter.phase("eval"):
-        context.policy.sample(requests, resources.tick, shared=True)
-    resources.keep_ledger()
+    while unanswered := [(b, nodes.answers) for b, nodes in todo if not store.done(nodes.answers.stage)]:
+        requests = [q for b, _ in unanswered for q in b.requests(context)]
+        if not requests:
+            return
+        first = unanswered[0][1].stage
+        with store.building(first):  # which pays for all: nobody else writes its ledger
+            if store.done(first):
+                continue  # another command was faster
+            resources.open_ledger(store.work(first))
+            resources.emit("stage", ("answers", len(requests)))
+            with resources.meter.phase("eval"):
+                context.policy.sample(requests, resources.tick, shared=True)
+            resources.keep_ledger()
+            resources.open_ledger(None)
+            return
 
 
 def _answer_and_judge(resources: Resources, benchmark: Benchmark, nodes: EvaluationNodes, context: EvalContext) -> None:

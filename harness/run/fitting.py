@@ -20,6 +20,7 @@ from harness.budget.memory import (
     packed_memory,
     sampling_memory,
     scoring_memory,
+    sharded_memory,
     training_memory,
 )
 from harness.budget.model_size import ModelSize, size_of_config
@@ -67,7 +68,9 @@ class MemorySettings:
     vllm: Mapping[str, Any] | None = None
     """``engine.options`` where vLLM samples on a GPU."""
     workers: int = 1
-    """Runs side by side, which share the memory of a CPU."""
+    """Processes side by side, which share the memory of a CPU."""
+    shards: int = 1
+    """Processes that share out the weights of a training."""
 
     @classmethod
     def of(cls, recipe: Recipe, device: Device) -> MemorySettings:
@@ -87,6 +90,7 @@ class MemorySettings:
             recipe.tf32,
             train.attention,
             recipe.engine.options if recipe.engine.name == "vllm" and device.gpu else None,
+            shards=train.processes if train.sharding else 1,
         )
 
     @property
@@ -188,7 +192,10 @@ def _training(
         reference=size.full and spending.reference > 0,
     )
     step = training_memory(size, batch, settings.number)
-    if not size.full or batch.reference:  # weights in training have no copies
+    whole = {name: step.parts[name] for name in ("weights", "reference")}
+    if settings.shards > 1:
+        step = sharded_memory(step, size, settings.number, settings.shards)
+    elif not size.full or batch.reference:  # weights in training have no copies
         step = _with_copies(step, size, settings, device)
     yield replace(step, moment=f"training step of {method.name}")
     if spending.sampled:
@@ -196,6 +203,8 @@ def _training(
         sampling = sampling_memory(size, rows, texts.prompt, texts.sampled, settings.number)
         lasting = ("weights", "optimiser", "reference", "packed weights")
         held = {name: value for name, value in step.parts.items() if name in lasting}
+        if settings.shards > 1:  # each process gathers the weights
+            held |= {name: held[name] + value for name, value in whole.items()}
         sampling = Memory(f"sampling in training of {method.name}", dict(sampling.parts) | held)
         yield _by_vllm(sampling, settings, device, held) if settings.vllm is not None else sampling
 

@@ -11,9 +11,8 @@ from typing import Any
 from harness import __version__
 from harness.errors import UserError
 from harness.recipe.load import load_recipe
+from harness.run.job import ALL, FIRST, SHARED, TRIAL, Event, Job
 from harness.run.plan import make_runs
-from harness.run.process import Event, Job
-from harness.run.run import ALL, FIRST, SHARED, TRIAL
 from harness.run.trackers.messages import LoggedRow
 from harness.store.environment import library_versions
 from harness.store.json_files import write_json

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.errors import UserError
+from harness.run.job import Event, Job
 from harness.run.job_file import load_event, write_job
 from harness.run.pool import RETRIES, Happening, Pool, Ticket
-from harness.run.process import Event, Job
 from harness.run.worker import ALIVE, CLAIM, EVENTS, LEFT, OVER
 from harness.store.claims import held
 from harness.store.json_files import write_text
@@ -88,14 +88,12 @@ class FolderPool(Pool):
         """How many more jobs may lie in the folder."""
         return self.count - len(self._running)
 
-    def submit(self, job: Job, gpus: int = 1) -> Ticket:
+    def submit(self, job: Job) -> Ticket:
         """Write a job into the folder.
 
         Args:
             job: what is to be done.
-            gpus: one; a worker has one device.
         """
-        assert gpus <= 1
         ticket = Ticket(job, self._submitted)
         self._submitted += 1
         self._running[ticket.number] = self._post(ticket, 0)

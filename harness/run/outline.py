@@ -123,7 +123,7 @@ class Outline:
                 model,
                 method.spending(),
                 self.pairs.lengths,
-                recipe.train.batch_size * recipe.train.gradient_accumulation,
+                recipe.train.pairs_per_step,
                 training_sampler(recipe),
                 settings.number,
                 checkpointing=settings.gradient_checkpointing,
@@ -292,10 +292,11 @@ def memory_need(outline: Outline, machine: Machine, workers: int) -> MemoryNeed:
         workers: runs side by side, spread evenly over its devices.
     """
     device, methods = machine.device, [row.method for row in outline.rows]
-    usable = usable_memory(device, -(-workers // machine.count) if device.gpu else workers)
+    together = workers * outline.recipe.train.processes
+    usable = usable_memory(device, -(-together // machine.count) if device.gpu else together)
     if outline.config is None or not methods:
         return MemoryNeed([], usable, None)
-    settings = replace(MemorySettings.of(outline.recipe, device), workers=workers)
+    settings = replace(MemorySettings.of(outline.recipe, device), workers=together)
     peaks = peak_memory(outline.config, settings, methods, outline.texts, device)
     size = model_size(outline.config, settings.lora)
     if not peaks or size is None:

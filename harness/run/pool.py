@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from harness.recipe.recipe import Recipe
+from harness.run.child import processes
 from harness.run.devices import Workers
+from harness.run.job import SHARED, Event, Job
 from harness.run.out_of_memory import settings_to_lower
-from harness.run.process import Event, Job, processes, run_job
-from harness.run.run import SHARED
+from harness.run.process import run_job
 
 PATIENCE_S = 30.0
 """For a process to end that has said its last word."""
@@ -61,12 +62,11 @@ class Pool(AbstractContextManager["Pool"], Protocol):
     def room(self) -> int:
         """How many more jobs could begin now."""
 
-    def submit(self, job: Job, gpus: int = 1) -> Ticket:
+    def submit(self, job: Job) -> Ticket:
         """Begin a job. It is ended, and has failed, after the minutes that it may take.
 
         Args:
             job: what is to be done.
-            gpus: that it wants, where there are any.
         """
 
     def events(self) -> Iterator[Happening]:
@@ -105,14 +105,12 @@ class LocalPool(Pool):
         """How many more jobs could begin now."""
         return len(self._free)
 
-    def submit(self, job: Job, gpus: int = 1) -> Ticket:
+    def submit(self, job: Job) -> Ticket:
         """Begin a job in a process of its own.
 
         Args:
             job: what is to be done.
-            gpus: one; a run has one device.
         """
-        assert gpus <= 1
         context = processes()
         device = self._free.pop(0)
         receiver, sender = context.Pipe(duplex=False)

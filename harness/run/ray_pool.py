@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,9 +17,12 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import MissingPackageError, UserError
+from harness.run.job import Event, Job
 from harness.run.job_file import code_versions, difference, dump_job, load_event
 from harness.run.pool import RETRIES, Happening, Pool, Ticket
-from harness.run.process import Event, Job
+
+PROBE_S = 10.0
+"""Seconds in which an address has to answer."""
 
 LOOK_S = 60.0
 """When no event came for so long, the driver looks whether any node is left."""
@@ -112,22 +116,22 @@ class RayPool(Pool):
         """How many more jobs could begin now; one at least is always under way, so that it waits for a node."""
         return max(0, (self._limit or max(1, self._slots())) - len(self._running))
 
-    def submit(self, job: Job, gpus: int = 1) -> Ticket:
+    def submit(self, job: Job) -> Ticket:
         """Hand a job to the cluster.
 
         Args:
             job: what is to be done.
-            gpus: that it gets, where the cluster has any.
         """
         ticket = Ticket(job, self._submitted)
         self._submitted += 1
-        self._running[ticket.number] = _Task(ticket, self._start(job, gpus))
+        self._running[ticket.number] = _Task(ticket, self._start(job))
         return ticket
 
-    def _start(self, job: Job, gpus: int = 1) -> Any:
+    def _start(self, job: Job) -> Any:
         """The generator of a new task: with a GPU its share of the cores too, without one a core and the memory."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        options: dict[str, Any] = {"num_cpus": 1, "name": f"{job.method}-{job.part}"}
+        gpus = job.processes
+        options: dict[str, Any] = {"num_cpus": gpus, "name": f"{job.method}-{job.part}"}
         if self._gpu:
             cores = [int(node.get("CPU", 0) // node["GPU"]) for node in nodes if node.get("GPU")]
             options |= {"num_gpus": gpus, "num_cpus": max(1, gpus * min(cores, default=1))}
@@ -229,6 +233,8 @@ def _connect(address: str) -> Any:
             f"--cluster ray:{address} is for Ray's client: give HOST:6379, on a machine that is part of the cluster"
         )
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if reason := _unreachable(address or os.environ.get("RAY_ADDRESS", "")):
+        raise _no_cluster(address or os.environ["RAY_ADDRESS"], reason)
     before = signal.getsignal(signal.SIGTERM)  # Ray puts one of its own in its place
     named = address or os.environ.get("RAY_ADDRESS")
     _quiet()
@@ -240,13 +246,27 @@ def _connect(address: str) -> Any:
                 raise
             ray.init(address="local", **STARTED_HERE, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"There is no Ray cluster at {named or 'this machine'} ({_first_line(error)}): start it with `ray start`"
-        ) from None
+        raise _no_cluster(named or "this machine", _first_line(error)) from None
     finally:
         with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGTERM, before)
     return ray
+
+
+def _unreachable(address: str) -> str:
+    """Why nothing answers at an address, such as ``HOST:6379``; "" if something does. Ray itself asks for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return ""
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), PROBE_S):
+            return ""
+    except (OSError, OverflowError) as error:
+        return getattr(error, "strerror", None) or str(error)
+
+
+def _no_cluster(address: str, reason: str) -> UserError:
+    return UserError(f"There is no Ray cluster at {address} ({reason}): start it with `ray start`")
 
 
 def _lost(error: BaseException) -> str:

@@ -73,7 +73,7 @@ def _check_schedule(plan: RunPlan) -> None:
 
     comparison = plan.comparison
     budget, train = comparison.budget, comparison.recipe.train
-    if not needs_length(train) or budget.steps(train.batch_size * train.gradient_accumulation) is not None:
+    if not needs_length(train) or budget.steps(train.pairs_per_step) is not None:
         return
     for method in comparison.methods.values():
         if method.trains and not expect(comparison, method, Corrections()).covers(budget):
@@ -86,7 +86,7 @@ def _lengths(plan: RunPlan) -> Lengths:
 
     comparison = plan.comparison
     budget, train = comparison.budget, comparison.recipe.train
-    steps, fixed, predicted = budget.steps(train.batch_size * train.gradient_accumulation), list[int](), list[int]()
+    steps, fixed, predicted = budget.steps(train.pairs_per_step), list[int](), list[int]()
     for method in comparison.methods.values():
         if not method.trains:
             continue

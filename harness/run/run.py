@@ -13,6 +13,7 @@ from harness.methods.endpoint import Remote
 from harness.recipe.search import Point
 from harness.run.evaluation import compare_with_reference, evaluate_policy
 from harness.run.housekeeping import discard_checkpoints
+from harness.run.job import ALL, FIRST, SHARED, TRIAL
 from harness.run.nodes import Node, TrialNodes
 from harness.run.pairs import build_pairs, prompts_by_part
 from harness.run.plan import RunPlan, resolved
@@ -20,10 +21,6 @@ from harness.run.readiness import check_before_work
 from harness.run.resources import Emit, Resources
 from harness.run.training import answer_tuning_prompts, train_policy, trial_scores
 from harness.store.json_files import write_json
-
-ALL, FIRST, SHARED, TRIAL = "all", "first", "shared", "trial-"
-"""Parts of a run: everything; everything up to the first benchmark; what all runs share (start policy and pairs); one
-trial of the search, by its number."""
 
 
 class Run:

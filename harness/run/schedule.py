@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from harness.methods.endpoint import Remote
+from harness.run.job import ALL, FIRST, SHARED, TRIAL
 from harness.run.plan import RunPlan, resolved
-from harness.run.run import ALL, FIRST, SHARED, TRIAL
 
 
 @dataclass(frozen=True)

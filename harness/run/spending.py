@@ -129,7 +129,7 @@ def expect(
     train = comparison.recipe.train
     shape = shape or _shape(comparison)
     pairs = stored_pairs(comparison, shape, lengths, method)
-    per_step = train.batch_size * train.gradient_accumulation
+    per_step = train.pairs_per_step
     return forecast(shape, method.spending(), pairs.lengths, per_step, pairs.number, pairs.price, corrections)
 
 

@@ -127,7 +127,7 @@ def train_stage(shared: Training, method: Method, point: Point, seed: int) -> St
             "precision": shared.recipe.arithmetic,
             "method": [method.name, method.version, method.config.model_dump(mode="json")],
             "pairs": shared.pairs.key,
-            "budget": shared.budget.trains_like(train.batch_size * train.gradient_accumulation),
+            "budget": shared.budget.trains_like(train.pairs_per_step),
             "train": train.model_dump(mode="json"),
             "learning_rate": point.learning_rate,
             "seed": seed,

@@ -37,7 +37,7 @@ def target_machine(name: str) -> Machine:
     return replace(machine, here=machine.here and not gpus())
 
 
-def target_workers(machine: Machine, request: str, axis: str, fits: Callable[[int], bool]) -> int:
+def target_workers(machine: Machine, request: str, axis: str, fits: Callable[[int], bool], processes: int = 1) -> int:
     """Runs side by side on a machine.
 
     Args:
@@ -45,12 +45,20 @@ def target_workers(machine: Machine, request: str, axis: str, fits: Callable[[in
         request: what ``--workers`` says: ``auto`` is one a GPU, and on a CPU as :func:`workers_on_cpu` says.
         axis: of the budget.
         fits: whether so many runs fit into memory.
+        processes: in which each run trains.
 
     Raises:
-        UserError: no number.
+        UserError: no number, or too few GPUs.
     """
+    if machine.device.gpu and machine.count < processes:
+        raise UserError(
+            f"train.processes: {processes} needs as many GPUs, and --machine has {machine.count}: lower it, or name "
+            "more, as in h100x8"
+        )
     if request == "auto":
-        return machine.count if machine.device.gpu else workers_on_cpu(axis, usable_cores(), fits)
+        if machine.device.gpu:
+            return machine.count // processes
+        return workers_on_cpu(axis, max(1, usable_cores() // processes), fits)
     if not request.isdecimal() or int(request) < 1:
         raise UserError(f"--workers {request} is no number of workers: give auto, or 1 or more")
     return int(request)

@@ -9,15 +9,19 @@ from typing import Any
 
 from harness.answer.chat import Prompt, messages_of
 from harness.budget.calibration import Calibration
+from harness.budget.flops import Shape
 from harness.budget.forecast import Corrections, Lengths
 from harness.budget.ledger import AXES
 from harness.errors import UserError
 from harness.oracles.none import NONE
 from harness.pairs.prompts import PromptsById
 from harness.recipe.search import Point
+from harness.run.job import Job
+from harness.run.pairs import prompts_by_part
 from harness.run.plan import RunPlan, configured
+from harness.run.ranks import RankTask, Trained, train_in_ranks
 from harness.run.readiness import check_rollouts
-from harness.run.resources import Resources
+from harness.run.resources import Emit, Resources
 from harness.run.returned import check_loads, keep_policy
 from harness.run.spending import expect, pair_price
 from harness.run.trackers.messages import LoggedRow
@@ -61,28 +65,58 @@ def train_policy(
     lengths = Lengths.of(rows, train.batch_size, train.max_length)
     corrections = calibration.corrections(setting, plan.name)
     expected = expect(comparison, method, corrections, lengths, calibration.shape(setting))
-    plain = expect(comparison, method, Corrections(), lengths)  # no trained policy may depend on earlier runs
     ledger = resources.open_ledger(None)  # checkpoints carry it
-    resources.meter.charge_stored_pairs(rows, pair_price(comparison, method), train.max_length)
-    per_step = {axis: plain.total(1, axis) for axis in AXES}
-    context = _context(resources, plan, point, rows, prompts, seed=seed, work=work, per_step=per_step)
-    context.predicted_steps = plain.steps(budget) if plain.covers(budget) else None
+    context = _context(resources, plan, point, rows, prompts, seed=seed, work=work)
     resources.models.release()
     resources.emit("share", (f"train {point}", f"{budget.limit:g} {budget.axis.replace('_', ' ')}"))
-    with resources.sampler(method, work / "engine") as context.sampler, resources.meter.enforce(budget):
-        folder = method.train(context)
+    if train.processes == 1:
+        folder, shape = _train_here(resources, plan, point, context)
+    else:
+        settings = point.record() | {"seed": seed}
+        trained = train_in_ranks(RankTask.of(Job.of(plan), settings, pairs, work), _train_as_rank, resources.emit)
+        folder, shape = trained.folder, trained.shape
+        context.tick()
+        ledger.restore(trained.ledger)
+        context.log.extend(trained.log)
     keep_policy(plan.name, folder, context)
     if not type(method).__module__.startswith("harness."):
         check_loads(plan.name, context.directory / "policy", resources.models.trained)
     steps = expected.steps(budget) if expected.covers(budget) else 0
     predicted = {axis: round(expected.total(steps, axis), 3) for axis in AXES if steps and axis in expected.step}
-    shape = resources.meter.trained
     if shape is not None and ledger.get("train", "steps"):
         calibration.record(
             setting, plan.name, shape, ledger, lambda rates: expect(comparison, method, rates, lengths, shape)
         )
     ledger.progress = {}
     return resources.spent() | {"predicted": predicted}
+
+
+def _train_here(
+    resources: Resources, plan: RunPlan, point: Point, context: TrainContext
+) -> tuple[Path | None, Shape | None]:
+    """Train in this process: what the method returns, and the shape of the model that it trained."""
+    comparison, method = plan.comparison, configured(plan, point)
+    train = comparison.recipe.train
+    resources.meter.charge_stored_pairs(context.pairs, pair_price(comparison, method), train.max_length)
+    engine = resources.sampler(method, context.directory / "engine")
+    with engine as context.sampler, resources.meter.enforce(comparison.budget):
+        folder = method.train(context)
+    return folder, resources.meter.trained
+
+
+def _train_as_rank(task: RankTask, emit: Emit) -> Trained:
+    """Train in this process as one of several (:func:`harness.run.ranks.train_in_ranks`)."""
+    plan = task.job.plan()
+    comparison = plan.comparison
+    settings = dict(task.settings)
+    seed, point, pairs = settings.pop("seed"), Point(**settings), Path(task.pairs)
+    resources = Resources(comparison.recipe, comparison.store, comparison.facts.start, emit)
+    ledger = resources.open_ledger(None)
+    prompts = prompts_by_part(comparison.recipe, comparison.store, pairs)
+    rows = RowFile(pairs / "train.jsonl")
+    context = _context(resources, plan, point, rows, prompts, seed=seed, work=Path(task.work))
+    folder, shape = _train_here(resources, plan, point, context)
+    return Trained(ledger.dump(), list(context.log), folder, shape)
 
 
 def _context(
@@ -94,9 +128,8 @@ def _context(
     *,
     seed: int,
     work: Path,
-    per_step: dict[str, float],
 ) -> TrainContext:
-    """What the method is given."""
+    """What the method is given. No trained policy may depend on what earlier runs spent, and so no prediction here."""
     from harness.answer.load import load_model
 
     def fresh(folder: Path | None = None) -> Any:
@@ -118,6 +151,8 @@ def _context(
 
     recipe, budget = plan.comparison.recipe, plan.comparison.budget
     start, ledger = resources.start_dir, resources.ledger
+    lengths = Lengths.of(rows, recipe.train.batch_size, recipe.train.max_length)
+    plain = expect(plan.comparison, configured(plan, point), Corrections(), lengths)
     return TrainContext(
         start=start,
         tokenizer=resources.tokenizer,
@@ -136,7 +171,8 @@ def _context(
         on_step=lambda step: resources.emit("at", round(100 * budget.share(ledger))),
         on_log=send,
         say=say,
-        per_step=per_step,
+        per_step={axis: plain.total(1, axis) for axis in AXES},
+        predicted_steps=plain.steps(budget) if plain.covers(budget) else None,
         fractions=plan.fractions,
         precision=recipe.precision,
         generation_batch_size=recipe.generation_batch_size,

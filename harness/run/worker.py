@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.run.devices import Workers, threads_chosen, usable_cores, visible_devices
+from harness.run.devices import Workers, device_groups, threads_chosen, usable_cores, visible_devices
+from harness.run.job import Event, Job
 from harness.run.job_file import read_job
 from harness.run.pool import LocalPool
-from harness.run.process import Event, Job
 from harness.store.json_files import write_text
 
 BEAT_S = 5.0
@@ -36,9 +36,13 @@ ALIVE, LEFT = "alive", "left"
 """Kinds of events that say nothing else: a worker is there, or a scheduler ended it and the job is open again."""
 
 
-def one_worker() -> Workers:
-    """The first GPU that this process may use, or its CPU."""
-    devices = visible_devices()
+def one_worker(processes: int = 1) -> Workers:
+    """The first GPUs that this process may use, one for each process of a run's training, or its CPU.
+
+    Raises:
+        UserError: there are some, and too few.
+    """
+    devices = device_groups(visible_devices(), processes)
     return Workers((devices[0] if devices else None,), None if threads_chosen() else usable_cores())
 
 
@@ -49,7 +53,7 @@ def stream(job: Job, watch: Callable[[], bool] | None = None) -> Iterator[Event]
         job: what is to be done.
         watch: asked every :data:`BEAT_S` seconds; the job is ended once it says no.
     """
-    with LocalPool(one_worker()) as pool:
+    with LocalPool(one_worker(job.processes)) as pool:
         ticket, over = pool.submit(job), threading.Event()
 
         def keep_watch() -> None:

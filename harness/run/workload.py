@@ -77,9 +77,8 @@ class Workload:
         """
         if not self.timed:
             return None
-        workers = min(
-            workers, self.machine.count if self.machine.device.gpu else 1
-        )  # those that share one share its speed
+        groups = max(1, self.machine.count // self._processes) if self.machine.device.gpu else 1
+        workers = min(workers, groups)  # those that share one share its speed
         spared = sum(sum(seconds) - max(seconds) for seconds in self._read_once.values())
         total = sum(run.total for run in self._runs) - spared
         longest = (r.total - r.searched * (1 - 1 / max(1, min(workers, r.trials))) for r in self._runs)
@@ -123,10 +122,13 @@ class Workload:
                 self._judge(cost.judge_calls, benchmark.call_tokens)
             elif benchmark.judged_by == "local" and self.timed:
                 self.seconds["judge"] += self._local_judge(cost, limit)
-        searched = sum(self._train(row.name, method) for method in row.trainings) + self._score_trials(row.trials)
+        trained = sum(self._train(row.name, method) for method in row.trainings)
+        side_by_side = trained * (1 - 1 / self._processes) if self.machine.device.gpu else 0.0
+        searched = trained - side_by_side + self._score_trials(row.trials)
         if self.timed and self.size is not None and (row.trainings or row.benchmarks):
             self.seconds["loading"] += LOADING + self.size.parameters * self.settings.number.weight / READ_RATE
-        return RunSeconds(sum(self.seconds.values()) - before, searched, row.trials)
+        total = sum(self.seconds.values()) - before - side_by_side
+        return RunSeconds(total, searched, row.trials)
 
     def _leave_out(self, name: str) -> None:
         sentence = f"the cost of {name}, whose data are not here"
@@ -141,10 +143,10 @@ class Workload:
             self.seconds["judge"] += calls * CALL_SECONDS / (judge.concurrency if isinstance(judge, Endpoint) else 1)
 
     def _train(self, name: str, method: Method) -> float:
-        """Adds a training; returns its seconds."""
+        """Adds a training; returns its seconds, those of all its processes."""
         outline, size = self.outline, self.size
         recipe, spending, pairs = outline.recipe, method.spending(), outline.pairs
-        per_step = recipe.train.batch_size * recipe.train.gradient_accumulation
+        per_step = recipe.train.pairs_per_step
         learned = outline.corrections(name) if self.machine.here else Corrections()
         prior = outline.prior(self.machine)
         rates = dict(prior(method)) if prior else {}
@@ -200,6 +202,11 @@ class Workload:
             sampler = Sampler(recipe.engine.name, recipe.generation_batch_size, limit)
             spent += self._decoding(answers, Lengths(prompt, length, prompt + length), sampler)
         self.seconds["evaluation"] += spent
+
+    @property
+    def _processes(self) -> int:
+        """In how many processes each training runs, with a GPU each."""
+        return self.outline.recipe.train.processes
 
     @property
     def _lower(self) -> float:

@@ -251,6 +251,10 @@ class Store:
                 "command again"
             )
 
+    def building(self, stage: Stage) -> AbstractContextManager[None]:
+        """Held while something is written into the work folder of a stage outside of :meth:`get`; it is waited for."""
+        return self._lock(stage)
+
     @contextmanager
     def _lock(self, stage: Stage, *, wait: bool = True) -> Iterator[None]:
         with leased(self._lease(stage), self._locks, wait=wait):

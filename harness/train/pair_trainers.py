@@ -14,6 +14,7 @@ from sail.batches import unpack
 from sail.dpo import PairScores, TokenisedDPOTrainer, completion_scores, pair_scores
 from sail.losses import Rewards, Sides, log_ratio_rewards
 from sail.metrics import reward_metrics, token_metrics
+from sail.ranks import join_metrics
 
 Loss = Callable[[Sides], Tensor]
 Reward = Callable[[Sides], Rewards]
@@ -46,6 +47,12 @@ class PairTrainer(TokenisedDPOTrainer):
         loss = self.losses(sides, model, inputs).mean() + self._aux_loss(outputs)
         self._log_batch(inputs, self._pair_metrics(inputs, sides, outputs))
         return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As DPOTrainer's, with the metrics of all processes."""
+        if self.accelerator.num_processes > 1:
+            join_metrics(self._metrics["train" if self.model.training else "eval"])
+        super().log(logs, start_time)
 
     def _pair_metrics(self, inputs: dict[str, Tensor], sides: Sides, outputs: Any) -> dict[str, float]:
         """What TRL's DPOTrainer logs of a batch, as far as the method has it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,6 +16,30 @@ from harness.train.context import TrainContext
 from harness.train.stopping import planned_steps
 
 ENDLESS = 10**7
+
+FSDP2 = {
+    "version": 2,
+    "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "reshard_after_forward": True,
+    "state_dict_type": "FULL_STATE_DICT",
+    "cpu_ram_efficient_loading": False,
+}
+"""Torch's ``fully_shard`` on each block. Checkpoints hold whole weights."""
+
+ZERO3: dict[str, Any] = {
+    "zero_optimization": {
+        "stage": 3,
+        "overlap_comm": True,
+        "contiguous_gradients": True,
+        "stage3_gather_16bit_weights_on_model_save": True,
+    },
+    "bf16": {"enabled": "auto"},
+    "gradient_clipping": "auto",
+    "gradient_accumulation_steps": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "train_batch_size": "auto",
+}
+"""DeepSpeed's ZeRO 3; ``auto`` takes the trainer's values."""
 
 
 def arguments(context: TrainContext) -> dict[str, Any]:
@@ -40,8 +65,18 @@ def arguments(context: TrainContext) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
+        **sharding_arguments(context.train),
         **shared_arguments(context.train, context.precision),
     }
+
+
+def sharding_arguments(train: TrainSpec) -> dict[str, Any]:
+    """Arguments of a trainer of transformers by which processes share the weights (``train.sharding``)."""
+    if train.sharding == "fsdp2":
+        return {"fsdp": True, "fsdp_config": dict(FSDP2)}
+    if train.sharding == "zero3":
+        return {"deepspeed": deepcopy(ZERO3)}
+    return {}
 
 
 def shared_arguments(train: TrainSpec, precision: Precision) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from transformers import TrainerCallback
 from harness.errors import UserError
 from harness.train.checkpoints import LEDGER, write_record
 from harness.train.context import TrainContext
+from harness.train.joint import JointLedger
+from sail.ranks import all_ranks
 
 
 def pairs_per_step(context: TrainContext) -> int:
     """Pairs of an optimiser step."""
-    return context.train.batch_size * context.train.gradient_accumulation
+    return context.train.pairs_per_step
 
 
 def planned_steps(context: TrainContext) -> int | None:
@@ -34,8 +36,11 @@ class Goal:
 
     def reached(self, context: TrainContext) -> bool:
         """Whether training ends here, at a step boundary."""
-        done = context.ledger.get("train", "steps")
-        return context.share() >= self.share or (self.steps is not None and done >= self.steps)
+        return self.reached_at(context.share(), context)
+
+    def reached_at(self, share: float, context: TrainContext) -> bool:
+        """As :meth:`reached`, where this share of the budget is spent."""
+        return share >= self.share or (self.steps is not None and context.ledger.get("train", "steps") >= self.steps)
 
 
 class BudgetCallback(TrainerCallback):  # type: ignore[misc]
@@ -57,6 +62,7 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
         self.context, self.goal = context, goal
         self.patience = max(1, pairs // pairs_per_step(context))
         self.save: Callable[[str], None] | None = None
+        self.joint = JointLedger(context.ledger)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Charge a micro-batch; all are full, since the last one of an epoch is dropped if it is not."""
@@ -68,7 +74,9 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
         self.on_substep_end(args, state, control)
         ledger.add("train", "steps", 1)
         context.tick()
-        share, spent = context.share(), context.budget.spent(ledger)
+        context.meter.flush()
+        self.joint.join()
+        share, spent = context.budget.share(ledger), context.budget.spent(ledger)
         if ledger.get("train", "steps") == 1 and spent > context.budget.limit:
             raise UserError(cannot_buy(context, spent))
         before = ledger.progress.get("share", 0.0)
@@ -84,7 +92,9 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
 
     def finished(self) -> bool:
         """Whether the goal is reached, or the matched axis has stood still for a pass over the pairs."""
-        return self.goal.reached(self.context) or self.context.ledger.progress.get("still", 0) >= self.patience
+        context = self.context
+        share = context.budget.share(context.ledger)  # the same in all processes, which the seconds since are not
+        return self.goal.reached_at(share, context) or context.ledger.progress.get("still", 0) >= self.patience
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Pass the row on. Stop at a loss that is not a number: the weights are lost from here on."""
@@ -96,6 +106,9 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the ledger beside the checkpoint, so that a resumed run goes on counting from there."""
+        all_ranks(None)  # each has written its part of the checkpoint
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self.context.tick()
         write_record(folder / LEDGER, self.context.ledger.dump())
@@ -109,9 +122,10 @@ def check_budget(context: TrainContext, rows: Sequence[dict[str, Any]]) -> None:
     """
     if planned_steps(context) == 0:
         raise UserError(cannot_buy(context, None))
-    if len(rows) < context.train.batch_size:
+    batch = context.train.batch_size * context.train.processes
+    if len(rows) < batch:
         raise UserError(
-            f"{len(rows)} preference pairs do not fill one batch of {context.train.batch_size}: "
+            f"{len(rows)} preference pairs do not fill one batch of {batch}: "
             "raise data.train_prompts or lower train.batch_size"
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 from harness.store.json_files import read_json
 from harness.train.checkpoints import LEDGER, newest_checkpoint, read_record, step_of
 from harness.train.context import TrainContext
+from harness.train.joint import of_first
 from harness.train.schedule import set_schedule
 from harness.train.settings import Policies, start_policies
 from harness.train.stopping import BudgetCallback, Goal, check_budget, planned_steps
@@ -97,7 +98,7 @@ def run_trainer(
         model=initial.model,
         ref_model=initial.reference,
         args=args,
-        train_dataset=dataset(rows, Path(args.output_dir) / "pairs.arrow"),
+        train_dataset=dataset(rows, Path(args.output_dir) / f"pairs-{args.process_index}.arrow"),
         processing_class=context.tokenizer,
         peft_config=initial.peft_config,
         callbacks=[budget],
@@ -139,9 +140,10 @@ def _load_adapter(model: Any, folder: Path) -> None:
 
 def _train_or_resume(context: TrainContext, trainer: Any, budget: BudgetCallback) -> list[dict[str, float]]:
     """The log of a training that goes on from the newest checkpoint, if there is one."""
-    last = newest_checkpoint(Path(trainer.args.output_dir))
+    last = of_first(lambda: newest_checkpoint(Path(trainer.args.output_dir)))
     if last is not None:
         context.ledger.restore(read_record(last / LEDGER) or {})
+        budget.joint.begin()
         context.on_step(step_of(last))
     history: list[dict[str, float]]
     if last is not None and budget.finished():

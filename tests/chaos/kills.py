@@ -105,7 +105,7 @@ class Ended(NamedTuple):
     faults: list[Fault]
 
 
-def run(folder: Path, kills: int, seed: int, minutes: float = 60) -> Outcome:
+def run(folder: Path, kills: int, seed: int, minutes: float = 60, processes: int = 1) -> Outcome:
     """All cycles.
 
     Args:
@@ -113,19 +113,20 @@ def run(folder: Path, kills: int, seed: int, minutes: float = 60) -> Outcome:
         kills: how many there are to be.
         seed: of moments and kinds.
         minutes: after which no further cycle begins.
+        processes: in which each run trains: a killed child may be one of them.
     """
     until = time.monotonic() + 60 * minutes
-    outcome = Outcome("kills", [Line(name) for name in KILLS])
+    outcome = Outcome("kills" if processes == 1 else "processes", [Line(name) for name in KILLS])
     lines = {line.name: line for line in outcome.lines}
     results, stages, twice = Line("results after the last kill"), Counter[str](), 0
     chance = random.Random(seed)
     with judge(folder / "requests.txt") as asked:
-        whole = undisturbed(folder / "whole", asked)
+        whole = undisturbed(folder / "whole", asked, processes)
         number = done = 0
         while done < kills and time.monotonic() < until:
             number += 1
             asked.forget()
-            cycle = Cycle(prepare(folder / f"cycle-{number}", asked), whole, asked, chance)
+            cycle = Cycle(prepare(folder / f"cycle-{number}", asked, processes), whole, asked, chance)
             calls, faults = _until_it_ends(cycle, min(kills - done, MOST_KILLS), lines, stages)
             repeated = sum((asked.requests() - whole.requests).values())
             twice += repeated

@@ -52,29 +52,34 @@ class Undisturbed(NamedTuple):
     requests: Counter[str]
 
 
-def prepare(folder: Path, judge: Judge) -> Path:
+def prepare(folder: Path, judge: Judge, processes: int = 1) -> Path:
     """A folder with the recipe and the data of the official set.
 
     Args:
         folder: is made.
         judge: that the recipe names.
+        processes: in which each run trains, with as many pairs a step.
     """
     folder.mkdir(parents=True)
     write_questions(write_official_data(folder / "official"), QUESTIONS)
     address = f"http://127.0.0.1:{judge.port}/v1"
     endpoint = {"model": "judge-1", "base_url": address, "concurrency": CONCURRENCY, "retries": 1}
-    write_tiny(folder / "chaos.yaml", **RECIPE, judge=endpoint)
+    train = RECIPE["train"]
+    if processes > 1:
+        train = train | {"processes": processes, "batch_size": train["batch_size"] // processes}
+    write_tiny(folder / "chaos.yaml", **(RECIPE | {"train": train}), judge=endpoint)
     return folder
 
 
-def undisturbed(folder: Path, judge: Judge) -> Undisturbed:
+def undisturbed(folder: Path, judge: Judge, processes: int = 1) -> Undisturbed:
     """Run the comparison from its beginning to its end.
 
     Args:
         folder: is made.
         judge: is asked.
+        processes: in which each run trains.
     """
-    prepare(folder, judge)
+    prepare(folder, judge, processes)
     judge.forget()
     command = Command(folder, ARGUMENTS, folder / "log.txt")
     ended = command.wait(2 * DEADLINE_S)

@@ -15,9 +15,9 @@ from harness.errors import UserError
 from harness.recipe.load import load_recipe
 from harness.report.kept_page import KeptPage
 from harness.run.compare import CompareOptions, _Driver
+from harness.run.job import Event, Job
 from harness.run.plan import RunPlan
 from harness.run.pool import Happening, Ticket
-from harness.run.process import Event, Job
 from harness.run.progress import Display
 from harness.run.schedule import Schedule
 from harness.run.trackers.tracking import Tracking

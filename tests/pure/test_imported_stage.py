@@ -20,8 +20,8 @@ from harness.pairs.pair_source import PairSource
 from harness.recipe.load import load_recipe
 from harness.recipe.recipe import PairsSpec, Recipe
 from harness.run.housekeeping import Kept, unneeded
+from harness.run.job import Job
 from harness.run.plan import make_runs
-from harness.run.process import Job
 from harness.store.row_files import RowFile, RowView, RowWriter
 from harness.store.stages import Store
 from harness.store.user_files import LocatedRow

@@ -10,9 +10,9 @@ import pytest
 
 from harness.errors import UserError
 from harness.recipe.load import load_recipe
+from harness.run.job import Event, Job
 from harness.run.job_file import code_versions, difference, dump_job, load_event, load_job, read_job, write_job
 from harness.run.plan import make_runs
-from harness.run.process import Event, Job
 from harness.run.trackers.messages import LoggedRow
 from harness.store.stages import Store
 

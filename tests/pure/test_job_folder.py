@@ -11,11 +11,11 @@ import pytest
 from harness.errors import UserError
 from harness.recipe.load import load_recipe
 from harness.run import job_folder
+from harness.run.job import Event, Job
 from harness.run.job_file import read_job
 from harness.run.job_folder import FolderPool
 from harness.run.plan import make_runs
 from harness.run.pool import RETRIES
-from harness.run.process import Event, Job
 from harness.run.ray_pool import _look
 from harness.store.stages import Store
 

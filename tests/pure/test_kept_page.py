@@ -88,6 +88,16 @@ def test_a_change_of_the_code_makes_the_page_anew(page: KeptPage, monkeypatch: p
     assert written == {name for name in before if not name.endswith(".svg")}, "pictures only where numbers differ"
 
 
+def test_a_picture_that_was_damaged_is_drawn_again(page: KeptPage) -> None:
+    """Though the numbers in it are those of the page, by which pictures are compared."""
+    picture = next(page.folder.glob("*.svg"))
+    whole = picture.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole.replace(b"</svg>", b"</svh>")):
+        picture.write_bytes(damaged)
+        page.write()
+        assert picture.read_bytes() == whole
+
+
 def test_a_record_that_cannot_be_read_counts_as_none(page: KeptPage) -> None:
     (record,) = (page.folder.parent.parent / "records").iterdir()
     remove(page)

@@ -12,9 +12,9 @@ import yaml
 
 from harness.recipe.load import builtin_recipes, load_recipe
 from harness.recipe.recipe import Recipe
+from harness.run.job import Job
 from harness.run.nodes import Node
 from harness.run.plan import RunPlan, make_run, make_runs, resolved
-from harness.run.process import Job
 from harness.store.json_files import write_json
 from harness.store.settings import Settings, settings, using
 from harness.store.stages import Stage, Store

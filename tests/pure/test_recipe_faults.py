@@ -196,8 +196,15 @@ def test_sizes_are_bounded(tmp_path: Path, more: str, words: str) -> None:
     sentences = faults(tmp_path, TINY + more + "\n")
     assert len(sentences) == 1, sentences
     assert words in sentences[0]
+    assert len(sentences[0].splitlines()) == 1
     assert len(sentences[0]) < 500
     assert time.process_time() - before < 5
+
+
+def test_a_key_stays_on_the_line_of_its_sentence(tmp_path: Path) -> None:
+    sentences = faults(tmp_path, TINY + '"a\\r\\nb\\ud800": 1\n')
+    assert any("key 'a b" in sentence for sentence in sentences)
+    assert all(len(sentence.splitlines()) == 1 for sentence in sentences)
 
 
 FULL: dict[str, Any] = yaml.safe_load(TINY) | {

@@ -17,8 +17,8 @@ from kit.command import Cli, tiny_recipe, write_tiny
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
 from harness.recipe.trackers import tracker_names
+from harness.run.job import Job
 from harness.run.plan import make_runs
-from harness.run.process import Job
 from harness.run.publish import run_key
 from harness.run.trackers import kinds
 from harness.run.trackers.keeper import Keeper

@@ -159,7 +159,7 @@ def test_images_are_refused(tmp_path: Path, load: Load, tokenizer: Any) -> None:
         build(tmp_path, load, tokenizer, data)
 
 
-@pytest.mark.parametrize("engine", ["FSDP", "DeepSpeed"])
+@pytest.mark.parametrize("engine", ["FSDP1", "DeepSpeed"])
 @pytest.mark.parametrize("by", ["launcher", "state", "arguments"])
 def test_sharded_weights_are_refused_on_online_routes(
     tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch, engine: str, by: str
@@ -168,19 +168,38 @@ def test_sharded_weights_are_refused_on_online_routes(
     online = SAILConfig(**arguments(tmp_path, pp_share=0.5))
     offline = SAILConfig(**arguments(tmp_path))
     assert sharding(online) is None
+    kind = engine.rstrip("1").upper()
     if by == "launcher":
-        monkeypatch.setenv(f"ACCELERATE_USE_{engine.upper()}", "true")
+        monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
     elif by == "state":
-        monkeypatch.setitem(AcceleratorState._shared_state, "distributed_type", f"DistributedType.{engine.upper()}")
+        monkeypatch.setitem(AcceleratorState._shared_state, "distributed_type", f"DistributedType.{kind}")
     else:
-        name = {"FSDP": "fsdp_plugin_args", "DeepSpeed": "deepspeed_plugin"}[engine]
-        monkeypatch.setattr(online, name, {"fsdp_version": 2})
-        monkeypatch.setattr(offline, name, {"fsdp_version": 2})
+        name = {"FSDP": "fsdp_plugin_args", "DEEPSPEED": "deepspeed_plugin"}[kind]
+        monkeypatch.setattr(online, name, {"fsdp_version": 1})
+        monkeypatch.setattr(offline, name, {"fsdp_version": 1})
     assert sharding(offline) == engine
-    with pytest.raises(ValueError, match=f"the routes pp and pr do not run under {engine} yet"):
+    with pytest.raises(ValueError, match=f"the routes pp and pr do not run under {engine}: "):
         SAILTrainer(model="no such model", ref_model="none", args=online, train_dataset=Dataset.from_list(rows()))
     with pytest.raises(ValueError, match="no config.json in it"):
         SAILTrainer(model="no such model", ref_model="none", args=offline, train_dataset=Dataset.from_list(rows()))
+
+
+def test_fsdp2_is_refused_for_other_generators_and_term_norms_alone(
+    tmp_path: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gathers the policy's weights for sampling, and those of no other model."""
+    data = Dataset.from_list(rows())
+    refused = {
+        "lagged_generator and other_generator do not run under FSDP2": {"lagged_generator": 0.5},
+        "term_norms_every does not run under FSDP2": {"term_norms_every": 1},
+        "no config.json in it": {},
+    }
+    for words, options in refused.items():
+        args = SAILConfig(**arguments(tmp_path, pp_share=0.5, **options))
+        monkeypatch.setattr(args, "fsdp_plugin_args", {"fsdp_version": 2})
+        assert sharding(args) == "FSDP2"
+        with pytest.raises(ValueError, match=words):
+            SAILTrainer(model="no such model", ref_model="none", args=args, train_dataset=data)
 
 
 def test_the_model_card_names_sail(tmp_path: Path, load: Load, tokenizer: Any) -> None:

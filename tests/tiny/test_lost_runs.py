@@ -14,10 +14,10 @@ from harness.recipe.recipe import Recipe
 from harness.report.method_sections import _machine_line
 from harness.run import pool, process
 from harness.run.devices import Workers
+from harness.run.job import Job
 from harness.run.out_of_memory import settings_to_lower
 from harness.run.plan import make_runs
 from harness.run.pool import LocalPool, Ticket
-from harness.run.process import Job
 from harness.run.publish import failed_result, path_of, publish_failure
 from harness.score.results import read_result, write_result
 from harness.store.environment import environment

@@ -11,9 +11,10 @@ from kit.command import tiny_recipe
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
 from harness.run import run
+from harness.run.job import SHARED
 from harness.run.plan import make_run
 from harness.run.readiness import check_before_work
-from harness.run.run import SHARED, Run
+from harness.run.run import Run
 from harness.store.stages import Store
 
 POSITIONS = 4096

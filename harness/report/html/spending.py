@@ -30,7 +30,7 @@ QUANTITIES = {"flops": "FLOPs", "seconds": "seconds", "generated": "tokens sampl
 
 def phases_json(board: Board) -> dict[str, Any]:
     """What each method spent in each phase, the mean over its seeds; the search is one phase."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method in board.methods:
         runs = board.runs_of(method)
         for phase, title in PHASES.items():
@@ -65,7 +65,8 @@ def _total(phases: list[Mapping[str, float]], *quantities: str) -> float:
 
 def predictions_json(board: Board, stored: Stored) -> list[dict[str, Any]]:
     """What training was predicted to spend and what it spent, the mean over seeds, on each axis that was predicted."""
-    rows, longest = [], unit_of_time(max((mean_spent(board.runs_of(m), "seconds") for m in board.methods), default=0.0))
+    rows: list[dict[str, Any]] = []
+    longest = unit_of_time(max((mean_spent(board.runs_of(m), "seconds") for m in board.methods), default=0.0))
     for method in board.methods:
         runs = [(run, stored.predicted(run)) for run in board.runs_of(method)]
         for axis in AXES:
