@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from math import isclose
@@ -18,6 +19,9 @@ from harness.store.json_files import json_text, write_bytes, write_text
 TABLES = {"scores.csv": csv_table, "scores.tex": latex_table}
 
 
+SEAL = "<!-- sha256 "
+
+
 def page_file(figure: Figure | str) -> str:
     """Name of a figure's file beside a page; the argument is a figure or its name."""
     return f"{figure if isinstance(figure, str) else figure.name}.svg"
@@ -30,7 +34,8 @@ def stale_pictures(figures: Sequence[Figure], folder: Path) -> list[str]:
         figures: those of the results.
         folder: of the page.
     """
-    return [page_file(figure) for figure in figures if not _is_of(figure, folder / page_file(figure))]
+    paths = {page_file(figure): (figure, folder / page_file(figure)) for figure in figures}
+    return [name for name, (figure, path) in paths.items() if not (_is_of(figure, path) and _is_whole(path))]
 
 
 def write_pictures(figures: Sequence[Figure], folder: Path) -> list[str]:
@@ -42,13 +47,31 @@ def write_pictures(figures: Sequence[Figure], folder: Path) -> list[str]:
     stale = stale_pictures(figures, folder)
     for figure in figures:
         if page_file(figure) in stale:
-            write_text(folder / page_file(figure), page_picture(figure))
+            write_text(folder / page_file(figure), _sealed(page_picture(figure)))
     return [page_file(figure) for figure in figures]
 
 
 def _is_of(figure: Figure, path: Path) -> bool:
     """Whether a picture is there and was made from a figure's numbers."""
     return path.is_file() and figure_key(figure).encode() in path.read_bytes()
+
+
+def _sealed(svg: str) -> str:
+    """A picture with a hash of itself behind it."""
+    return svg + _seal(svg.encode())
+
+
+def _seal(svg: bytes) -> str:
+    return f"{SEAL}{hashlib.sha256(svg).hexdigest()} -->\n"
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a picture beside a page is as it was written; one of an earlier version has no hash, but an end."""
+    content = path.read_bytes()
+    before, mark, _ = content.rpartition(SEAL.encode())
+    if not mark:
+        return content.rstrip().endswith(b"</svg>")
+    return content == before + _seal(before).encode()
 
 
 def write_figures(board: Board, folder: Path, cost: CostAxis | None = None) -> list[Path]:

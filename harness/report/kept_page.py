@@ -34,16 +34,8 @@ class KeptPage:
         record = self._read()
         if record.get("inputs") == inputs and record.get("files") == self._held(record["files"]):
             return
-        if record.get("inputs") == inputs:
-            self._remove_changed(record["files"])
         written = write_leaderboard(self.folder)
         write_sealed(self._record, {"inputs": inputs, "files": self._held(written)}, copy=False)
-
-    def _remove_changed(self, files: Any) -> None:
-        """Remove what was changed since it was written: a picture is drawn anew only where its numbers changed."""
-        for name, now in self._held(files).items():
-            if now != files[name]:
-                (self.folder / name).unlink(missing_ok=True)
 
     def scores(self) -> ScoreTable:
         """The scores for the terminal."""
