@@ -16,8 +16,9 @@ from harness.run.plan import RunPlan, configured
 from harness.run.plugins import plugins
 from harness.score.results import RunResult, read_result, result_path, write_result
 from harness.store.environment import environment
-from harness.store.json_files import digest, read_json, read_rows
+from harness.store.json_files import digest, file_digest, read_json, read_rows
 from harness.store.redaction import redacted
+from harness.store.sealed import read_sealed, write_sealed
 from harness.store.stage_files import content_hash
 from harness.store.versions import SCORE_VERSION, raised_since, versions_of
 
@@ -202,14 +203,19 @@ def run_key(plan: RunPlan) -> str:
 
 
 def publish(plan: RunPlan, results: Path) -> RunResult:
-    """Write the result of a finished run, unless the file already holds exactly it."""
-    path = path_of(plan, results)
+    """Write the result of a finished run, unless the file already holds exactly it.
+
+    The store records the hash of what was written, so that a file that was damaged or edited since is written again.
+    """
+    path, key = path_of(plan, results), run_key(plan)
+    record = plan.comparison.store.root / "pages" / f"result-{key}.json"
     if path.is_file():
-        existing = read_result(path)
-        if existing.run_key == run_key(plan) and existing.stages:
+        existing, written = read_result(path), read_sealed(record) or {}
+        if existing.run_key == key and existing.stages and written.get("sha256") == file_digest(path):
             return existing
     result = assemble(plan)
     write_result(path, result)
+    write_sealed(record, {"sha256": file_digest(path)}, copy=False)
     return result
 
 

@@ -171,8 +171,8 @@ def _fork_server(path: Any, arguments: list[str], passed: Sequence[int]) -> int:
         exec(arguments[-1], {})
     except SystemExit:
         pass
-    except BaseException:  # noqa: BLE001 - as the interpreter would
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 - as the interpreter would
+        sys.excepthook(type(error), error, error.__traceback__)
     os._exit(0)
 
 

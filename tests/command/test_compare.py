@@ -65,6 +65,18 @@ def test_the_same_command_again_loads_no_model(tiny_copy: Path, cli_process: Cli
     assert before == stage_and_result_times(tiny_copy)
 
 
+def test_a_result_that_was_changed_since_is_written_again(tiny_copy: Path, cli: Cli) -> None:
+    """One digit of an interval, in a file that is still whole JSON of the right shape."""
+    (path,) = tiny_copy.glob("results/local/tiny/*/dpo/seed-0.json")
+    whole = path.read_text()
+    result = json.loads(whole)
+    metric = result["benchmarks"][0]["metrics"][0]
+    metric["high"] += 0.1
+    path.write_text(json.dumps(result))
+    assert cli("compare", "tiny", cwd=tiny_copy).returncode == 0
+    assert path.read_text() == whole
+
+
 def stage_and_result_times(folder: Path) -> dict[Path, int]:
     """When each JSON file was written, but for those of the page, which a copied folder gets anew."""
     of_page = {"summary.json", *(path.name for path in folder.glob(".sail-bench/pages/*.json"))}
