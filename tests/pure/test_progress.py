@@ -138,7 +138,11 @@ def test_an_ended_command_says_how_to_go_on(how: signal.Signals, code: int) -> N
         signal.pause() if hasattr(signal, "pause") else None
 
     before = signal.getsignal(signal.SIGTERM)
-    result = CliRunner().invoke(group, ["work"])
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # as it is where a shell began us aside
+    try:
+        result = CliRunner().invoke(group, ["work"])
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     assert result.exit_code == code
     assert "Finished work is kept: the same command resumes." in result.stderr
     assert signal.getsignal(signal.SIGTERM) == before

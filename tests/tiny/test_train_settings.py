@@ -175,8 +175,8 @@ def refusal(**settings: Any) -> str:
         ({"extra": {"adam_beta3": 0.9}}, "Unknown argument 'adam_beta3': did you mean 'adam_beta"),
         ({"extra": {"learning_rate": 1.0}}, "learning_rate is not set here: a comparison sets it by tune.learning_"),
         ({"extra": {"report_to": "wandb"}}, "report_to is not set here: a comparison sets it by report_to, at the"),
-        ({"extra": {"deepspeed": "z.json"}}, "deepspeed is not set here: a run trains on one device (compare --worker"),
-        ({"extra": {"fsdp": "full_shard"}}, "fsdp is not set here: a run trains on one device"),
+        ({"extra": {"deepspeed": "z.json"}}, "deepspeed is not set here: train.processes says on how many GPUs a run"),
+        ({"extra": {"fsdp": "full_shard"}}, "fsdp is not set here: train.processes says on how many GPUs"),
         ({"extra": {"output_dir": "x"}}, "output_dir is not set here: a comparison sets it by --store"),
         ({"extra": {"eval_steps": 5}}, "eval_steps is not set here: nothing is evaluated in training"),
         ({"extra": {"optim_target_modules": "x"}}, "optim_target_modules is not set here: it is not supported"),
@@ -261,7 +261,10 @@ def test_a_reward_model_refuses_what_it_does_not_have(tiny_dir: Path) -> None:
     assert given.computed_in == "bf16-mixed"
     used = given.used()
     assert (used["batch_size"], used["warmup"], used["lr_scheduler"], used["extra"]) == (8, 0.5, "linear", {})
-    assert set(TrainSpec.model_fields) - set(used) == {"beta", "max_length", "lora", "checkpoints"}
+    unused = {"beta", "max_length", "lora", "checkpoints", "processes", "sharding"}
+    assert set(TrainSpec.model_fields) - set(used) == unused
+    with pytest.raises(UserError, match="train.processes is 2, and a reward model trains in one process"):
+        RewardSettings(1, 1e-3, TrainSpec(processes=2)).check(tiny_dir)
     RewardSettings(1, 1e-3, TrainSpec(extra={"adam_beta2": 0.95})).check(tiny_dir)
     with pytest.raises(UserError, match="router_aux_loss_coef has no effect on a reward model: leave it out"):
         RewardSettings(1, 1e-3, TrainSpec(extra={"router_aux_loss_coef": 0.1})).check(tiny_dir)
