@@ -51,8 +51,8 @@ class RewardSettings:
                 raise UserError(f"train.extra.{name} has no effect on a reward model: leave it out for train-reward")
         if self.train.processes > 1:
             raise UserError(
-                f"train.processes is {self.train.processes}, and a reward model trains in one process: leave it out for "
-                "train-reward, and raise train.gradient_accumulation by as much"
+                f"train.processes is {self.train.processes}, and a reward model trains in one process: leave it out "
+                "for train-reward, and raise train.gradient_accumulation by as much"
             )
         check_settings(self.train, self.precision, start, rates=[self.learning_rate])
 
