@@ -20,7 +20,7 @@ from harness.store.json_files import read_json
 from harness.store.stages import Store
 
 PAIRS = 24
-METHODS = ("dpo", "simpo", "sail-pp", "sail-pr")
+METHODS = ("dpo", "sail-pr", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("simpo", "sail-pp")))
 
 
 class Policy(NamedTuple):
