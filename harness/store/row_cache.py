@@ -101,7 +101,7 @@ class RowCache:
 
     def damaged(self) -> int:
         """How many rows are not as they were written; nothing is moved."""
-        self._refresh(mend=False)
+        self._refresh(repair=False)
         earlier = self._earlier.damaged() if self._earlier else []
         return sum(log.damaged for log in self._logs.values()) + sum(key not in self._index for key in earlier)
 
@@ -150,17 +150,17 @@ class RowCache:
 
     def _versions(self, keys: Sequence[bytes]) -> dict[bytes, int]:
         """How often the results of keys were replaced; absent keys are left out."""
-        found = {key: self._index[key].version for key in keys if key in self._index}
-        return dict.fromkeys(self._read_earlier([key for key in keys if key not in found]), 0) | found
+        indexed = {key: self._index[key].version for key in keys if key in self._index}
+        return dict.fromkeys(self._read_earlier([key for key in keys if key not in indexed]), 0) | indexed
 
-    def _refresh(self, *, mend: bool = True) -> None:
+    def _refresh(self, *, repair: bool = True) -> None:
         """Read what was appended to all files."""
         with suppress(FileNotFoundError):
             for name in sorted(entry.name for entry in os.scandir(self.folder) if entry.name.endswith(SUFFIX)):
                 log = self._logs.setdefault(name, RowLog(self.folder / name))
                 self._read_news(log)
-                if log.damaged and mend:
-                    self._mend(log)
+                if log.damaged and repair:
+                    self._repair(log)
 
     def _read_news(self, log: RowLog) -> None:
         if log.is_other():
@@ -225,7 +225,7 @@ class RowCache:
     def _lease(self, name: str) -> Path:
         return self._leases / f"{name}{LEASE}"
 
-    def _mend(self, log: RowLog) -> None:
+    def _repair(self, log: RowLog) -> None:
         """Move a file with damaged rows aside, unless a process writes it, and keep its other rows."""
         leases, lease = leases_in(self._locks), self._lease(log.path.name.removesuffix(SUFFIX))
         with suppress(OSError):
