@@ -116,8 +116,8 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def chaos(session: nox.Session) -> None:
-    """200 kills, damage, full disks, two commands at once, 2,000 odd inputs: one table; `-- --quick` is a look."""
-    prepare(session, ".[dev]")
+    """Over 300 kills, damage, full disks, two commands at once, 2,000 odd inputs: one table; `-- --quick` is a look."""
+    prepare(session, ".[ray,dev]")
     session.run("python", "-m", "tests.chaos", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
@@ -157,6 +157,14 @@ def ray(session: nox.Session) -> None:
     """A comparison on a Ray cluster of two nodes of this machine, one of which is killed: the same results."""
     prepare(session, ".[ray,dev]")
     test = "tests/foreign/test_ray.py"
+    session.run("pytest", "-m", "", test, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(default=False)
+def slurm(session: nox.Session) -> None:
+    """The scripts for Slurm, on one machine (Debian, as root: apt install slurmctld slurmd slurm-client munge)."""
+    prepare(session, ".[ray,dev]")
+    test = "tests/foreign/test_slurm.py"
     session.run("pytest", "-m", "", test, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 

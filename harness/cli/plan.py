@@ -54,8 +54,9 @@ def plan(machine: str, price_hour: float | None, **options: Any) -> None:
     config = model_config(chosen.recipe, facts.store.path(facts.facts.start.stage) if facts else None)
     outline = _outline(chosen, runs, problems, config.config, target)
     if not runs:
-        absent = "listed below" if here else "; ".join(problem.text for problem in problems if problem.absent)
-        say(f"The runs are not listed, and typical texts stand for these data: {absent}")
+        missing = [] if here else [f"- {problem.text}" for problem in problems if problem.absent]
+        where = "that are listed below" if here else "that are not on this machine:"
+        say("\n".join([f"The runs are not listed, and typical texts stand for data {where}", *missing]))
     if config.reason:
         say(f"Hours and memory are left out: {config.reason}")
     stopping = [problem for problem in problems if here or not problem.absent]

@@ -2,6 +2,7 @@
 build when they first need them."""
 
 import gc
+import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -36,6 +37,7 @@ def _end_quietly(kind: type[BaseException], error: BaseException, trace: Traceba
 
 
 sys.excepthook = _end_quietly
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the command, which ends its processes; they begin so too
 
 gc.disable()  # nothing of what is imported becomes garbage, and looking for it would take a sixth of the time
 for _name in MODULES:

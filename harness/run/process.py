@@ -33,8 +33,8 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
         device: the GPU of this process, by its name in ``CUDA_VISIBLE_DEVICES``; None leaves that variable alone.
         threads: of torch; None leaves its own choice.
     """
-    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process
+    die_with_parent()
     plan = None
     try:
         write_output_to(Path(job.log))

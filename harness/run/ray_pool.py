@@ -9,9 +9,10 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -188,15 +189,10 @@ class RayPool(Pool):
         nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]}
         for node, address in nodes.items():
             only = NodeAffinitySchedulingStrategy(node, soft=False)
-            asked = look.options(scheduling_strategy=only).remote(list(self._needs.variables), str(probe))
-            try:
-                answer = self._ray.get(asked, timeout=300)
-            except self._ray.exceptions.RayError as error:
-                reason = _first_line(getattr(error, "cause", None) or error)
-                raise UserError(
-                    f"The Ray node {address} cannot work for SAIL-bench ({reason}): install the same version on each "
-                    "node"
-                ) from None
+            asked = look.options(scheduling_strategy=only)
+            answer = self._answer(partial(asked.remote, list(self._needs.variables), str(probe)), node, address)
+            if answer is None:
+                continue
             if words := difference(code_versions(), answer["versions"]):
                 raise UserError(f"The Ray node {address}: {words}")
             if answer["absent"]:
@@ -206,6 +202,35 @@ class RayPool(Pool):
                 raise UserError(
                     f"The Ray node {address} does not see {self._needs.store}: put --store on a shared disk"
                 )
+
+    def _answer(self, ask: Callable[[], Any], node: str, address: str) -> dict[str, Any] | None:
+        """What a node says of itself; None if it has left the cluster meanwhile.
+
+        Args:
+            ask: begins the task; it begins again if its process is lost.
+            node: its ID.
+            address: of it.
+
+        Raises:
+            UserError: our code does not run there.
+        """
+        lost = self._ray.exceptions
+        for attempt in range(RETRIES + 1):
+            try:
+                answer: dict[str, Any] = self._ray.get(ask(), timeout=300)
+                return answer
+            except (lost.TaskUnschedulableError, lost.NodeDiedError):
+                return None
+            except lost.RayError as error:
+                if attempt < RETRIES and isinstance(error, lost.WorkerCrashedError):
+                    continue
+                reason = _first_line(getattr(error, "cause", None) or error)
+            if node not in {one["NodeID"] for one in self._ray.nodes() if one["Alive"]}:
+                return None
+            raise UserError(
+                f"The Ray node {address} cannot work for SAIL-bench ({reason}): install the same version on each node"
+            )
+        return None
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         for task in self._running.values():

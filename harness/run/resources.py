@@ -15,11 +15,10 @@ from harness.oracles.base import Oracle
 from harness.oracles.metered import MeteredOracle
 from harness.recipe.recipe import Recipe
 from harness.run.configure import make_oracle
+from harness.run.ledger_file import LedgerFile
 from harness.run.nodes import Node
 from harness.store.environment import environment
-from harness.store.notices import notify
 from harness.store.row_cache import RowCache
-from harness.store.sealed import read_sealed, write_sealed
 from harness.store.stages import LEDGER, Stage, Store
 from harness.store.tensor_cache import HIDDEN_STATES, LIMIT, TensorCache
 
@@ -53,14 +52,14 @@ class Resources:
     def __init__(self, recipe: Recipe, store: Store, start: Node, emit: Emit) -> None:
         self.recipe, self.store = recipe, store
         self.emit = emit
-        self.cache = RowCache(store.root / "rows.sqlite", self.keep_ledger)
+        self.cache = RowCache(store.root / "rows.sqlite", self._keep_before)
         self.ledger = Ledger()
         self.meter = Meter(self.ledger)
         self.unanswered = 0  # calls of the judge in the stage under way
         self.replaced = 0  # characters of its replies that could not be stored
         self.fault = ""  # of the last call without an answer
         self._start = start
-        self._ledger_file: Path | None = None
+        self._ledger_file: LedgerFile | None = None
         self._shown = ""
 
     @cached_property
@@ -259,28 +258,27 @@ class Resources:
                 that were kept.
             before: a finished stage that is built again; the ledger goes on from its spending.
         """
-        self._ledger_file = work / LEDGER if work else None
+        self._ledger_file = LedgerFile(work / LEDGER) if work else None
         self._judged: dict[str, int] = {}
-        kept: Any = {}
-        if self._ledger_file is not None and (resumed := self._interrupted(self._ledger_file)):
-            kept = resumed
-        elif before is not None and self.store.done(before):
+        kept: Any = self._ledger_file.read(self.cache) if self._ledger_file else {}
+        if not kept and before is not None and self.store.done(before):
             kept = self.store.manifest(before).get("ledger", {})
+        if self._ledger_file:
+            self._ledger_file.go_on_from(kept)
         self.ledger = self.meter.ledger = Ledger.load(kept) if kept else Ledger()
         return self.ledger
 
-    def _interrupted(self, file: Path) -> dict[str, Any] | None:
-        """What an interrupted attempt had spent, if there was one."""
-        kept = read_sealed(file)
-        if kept is None and file.exists():
-            notify(f"{file} is damaged: what the interrupted attempt had spent is not known, and counts from here")
-        return kept
-
-    def keep_ledger(self) -> None:
-        """Write the ledger down whenever rows became durable."""
+    def _keep_before(self, key: str, version: int) -> None:
+        """Write the ledger down just before rows become durable, of which the first one is named."""
         if self._ledger_file is not None:
             self.meter.flush()
-            write_sealed(self._ledger_file, self.ledger.dump())
+            self._ledger_file.write_before(self.ledger.dump(), key, version)
+
+    def keep_ledger(self) -> None:
+        """Write the ledger down where no rows follow."""
+        if self._ledger_file is not None:
+            self.meter.flush()
+            self._ledger_file.write(self.ledger.dump())
 
     def spent(self) -> dict[str, Any]:
         """Manifest entries of a finished stage: its ledger and environment."""

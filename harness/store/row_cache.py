@@ -44,14 +44,15 @@ class RowCache:
 
     Args:
         path: ``rows.sqlite`` of an earlier version, if there is one; the files are in the folder without its ending.
-        on_put: called after each ``put``, so that a ledger can be written beside the rows that it paid for.
+        before_put: called just before rows are written, with the key of the first one and how often the row of that key
+            was replaced by then, so that a ledger can be written in step with the rows that it paid for.
 
     Raises:
         UserError: the folder cannot be written.
     """
 
-    def __init__(self, path: Path, on_put: Callable[[], None] = lambda: None) -> None:
-        self._on_put, self.path, self.folder = on_put, path, path.with_suffix("")
+    def __init__(self, path: Path, before_put: Callable[[str, int], None] = lambda key, version: None) -> None:
+        self._before_put, self.path, self.folder = before_put, path, path.with_suffix("")
         self._locks = (path.parent / "locks").absolute()
         self._leases = self._locks / self.folder.name
         self._logs: dict[str, RowLog] = {}
@@ -82,8 +83,15 @@ class RowCache:
         self._refresh()
         before = self._versions(list(values))
         new = [key for key in values if replace or key not in before]
+        for first in (new or list(values))[:1]:
+            self._before_put(first.decode(), before.get(first, -1) + bool(new))
         self._append([Row(key, before.get(key, -1) + 1, json_text(values[key]).encode()) for key in new])
-        self._on_put()
+
+    def holds(self, key: str, version: int) -> bool:
+        """Whether the row of a key is there that was replaced so often, or a later one."""
+        self._refresh()
+        name = key.encode()
+        return self._versions([name]).get(name, -1) >= version
 
     def change(self, key: str, change: Callable[[Any], Any]) -> Any:
         """Replace the result of a key by a function of it (of None if absent), one process at a time; the new one.

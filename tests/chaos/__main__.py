@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import click
 
-from tests.chaos import full_disk, fuzz, kills, matrix, together
-from tests.chaos.outcome import Outcome, table, write
+from tests.chaos import clusters, full_disk, fuzz, kills, matrix, together
+from tests.chaos.outcome import Line, Outcome, table, write
 
 
 class Sizes(NamedTuple):
@@ -42,9 +42,26 @@ class Sizes(NamedTuple):
 PROCESSES = 2
 """Of a training, in the part of that name; it has a quarter of the kills."""
 
+
+def _on_workers(folder: Path, sizes: Sizes) -> Outcome:
+    """A quarter of the kills, with jobs that workers take from a folder."""
+    machines = clusters.folder_of_jobs()
+    return kills.run(folder, max(1, sizes.kills // 4), sizes.seed, sizes.minutes, part="jobs", machines=machines)
+
+
+def _on_ray(folder: Path, sizes: Sizes) -> Outcome:
+    """A tenth of the kills, with jobs on a Ray cluster."""
+    if absent := clusters.ray_absent():
+        return Outcome("ray", [Line("kills", skipped=absent)])
+    machines = clusters.ray_cluster()
+    return kills.run(folder, max(1, sizes.kills // 10), sizes.seed, sizes.minutes, part="ray", machines=machines)
+
+
 PARTS: dict[str, Callable[[Path, Sizes], Outcome]] = {
     "kills": lambda folder, sizes: kills.run(folder, sizes.kills, sizes.seed, sizes.minutes),
     "processes": lambda folder, sizes: kills.run(folder, sizes.kills // 4, sizes.seed, sizes.minutes, PROCESSES),
+    "jobs": _on_workers,
+    "ray": _on_ray,
     "damage": lambda folder, sizes: matrix.run(folder, sizes.seed, sizes.minutes, quick=sizes.quick),
     "full-disk": lambda folder, sizes: full_disk.run(folder, quick=sizes.quick),
     "two": lambda folder, sizes: together.run(folder, sizes.seed, quick=sizes.quick),

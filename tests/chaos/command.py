@@ -25,6 +25,8 @@ import psutil
 import harness.run.preload  # noqa: F401 - what the fork server imports
 from harness.cli import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which the import has changed
+
 SETTLING_S = 10.0
 """Seconds after which nothing of a command that has ended may be alive."""
 
@@ -166,7 +168,7 @@ def _fork_server(path: Any, arguments: list[str], passed: Sequence[int]) -> int:
         for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
             os.closerange(low + 1, high)
         _forget_processes()
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new interpreter
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as after harness.run.preload, which is imported already
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         exec(arguments[-1], {})
     except SystemExit:

@@ -1,4 +1,4 @@
-"""Kills at random moments: of the command, its group, a child; then the same command, until it ends."""
+"""Kills at random moments: of the command, its group, a child, a machine; then the same command, until it ends."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.run.pool import RETRIES
 from tests.chaos.command import Command
 from tests.chaos.compared import differences
 from tests.chaos.ended import faults_of
@@ -31,6 +34,9 @@ MOST_KILLS = 12
 
 STOPPED_S = 0.3
 """Seconds between SIGSTOP and SIGKILL."""
+
+LOOK_S = 0.5
+"""Machines that are gone are replaced after so long."""
 
 SHARES = (0.35, 0.7, 1.0)
 """A kill comes within this share of the undisturbed time: small ones make many kills a cycle, large ones late kills."""
@@ -79,7 +85,36 @@ KILLS: dict[str, Callable[[Command], None]] = {
 }
 
 
-WITHOUT_CHILDREN = [name for name, kill in KILLS.items() if kill is not kill_child]
+class Machines:
+    """Where a command's jobs run: here, in processes of the command.
+
+    Attributes:
+        kills: by name; each is given the command.
+        survived: names of those that the command has to survive, :data:`RETRIES` of them.
+        arguments: of ``sail-bench``.
+        hands: processes elsewhere that can each lose its calls in flight after a kill, a moment later; 0 if there are
+            none.
+    """
+
+    kills: Mapping[str, Callable[[Command], None]] = KILLS
+    survived: Collection[str] = ()
+    arguments: Sequence[str] = ARGUMENTS
+    hands = 0
+
+    def possible(self, command: Command) -> list[str]:
+        """Names of the kills that would meet something now."""
+        return [name for name, kill in self.kills.items() if kill is not kill_child or command.children()]
+
+    def ready(self, folder: Path) -> None:
+        """Start what is not there; called again and again.
+
+        Args:
+            folder: the command works in.
+        """
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with the machines that are no longer there; called after the last command of a cycle."""
+        return []
 
 
 class Cycle(NamedTuple):
@@ -87,13 +122,15 @@ class Cycle(NamedTuple):
 
     Attributes:
         folder: of it.
-        whole: the undisturbed one.
-        judge: that both ask.
+        seconds: that it takes undisturbed.
+        machines: where its jobs run.
+        judge: that is asked.
         random: decides moments and kinds.
     """
 
     folder: Path
-    whole: Undisturbed
+    seconds: float
+    machines: Machines
     judge: Judge
     random: random.Random
 
@@ -105,7 +142,15 @@ class Ended(NamedTuple):
     faults: list[Fault]
 
 
-def run(folder: Path, kills: int, seed: int, minutes: float = 60, processes: int = 1) -> Outcome:
+def run(
+    folder: Path,
+    kills: int,
+    seed: int,
+    minutes: float = 60,
+    processes: int = 1,
+    part: str = "kills",
+    machines: AbstractContextManager[Machines] | None = None,
+) -> Outcome:
     """All cycles.
 
     Args:
@@ -114,25 +159,32 @@ def run(folder: Path, kills: int, seed: int, minutes: float = 60, processes: int
         seed: of moments and kinds.
         minutes: after which no further cycle begins.
         processes: in which each run trains: a killed child may be one of them.
+        part: name of the outcome.
+        machines: where jobs run; here by default.
     """
     until = time.monotonic() + 60 * minutes
-    outcome = Outcome("kills" if processes == 1 else "processes", [Line(name) for name in KILLS])
-    lines = {line.name: line for line in outcome.lines}
-    results, stages, twice = Line("results after the last kill"), Counter[str](), 0
-    chance = random.Random(seed)
-    with judge(folder / "requests.txt") as asked:
+    with judge(folder / "requests.txt") as asked, machines or nullcontext(Machines()) as where:
+        outcome = Outcome(part, [Line(name) for name in where.kills])
+        lines = {line.name: line for line in outcome.lines}
+        results, stages, twice = Line("results after the last kill"), Counter[str](), 0
+        chance = random.Random(seed)
         whole = undisturbed(folder / "whole", asked, processes)
+        seconds = whole.seconds
+        if machines:
+            seconds = _without_kills(prepare(folder / "no-kill", asked, processes), whole, where, outcome)
         number = done = 0
         while done < kills and time.monotonic() < until:
             number += 1
             asked.forget()
-            cycle = Cycle(prepare(folder / f"cycle-{number}", asked, processes), whole, asked, chance)
+            cycle = Cycle(prepare(folder / f"cycle-{number}", asked, processes), seconds, where, asked, chance)
             calls, faults = _until_it_ends(cycle, min(kills - done, MOST_KILLS), lines, stages)
-            repeated = sum((asked.requests() - whole.requests).values())
+            extra = asked.requests() - whole.requests
+            repeated = sum(extra.values())
             twice += repeated
             faults += [Fault("difference", text) for text in differences(cycle.folder, whole.folder)]
-            if repeated > CONCURRENCY * calls:
-                faults.append(Fault("paid twice", f"{repeated} calls after {calls} kills with calls under way"))
+            if repeated > CONCURRENCY * calls * max(1, where.hands):
+                text = f"{repeated} calls, {len(extra)} of them different, after {calls} kills with calls under way"
+                faults.append(Fault("paid twice", text))
             results.add(f"cycle {number} (seed {seed})", faults)
             done = sum(line.cases for line in lines.values())
             print(f"cycle {number}: {done} kills, {len(faults)} faults", file=sys.stderr, flush=True)
@@ -143,6 +195,29 @@ def run(folder: Path, kills: int, seed: int, minutes: float = 60, processes: int
     results.note = f"{twice} calls in flight were asked again"
     outcome.lines.append(results)
     return outcome
+
+
+def _without_kills(folder: Path, whole: Undisturbed, machines: Machines, outcome: Outcome) -> float:
+    """Run the comparison on other machines, undisturbed too: a line of its own, and the seconds that it took.
+
+    Args:
+        folder: it works in.
+        whole: the comparison on this machine alone, in processes of the command.
+        machines: where its jobs run.
+        outcome: gets the line.
+    """
+    machines.ready(folder)
+    command = Command(folder, machines.arguments, folder / "log.txt")
+    ended = command.wait(2 * DEADLINE_S)
+    seconds = time.monotonic() - command.began
+    faults = faults_of(command, ended=ended)
+    if command.code:
+        faults.append(Fault("no fix", f"exit code {command.code} without a kill: {command.output[-400:]}"))
+    faults += [Fault("difference", text) for text in differences(folder, whole.folder)] + machines.faults()
+    line = Line("no kill", note=f"{seconds:.0f} s, and {whole.seconds:.0f} s in processes of the command")
+    line.add(folder.name, faults)
+    outcome.lines.append(line)
+    return seconds
 
 
 def _of(stages: Counter[str], kill: str) -> list[tuple[str, int]]:
@@ -158,24 +233,45 @@ def _until_it_ends(cycle: Cycle, most: int, lines: dict[str, Line], stages: Coun
         lines: count them.
         stages: count what was under way, by kill.
     """
-    share = cycle.random.choice(SHARES)
-    calls, number = 0, 0
-    while True:
+    machines, share = cycle.machines, cycle.random.choice(SHARES)
+    command, calls, survived = None, 0, 0
+    for number in count(1):
         before = sum(cycle.judge.requests().values())
-        command = Command(cycle.folder, ARGUMENTS, cycle.folder / "log.txt")
-        number += 1
-        if number > most or command.wait(cycle.random.uniform(0, share * cycle.whole.seconds)):
-            ended = command.wait(DEADLINE_S)
-            faults = faults_of(command, ended=ended)
-            if ended and command.code:
-                faults.append(Fault("no fix", f"exit code {command.code} without a kill: {command.output[-400:]}"))
-            return Ended(calls, faults)
-        name = cycle.random.choice(list(KILLS) if command.children() else WITHOUT_CHILDREN)
+        machines.ready(cycle.folder)
+        command = command or Command(cycle.folder, machines.arguments, cycle.folder / "log.txt")
+        if number > most or _wait(command, cycle, cycle.random.uniform(0, share * cycle.seconds)):
+            break
+        possible = machines.possible(command)
+        name = cycle.random.choice([n for n in possible if survived < RETRIES or n not in machines.survived])
         stages[f"{name}: {_under_way(cycle.folder)}"] += 1
-        KILLS[name](command)
-        ended = command.wait(DEADLINE_S)
-        lines[name].add(f"{cycle.folder.name}, kill {number}", faults_of(command, ended=ended))
-        calls += sum(cycle.judge.requests().values()) > before
+        machines.kills[name](command)
+        calls += bool(machines.hands) or sum(cycle.judge.requests().values()) > before
+        survived = survived + 1 if name in machines.survived else 0
+        ended = survived or _wait(command, cycle, DEADLINE_S)
+        lines[name].add(
+            f"{cycle.folder.name}, kill {number}", [] if survived else faults_of(command, ended=bool(ended))
+        )
+        command = command if survived else None
+    assert command
+    ended = _wait(command, cycle, (1 + survived) * DEADLINE_S)
+    faults = faults_of(command, ended=ended)
+    if ended and command.code:
+        faults.append(Fault("no fix", f"exit code {command.code} at the end: {command.output[-400:]}"))
+    return Ended(calls, faults + machines.faults())
+
+
+def _wait(command: Command, cycle: Cycle, seconds: float) -> bool:
+    """Wait until a command has ended, with machines that are there; whether it has.
+
+    Args:
+        command: that works in the folder of the cycle.
+        cycle: whose machines they are.
+        seconds: at most.
+    """
+    until = time.monotonic() + seconds
+    while not (ended := command.wait(min(LOOK_S, max(0, until - time.monotonic())))) and time.monotonic() < until:
+        cycle.machines.ready(cycle.folder)
+    return ended
 
 
 def _under_way(folder: Path) -> str:

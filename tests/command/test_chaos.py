@@ -17,7 +17,7 @@ def test_a_look(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     parts = {part["part"]: part for part in json.loads((tmp_path / "chaos.json").read_text())["parts"]}
-    assert list(parts) == ["kills", "damage", "full-disk", "two", "fuzz"]
+    assert list(parts) == ["kills", "processes", "jobs", "ray", "damage", "full-disk", "two", "fuzz"]
     for name, part in parts.items():
         assert not part["broken"]
         assert sum(line["cases"] for line in part["lines"]) or all(line["skipped"] for line in part["lines"]), name

@@ -17,6 +17,7 @@ from kit.comparison import timeless_results
 
 from harness.recipe.load import load_recipe
 from harness.run.cluster import key_variables
+from harness.run.ray_pool import Needs, RayPool
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: nox -s ray installs it")
 
@@ -90,6 +91,19 @@ def test_no_cluster_at_an_address_is_one_sentence(cli: Cli, tmp_path: Path) -> N
         assert done.returncode == 2
         assert words in done.stderr
         assert done.stderr.count("Error:") == 1
+
+
+def test_a_node_that_has_just_gone_does_not_stop_a_command(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray lists a node until it has noticed that it is lost."""
+    cluster.add_node(num_cpus=1, **STORE)
+    pool = RayPool(cluster.address, None, Needs(None, [], tmp_path))
+    gone = {"NodeID": "ab" * 28, "NodeManagerAddress": "192.0.2.9", "Alive": True, "Resources": {}}
+    nodes = ray.nodes()
+    monkeypatch.setattr(ray, "nodes", lambda: [*nodes, gone])
+    with pool:
+        assert not list(tmp_path.iterdir()), "the probe is removed"
 
 
 def test_only_names_of_keys_are_handed_over() -> None:

@@ -312,7 +312,7 @@ def test_the_command_prints_hours_memory_disk_and_money(cli: Cli, tmp_path: Path
     """Without weights and without the pairs, which are on the Hub."""
     shown = cli("plan", write(tmp_path), "--machine", "h100x1", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "typical texts stand for these data" in shown.stdout
+    assert "typical texts stand for data" in shown.stdout
     for line in (
         r"hours +\d",
         r"memory +\d.* GiB",

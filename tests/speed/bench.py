@@ -61,6 +61,8 @@ COMPARISONS = {
     "judge": Comparison("scoring.judging", 60, 60),
     "pages": Comparison("pages.pages", 180, 60),
     "commands": Comparison("commands.commands", 600, 240),
+    "large-store": Comparison("spread.large_store", 180, 120),
+    "workers": Comparison("spread.workers", 600, 240),
 }
 
 
