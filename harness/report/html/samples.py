@@ -262,7 +262,7 @@ def runs_json(sets: Sequence[SampleSet]) -> list[dict[str, Any]]:
         {
             "benchmark": s.benchmark,
             "title": s.title,
-            "unit": s.unit,
+            "unit": "" if "%" in s.unit else s.unit,  # an item has a share of 1
             "protocol": s.protocol,
             "runs": list(s.runs),
             "count": sum(map(len, s.runs.values())),

@@ -76,7 +76,7 @@ function samplesSection() {
 
   function answerOf(letter, run, answer) {
     if (!answer) return element("article", { class: "answer" }, element("h4", {}, `${letter}: `, foreign(run)), element("p", { class: "note" }, "No answer stored."));
-    const facts = [answer.verdict, answer.value === null || answer.value === undefined ? null : `${number(answer.value)} ${sets[state.set].unit}`,
+    const facts = [answer.verdict, answer.value === null || answer.value === undefined ? null : `${number(answer.value)} ${sets[state.set].unit}`.trim(),
       answer.tokens === undefined ? null : `${answer.tokens} tokens`, answer.cut ? "cut at the longest length" : null].filter(Boolean);
     const judged = answer.judgments?.length ? element("div", { class: "judged" }, element("h5", {}, "Verdicts"),
       answer.judgments.map((each) => element("div", {}, element("p", {}, element("strong", {}, `${each.which}: `), foreign(each.verdict)),
