@@ -59,7 +59,9 @@ def _on_ray(folder: Path, sizes: Sizes) -> Outcome:
 
 PARTS: dict[str, Callable[[Path, Sizes], Outcome]] = {
     "kills": lambda folder, sizes: kills.run(folder, sizes.kills, sizes.seed, sizes.minutes),
-    "processes": lambda folder, sizes: kills.run(folder, sizes.kills // 4, sizes.seed, sizes.minutes, PROCESSES),
+    "processes": lambda folder, sizes: kills.run(
+        folder, sizes.kills // 4, sizes.seed, sizes.minutes, PROCESSES, part="processes"
+    ),
     "jobs": _on_workers,
     "ray": _on_ray,
     "damage": lambda folder, sizes: matrix.run(folder, sizes.seed, sizes.minutes, quick=sizes.quick),

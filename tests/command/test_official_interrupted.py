@@ -121,3 +121,39 @@ def test_a_judge_that_is_away_ends_the_run_and_the_same_command_goes_on(
     down["on"] = False
     done = cli("compare", "official.yaml", "--data-dir", official_data, cwd=tiny_copy)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_served_policy_that_dies_fails_its_row_alone_and_the_same_command_goes_on(
+    official_data: Path, serve: Any, tiny_copy: Path, cli: Cli
+) -> None:
+    """Its server answers three questions and is gone. The other row is there, and no answer is asked for twice."""
+    down, answered = {"on": True}, []
+
+    def behave(handler: Handler, body: dict[str, Any], n: int) -> None:
+        if body["model"] != "served":
+            scripted(handler, body, n)
+        elif down["on"] and len(answered) == 3:
+            handler.connection.close()
+            handler.close_connection = True
+        else:
+            answered.append(body["messages"])
+            handler.send(completion("A served answer."))
+
+    server = serve(behave)
+    judge = judge_at(server, concurrency=1)
+    endpoints = {"mine": {"model": "served", "base_url": judge["base_url"], "retries": 0, "concurrency": 1}}
+    sets = {"mt_bench_official": {"max_new_tokens": 6}}
+    write_recipe(tiny_copy, judge, methods=["start", "mine"], endpoints=endpoints, benchmarks=sets)
+    folder = tiny_copy / "results/local/official/pairs-16"
+    done = cli("compare", "official.yaml", "--data-dir", official_data, cwd=tiny_copy)
+    assert done.returncode == 1
+    assert "answered 0 of 3 prompts (connection): run the same command again for the rest" in done.stderr
+    assert "Traceback" not in done.stderr
+    page = (folder / "LEADERBOARD.md").read_text()
+    assert "failed" in page and "`start`" in page
+    assert isinstance(read_result(folder / "start/seed-0.json"), RunResult)
+    down["on"] = False
+    done = cli("compare", "official.yaml", "--data-dir", official_data, cwd=tiny_copy)
+    assert done.returncode == 0, done.stderr
+    assert isinstance(read_result(folder / "mine/seed-0.json"), RunResult)
+    assert len(answered) == len({str(messages) for messages in answered}), "no question is asked twice"
