@@ -67,7 +67,8 @@ def open_pool(cluster: Cluster | None, request: str, comparison: Comparison, mac
         raise UserError(f"--workers {request} is no number of workers: give auto, or 1 or more")
     count = None if request == "auto" else int(request)
     if cluster.kind == "ray":
-        needs = Needs(machine.memory, key_variables(comparison.recipe, os.environ), comparison.store.root.resolve())
+        recipe, store = comparison.recipe, comparison.store.root.resolve()
+        needs = Needs(machine.memory, key_variables(recipe, os.environ), store, recipe.train.processes)
         return RayPool(cluster.where, count, needs)
     return FolderPool(Path(cluster.where), count)
 

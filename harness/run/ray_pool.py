@@ -49,11 +49,13 @@ class Needs:
         memory: bytes; None if that is not known.
         variables: names of environment variables with keys.
         store: folder that every node must see.
+        processes: in which a run trains, each with a GPU or a core of the same node.
     """
 
     memory: int | None
     variables: Sequence[str]
     store: Path
+    processes: int = 1
 
 
 def _work(dumped: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -109,8 +111,10 @@ class RayPool(Pool):
         return self
 
     def _slots(self) -> int:
-        """Jobs that the cluster has room for, as it is now: nodes come and go."""
-        return int(self._ray.cluster_resources().get("GPU" if self._gpu else "CPU", 0))  # some may wait for memory
+        """Jobs that the cluster has room for, as it is now: nodes come and go. Some may wait for memory."""
+        kind = "GPU" if self._gpu else "CPU"
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return sum(int(node.get(kind, 0)) // self._needs.processes for node in nodes)
 
     @property
     def room(self) -> int:

@@ -106,6 +106,15 @@ def test_a_node_that_has_just_gone_does_not_stop_a_command(
         assert not list(tmp_path.iterdir()), "the probe is removed"
 
 
+def test_room_is_for_runs_whose_processes_share_a_node(cluster: Any, tmp_path: Path) -> None:
+    """Nodes of 3 cores and of 1: two processes a run have room for one run, one process a run for four."""
+    for cores in (3, 1):
+        cluster.add_node(num_cpus=cores, **STORE)
+    for processes, room in ((1, 4), (2, 1), (3, 1)):
+        with RayPool(cluster.address, None, Needs(None, [], tmp_path, processes)) as pool:
+            assert (pool.count, pool.room) == (room, room)
+
+
 def test_only_names_of_keys_are_handed_over() -> None:
     recipe = load_recipe("llama3-8b-ultrafeedback")
     assert key_variables(recipe, {"OPENAI_API_KEY": KEY}) == ["OPENAI_API_KEY"]
