@@ -76,7 +76,8 @@ class Method:
     * ``reads_reference``: False if no log-probability under the start policy enters the loss. Then imported pairs
       cost it nothing, since those log-probabilities are all that they cost.
     * ``distributed``: True if :meth:`train` may run in several processes at once (``train.processes``), each with its
-      part of the pairs: if it trains by one call of :func:`run_trainer`, and its loss is a mean over pairs.
+      part of the pairs: if it trains by one call of :func:`run_trainer`, and its loss is a mean over pairs. A class
+      with a :meth:`train` of its own does not inherit it.
     * ``version``: raise it when the code would train another policy from the same inputs; it is part of the key under
       which policies are stored.
     * ``trains``: False for a control that leaves the start policy as it is. ``instruction`` is then appended to each
@@ -96,6 +97,10 @@ class Method:
     instruction: ClassVar[str] = ""
     grid: ClassVar[Mapping[str, Sequence[Any]]] = {}
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+
+    def __init_subclass__(cls) -> None:
+        if "train" in vars(cls) and "distributed" not in vars(cls):
+            cls.distributed = False  # a train() of its own has to say so itself
 
     def __init__(self, config: MethodConfig | None = None) -> None:
         self.config = config or self.Config()

@@ -17,6 +17,7 @@ class ShuffledLabels(DPO):
     name = "dpo-shuffled-labels"
     summary = "control: DPO on the same pairs with labels drawn by a coin"
     published = "a negative control; no paper"
+    distributed = True
 
     def train(self, context: TrainContext) -> Path | None:
         """Train on the swapped pairs; the coin is keyed by seed and prompt."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +13,17 @@ from harness.budget.ledger import Ledger
 from harness.budget.memory import PRECISIONS, Memory, sharded_memory
 from harness.budget.model_size import size_of_config
 from harness.errors import UserError
+from harness.methods.base import PairMethod
 from harness.recipe.recipe import Recipe
 from harness.recipe.train import TrainSpec
 from harness.run.devices import device_groups
 from harness.run.plan import make_run
+from harness.run.plugins import OURS, plugins
 from harness.run.spending import KNOWN_CONFIGS
 from harness.store.settings import Settings, using
 from harness.store.stages import Store
 from harness.train import joint
+from harness.train.context import TrainContext
 from harness.train.joint import JointLedger
 
 
@@ -133,3 +137,33 @@ def test_shares_of_memory() -> None:
     attention, mlp = 2 * 4096 * 4096 + 2 * 4096 * 1024, 3 * 4096 * 14336
     block, ends = attention + mlp + 2 * 4096, 2 * 128256 * 4096
     assert parts["gathered weights"] == pytest.approx(2 * (2 * block + ends), rel=1e-3)
+
+
+def test_a_train_of_its_own_does_not_inherit_that_it_may_run_in_several() -> None:
+    class Loss(PairMethod):
+        """Changes the loss alone."""
+
+    class Rounds(PairMethod):
+        """Trains in rounds."""
+
+        def train(self, context: TrainContext) -> Path | None:
+            return None
+
+    class Once(Rounds):
+        """Says that it may."""
+
+        distributed = True
+
+        def train(self, context: TrainContext) -> Path | None:
+            return None
+
+    assert (Loss.distributed, Rounds.distributed, Once.distributed) == (True, False, True)
+
+
+def test_our_methods_in_rounds_and_kto_train_in_one_process_and_all_others_may_in_several() -> None:
+    ours = {name: plugin.load() for name, plugin in plugins("methods").items() if plugin.origin == OURS}
+    assert {name for name, one in ours.items() if one.trains and not one.distributed} == {
+        "iterative-dpo",
+        "kto",
+        "spin",
+    }
