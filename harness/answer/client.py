@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -138,13 +139,14 @@ class Client:
         self, open_calls: dict[str, Call], replies: dict[str, Reply], progress: Callable[[int], None]
     ) -> None:
         """Ask all open calls and put their replies, by key, into ``replies``."""
-        client = self._http()
+        # a pool for each worker: a shared one looks through all of its connections several times a request
+        clients = [self._http() for _ in range(min(self.endpoint.concurrency, len(open_calls)))]
         queue = iter(open_calls.items())
         stop_reasons: list[str] = []
         faults: list[str] = []  # errors since the last answer
         refused_keys: list[str] = []  # keys of the refusals among them
 
-        async def work() -> None:
+        async def work(client: httpx.AsyncClient) -> None:
             for key, call in queue:
                 if stop_reasons:
                     return
@@ -164,8 +166,8 @@ class Client:
                     stop_reasons.append(outage)
                 progress(len(replies))
 
-        async with client:
-            await asyncio.gather(*(work() for _ in range(min(self.endpoint.concurrency, len(open_calls)))))
+        async with AsyncExitStack() as stack:
+            await asyncio.gather(*[work(await stack.enter_async_context(client)) for client in clients])
         if faults and faults[-1].startswith(REFUSED) and not self._has_answered:
             stop_reasons.append(self._sentences[faults[-1]])
         if stop_reasons:
