@@ -127,7 +127,7 @@ def fit_key(kind: str, columns: PromptColumns, column: str) -> str:
             content = np.array(values, dtype=np.float64)
         except (TypeError, ValueError):  # words, or lists of different lengths
             content = np.frombuffer(json.dumps(values).encode(), dtype=np.uint8)
-        key.update(f"{kind}\n{column}\n{name}\n{content.dtype}{content.shape}\n".encode())
+        key.update(f"{kind}\n{column}\n{name}\n{content.dtype.str}{content.shape}\n".encode())
         key.update(content.tobytes())
     return key.hexdigest()
 
