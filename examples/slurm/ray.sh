@@ -16,7 +16,7 @@ ip=$(hostname --ip-address | cut -d' ' -f1)
 trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
 ray start --head --block --node-ip-address="$ip" --port="$port" --num-cpus="$cpus" --num-gpus="$gpus" \
   --include-dashboard=false &
-until ray status --address="$ip:$port" >/dev/null 2>&1; do sleep 2; done
+until (exec 3<>"/dev/tcp/$ip/$port") 2>/dev/null; do sleep 2; done
 if ((SLURM_NNODES > 1)); then
   srun --nodes=$((SLURM_NNODES - 1)) --ntasks=$((SLURM_NNODES - 1)) --exclude="$SLURMD_NODENAME" \
     ray start --block --address="$ip:$port" --num-cpus="$cpus" --num-gpus="$gpus" &

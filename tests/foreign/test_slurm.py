@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from kit.comparison import timeless_results
-from kit.slurm import Slurm, slurm, slurm_absent
+from kit.slurm import Slurm, free_port, slurm, slurm_absent
 
 pytestmark = [
     pytest.mark.nightly,
@@ -44,7 +44,8 @@ def work() -> Iterator[Path]:
 
 @pytest.fixture
 def scheduler(work: Path) -> Iterator[Slurm]:
-    with slurm(work, {"WORK": str(work), "VENV": str(work / "venv"), "OMP_NUM_THREADS": "1"}) as one:
+    variables = {"WORK": work, "VENV": work / "venv", "RAY_PORT": free_port(), "OMP_NUM_THREADS": 1}
+    with slurm(work, {name: str(value) for name, value in variables.items()}) as one:
         yield one
 
 
@@ -52,7 +53,8 @@ def until_training(work: Path) -> None:
     """Wait for the first checkpoint."""
     until = time.monotonic() + SECONDS
     while not any((work / "store").glob("work/train-*/checkpoints/checkpoint-*/ledger.json")):
-        assert time.monotonic() < until, "nothing trains"
+        printed = "".join(path.read_text() for path in sorted(work.glob("*_*.txt")))
+        assert time.monotonic() < until, f"nothing trains: {printed[-2000:]}"
         time.sleep(0.02)
 
 

@@ -102,7 +102,8 @@ class Slurm:
         return "".join(path.read_text() for path in sorted(self._folder.glob(f"{job}_*.txt")))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
@@ -122,7 +123,7 @@ def slurm(folder: Path, variables: Mapping[str, str]) -> Iterator[Slurm]:
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o600)
     host = socket.gethostname().split(".")[0]
-    ports = {"controller": _free_port(), "node": _free_port()}
+    ports = {"controller": free_port(), "node": free_port()}
     (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, folder=folder, **ports))
     files = {"key-file": key, "socket": "munge.socket", "log-file": "munge.log", "seed-file": "munge.seed"}
     munge = ["munged", "--foreground", "--force", *(f"--{name}={folder / path}" for name, path in files.items())]
