@@ -9,7 +9,8 @@
 #SBATCH --time=24:00:00
 set -euo pipefail
 source "${VENV:-.venv}/bin/activate"
-export RAY_USAGE_STATS_ENABLED=0
+export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
+export RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(python -c 'import secrets; print(secrets.token_hex(32))')}
 cpus=${SLURM_CPUS_PER_TASK:-1} gpus=${SLURM_GPUS_ON_NODE:-0} port=${RAY_PORT:-6379}
 ip=$(hostname --ip-address | cut -d' ' -f1)
 

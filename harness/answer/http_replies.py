@@ -91,7 +91,8 @@ def address_of(endpoint: Endpoint) -> Address:
 
 
 def http_client(endpoint: Endpoint) -> httpx.AsyncClient:
-    """A client whose requests carry the endpoint's key and parameters. :func:`send` has the deadline.
+    """A client for one request after the other, which carry the endpoint's key and parameters. :func:`send` has the
+    deadline.
 
     Raises:
         UserError: ``base_url`` is no address.
@@ -103,13 +104,11 @@ def http_client(endpoint: Endpoint) -> httpx.AsyncClient:
     for header, variable in (("openai-organization", "OPENAI_ORG_ID"), ("openai-project", "OPENAI_PROJECT_ID")):
         if value := os.environ.get(variable, "").strip():
             headers[header] = value
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=endpoint.concurrency)
     return httpx.AsyncClient(
         base_url=address.base,
         params=address.parameters,
         headers=headers,
         timeout=None,
-        limits=limits,
         verify=_certificates(),
     )
 

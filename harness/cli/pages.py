@@ -36,7 +36,7 @@ def leaderboard(recipe: str | None, results: Path | None, files: tuple[Path, ...
     from harness.report.marked_sections import update_sections
     from harness.score.results import LOCAL, RESULTS, result_folders
 
-    gc.freeze()  # what is imported stays: to look for garbage in it took a tenth of the time
+    gc.freeze()  # what is imported stays: no garbage is looked for in it
     click.get_current_context().call_on_close(gc.unfreeze)
     folders = result_folders(results, recipe_name(recipe))
     if check:

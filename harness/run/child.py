@@ -11,6 +11,9 @@ from typing import Any
 
 from harness.store.foreign_text import CleanLog
 
+FORK_SERVER = ["harness.run.fork_server", "harness.run.preload"]
+"""Modules that a fork server imports."""
+
 REASON_LETTERS = 500
 """Of the message of an error that a process ended with, at most."""
 
@@ -48,5 +51,5 @@ def processes() -> Any:
     # the server must make no CUDA call: its children could no longer choose their device
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["harness.run.preload"])
+    context.set_forkserver_preload(FORK_SERVER)
     return context

@@ -2,11 +2,8 @@
 build when they first need them."""
 
 import gc
-import signal
-import sys
 from contextlib import suppress
 from importlib import import_module
-from types import TracebackType
 
 from harness.budget.spec import named_budgets
 from harness.oracles.constraints import load_prompts
@@ -29,15 +26,6 @@ MODULES = (
     "harness.run.process",
 )
 
-
-def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Python's fork server ends with a traceback if its command is killed while it asks for a process: leave it out."""
-    if kind is not EOFError:
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = _end_quietly
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the command, which ends its processes; they begin so too
 
 gc.disable()  # nothing of what is imported becomes garbage, and looking for it would take a sixth of the time
 for _name in MODULES:

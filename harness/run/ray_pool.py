@@ -113,8 +113,11 @@ class RayPool(Pool):
     def _slots(self) -> int:
         """Jobs that the cluster has room for, as it is now: nodes come and go. Some may wait for memory."""
         kind = "GPU" if self._gpu else "CPU"
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return sum(int(node.get(kind, 0)) // self._needs.processes for node in nodes)
+        return sum(int(node["Resources"].get(kind, 0)) // self._needs.processes for node in self._nodes())
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """What Ray says of each node that is there."""
+        return [node for node in self._ray.nodes() if node["Alive"]]
 
     @property
     def room(self) -> int:
@@ -134,7 +137,7 @@ class RayPool(Pool):
 
     def _start(self, job: Job) -> Any:
         """The generator of a new task: with a GPU its share of the cores too, without one a core and the memory."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in self._nodes()]
         gpus = job.processes
         options: dict[str, Any] = {"num_cpus": gpus, "name": f"{job.method}-{job.part}"}
         if self._gpu:
@@ -190,7 +193,7 @@ class RayPool(Pool):
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         look = self._ray.remote(num_cpus=0, max_retries=0)(_look)
-        nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]}
+        nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in self._nodes()}
         for node, address in nodes.items():
             only = NodeAffinitySchedulingStrategy(node, soft=False)
             asked = look.options(scheduling_strategy=only)
@@ -218,23 +221,23 @@ class RayPool(Pool):
         Raises:
             UserError: our code does not run there.
         """
-        lost = self._ray.exceptions
-        for attempt in range(RETRIES + 1):
+        lost, tries = self._ray.exceptions, 0
+        while True:
             try:
                 answer: dict[str, Any] = self._ray.get(ask(), timeout=300)
                 return answer
             except (lost.TaskUnschedulableError, lost.NodeDiedError):
                 return None
             except lost.RayError as error:
-                if attempt < RETRIES and isinstance(error, lost.WorkerCrashedError):
+                tries += 1
+                if tries <= RETRIES and isinstance(error, lost.WorkerCrashedError):
                     continue
                 reason = _first_line(getattr(error, "cause", None) or error)
-            if node not in {one["NodeID"] for one in self._ray.nodes() if one["Alive"]}:
+            if node not in {one["NodeID"] for one in self._nodes()}:
                 return None
             raise UserError(
                 f"The Ray node {address} cannot work for SAIL-bench ({reason}): install the same version on each node"
             )
-        return None
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         for task in self._running.values():
@@ -269,17 +272,34 @@ def _connect(address: str) -> Any:
     _quiet()
     try:
         try:
+            if not named and _unreachable(_recorded()):
+                raise ConnectionError
             ray.init(address=named or "auto", **quiet)
         except ConnectionError:
             if named:
                 raise
+            # its own: Ray would write one into the home folder, and later clusters would ask for that
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             ray.init(address="local", **STARTED_HERE, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _no_cluster(named or "this machine", _first_line(error)) from None
+        reason = _first_line(error)
+        if not named:
+            raise _no_cluster("this machine", reason) from None
+        raise UserError(
+            f"The Ray cluster at {named} does not let this command in ({reason}): if it asks for a token, set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to that token"
+        ) from None
     finally:
         with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGTERM, before)
     return ray
+
+
+def _recorded() -> str:
+    """Where Ray's record says that this machine has a cluster; "" without one. It stays when the cluster is killed."""
+    with suppress(OSError):
+        return (Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster").read_text().strip()
+    return ""
 
 
 def _unreachable(address: str) -> str:

@@ -83,7 +83,8 @@ class RowCache:
         self._refresh()
         before = self._versions(list(values))
         new = [key for key in values if replace or key not in before]
-        for first in (new or list(values))[:1]:
+        if values:
+            first = (new or list(values))[0]
             self._before_put(first.decode(), before.get(first, -1) + bool(new))
         self._append([Row(key, before.get(key, -1) + 1, json_text(values[key]).encode()) for key in new])
 

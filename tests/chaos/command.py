@@ -24,8 +24,7 @@ import psutil
 
 import harness.run.preload  # noqa: F401 - what the fork server imports
 from harness.cli import main
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which the import has changed
+from harness.run.child import FORK_SERVER
 
 SETTLING_S = 10.0
 """Seconds after which nothing of a command that has ended may be alive."""
@@ -168,7 +167,7 @@ def _fork_server(path: Any, arguments: list[str], passed: Sequence[int]) -> int:
         for low, high in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
             os.closerange(low + 1, high)
         _forget_processes()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as after harness.run.preload, which is imported already
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new interpreter
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         exec(arguments[-1], {})
     except SystemExit:
@@ -181,7 +180,7 @@ def _fork_server(path: Any, arguments: list[str], passed: Sequence[int]) -> int:
 def _forget_processes() -> None:
     """Let multiprocessing begin anew, as in a new interpreter."""
     forkserver._forkserver.__init__()  # type: ignore[misc]
-    forkserver._forkserver.set_forkserver_preload(["harness.run.preload"])
+    forkserver._forkserver.set_forkserver_preload(FORK_SERVER)
     resource_tracker._resource_tracker.__init__()  # type: ignore[misc]
     process._children = set()  # type: ignore[attr-defined]
     process._parent_process = None  # type: ignore[attr-defined] # a run that trains in several processes has one

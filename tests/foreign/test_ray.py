@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from kit.command import Cli
 from kit.comparison import timeless_results
+from kit.ray_processes import has_job
+from kit.slurm import free_port
 
 from harness.recipe.load import load_recipe
 from harness.run.cluster import key_variables
-from harness.run.ray_pool import Needs, RayPool
+from harness.run.ray_pool import Needs, RayPool, _unreachable
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: nox -s ray installs it")
 
@@ -38,20 +43,26 @@ def cluster() -> Iterator[Any]:
         made.shutdown()
 
 
+def at_work(nodes: list[Any]) -> list[Any]:
+    """The nodes of which a process works on a job."""
+    raylets = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in nodes]
+    return [node for node, raylet in zip(nodes, raylets, strict=True) if any(map(has_job, raylet.children()))]
+
+
 @pytest.mark.nightly
 def test_two_nodes_one_killed_give_the_results_of_one_process(
     finished_tiny: Path, cli_process: Cli, tmp_path: Path, cluster: Any
 ) -> None:
-    """Both nodes are at work when there is a first checkpoint, so that a job is lost with the node."""
+    """A node that has a job is killed once there is a checkpoint, so that the job is lost with it."""
     nodes = [cluster.add_node(num_cpus=1, **STORE) for _ in range(2)]
     store, killed = tmp_path / ".sail-bench", []
 
     def kill_one() -> None:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
-            if any(store.glob("work/train-*/checkpoints/checkpoint-*/ledger.json")):
-                cluster.remove_node(nodes[0], allow_graceful=False)
-                killed.append(nodes[0])
+            if any(store.glob("work/train-*/checkpoints/checkpoint-*/ledger.json")) and (busy := at_work(nodes)):
+                cluster.remove_node(busy[0], allow_graceful=False)
+                killed.append(busy[0])
                 return
             time.sleep(0.005)
 
@@ -91,6 +102,43 @@ def test_no_cluster_at_an_address_is_one_sentence(cli: Cli, tmp_path: Path) -> N
         assert done.returncode == 2
         assert words in done.stderr
         assert done.stderr.count("Error:") == 1
+
+
+def test_a_cluster_that_is_started_for_a_command_leaves_no_token_in_the_home_folder(
+    cli_process: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would write one, and every later cluster of this user would ask for it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    done = cli_process("compare", "tiny", "--methods", "start", "--cluster", "ray", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not (home / ".ray" / "auth_token").exists()
+
+
+def test_a_cluster_that_asks_for_a_token_is_named_with_the_fix(
+    cli_process: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"127.0.0.1:{(port := free_port())}"
+    with monkeypatch.context() as token:
+        token.setenv("RAY_AUTH_MODE", "token")
+        token.setenv("RAY_AUTH_TOKEN", "0" * 64)
+        head = ["start", "--head", "--block", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
+        command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", *head]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while _unreachable(address):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        done = cli_process("compare", "tiny", "--methods", "start", "--cluster", f"ray:{address}", cwd=tmp_path)
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert done.returncode == 2
+    assert f"Error: The Ray cluster at {address} does not let this command in (" in done.stderr
+    assert "set RAY_AUTH_MODE=token" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_node_that_has_just_gone_does_not_stop_a_command(

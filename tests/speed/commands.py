@@ -29,10 +29,10 @@ def commands(setting: Setting) -> list[Ratio]:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     folder, repeats = setting.folder, 3
     empty: Side = lambda place: timed(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))  # noqa: E731
-    usage = _command(folder, "--help")
+    usage = command_in(folder, "--help")
     ratios = [by_turns("sail-bench --help, against an empty interpreter", "s", usage, empty, 2 * repeats)]
     recipe = write_tiny(folder / "tiny.yaml", **(SMALL if setting.quick else {}))
-    first, again = _command(folder, "compare", recipe, "--workers", "1"), _command(folder, "compare", recipe)
+    first, again = command_in(folder, "compare", recipe, "--workers", "1"), command_in(folder, "compare", recipe)
     whole = first(0)
     phases = _phases(folder / "results/local/tiny")
     phases["no phase (processes, planning, pages)"] = whole - sum(phases.values())
@@ -42,7 +42,7 @@ def commands(setting: Setting) -> list[Ratio]:
     return [*ratios, *_growth(folder / "growth", repeats, setting.quick)]
 
 
-def _command(folder: Path, *arguments: object) -> Side:
+def command_in(folder: Path, *arguments: object) -> Side:
     """Seconds of a command in a folder.
 
     Raises:
@@ -92,6 +92,6 @@ def _growth(folder: Path, repeats: int, quick: bool) -> list[Ratio]:
 def _variant(folder: Path, name: str, changes: dict[str, Any], options: tuple[str, ...]) -> tuple[Side, Side]:
     """A finished comparison: the same command again, and its leaderboard."""
     recipe = write_tiny(folder / f"{name}.yaml", **SMALL | changes)
-    again = _command(folder, "compare", recipe, *options)
+    again = command_in(folder, "compare", recipe, *options)
     again(0)
-    return again, _command(folder, "leaderboard", name)
+    return again, command_in(folder, "leaderboard", name)

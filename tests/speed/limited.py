@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.run.child import FORK_SERVER
+
 
 class Ended(NamedTuple):
     """How a process ended.
@@ -37,7 +39,7 @@ def run_limited(work: Callable[..., int], arguments: tuple[Any, ...], log: Path,
         limit: seconds.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["harness.run.preload"])
+    context.set_forkserver_preload(FORK_SERVER)
     process = context.Process(target=_in_session, args=(work, arguments, log))
     began = time.monotonic()
     process.start()

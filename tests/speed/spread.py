@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.kit.command import run_process
-from tests.speed.measure import Ratio, Setting, Side, by_turns, ratio_of, timed
+from tests.speed.commands import command_in
+from tests.speed.measure import Ratio, Setting, by_turns, ratio_of
 
 RUNS, QUICK_RUNS = 10_000, 1_000
 """Further runs in the store, each with a training, answers and judgments."""
@@ -28,9 +27,9 @@ def workers(setting: Setting) -> list[Ratio]:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for place in range(1 if setting.quick else 3):
         for name, options in sides.items():
-            folder = setting.folder / f"{place}-{len(seconds[name])}-{name.replace(' ', '-')}"
+            folder = setting.folder / f"{place}-{name.replace(' ', '-')}"
             folder.mkdir()
-            seconds[name].append(timed(_command(folder, "compare", "tiny", *options)))
+            seconds[name].append(command_in(folder, "compare", "tiny", *options)(place))
             shutil.rmtree(folder)
     one = seconds.pop("1 worker")
     return [ratio_of(f"compare tiny, {name}, against one worker", "s", each, one) for name, each in seconds.items()]
@@ -43,34 +42,15 @@ def large_store(setting: Setting) -> list[Ratio]:
     small, large = setting.folder / "small", setting.folder / "large"
     small.mkdir()
     compare = ("compare", "tiny", "--methods", "start,dpo")
-    _command(small, *compare)()
+    command_in(small, *compare)(0)
     shutil.copytree(small, large, symlinks=True)
     _add_runs(large / ".sail-bench/stages", number)
 
     def ratio(name: str, *arguments: str) -> Ratio:
-        ours, theirs = (_side(_command(folder, *arguments)) for folder in (large, small))
+        ours, theirs = (command_in(folder, *arguments) for folder in (large, small))
         return by_turns(f"{name}, {number:,} further runs in the store, against none", "s", ours, theirs, 3)
 
     return [ratio("nothing to do", *compare), ratio("store ls", "store", "ls")]
-
-
-def _side(command: Callable[[], None]) -> Side:
-    return lambda place: timed(command)
-
-
-def _command(folder: Path, *arguments: str) -> Callable[[], None]:
-    """Runs a command in a folder.
-
-    Raises:
-        RuntimeError: when it is run and fails.
-    """
-
-    def run() -> None:
-        done = run_process(*arguments, cwd=folder)
-        if done.returncode:
-            raise RuntimeError(f"sail-bench {' '.join(arguments)}: {done.stderr.strip()[-300:]}")
-
-    return run
 
 
 def _add_runs(stages: Path, number: int) -> None:

@@ -1,0 +1,15 @@
+"""What a fork server, which imports this first, does otherwise than the command that began it."""
+
+import signal
+import sys
+from types import TracebackType
+
+
+def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's fork server ends with a traceback if its command is killed while it asks for a process: leave it out."""
+    if kind is not EOFError:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _end_quietly
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the command, which ends its processes; they begin so too
