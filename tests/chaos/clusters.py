@@ -19,7 +19,7 @@ from tests.chaos.ended import faults_of
 from tests.chaos.kills import KILLS, Machines, kill_child, kill_group, terminate
 from tests.chaos.outcome import Fault
 from tests.chaos.setting import ARGUMENTS, DEADLINE_S
-from tests.kit.ray_processes import has_job
+from tests.kit.ray_processes import job_of
 
 WORKERS = 2
 """Workers of a folder, or nodes of a cluster: one core each."""
@@ -139,7 +139,7 @@ class Ray(Machines):
         return [name for name in self.kills if name != self.survived[1] or self._at_work()]
 
     def _at_work(self) -> list[psutil.Process]:
-        return [one for one in self._running() if has_job(one)]
+        return [one for one in self._running() if job_of(one)]
 
     def _kill_worker(self, command: Command) -> None:
         for one in self._at_work()[-1:]:

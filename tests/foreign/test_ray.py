@@ -17,7 +17,7 @@ import psutil
 import pytest
 from kit.command import Cli
 from kit.comparison import timeless_results
-from kit.ray_processes import has_job
+from kit.ray_processes import job_of, kill_tree
 from kit.slurm import free_port
 
 from harness.recipe.load import load_recipe
@@ -43,24 +43,29 @@ def cluster() -> Iterator[Any]:
         made.shutdown()
 
 
-def at_work(nodes: list[Any]) -> list[Any]:
-    """The nodes of which a process works on a job."""
-    raylets = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in nodes]
-    return [node for node, raylet in zip(nodes, raylets, strict=True) if any(map(has_job, raylet.children()))]
+def raylet(node: Any) -> psutil.Process:
+    """The process of a node that begins all others."""
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)
+
+
+def in_training(nodes: list[Any]) -> list[Any]:
+    """The nodes of which a process works on a job of a method that trains."""
+    return [node for node in nodes if any(job_of(one).startswith(METHODS[1:]) for one in raylet(node).children())]
 
 
 @pytest.mark.nightly
 def test_two_nodes_one_killed_give_the_results_of_one_process(
     finished_tiny: Path, cli_process: Cli, tmp_path: Path, cluster: Any
 ) -> None:
-    """A node that has a job is killed once there is a checkpoint, so that the job is lost with it."""
+    """A node that trains is killed with all its processes once there is a checkpoint, so that its job is lost."""
     nodes = [cluster.add_node(num_cpus=1, **STORE) for _ in range(2)]
     store, killed = tmp_path / ".sail-bench", []
 
     def kill_one() -> None:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
-            if any(store.glob("work/train-*/checkpoints/checkpoint-*/ledger.json")) and (busy := at_work(nodes)):
+            if any(store.glob("work/train-*/checkpoints/checkpoint-*/ledger.json")) and (busy := in_training(nodes)):
+                kill_tree(raylet(busy[0]))
                 cluster.remove_node(busy[0], allow_graceful=False)
                 killed.append(busy[0])
                 return

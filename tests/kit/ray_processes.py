@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import psutil
 
 
-def has_job(process: psutil.Process) -> bool:
-    """Whether it is a worker of Ray's that works on a job: Ray writes so into its title."""
+def job_of(process: psutil.Process) -> str:
+    """Name of the job that a worker of Ray's works on, such as ``dpo-all``; "" if it has none. Ray writes it into the
+    title of the process."""
     try:
         title = str(process.cmdline()[0])
     except (psutil.Error, IndexError):
-        return False
-    return title.startswith("ray::") and "IDLE" not in title
+        return ""
+    return title.removeprefix("ray::") if title.startswith("ray::") and "IDLE" not in title else ""
+
+
+def kill_tree(process: psutil.Process) -> None:
+    """Kill a process and all that it began, at once, as when a machine loses its power."""
+    for one in [process, *process.children(recursive=True)]:
+        with suppress(psutil.Error):
+            one.kill()
