@@ -27,8 +27,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "Mpt": {},
 }
 ROUNDING = 5e-6
-"""Ten steps of a float32 between 4 and 8, as large as these log-probabilities: products of other sizes add up in another
-order, and in which depends on the processor."""
+"""Ten steps of a float32 between 4 and 8, as large as these log-probabilities: products of other sizes add up in
+another order, and in which depends on the processor."""
 
 ROWS = [(random_ids(5 + i, i), random_ids(3 + 2 * (i % 4), 100 + i)) for i in range(6)]
 
