@@ -1,15 +1,19 @@
 """Linear layers that multiply by a packed copy of their weight, on a CPU in float32.
 
 Intel's MKL, which multiplies matrices in torch, arranges a weight anew at every product. For few rows this takes about
-as long as the product. Here each large weight is arranged once and kept beside the original. Products of few rows
-differ from torch's by rounding, as they do from one number of rows to another; those of many rows are the same bits.
+as long as the product. Here each large weight is arranged once and kept beside the original. On a processor that is not
+Intel's the products are oneDNN's, which compiles them for the processor that it meets; MKL uses slower ones there.
+Products by a packed weight differ from torch's by rounding, as torch's do from one number of rows to another.
 """
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +27,6 @@ from harness.store.settings import settings
 PACKED_FOR = 192
 """Rows that a weight is arranged for. It serves other numbers of rows as well."""
 
-LEAST_ROWS, MOST_ROWS = 4, 512
-"""Of a product by a packed weight. For fewer rows MKL reads a plain weight as fast; for more, arranging it takes little
-of the time, and a model that only trains or scores in large batches needs no copies."""
-
 PROBES = 32
 """Entries of a weight that show whether it was changed past torch's count of changes, as PEFT merges an adapter."""
 
@@ -34,11 +34,56 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """A library's products by packed weights.
+
+    Attributes:
+        name: of the library.
+        least: rows of a product from which it is the faster one; most: rows up to which it is, None for any number.
+        pack: a weight (out, in) as the library wants it.
+        product: of rows (..., in) by a packed weight, given with the plain one and a bias (out,) or None.
+    """
+
+    name: str
+    least: int
+    most: int | None
+    pack: Callable[[Tensor], Tensor]
+    product: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
+def _mkl_pack(weight: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.mkl._mkl_reorder_linear_weight(weight, PACKED_FOR)
+    return packed
+
+
+def _mkl_product(input: Tensor, packed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    rows = input.numel() // weight.shape[1]
+    product: Tensor = torch.ops.mkl._mkl_linear(input, packed, weight, bias, rows)
+    return product
+
+
+def _onednn_pack(weight: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR)
+    return packed
+
+
+def _onednn_product(input: Tensor, packed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
+    return product
+
+
+MKL = Kernel("mkl", 4, 512, _mkl_pack, _mkl_product)
+"""For fewer rows MKL reads a plain weight as fast; for more, arranging it takes little of the time."""
+
+ONEDNN = Kernel("onednn", 1, None, _onednn_pack, _onednn_product)
+
+
+@dataclass(frozen=True)
 class _Copy:
     """A packed weight, and what tells whether it is that of the layer still.
 
     Attributes:
-        packed: for MKL.
+        packed: for the kernel.
         address: of the weight's numbers.
         changes: torch's count of them.
         probes: some entries of the weight, a view; values: what they were.
@@ -51,10 +96,9 @@ class _Copy:
     values: Tensor
 
     @classmethod
-    def of(cls, weight: Tensor) -> _Copy:
+    def of(cls, weight: Tensor, kernel: Kernel) -> _Copy:
         probes = weight.detach().view(-1)[:: weight.numel() // PROBES + 1]
-        packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.detach(), PACKED_FOR)
-        return cls(packed, weight.data_ptr(), weight._version, probes, probes.clone())
+        return cls(kernel.pack(weight.detach()), weight.data_ptr(), weight._version, probes, probes.clone())
 
     def is_of(self, weight: Tensor) -> bool:
         same = weight.data_ptr() == self.address and weight._version == self.changes
@@ -68,6 +112,7 @@ class PackedLinear(nn.Linear):
     """
 
     _copy: _Copy | None = None
+    kernel: Kernel = MKL
     _trains = False
 
     def forward(self, input: Tensor) -> Tensor:
@@ -80,12 +125,12 @@ class PackedLinear(nn.Linear):
             self._pack(again=self._copy is not None)
         if self._copy is None:
             return linear(input, self.weight, self.bias)
-        return _product(input, self._copy.packed, self.weight, self.bias)
+        return self.kernel.product(input, self._copy.packed, self.weight, self.bias)
 
     def takes(self, input: Tensor) -> bool:
         """Whether this product may use a packed weight."""
         return (
-            LEAST_ROWS * self.in_features <= input.numel() <= MOST_ROWS * self.in_features
+            self._may_have(input.numel() // self.in_features)
             and input.shape[-1] == self.in_features
             and type(input) is Tensor
             and input.dtype == torch.float32
@@ -94,36 +139,34 @@ class PackedLinear(nn.Linear):
             and not (torch.is_grad_enabled() and _needs_gradient(input, self.bias))
         )
 
+    def _may_have(self, rows: int) -> bool:
+        return self.kernel.least <= rows and (self.kernel.most is None or rows <= self.kernel.most)
+
     def _pack(self, again: bool) -> None:
         """Make a copy, where there can be one."""
         self._trains = again and self.weight.requires_grad
-        self._copy = None if self._trains or not _packable(self.weight) else _Copy.of(self.weight)
+        self._copy = None if self._trains or not _packable(self.weight) else _Copy.of(self.weight, self.kernel)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_copy"}
 
 
-def _product(input: Tensor, packed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    rows = input.numel() // weight.shape[1]
-    product: Tensor = torch.ops.mkl._mkl_linear(input, packed, weight, bias, rows)
-    return product
-
-
 def pack_linears(model: Any) -> Any:
     """Let the large linear layers of a model compute with packed weights, and return it.
 
-    It stays as it is on another device, in another precision, without MKL, and where the copies would take too much
-    memory (:func:`harness.budget.memory.may_pack`).
+    It stays as it is on another device, in another precision, where torch has no products by packed weights, and where
+    the copies would take too much memory (:func:`harness.budget.memory.may_pack`).
 
     Args:
         model: of PyTorch, before an adapter is added.
     """
     layers = [m for m in model.modules() if type(m) is nn.Linear and _packable(m.weight)]
     size = sum(m.weight.numel() * m.weight.element_size() for m in layers)
-    if layers and may_pack(size, cpu(1).memory / settings().workers) and mkl_agrees():
+    if layers and may_pack(size, cpu(1).memory / settings().workers) and (used := best_kernel()):
         for layer in layers:
             layer.__class__ = PackedLinear
-        note_fact("packed_weights", True)
+            cast(PackedLinear, layer).kernel = used
+        note_fact("packed_weights", used.name)
     return model
 
 
@@ -137,17 +180,30 @@ def _packable(weight: Tensor) -> bool:
 
 
 @cache
-def mkl_agrees() -> bool:
-    """Whether torch has MKL's products by packed weights here, and they are right."""
-    if not all(hasattr(torch.ops.mkl, name) for name in ("_mkl_linear", "_mkl_reorder_linear_weight")):
-        return False
+def best_kernel() -> Kernel | None:
+    """The products that this machine uses: of a processor of Intel's MKL's, of another one oneDNN's; else the other
+    library's, if torch lacks the first or it is wrong here. None where torch has no MKL: it is not built for x86."""
+    if not hasattr(torch.ops.mkl, "_mkl_linear"):
+        return None
+    order = (MKL, ONEDNN) if by_intel() else (ONEDNN, MKL)
+    return next((one for one in order if agrees(one)), None)
+
+
+def by_intel() -> bool:
+    """Whether the processor is one of Intel's."""
+    file = Path("/proc/cpuinfo")
+    return "GenuineIntel" in (file.read_text(errors="replace") if file.is_file() else platform.processor())
+
+
+def agrees(kernel: Kernel) -> bool:
+    """Whether torch has a kernel here, and its products are right."""
     generator = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(129, 67, generator=generator), torch.randn(129, generator=generator)
     try:
         with torch.no_grad():
-            packed = _Copy.of(weight).packed
-            inputs = [torch.randn(rows, 67, generator=generator) for rows in (LEAST_ROWS, 7, 33, 301)]
-            pairs = [(_product(x, packed, weight, bias), linear(x, weight, bias)) for x in inputs]
-    except RuntimeError:
+            packed = kernel.pack(weight)
+            inputs = [torch.randn(rows, 67, generator=generator) for rows in (4, 7, 33, 301)]
+            pairs = [(kernel.product(x, packed, weight, bias), linear(x, weight, bias)) for x in inputs]
+    except (RuntimeError, AttributeError):
         return False
     return all(bool((ours - plain).norm() <= TOLERANCE * plain.norm()) for ours, plain in pairs)

@@ -118,8 +118,9 @@ def _machine_line(environment: Mapping[str, Any]) -> str:
     if "workers" in environment:
         many = "s" if environment["workers"] > 1 else ""
         machine.append(f"{environment['workers']} run{many} side by side, {environment['threads']} threads each")
-    if environment.get("packed_weights"):
-        machine.append("weights packed for float32 products")
+    if packed := environment.get("packed_weights"):
+        by = " by oneDNN" if packed == "onednn" else ""
+        machine.append(f"weights packed for float32 products{by}")
     first = f"- sail-bench {environment['sail_bench']}, Python {environment['python']}"
     return f"{first}, {', '.join(machine)}; {libraries}"
 

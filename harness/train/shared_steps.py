@@ -56,7 +56,7 @@ class SharedSteps:
         forward = _own_forward(self._body)
         if args or not self._may_share(kwargs):
             return forward(*args, **kwargs)
-        packed = any(isinstance(module, PackedLinear) for module in self._blocks[0].modules())
+        packed = sorted({one.kernel.name for one in self._blocks[0].modules() if isinstance(one, PackedLinear)})
         attention = self._body.config.get_text_config()._attn_implementation
         arithmetic = [processor(), torch.get_num_threads(), torch.get_float32_matmul_precision(), attention, packed]
         with self._lower.part("training", arithmetic, _digest(kwargs)).running():

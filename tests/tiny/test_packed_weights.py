@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,22 +18,28 @@ from torch import nn
 from torch.nn.functional import linear
 
 from harness.answer import packed_weights
-from harness.answer.packed_weights import LEAST_ROWS, MOST_ROWS, PackedLinear, pack_linears
+from harness.answer.packed_weights import MKL, ONEDNN, Kernel, PackedLinear, agrees, best_kernel, pack_linears
 from harness.answer.policy import Policy
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
 from harness.store.environment import environment
 from sail.types import Request
 
-pytestmark = pytest.mark.skipif(not packed_weights.mkl_agrees(), reason="torch has no MKL here")
+pytestmark = pytest.mark.skipif(best_kernel() is None, reason="torch has no MKL here")
 
 Load = Callable[[], Any]
 
 
-@pytest.fixture(autouse=True)
-def small_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[MKL, ONEDNN], ids=lambda kernel: kernel.name)
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """Products by each library, of small weights too."""
+    if not agrees(request.param):
+        pytest.skip(f"torch has no products by {request.param.name} here")
+    monkeypatch.setattr(packed_weights, "best_kernel", lambda: request.param)
     monkeypatch.setattr(packed_weights, "LEAST_PACKED", 1)
     monkeypatch.setattr("harness.store.environment._facts", {})
+    used: Kernel = request.param
+    return used
 
 
 @pytest.fixture
@@ -65,13 +72,14 @@ def packed_product(made: Any, rows: int = 9) -> torch.Tensor:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1,), (3,), (4,), (7,), (33,), (2, 5), (2, 3, 11), (512,), (513,), (0,), ()])
-def test_products_agree(bias: bool, shape: tuple[int, ...]) -> None:
+def test_products_agree(bias: bool, shape: tuple[int, ...], kernel: Kernel) -> None:
     made = layer(bias)
     x = torch.randn(*shape, 67)
     out = made(x)
     assert out.shape == (*shape, 45)
     torch.testing.assert_close(out, linear(x, made.weight, made.bias), rtol=1e-5, atol=1e-5)
-    assert (made._copy is not None) == (LEAST_ROWS <= x.numel() // 67 <= MOST_ROWS)
+    rows = x.numel() // 67
+    assert (made._copy is not None) == ((4 <= rows <= 512) if kernel is MKL else rows >= 1)
 
 
 def test_rows_that_are_not_contiguous() -> None:
@@ -183,11 +191,13 @@ def trained_weights(folder: Path, load: Load, tokenizer: Any, lora: bool) -> tup
 def test_training_gives_the_same_weights(
     tmp_path: Path, load: Load, plain_load: Load, tokenizer: Any, lora: bool
 ) -> None:
+    """Three steps of Adam at 0.001: to a thousandth of the way in the mean. Adam divides each gradient by its size, so
+    that of a small one rounding shows."""
     ours, model = trained_weights(tmp_path / "a", load, tokenizer, lora)
     theirs, _ = trained_weights(tmp_path / "b", plain_load, tokenizer, lora)
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-        torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-5)
+        assert float((ours[name] - value).square().mean().sqrt()) <= 3e-6, name
     layers = [m for m in model.modules() if isinstance(m, PackedLinear)]
     assert layers and any(m._copy is not None for m in layers) == lora
 
@@ -245,37 +255,46 @@ def kind_when_packed() -> Any:
 
 @pytest.mark.parametrize(("short", "expected"), [(0, PackedLinear), (1, nn.Linear)])
 def test_copies_take_an_eighth_of_the_memory_at_most(
-    short: int, expected: type, monkeypatch: pytest.MonkeyPatch
+    short: int, expected: type, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the environment of a result says whether there are any."""
     memory = 8 * 67 * 45 * 4 - short
     monkeypatch.setattr(packed_weights, "cpu", lambda cores: SimpleNamespace(memory=memory))
     assert kind_when_packed() is expected
-    assert environment().get("packed_weights", False) is (expected is PackedLinear)
+    assert environment().get("packed_weights") == (kernel.name if expected is PackedLinear else None)
 
 
-def absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.ops, "mkl", SimpleNamespace())
+def broken(kernel: Kernel, error: type[Exception] | None) -> Kernel:
+    """A kernel whose products fail, or are wrong by a thousandth."""
+
+    def product(input: torch.Tensor, packed: torch.Tensor, weight: torch.Tensor, bias: Any) -> torch.Tensor:
+        if error is not None:
+            raise error("no such product")
+        return 1.001 * linear(input, weight, bias)
+
+    return replace(kernel, product=product)
 
 
-def failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def product(*_: Any) -> Any:
-        raise RuntimeError("no such product")
-
-    monkeypatch.setattr(packed_weights, "_product", product)
-
-
-def wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_weights, "_product", lambda x, packed, weight, bias: 1.001 * linear(x, weight, bias))
-
-
-@pytest.mark.parametrize("state", [absent, failing, wrong], ids=lambda state: state.__name__)
-def test_models_stay_plain_where_the_products_fail(
-    state: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, None])
+@pytest.mark.parametrize("intel", [True, False])
+def test_the_other_library_is_used_where_one_fails_and_none_where_both_do(
+    error: type[Exception] | None, intel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packed_weights.mkl_agrees.cache_clear()
-    try:
-        state(monkeypatch)
-        assert kind_when_packed() is nn.Linear
-    finally:
-        packed_weights.mkl_agrees.cache_clear()
+    monkeypatch.setattr(packed_weights, "by_intel", lambda: intel)
+    chosen = best_kernel.__wrapped__
+    first, second = (MKL, ONEDNN) if intel else (ONEDNN, MKL)
+    if agrees(first) and agrees(second):
+        assert chosen() is first
+        monkeypatch.setattr(packed_weights, first.name.upper(), broken(first, error))
+        assert chosen() is second
+        monkeypatch.setattr(packed_weights, second.name.upper(), broken(second, error))
+    else:
+        pytest.skip("torch lacks one of the libraries here")
+    assert chosen() is None
+    monkeypatch.setattr(packed_weights, "best_kernel", chosen)
+    assert kind_when_packed() is nn.Linear
+
+
+def test_models_stay_plain_where_torch_is_not_built_for_x86(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops, "mkl", SimpleNamespace())
+    assert best_kernel.__wrapped__() is None
