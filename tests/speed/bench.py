@@ -54,6 +54,7 @@ COMPARISONS = {
     "generation": Comparison("generation.against_generate", 300, 60),
     "vllm": Comparison("generation.against_vllm", 300, 240),
     "memory": Comparison("generation.memory", 120, 60),
+    "products": Comparison("products.products", 120, 60),
     "utilisation": Comparison("utilisation.share_of_peak", 180, 60),
     "mmlu": Comparison("scoring.mmlu", 300, 60),
     "arc": Comparison("scoring.arc", 300, 60),
