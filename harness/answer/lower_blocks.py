@@ -21,6 +21,7 @@ import transformers
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from harness.answer.packed_weights import packed_by
 from harness.errors import UserError
 from harness.store.json_files import digest
 from harness.store.tensor_cache import TensorCache
@@ -72,7 +73,7 @@ class LowerBlocks:
     ) -> None:
         self._body, self._blocks = backbone(model), blocks
         versions = [LOGPS_VERSION, SAMPLER_VERSION, torch.__version__, transformers.__version__]
-        self._key = [*versions, identity, len(blocks)]
+        self._key = [*versions, identity, len(blocks), packed_by(blocks)]
         self._cache, self._charge = cache, charge
         self.prompts_only = False
 

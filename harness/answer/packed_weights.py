@@ -9,7 +9,7 @@ Products by a packed weight differ from torch's by rounding, as torch's do from 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,9 @@ from harness.store.settings import settings
 
 PACKED_FOR = 192
 """Rows that a weight is arranged for. It serves other numbers of rows as well."""
+
+PIECE = 512
+"""Most rows of a product by oneDNN; of more, one product follows the other."""
 
 PROBES = 32
 """Entries of a weight that show whether it was changed past torch's count of changes, as PEFT merges an adapter."""
@@ -68,8 +71,22 @@ def _onednn_pack(weight: Tensor) -> Tensor:
 
 
 def _onednn_product(input: Tensor, packed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
-    return product
+    """In pieces of a few sizes: oneDNN compiles a program for each number of rows and keeps it, up to 8 MB each."""
+    rows, shape = input.reshape(-1, weight.shape[1]), (*input.shape[:-1], weight.shape[0])
+    if len(rows) <= PIECE:
+        return _onednn_piece(rows, packed, bias).view(shape)
+    product = rows.new_empty(len(rows), weight.shape[0])
+    for piece, place in zip(torch.split(rows, PIECE), torch.split(product, PIECE), strict=True):
+        place.copy_(_onednn_piece(piece, packed, bias))
+    return product.view(shape)
+
+
+def _onednn_piece(rows: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    step = 1 if len(rows) <= 8 else 4 if len(rows) <= 64 else 16
+    missing = -len(rows) % step
+    padded = torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(padded, packed, bias, "none", [], "")
+    return product[: len(rows)] if missing else product
 
 
 MKL = Kernel("mkl", 4, 512, _mkl_pack, _mkl_product)
@@ -170,6 +187,12 @@ def pack_linears(model: Any) -> Any:
     return model
 
 
+def packed_by(modules: Iterable[nn.Module]) -> list[str]:
+    """Names of the libraries whose packed weights these modules and their parts use: none, or one."""
+    parts = (part for module in modules for part in module.modules())
+    return sorted({part.kernel.name for part in parts if isinstance(part, PackedLinear)})
+
+
 def _needs_gradient(*tensors: Tensor | None) -> bool:
     return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
@@ -181,8 +204,8 @@ def _packable(weight: Tensor) -> bool:
 
 @cache
 def best_kernel() -> Kernel | None:
-    """The products that this machine uses: of a processor of Intel's MKL's, of another one oneDNN's; else the other
-    library's, if torch lacks the first or it is wrong here. None where torch has no MKL: it is not built for x86."""
+    """The products that this machine uses: MKL's on an Intel processor, oneDNN's on any other. If torch lacks that
+    library or it is wrong here, the other one's. None where torch has no MKL: it is not built for x86."""
     if not hasattr(torch.ops.mkl, "_mkl_linear"):
         return None
     order = (MKL, ONEDNN) if by_intel() else (ONEDNN, MKL)
@@ -202,7 +225,7 @@ def agrees(kernel: Kernel) -> bool:
     try:
         with torch.no_grad():
             packed = kernel.pack(weight)
-            inputs = [torch.randn(rows, 67, generator=generator) for rows in (4, 7, 33, 301)]
+            inputs = [torch.randn(rows, 67, generator=generator) for rows in (kernel.least, 7, 33, 301, 600)]
             pairs = [(kernel.product(x, packed, weight, bias), linear(x, weight, bias)) for x in inputs]
     except (RuntimeError, AttributeError):
         return False

@@ -1,4 +1,5 @@
-"""Progress: on a terminal live bars with stage and time left; else one line for each run that is over."""
+"""Progress: on a terminal live bars with stage and time left; else a line for each run that is over, and for its first
+score if that takes minutes."""
 
 from __future__ import annotations
 
@@ -17,6 +18,10 @@ FAILED = "FAILED"
 
 PLAIN_EVERY_S = 600.0
 """Seconds after which a log that is no terminal gets a sign of life of a stage that takes so long."""
+
+FIRST_AFTER_S = 60.0
+"""Seconds from which such a log gets a line for the first score of a run. In a shorter comparison the lines of
+the runs are enough."""
 
 SHORTEST_S = 30.0
 """A time left that is shorter is not worth a word."""
@@ -143,7 +148,8 @@ class Display:
         self.note(f"[{self._done}/{self._runs}] {name}: {text}")
 
     def over(self, name: str, text: str, runs: int, share: float) -> None:
-        """A run, or a part of one, is over. A part has a line on a terminal alone.
+        """A run, or a part of one, is over. The first score of a run has a line on a terminal, and in the log of a
+        comparison that takes minutes.
 
         Args:
             name: how it is called.
@@ -153,11 +159,14 @@ class Display:
         """
         self._share += share
         self._count(runs)
-        if not runs:
-            if self.live and text:
-                self.say(f"  {name} · {text}")
-            return
         spent, left = time.monotonic() - self._began, self.left()
+        if not runs:
+            if text and (self.live or spent >= FIRST_AFTER_S):
+                if text.startswith(FAILED):
+                    self.say(f"  {name} · {text}")
+                else:
+                    self.note(f"  {name} · first score: {text} ({spent / 60:.1f} min so far)")
+            return
         tail = f", {about(left)} left" if self._done < self._runs and left and left >= SHORTEST_S else ""
         show = self.say if text.startswith(FAILED) else self.note
         show(f"[{self._done}/{self._runs}] {name}: {text} ({spent / 60:.1f} min so far{tail})")

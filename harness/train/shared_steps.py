@@ -20,7 +20,6 @@ from typing import Any
 import torch
 
 from harness.answer.lower_blocks import LowerBlocks
-from harness.answer.packed_weights import PackedLinear
 from harness.budget.meter import Meter
 from harness.budget.watched_model import recomputes_activations
 from sail.prefill import backbone
@@ -56,9 +55,8 @@ class SharedSteps:
         forward = _own_forward(self._body)
         if args or not self._may_share(kwargs):
             return forward(*args, **kwargs)
-        packed = sorted({one.kernel.name for one in self._blocks[0].modules() if isinstance(one, PackedLinear)})
         attention = self._body.config.get_text_config()._attn_implementation
-        arithmetic = [processor(), torch.get_num_threads(), torch.get_float32_matmul_precision(), attention, packed]
+        arithmetic = [processor(), torch.get_num_threads(), torch.get_float32_matmul_precision(), attention]
         with self._lower.part("training", arithmetic, _digest(kwargs)).running():
             return forward(**kwargs)
 

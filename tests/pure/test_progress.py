@@ -1,4 +1,4 @@
-"""What a user sees of a comparison under way: the first line, one line a run, and times left that mean something."""
+"""What a user sees of a comparison under way: the first line, those of its runs, and times left that mean something."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def plain(runs: int, predicted: float | None = None) -> tuple[Display, io.String
 
 
 def test_a_log_has_one_line_a_run(clock: Clock) -> None:
-    """None for stages, parts and the first score; runs that were done before come once."""
+    """None for stages and parts, and for a first score within a minute; runs that were done before come once."""
     display, log = plain(3)
     with display as shown:
         shown.skip("start seed 0", "already done")
@@ -50,10 +50,10 @@ def test_a_log_has_one_line_a_run(clock: Clock) -> None:
         first.show("advance", 16)
         first.show("share", ("train lr=0.001", "64 pairs"))
         first.show("at", 44)
-        clock.now += 60
+        clock.now += 59
         first.finished("MT-Bench 5.0 (4.0 to 6.0)", 0, 0.5)
         rest = shown.begin("dpo seed 0")
-        clock.now += 60
+        clock.now += 61
         rest.finished("MT-Bench 5.0 (4.0 to 6.0)", 1, 0.5)
         clock.now += 60
         shown.begin("sail seed 0").finished("FAILED: it was made to")
@@ -61,6 +61,20 @@ def test_a_log_has_one_line_a_run(clock: Clock) -> None:
         "[1/3] start seed 0: already done",
         "[2/3] dpo seed 0: MT-Bench 5.0 (4.0 to 6.0) (2.0 min so far, about 2 min left)",
         "[3/3] sail seed 0: FAILED: it was made to (3.0 min so far)",
+    ]
+
+
+def test_a_log_has_first_scores_of_a_comparison_that_takes_minutes(clock: Clock) -> None:
+    display, log = plain(1)
+    with display as shown:
+        first = shown.begin("dpo seed 0")
+        clock.now += 90
+        first.finished("MT-Bench 5.0 (4.0 to 6.0)", 0, 0.5)
+        shown.begin("dpo seed 0").finished("", 0, 0.1)
+        shown.begin("dpo seed 0").finished("FAILED: it was made to", 0, 0.1)
+    assert log.getvalue().splitlines() == [
+        "  dpo seed 0 · first score: MT-Bench 5.0 (4.0 to 6.0) (1.5 min so far)",
+        "  dpo seed 0 · FAILED: it was made to",
     ]
 
 
@@ -122,7 +136,7 @@ def test_a_terminal_shows_percentages_and_the_whole(clock: Clock) -> None:
     out = text.getvalue()
     assert "44% of 64 pairs" in out and "44/100" not in out
     assert "about 20 min" in out and "0/2" in out
-    assert "dpo seed 0 · MT-Bench 5.0" in out
+    assert "dpo seed 0 · first score: MT-Bench 5.0" in out
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -87,6 +87,9 @@ def test_pages_state_gpu_workers_and_threads() -> None:
     assert "8 x H100 (81559 MiB, driver 550.1, CUDA 12.8), 2 runs side by side, 3 threads each;" in line
     older = {key: value for key, value in machine.items() if key not in ("workers", "threads", "gpu")}
     assert "cores;" in _machine_line(older)
+    packed = {"mkl": "float32 products;", "onednn": "float32 products by oneDNN;"}
+    for library, words in packed.items():
+        assert f"weights packed for {words}" in _machine_line(older | {"packed_weights": library})
 
 
 @pytest.mark.parametrize(("pending", "shown"), [(["ARC-C"], "no space"), ([], "")])

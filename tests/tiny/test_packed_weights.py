@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,16 @@ from torch import nn
 from torch.nn.functional import linear
 
 from harness.answer import packed_weights
-from harness.answer.packed_weights import MKL, ONEDNN, Kernel, PackedLinear, agrees, best_kernel, pack_linears
+from harness.answer.packed_weights import (
+    MKL,
+    ONEDNN,
+    Kernel,
+    PackedLinear,
+    agrees,
+    best_kernel,
+    by_intel,
+    pack_linears,
+)
 from harness.answer.policy import Policy
 from harness.budget.ledger import Ledger
 from harness.budget.meter import Meter
@@ -71,7 +82,9 @@ def packed_product(made: Any, rows: int = 9) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (7,), (33,), (2, 5), (2, 3, 11), (512,), (513,), (0,), ()])
+@pytest.mark.parametrize(
+    "shape", [(1,), (3,), (4,), (7,), (33,), (2, 5), (2, 3, 11), (512,), (513,), (3, 400), (0,), ()]
+)
 def test_products_agree(bias: bool, shape: tuple[int, ...], kernel: Kernel) -> None:
     made = layer(bias)
     x = torch.randn(*shape, 67)
@@ -82,9 +95,25 @@ def test_products_agree(bias: bool, shape: tuple[int, ...], kernel: Kernel) -> N
     assert (made._copy is not None) == ((4 <= rows <= 512) if kernel is MKL else rows >= 1)
 
 
+@pytest.mark.parametrize("kernel", [ONEDNN], indirect=True, ids=["onednn"])
+def test_onednn_compiles_for_few_numbers_of_rows(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps memory for each. Rows that fill a piece up do not show in the product."""
+    made, sizes, inner = layer(), set(), torch.ops.mkldnn._linear_pointwise
+
+    def spy(rows: torch.Tensor, *more: Any) -> Any:
+        sizes.add(len(rows))
+        return inner(rows, *more)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", spy)
+    for count in [*range(1, 600), 1023, 1024, 1025, 2000]:
+        packed_product(made, count)
+    assert sizes == {*range(1, 9), *range(12, 65, 4), *range(80, 513, 16)}
+
+
 def test_rows_that_are_not_contiguous() -> None:
     made = layer()
     x = torch.randn(67, 8).t()
+    assert made.takes(x)
     torch.testing.assert_close(made(x), linear(x, made.weight, made.bias), rtol=1e-5, atol=1e-5)
     every_second = torch.randn(16, 134)[::2, ::2]
     torch.testing.assert_close(made(every_second), linear(every_second, made.weight, made.bias), rtol=1e-5, atol=1e-5)
@@ -293,6 +322,13 @@ def test_the_other_library_is_used_where_one_fails_and_none_where_both_do(
     assert chosen() is None
     monkeypatch.setattr(packed_weights, "best_kernel", chosen)
     assert kind_when_packed() is nn.Linear
+
+
+def test_the_maker_of_the_processor_is_that_of_lscpu() -> None:
+    if (lscpu := shutil.which("lscpu")) is None:
+        pytest.skip("lscpu is not installed")
+    text = subprocess.run([lscpu], capture_output=True, text=True, check=True).stdout
+    assert by_intel() == ("GenuineIntel" in text)
 
 
 def test_models_stay_plain_where_torch_is_not_built_for_x86(monkeypatch: pytest.MonkeyPatch) -> None:

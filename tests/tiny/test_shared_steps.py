@@ -193,6 +193,11 @@ def test_packed_weights_give_their_own_numbers(workshop: Workshop, monkeypatch: 
     packed = workshop(DPO())
     assert packed.computed == (STEPS if packed_weights.best_kernel() else 0)
     assert_same(packed, workshop(DPO(), shares=False))
+    for kernel in filter(packed_weights.agrees, (packed_weights.MKL, packed_weights.ONEDNN)):
+        if kernel is not packed_weights.best_kernel():
+            with monkeypatch.context() as other:
+                other.setattr(packed_weights, "best_kernel", lambda kernel=kernel: kernel)
+                assert workshop(DPO()).computed == STEPS, "the other library's"
     monkeypatch.undo()
     again = workshop(DPO())
     assert_same(again, first)
