@@ -27,9 +27,6 @@ from harness.store.settings import settings
 PACKED_FOR = 192
 """Rows that a weight is arranged for. It serves other numbers of rows as well."""
 
-PIECE = 512
-"""Most rows of a product by oneDNN; of more, one product follows the other."""
-
 PROBES = 32
 """Entries of a weight that show whether it was changed past torch's count of changes, as PEFT merges an adapter."""
 
@@ -71,22 +68,18 @@ def _onednn_pack(weight: Tensor) -> Tensor:
 
 
 def _onednn_product(input: Tensor, packed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """In pieces of a few sizes: oneDNN compiles a program for each number of rows and keeps it, up to 8 MB each."""
-    rows, shape = input.reshape(-1, weight.shape[1]), (*input.shape[:-1], weight.shape[0])
-    if len(rows) <= PIECE:
-        return _onednn_piece(rows, packed, bias).view(shape)
-    product = rows.new_empty(len(rows), weight.shape[0])
-    for piece, place in zip(torch.split(rows, PIECE), torch.split(product, PIECE), strict=True):
-        place.copy_(_onednn_piece(piece, packed, bias))
-    return product.view(shape)
-
-
-def _onednn_piece(rows: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    step = 1 if len(rows) <= 8 else 4 if len(rows) <= 64 else 16
-    missing = -len(rows) % step
+    """With rows filled up to one of few numbers: oneDNN compiles a program for each number and keeps it."""
+    rows = input.reshape(-1, weight.shape[1])
+    missing = filled(len(rows)) - len(rows)
     padded = torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
     product: Tensor = torch.ops.mkldnn._linear_pointwise(padded, packed, bias, "none", [], "")
-    return product[: len(rows)] if missing else product
+    return product[: len(rows)].view(*input.shape[:-1], weight.shape[0])
+
+
+def filled(rows: int) -> int:
+    """Rows of a product by oneDNN that has at least so many: 50 numbers up to 512, then 16 each time it doubles."""
+    step = 1 if rows <= 8 else 4 if rows <= 64 else max(16, 2 ** ((rows - 1).bit_length() - 5))
+    return rows + -rows % step
 
 
 MKL = Kernel("mkl", 4, 512, _mkl_pack, _mkl_product)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,30 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+@contextmanager
+def holding_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back from this thread, and from the interpreters that start meanwhile until they ignore it.
+
+    In the first moments of a new interpreter Ctrl-C would end it with a traceback. See :func:`ignore_ctrl_c`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # when multiprocessing starts it, it lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_ctrl_c() -> None:
+    """Ignore Ctrl-C in this process and those that it begins: it goes to the command, which ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def processes() -> Any:
     """A fork server that has the heavy libraries imported, so that each run starts quickly; spawn elsewhere."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -52,4 +80,6 @@ def processes() -> Any:
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(FORK_SERVER)
+    with holding_ctrl_c():
+        forkserver.ensure_running()
     return context

@@ -1,8 +1,9 @@
 """What a fork server, which imports this first, does otherwise than the command that began it."""
 
-import signal
 import sys
 from types import TracebackType
+
+from harness.run.child import ignore_ctrl_c
 
 
 def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -12,4 +13,4 @@ def _end_quietly(kind: type[BaseException], error: BaseException, trace: Traceba
 
 
 sys.excepthook = _end_quietly
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the command, which ends its processes; they begin so too
+ignore_ctrl_c()  # and so does each process that it begins

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 import traceback
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from harness.errors import UserError, reason_of
 from harness.recipe.recipe import Recipe
-from harness.run.child import REASON_LETTERS, die_with_parent, write_output_to
+from harness.run.child import REASON_LETTERS, die_with_parent, ignore_ctrl_c, write_output_to
 from harness.run.devices import claim
 from harness.run.job import Event, Job
 from harness.run.out_of_memory import ran_out_of_memory, settings_to_lower
@@ -33,7 +32,7 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
         device: the GPU of this process, by its name in ``CUDA_VISIBLE_DEVICES``; None leaves that variable alone.
         threads: of torch; None leaves its own choice.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process
+    ignore_ctrl_c()
     die_with_parent()
     plan = None
     try:

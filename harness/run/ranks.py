@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import socket
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 
 from harness.budget.flops import Shape
 from harness.errors import UserError, reason_of
-from harness.run.child import REASON_LETTERS, die_with_parent, processes, write_output_to
+from harness.run.child import REASON_LETTERS, die_with_parent, ignore_ctrl_c, processes, write_output_to
 from harness.run.devices import VISIBLE, claim
 from harness.run.job import Job
 from harness.store.notices import listening
@@ -158,7 +157,7 @@ def _says_little(error: BaseException) -> int:
 def _rank(task: RankTask, train: Train, rank: int, port: int, events: Connection) -> None:
     """Body of a process: join the others, train, report."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_ctrl_c()
     try:
         log = Path(task.job.log)
         write_output_to(log if rank == 0 else log.with_name(f"{log.stem}-process-{rank}.log"))

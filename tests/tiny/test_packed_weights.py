@@ -28,6 +28,7 @@ from harness.answer.packed_weights import (
     agrees,
     best_kernel,
     by_intel,
+    filled,
     pack_linears,
 )
 from harness.answer.policy import Policy
@@ -97,7 +98,7 @@ def test_products_agree(bias: bool, shape: tuple[int, ...], kernel: Kernel) -> N
 
 @pytest.mark.parametrize("kernel", [ONEDNN], indirect=True, ids=["onednn"])
 def test_onednn_compiles_for_few_numbers_of_rows(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It keeps memory for each. Rows that fill a piece up do not show in the product."""
+    """It keeps memory for each. Rows that fill up do not show in the product."""
     made, sizes, inner = layer(), set(), torch.ops.mkldnn._linear_pointwise
 
     def spy(rows: torch.Tensor, *more: Any) -> Any:
@@ -105,9 +106,17 @@ def test_onednn_compiles_for_few_numbers_of_rows(kernel: Kernel, monkeypatch: py
         return inner(rows, *more)
 
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", spy)
-    for count in [*range(1, 600), 1023, 1024, 1025, 2000]:
+    for count in [*range(1, 600), 1023, 1024, 1025, 2000, 5000]:
         packed_product(made, count)
-    assert sizes == {*range(1, 9), *range(12, 65, 4), *range(80, 513, 16)}
+    few = {*range(1, 9), *range(12, 65, 4), *range(80, 513, 16)}
+    assert sizes == few | {544, 576, 608, 1024, 1088, 2048, 5120}
+
+
+def test_rows_that_fill_up_are_few_and_their_numbers_too() -> None:
+    assert [rows for rows in range(20_000) if filled(rows) < rows] == []
+    assert max((filled(rows) - rows) / rows for rows in range(65, 20_000)) <= 15 / 65
+    assert max((filled(rows) - rows) / rows for rows in range(512, 20_000)) <= 1 / 16
+    assert len({filled(rows) for rows in range(1, 2**13 + 1)}) == 50 + 4 * 16
 
 
 def test_rows_that_are_not_contiguous() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-import signal
 import threading
 import time
 import warnings
@@ -17,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from harness.errors import UserError
+from harness.run.child import holding_ctrl_c, ignore_ctrl_c
 from harness.run.trackers.keeper import Keeper
 from harness.run.trackers.kinds import KINDS, Tracker
 from harness.run.trackers.messages import Answer, Message
@@ -85,7 +85,7 @@ def _next(connection: Connection) -> Message | None:
 
 def _body(name: str, records: str, connection: Connection) -> None:
     """The process: no input, no output, and a tracker's first warning as a notice."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the comparison, which ends this process
+    ignore_ctrl_c()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
@@ -123,7 +123,8 @@ class TrackerProcess:
         self._process = context.Process(
             target=_body, args=(name, str(records.resolve()), theirs), name=f"tracker-{name}", daemon=True
         )
-        self._process.start()
+        with holding_ctrl_c():
+            self._process.start()
         theirs.close()
         self._outbox: SimpleQueue[Message | None] = SimpleQueue()
         self._over = False
