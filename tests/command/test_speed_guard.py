@@ -20,6 +20,7 @@ AT_MOST = {
     "ORPO step": 1.25,
     "KTO step": 1.5,
     "memory, late batches against early ones": 1.05,
+    "memory, late texts of new lengths against early ones": 1.05,
     "compare again with nothing to do, against --help": 15,
     "nothing to do, 8 times the prompts": 1.5,
     "leaderboard, 8 times the prompts": 1.5,

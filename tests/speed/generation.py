@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import sys
 from importlib.util import find_spec
@@ -104,16 +105,41 @@ def against_vllm(setting: Setting) -> list[Ratio]:
 
 
 def memory(setting: Setting) -> list[Ratio]:
-    """Memory after each batch of the last third against that after each of the first; two batches come before."""
+    """Memory after each of the last third of many works against that after each of the first: batches that are
+    sampled, and texts that are read, of ever new lengths. Two batches and ten texts come before."""
     bench = Workbench(setting)
     model = bench.without_end(load_model(bench.start))
     part, rows, new = (10, 16, 8) if setting.quick else (8, 4, 8)
-    sampled, values = _ours(bench, model, rows, new), []
-    for place in range(3 * part + 2):
-        sampled(place)
-        if place >= 2:
+    sampled = _growth(_ours(bench, model, rows, new), part, 2)
+    read = _growth(_reading(bench, model), 20, 10)
+    name = "against early ones"
+    return [
+        ratio_of(f"memory, late batches {name}", "MiB", sampled[-part:], sampled[:part]),
+        ratio_of(f"memory, late texts of new lengths {name}", "MiB", read[-20:], read[:20]),
+    ]
+
+
+def _growth(work: Side, part: int, before: int) -> list[float]:
+    values = []
+    for place in range(3 * part + before):
+        work(place)
+        if place >= before:
             values.append(memory_in_use())
-    return [ratio_of("memory, late batches against early ones", "MiB", values[-part:], values[:part])]
+    return values
+
+
+def _reading(bench: Workbench, model: Any) -> Side:
+    """One text each, of 16 to 600 tokens."""
+    import torch
+
+    lengths = random.Random(0).sample(range(16, 600), 100)
+
+    def side(place: int) -> float:
+        ids = torch.tensor([bench.ids(lengths[place], "text", place)], device=model.device)
+        with torch.no_grad():
+            return timed(lambda: model(ids, logits_to_keep=1))
+
+    return side
 
 
 def memory_in_use() -> float:
