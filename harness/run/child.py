@@ -55,6 +55,8 @@ def holding_ctrl_c() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
+    # a run that is ended by Ctrl-C leaves a semaphore behind; Python's tracker of them frees it, and need not say so
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     resource_tracker.ensure_running()  # when multiprocessing starts it, it lets Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -74,8 +76,6 @@ def processes() -> Any:
     """A fork server that has the heavy libraries imported, so that each run starts quickly; spawn elsewhere."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    # a run that is ended by Ctrl-C leaves a semaphore behind; the tracker frees it and need not talk about it
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     # the server must make no CUDA call: its children could no longer choose their device
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     context = multiprocessing.get_context("forkserver")
