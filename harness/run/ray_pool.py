@@ -287,7 +287,7 @@ def _connect(address: str) -> Any:
             raise _no_cluster("this machine", reason) from None
         raise UserError(
             f"The Ray cluster at {named} does not let this command in ({reason}): if it asks for a token, set "
-            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to that token"
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to that token; else a part of it has died: start it again"
         ) from None
     finally:
         with suppress(ValueError):  # not in the main thread

@@ -7,6 +7,10 @@ from contextlib import suppress
 import psutil
 
 
+OF_RAY = ("IDLE", "SPILL", "RESTORE", "DELETE", "DashboardAgent", "RuntimeEnvAgent")
+"""How names begin that Ray gives to processes of its own. A node ends without one of the last two."""
+
+
 def job_of(process: psutil.Process) -> str:
     """Name of the job that a worker of Ray's works on, such as ``dpo-all``; "" if it has none. Ray writes it into the
     title of the process."""
@@ -14,7 +18,8 @@ def job_of(process: psutil.Process) -> str:
         title = str(process.cmdline()[0])
     except (psutil.Error, IndexError):
         return ""
-    return title.removeprefix("ray::") if title.startswith("ray::") and "IDLE" not in title else ""
+    name = title.removeprefix("ray::")
+    return name if name != title and not name.startswith(OF_RAY) else ""
 
 
 def kill_tree(process: psutil.Process) -> None:
