@@ -15,6 +15,7 @@ import click
 
 from harness.cli.terminal import say
 from harness.errors import UserError
+from harness.store.storage import unwritable
 
 if TYPE_CHECKING:
     from harness.judge.card_answers import CardAnswers
@@ -110,7 +111,7 @@ def judge_card(judge: str, **options: Any) -> None:
         write_json(card_path, card.model_dump(mode="json"))
         write_text(page_path, card_page(card))
     except OSError as error:
-        raise UserError(f"The folder {card_path.parent} cannot be written ({error.strerror}): set --results") from None
+        raise unwritable(card_path.parent, error, "set --results", "The folder ") from None
     shown = next(s for s in card.sections if s.id == new.id)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     console.print(section_table(shown))

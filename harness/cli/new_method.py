@@ -11,6 +11,7 @@ import click
 
 from harness.cli.terminal import say
 from harness.errors import UserError
+from harness.store.storage import unwritable
 
 FILES = {"pyproject.toml": "pyproject.toml.txt", "README.md": "README.md.txt"}
 
@@ -46,7 +47,7 @@ def write_skeleton(name: str, folder: Path) -> list[Path]:
             file.write_text(Template(text).substitute(words), encoding="utf-8", newline="\n")
             written.append(file)
     except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror}): go to another folder") from None
+        raise unwritable(target, error, "go to another folder") from None
     return written
 
 

@@ -13,6 +13,7 @@ import click
 from harness.cli.terminal import say, say_json
 from harness.errors import UserError
 from harness.store.json_files import write_text
+from harness.store.storage import unwritable
 
 SCHEMA = "recipe.schema.json"
 WITHOUT_SCHEMA = "Editors check a recipe by its schema: sail-bench new-recipe --schema writes it beside one."
@@ -55,7 +56,7 @@ def write_recipe(name: str, folder: Path, *, schema: bool = False) -> Path:
     except OSError as error:
         with suppress(OSError):
             file.unlink()  # what there is of it is no recipe
-        raise UserError(f"{file} cannot be written ({error.strerror}): choose another folder with --into") from None
+        raise unwritable(file, error, "choose another folder with --into") from None
     return file
 
 
@@ -83,7 +84,7 @@ def write_schema(file: Path) -> None:
     try:
         write_text(file, json.dumps(recipe_schema(), indent=1) + "\n")
     except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror}): give another file with --out") from None
+        raise unwritable(file, error, "give another file with --out") from None
     say(f"wrote {file}")
 
 

@@ -19,6 +19,7 @@ import click
 from harness.cli.terminal import say
 from harness.errors import AbsentError, UserError
 from harness.store.redaction import keep_out
+from harness.store.storage import unwritable
 
 if TYPE_CHECKING:
     from harness.pairs.pair_source import PairSource
@@ -102,9 +103,7 @@ class MadeRecipe:
                     shutil.copyfile(part, folder / "data" / part.name)
                 self.file.write_text(self.text, encoding="utf-8")
             except OSError as error:
-                raise UserError(
-                    f"{folder} cannot be written ({error.strerror}): choose another with --results"
-                ) from None
+                raise unwritable(folder, error, "choose another with --results") from None
             say(f"This recipe is in {self.file}: sail-bench compare {self.file}\n", err=True)
         return load_recipe(str(self.file))
 

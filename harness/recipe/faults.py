@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -199,6 +200,12 @@ _EXPECTED = {
 """What belongs in a place, by pydantic's kind of error."""
 
 
+def _as_yaml(value: Any) -> str:
+    """A value to be written into a recipe: as it is if it reads as one word, else in quotes and on one line."""
+    text = str(value)
+    return text if isinstance(value, (str, int, float)) and re.fullmatch(r"[\w./-]+", text) else shown(value)
+
+
 def _other_type(value: Any, kind: str, expected: str) -> str:
     if value is None:
         return f"it is empty: write {expected}" + (", or {} for none" * (expected == "a mapping of keys"))
@@ -206,9 +213,10 @@ def _other_type(value: Any, kind: str, expected: str) -> str:
         read = str(value).lower() if isinstance(value, bool) else "a date" if isinstance(value, date) else "a number"
         return f"YAML reads this as {read}, and a text is expected: put it in quotes"
     if expected == "a mapping of keys" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return f"a list stands where a mapping is expected: write {{{', '.join(f'{v}: {{}}' for v in value[:5])}}}"
+        pairs = ", ".join(f"{_as_yaml(name)}: {{}}" for name in value[:5])
+        return f"a list stands where a mapping is expected: write {{{pairs}}}"
     if expected == "a list" and not isinstance(value, (list, dict)):
-        return f"a list is expected: write [{value if isinstance(value, (str, int, float)) else shown(value)}]"
+        return f"a list is expected: write [{_as_yaml(value)}]"
     if isinstance(value, (list, dict)):
         written = "a list" if isinstance(value, list) else "a mapping"
         return f"{written} stands where {expected} is expected: write {expected}"

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from harness.errors import UserError, unknown
 from harness.store.json_files import write_json
+from harness.store.storage import unwritable
 
 SCHEMA_VERSION = 1
 
@@ -193,9 +194,7 @@ def write_result(path: Path, result: RunResult) -> None:
     try:
         write_json(path, result.model_dump(mode="json"))
     except OSError as error:
-        raise UserError(
-            f"The results folder {path.parent} cannot be written ({error.strerror}): set --results"
-        ) from None
+        raise unwritable(path.parent, error, "set --results", "The results folder ") from None
 
 
 def read_result(path: Path) -> RunResult:

@@ -58,6 +58,20 @@ def storage_fault(error: BaseException) -> str:
     return ""
 
 
+def unwritable(path: Path, error: OSError, fix: str, what: str = "") -> UserError:
+    """An error for a file or folder that could not be written: the disk is full, or the fix.
+
+    Args:
+        path: that should have been written.
+        error: what the attempt came to.
+        fix: unless the disk is full.
+        what: is written before the path, such as "The folder ".
+    """
+    if error.errno in FULL:
+        return UserError(storage_fault(OSError(error.errno, error.strerror, str(error.filename or path))))
+    return UserError(f"{what}{path} cannot be written ({error.strerror}): {fix}")
+
+
 def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> None:
     """Fail before any work if a folder could not be written.
 
@@ -76,9 +90,7 @@ def check_writable(folder: Path, flag: str, parts: Sequence[str] = ("",)) -> Non
             probe.touch()
             probe.unlink(missing_ok=True)  # another command may try the same
         except OSError as error:
-            raise UserError(
-                f"The folder {probe.parent} cannot be written ({error.strerror}): choose another with {flag}"
-            ) from None
+            raise unwritable(probe.parent, error, f"choose another with {flag}", "The folder ") from None
 
 
 def place_aside(root: Path, name: str) -> Path:

@@ -6,7 +6,6 @@ from contextlib import suppress
 
 import psutil
 
-
 OF_RAY = ("IDLE", "SPILL", "RESTORE", "DELETE", "DashboardAgent", "RuntimeEnvAgent")
 """How names begin that Ray gives to processes of its own. A node ends without one of the last two."""
 

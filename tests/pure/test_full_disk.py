@@ -88,11 +88,20 @@ def test_a_page_that_does_not_fit_is_one_sentence(disk: Path) -> None:
     assert read_json(disk / "demo/pairs-96/summary.json")
 
 
+def test_a_result_that_does_not_fit_is_one_sentence(disk: Path) -> None:
+    result = run_result("start", [preference_result(np.ones(PEOPLE), np.ones(PEOPLE))])
+    path = result_path(disk, "demo", "pairs-96", "start", 0)
+    fill(disk)
+    with pytest.raises(UserError, match=r"^The disk that holds .* is full: free some of it .* goes on from here$"):
+        write_result(path, result)
+    assert not [name for name in names(disk) if name.endswith((".json", ".part"))]
+
+
 def test_a_recipe_that_does_not_fit_is_not_there(disk: Path) -> None:
     fill(disk)
     done = run_here("new-recipe", "mine", "--into", disk)
     assert done.returncode == 2
-    assert "mine.yaml cannot be written (No space left on device): choose another folder with --into" in done.stderr
+    assert done.stderr.startswith(f"Error: The disk that holds {disk}/mine.yaml is full")
     assert names(disk) == set()
 
 

@@ -60,6 +60,11 @@ def changed(**changes: Any) -> str:
             {"benchmarks": ["preference"]},
             "In r.yaml, key 'benchmarks': a list stands where a mapping is",
         ),
+        (
+            {"train": {"lora": ["\r\n", "", "r"]}},
+            "In r.yaml, key 'train.lora': a list stands where a mapping is expected: write "
+            "{'\\r\\n': {}, '': {}, r: {}}",
+        ),
         ({"benchmarks": {"mmlu": None}}, "In r.yaml, key 'benchmarks.mmlu': it is empty: write a mapping"),
         ({"seeds": [0, 1]}, "In r.yaml, key 'seeds': it is how many seeds are run: seeds: 2 runs the seeds 0 and 1"),
         ({"seeds": 10**9}, "In r.yaml, key 'seeds': 1000000000 is out of range: write a number of at most 1000"),
@@ -71,6 +76,7 @@ def changed(**changes: Any) -> str:
         ({"model": 7}, "In r.yaml, key 'model': YAML reads this as a number, and a text is expected"),
         ({"model": "m" * 300}, "In r.yaml, key 'model': 'mmmm"),
         ({"methods": "dpo"}, "In r.yaml, key 'methods': a list is expected: write [dpo]"),
+        ({"methods": "dpo\nsft"}, "In r.yaml, key 'methods': a list is expected: write ['dpo\\nsft']"),
         ({"methods": []}, "In r.yaml, key 'methods': it is empty"),
         (
             {"precision": "bf-16"},

@@ -36,6 +36,7 @@ from harness.report.summary import summary_of
 from harness.score.fits import KeptFits
 from harness.score.results import read_results
 from harness.store.json_files import write_text
+from harness.store.storage import unwritable
 
 FILE = "report.html"
 
@@ -64,9 +65,7 @@ def write_report(folder: Path, store: Path, out: Path | None = None) -> Path:
     try:
         write_text(path, text)
     except OSError as error:
-        raise UserError(
-            f"The report {path} cannot be written ({error.strerror}): name another file with --out"
-        ) from None
+        raise unwritable(path, error, "name another file with --out", "The report ") from None
     return path
 
 
