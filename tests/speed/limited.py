@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.run.child import FORK_SERVER
+from harness.run.child import processes
 
 
 class Ended(NamedTuple):
@@ -38,9 +37,7 @@ def run_limited(work: Callable[..., int], arguments: tuple[Any, ...], log: Path,
         log: gets all that it writes.
         limit: seconds.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(FORK_SERVER)
-    process = context.Process(target=_in_session, args=(work, arguments, log))
+    process = processes().Process(target=_in_session, args=(work, arguments, log))
     began = time.monotonic()
     process.start()
     assert process.pid is not None
