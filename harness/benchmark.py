@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.budget.forecast import TEMPLATE_TOKENS
 from harness.errors import AbsentError, Problem, UserError, reason_of, shown
-from harness.score.metrics import evaluate
 from harness.score.results import BenchmarkResult, Columns, Metric
 from harness.score.validity import Range, checked_columns, columns_fault
 from harness.store.json_files import Row as Row
@@ -243,6 +242,8 @@ def benchmark_result(
     Raises:
         UserError: what the benchmark makes of its rows cannot be scored.
     """
+    from harness.score.metrics import evaluate
+
     scored = _scored(benchmark, rows)
     items, invalid = checked_columns(scored.columns, scored.metrics, scored.ranges)
     return BenchmarkResult(

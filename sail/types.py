@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sail.noise import Key
+if TYPE_CHECKING:
+    from sail.noise import Key
 
 SAMPLER_VERSION = 3
 """Raise it whenever the same request would give another answer: it is part of every key that depends on samples."""

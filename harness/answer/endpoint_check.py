@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Any
 
@@ -46,6 +45,8 @@ def endpoint_problems(what: str, endpoint: Endpoint) -> list[Problem]:
     """
     if problems := key_problems(what, endpoint):
         return problems
+    import asyncio
+
     import httpx
 
     from harness.answer.http_replies import BodyError

@@ -13,8 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness.answer.load import ModelAndTokenizer
 from harness.errors import UserError
 from harness.store.json_files import file_digest, write_bytes
@@ -110,6 +108,7 @@ def _read_once() -> Iterator[None]:
     400 modules: 17 s of CPU instead of 4.
     """
     import gguf
+    import numpy as np
 
     class Reader(gguf.GGUFReader):  # type: ignore[misc]
         """Keeps plain arrays: each of a million slices of a memory map would be one of its own."""

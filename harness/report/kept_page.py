@@ -26,14 +26,21 @@ class KeptPage:
         self._code = _code()  # before the modules are loaded that make the page: an edit from now on is seen next time
         self._record = records / f"{digest(str(folder.resolve()))}.json"
 
+    def prepare(self) -> None:
+        """Import what makes the page, while there is time for it."""
+        import matplotlib.figure  # noqa: F401
+        import scipy.special  # noqa: F401
+
+        import harness.report.leaderboard  # noqa: F401
+
     def write(self) -> None:
         """Write the page, unless its files are there and hold what they would hold."""
-        from harness.report.leaderboard import write_leaderboard
-
         inputs = self._inputs()  # before the results are read: a change in between is seen the next time
         record = self._read()
         if record.get("inputs") == inputs and record.get("files") == self._held(record["files"]):
             return
+        from harness.report.leaderboard import write_leaderboard
+
         written = write_leaderboard(self.folder)
         write_sealed(self._record, {"inputs": inputs, "files": self._held(written)}, copy=False)
 

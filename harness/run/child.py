@@ -15,8 +15,8 @@ from typing import Any
 
 from harness.store.foreign_text import CleanLog
 
-FORK_SERVER = ["harness.run.fork_server", "harness.run.preload"]
-"""Modules that a fork server imports."""
+FORK_SERVER = ["harness.run.fork_server", "harness.run.preload", "harness.cli"]
+"""Modules that a fork server imports: each process that it begins imports the script of the command line again."""
 
 REASON_LETTERS = 500
 """Of the message of an error that a process ended with, at most."""

@@ -168,7 +168,7 @@ def _compare(
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
         if options.cluster is None and (warning := machine.warning(pool.count)):
             shown.say(f"This may not fit: {warning}")
-        schedule = Schedule(plans, split=pool.count > 1)
+        schedule = Schedule(plans, split=pool.count > 1, short=seconds is not None and seconds < SHORT_S)
         _Driver(schedule, pool, shown, options.results, page, tracked).drive()
         if tracked:
             tracked.table(plans[0].comparison, read_results(page.folder))
@@ -192,6 +192,9 @@ def _opening(plans: Sequence[RunPlan], workers: int, seconds: float | None) -> s
         parts.append("how long is not known" if seconds is None else f"predicted to take {about(seconds)}")
     return f"{comparison.recipe.name}, budget {comparison.budget.name}: {', '.join(parts)}"
 
+
+SHORT_S = 60.0
+"""Predicted seconds of a comparison up to which nobody needs an early look at its scores."""
 
 PAGE_SHARE = 0.05
 """Of the time of a comparison that goes into its page at most, while runs are at work."""
@@ -248,6 +251,9 @@ class _Driver:
         self._write_page()
 
     def _drive(self) -> None:
+        if any(plan.todo for plan in self._schedule.plans):
+            self._pool.prepare()
+            self._page.prepare()  # in the meantime
         self._begin()
         self._write_page()
         for happening in self._pool.events():
@@ -264,7 +270,6 @@ class _Driver:
             del self._active[number]
             log = Path(happening.ticket.job.log).name
             self._over(part, work, None if kind == "done" else f"{value} (log: {log})")
-            self._begin()  # before the page, so that no worker waits for it
             self._write_page()
 
     def _note(self, part: Part, work: Work, kind: str, value: Any) -> None:
@@ -327,6 +332,7 @@ class _Driver:
             reason: why it failed, or None.
         """
         places, text = self._schedule.over(part, reason), ""
+        self._begin()  # before anything is published, so that no worker waits for it
         is_first = part.name == FIRST and reason is None
         for place in places:
             plan = resolved(self._schedule.plans[place])
@@ -348,9 +354,9 @@ class _Driver:
 
     def _write_page(self) -> None:
         """Write the leaderboard anew if there are new results, but take no more than a share of the time for it: a run
-        at work could need the core. When all is over it is written at any rate."""
+        at work could need the core. When all is over it is written at any rate, of a short comparison only then."""
         begun = time.monotonic()
-        if self._page_open and (begun >= self._next_page or not self._active):
+        if self._page_open and (not self._active or (begun >= self._next_page and not self._schedule.short)):
             self._page.write()
             self._page_open = False
             self._next_page = begun + (time.monotonic() - begun) / PAGE_SHARE

@@ -62,6 +62,10 @@ class Pool(AbstractContextManager["Pool"], Protocol):
     def room(self) -> int:
         """How many more jobs could begin now."""
 
+    def prepare(self) -> None:
+        """Begin what the first job would wait for, and do not wait. Nothing, where jobs begin elsewhere."""
+        return
+
     def submit(self, job: Job) -> Ticket:
         """Begin a job. It is ended, and has failed, after the minutes that it may take.
 
@@ -105,6 +109,10 @@ class LocalPool(Pool):
         """How many more jobs could begin now."""
         return len(self._free)
 
+    def prepare(self) -> None:
+        """Start the server of processes, which takes seconds to import its libraries."""
+        processes()
+
     def submit(self, job: Job) -> Ticket:
         """Begin a job in a process of its own.
 
@@ -114,7 +122,7 @@ class LocalPool(Pool):
         context = processes()
         device = self._free.pop(0)
         receiver, sender = context.Pipe(duplex=False)
-        threads = None if job.part == SHARED else self._threads  # what all runs share is worked on alone
+        threads = None if job.part == SHARED else self._threads  # they are worked on alone
         arguments = (job, sender, device, threads)
         process = context.Process(target=run_job, args=arguments, name=Path(job.log).stem)
         process.start()

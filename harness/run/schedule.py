@@ -8,6 +8,7 @@ from functools import cache
 
 from harness.methods.endpoint import Remote
 from harness.run.job import ALL, FIRST, SHARED, TRIAL
+from harness.run.nodes import TrialNodes
 from harness.run.plan import RunPlan, resolved
 
 
@@ -50,18 +51,22 @@ class Schedule:
     """What of a comparison is still to begin, under way and over.
 
     Every run first comes as far as its first benchmark, so that there is something to look at early; then all runs are
-    measured on the others. With several workers what all runs share comes before that, then the trials of all
+    measured on the others. With several workers the start policy and the pairs come before that, then the trials of all
     searches, each as soon as there is room. The first run that has weights is measured before the others: they use the
     start policy's answers, which it leaves behind. With several workers that is done while the last runs train. The
     verdicts of a pairwise oracle against the reference method come when all runs are over.
 
+    A short comparison needs no early look, and a part that is worked on for half a second costs a fifth of that to
+    begin. There one process works on a run from its search to its last benchmark, as soon as the run ahead is over.
+
     Args:
         plans: of the runs, in order.
         split: whether parts of the comparison may be worked on side by side.
+        short: whether its runs are not taken apart further than that.
     """
 
-    def __init__(self, plans: Sequence[RunPlan], *, split: bool) -> None:
-        self.plans, self._split = list(plans), split
+    def __init__(self, plans: Sequence[RunPlan], *, split: bool, short: bool = False) -> None:
+        self.plans, self._split, self.short = list(plans), split, short
         self._begun: set[str] = set()
         self._over: set[str] = set()
         self._ahead = next((i for i, plan in enumerate(plans) if not isinstance(plan.method, Remote)), 0)
@@ -117,6 +122,8 @@ class Schedule:
             if not (store.done(facts.start.stage) and store.done(facts.pairs.stage)) and SHARED not in self._over:
                 return None if SHARED in self._begun else Part(place, plan, SHARED, SHARED)
             open_trials = [(n, t) for n, t in enumerate(plan.trials) if not store.done(t.tune.stage)]
+            if self.short and (place == self._ahead or self._ahead not in self.open_runs):
+                return None if self._under_way([t for _, t in open_trials]) else Part(place, plan, ALL, whole)
             for number, trial in open_trials:
                 if trial.tune.key not in self._begun:
                     return Part(place, plan, f"{TRIAL}{number}", trial.tune.key)
@@ -127,6 +134,13 @@ class Schedule:
         if plan.todo == plan.first_todo:
             return Part(place, plan, ALL, whole)
         return Part(place, plan, FIRST, first)
+
+    def _under_way(self, trials: Sequence[TrialNodes]) -> bool:
+        """Whether one of these trials is being worked on, alone or within a run that has it in common."""
+        parts = self._begun - self._over
+        runs = [plan for place, plan in enumerate(self.plans) if f"run {place}" in parts]
+        keys = parts.union(*({trial.tune.key for trial in plan.trials} for plan in runs))
+        return any(trial.tune.key in keys for trial in trials)
 
     def _ahead_is_first(self) -> bool:
         """Whether the run that others wait for has no first score yet, and can still get one."""

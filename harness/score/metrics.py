@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-import numpy as np
-
-from harness.score.bootstrap import interval, replicates
-from harness.score.columns import prompts_with_value
 from harness.score.results import Columns, Estimator, Metric
 
 
@@ -39,7 +36,7 @@ def metric(
 
 
 def _rounded(value: float) -> float | None:
-    return round(value, 6) if np.isfinite(value) else None
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def evaluate(metric: Metric, items: dict[str, Columns]) -> Metric:
@@ -49,6 +46,9 @@ def evaluate(metric: Metric, items: dict[str, Columns]) -> Metric:
         metric: as :func:`metric` declared it; a value that it has is replaced.
         items: per-prompt columns by group.
     """
+    from harness.score.bootstrap import interval, replicates
+    from harness.score.columns import prompts_with_value
+
     columns = items[metric.estimator.group]
     value, samples = replicates(metric.estimator.kind, columns, metric.estimator.column)
     estimate = interval(value, samples, prompts_with_value(columns, metric.estimator.column))

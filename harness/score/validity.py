@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from harness.score.estimators import ESTIMATORS
 from harness.score.results import Columns, Metric
 
 NO_VALUE = "no value"
@@ -76,6 +75,8 @@ def columns_fault(groups: Any, metrics: Any) -> str:
         return "there are no items"
     if not isinstance(metrics, list) or not metrics or not all(isinstance(m, Metric) for m in metrics):
         return "metrics must be a list of at least one harness.score.metrics.metric()"
+    from harness.score.estimators import ESTIMATORS
+
     for estimator in (m.estimator for m in metrics):
         if estimator.kind not in ESTIMATORS:
             return f"a metric is of the kind {estimator.kind!r}: write one of {', '.join(sorted(ESTIMATORS))}"

@@ -78,8 +78,11 @@ def record_files(
             sync_to_disk(path)
         return [path.stat().st_size, digest]
 
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    if not sync and sum(path.stat().st_size for path in paths) <= LARGE:  # sooner hashed than threads have started
+        return dict(zip(names, map(record, paths), strict=True))
     with ThreadPoolExecutor(THREADS) as pool:
-        files = dict(zip((path.relative_to(folder).as_posix() for path in paths), pool.map(record, paths), strict=True))
+        files = dict(zip(names, pool.map(record, paths), strict=True))
     if sync:
         for parent in {path.parent for path in paths} | {folder}:
             sync_to_disk(parent)

@@ -34,10 +34,12 @@ def kill_worker(store: Path, of: str) -> threading.Thread:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("short_s", [3600.0, 0.0], ids=["by run", "taken apart"])
 def test_two_workers_give_the_results_of_one(
-    finished_tiny: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_s: float, finished_tiny: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On two simulated devices. Of the worker that is killed on the way only its row is lost, until the next call."""
+    monkeypatch.setattr("harness.run.compare.SHORT_S", short_s)
     monkeypatch.setenv("SAIL_BENCH_DEVICES", "2")
     methods = ("start", "sail-pr")
     compare = ["compare", "tiny", "--methods", ",".join(methods), "--workers", "auto"]

@@ -73,6 +73,8 @@ def test_prompts_are_enough_disjoint_and_carry_two_constraints() -> None:
 
 
 def test_constraints_follow_from_the_id() -> None:
+    for prompt in [*load_prompts("train"), *load_prompts("eval")]:
+        assert prompt["constraints"] == constraints_for(prompt["id"])
     assert constraints_for("train-001") == constraints_for("train-001")
     assert len({str(constraints_for(f"train-{i:03d}")) for i in range(50)}) > 25
 

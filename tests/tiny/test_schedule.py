@@ -46,11 +46,12 @@ def run(
     seed: int,
     fail: Callable[[Part], bool] = lambda part: False,
     benchmarks: tuple[str, ...] = ("mmlu",),
+    short: bool = False,
 ) -> list[str]:
     """Events of a comparison of three methods with two seeds: parts as they begin (``+``) and end (``-``)."""
     recipe, store = load_recipe("tiny"), Store(tmp_path)
     plans = make_runs(recipe, recipe.budget, ["start", "dpo", "sail-pp"], 2, benchmarks, store)
-    schedule, active, events = Schedule(plans, split=workers > 1), list[Part](), list[str]()
+    schedule, active, events = Schedule(plans, split=workers > 1, short=short), list[Part](), list[str]()
     order = random.Random(seed)
     while True:
         while len(active) < workers and (part := schedule.next()):
@@ -117,6 +118,32 @@ def test_all_runs_have_a_first_score_before_any_has_the_others(tmp_path: Path) -
         first_look, last_training = min(at[f"-{n} first"] for n in trained), max(at[f"+{n} first"] for n in trained)
         assert first_look < at["+start 0 all"] < last_training, "no worker waits for the answers that others use"
     assert begun(run(tmp_path / "one", 1, 0, benchmarks=("mmlu", "arc_challenge"))) == [f"{name} all" for name in runs]
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_short_comparison_is_taken_apart_by_run(workers: int, seed: int, tmp_path: Path) -> None:
+    events = run(tmp_path, workers, seed, benchmarks=("mmlu", "arc_challenge"), short=True)
+    started = begun(events)
+    assert len(started) == len({*started}), "each part once"
+    assert started[:2] == ["start 0 shared", "start 0 all"] and not [p for p in started if p.endswith("first")]
+    assert {p for p in started if p.endswith("all")} == {
+        *("start 0 all", "dpo 0 all", "dpo 1 all", "sail-pp 0 all", "sail-pp 1 all")
+    }
+    at = {event: place for place, event in enumerate(events)}
+    for method in ("dpo", "sail-pp"):
+        first, second = sorted(at[f"+{method} {run_seed} all"] for run_seed in (0, 1))
+        assert first > at["-start 0 all"], "it uses the answers of start"
+        searching = [k for k in (0, 1) if at.get(f"-{method} 0 trial-{k}", len(at)) > first]
+        assert not searching or second > min(at[f"-{method} {run_seed} all"] for run_seed in (0, 1)), "one searches"
+    assert all(at[f"+{p}"] < at["-start 0 all"] for p in started if "trial" in p), "no other work was there"
+
+
+def test_a_short_comparison_goes_on_after_a_run_that_failed(tmp_path: Path) -> None:
+    events = run(tmp_path, 2, 1, lambda part: part.plan.name in ("start", "dpo") and part.name == "all", short=True)
+    assert {p for p in begun(events) if p.endswith("all")} == {
+        *("start 0 all", "dpo 0 all", "dpo 1 all", "sail-pp 0 all", "sail-pp 1 all")
+    }
 
 
 def test_a_first_score_that_stays_open_does_not_hold_the_run_up(tmp_path: Path) -> None:
