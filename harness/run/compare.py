@@ -168,7 +168,8 @@ def _compare(
             shown.say(f"The results in {page.folder} are of an earlier version of SAIL-bench: they are now in {aside}")
         if options.cluster is None and (warning := machine.warning(pool.count)):
             shown.say(f"This may not fit: {warning}")
-        schedule = Schedule(plans, split=pool.count > 1, short=seconds is not None and seconds < SHORT_S)
+        short = seconds is not None and seconds < SHORT_S and machine.tells_all(pool.count)
+        schedule = Schedule(plans, split=pool.count > 1, short=short)
         _Driver(schedule, pool, shown, options.results, page, tracked).drive()
         if tracked:
             tracked.table(plans[0].comparison, read_results(page.folder))
@@ -270,6 +271,7 @@ class _Driver:
             del self._active[number]
             log = Path(happening.ticket.job.log).name
             self._over(part, work, None if kind == "done" else f"{value} (log: {log})")
+            self._begin()  # before the page, so that no worker waits for it
             self._write_page()
 
     def _note(self, part: Part, work: Work, kind: str, value: Any) -> None:
@@ -332,7 +334,8 @@ class _Driver:
             reason: why it failed, or None.
         """
         places, text = self._schedule.over(part, reason), ""
-        self._begin()  # before anything is published, so that no worker waits for it
+        if part.whole and self._schedule.open_runs:  # nothing else depends on whether the run can be published
+            self._begin()
         is_first = part.name == FIRST and reason is None
         for place in places:
             plan = resolved(self._schedule.plans[place])

@@ -125,7 +125,7 @@ class Schedule:
             if self.short and (place == self._ahead or self._ahead not in self.open_runs):
                 return None if self._under_way([t for _, t in open_trials]) else Part(place, plan, ALL, whole)
             for number, trial in open_trials:
-                if trial.tune.key not in self._begun:
+                if trial.tune.key not in self._begun and not self._under_way([trial]):
                     return Part(place, plan, f"{TRIAL}{number}", trial.tune.key)
             if any(trial.tune.key not in self._over for _, trial in open_trials):
                 return None

@@ -12,6 +12,7 @@ from harness.answer.adapter import find_adapter
 from harness.budget.calibration import Calibration
 from harness.budget.machines import Machine, machine_at_hand, machine_named
 from harness.errors import AbsentError, UserError, error_of
+from harness.methods.endpoint import Remote
 from harness.recipe.recipe import Recipe
 from harness.run.devices import usable_cores, visible_devices, workers_on_cpu
 from harness.run.estimate import estimate
@@ -136,6 +137,12 @@ class ThisMachine:
     def seconds(self, workers: int) -> float | None:
         """How long so many runs side by side will take to do what is open; None if that is not known."""
         return estimate(self._outline, self._machine, workers, None).wall
+
+    def tells_all(self, workers: int) -> bool:
+        """Whether nothing is missing in these seconds: no endpoint is asked, and all work can be counted."""
+        predicted = estimate(self._outline, self._machine, workers, None)
+        remote = any(isinstance(row.method, Remote) for row in self._outline.rows)
+        return not (predicted.unsaid or any(predicted.calls.values()) or remote)
 
     def fits(self, workers: int) -> bool:
         """Whether so many runs surely fit: an unknown model does not."""

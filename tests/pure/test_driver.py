@@ -122,5 +122,6 @@ def test_a_run_whose_scores_are_none_has_failed_and_the_others_go_on(
         _Driver(schedule, pool, shown, options.results, options.page, Tracking()).drive()
     reasons = {plans[place].name: reason for place, reason in schedule.failed.items()}
     assert reasons == {plan.name: f"The benchmark odd has no score for {plan.name}" for plan in plans}
+    assert [job.method for job in pool.jobs] == [plan.name for plan in plans], "the rest of none is begun"
     assert all(f"FAILED: {reason}" in text.getvalue() for reason in reasons.values())
     assert "The benchmark odd has no score" in (options.page.folder / "LEADERBOARD.md").read_text()

@@ -47,10 +47,11 @@ def run(
     fail: Callable[[Part], bool] = lambda part: False,
     benchmarks: tuple[str, ...] = ("mmlu",),
     short: bool = False,
+    methods: tuple[str, ...] = ("start", "dpo", "sail-pp"),
 ) -> list[str]:
-    """Events of a comparison of three methods with two seeds: parts as they begin (``+``) and end (``-``)."""
+    """Events of a comparison of some methods with two seeds: parts as they begin (``+``) and end (``-``)."""
     recipe, store = load_recipe("tiny"), Store(tmp_path)
-    plans = make_runs(recipe, recipe.budget, ["start", "dpo", "sail-pp"], 2, benchmarks, store)
+    plans = make_runs(recipe, recipe.budget, list(methods), 2, benchmarks, store)
     schedule, active, events = Schedule(plans, split=workers > 1, short=short), list[Part](), list[str]()
     order = random.Random(seed)
     while True:
@@ -144,6 +145,14 @@ def test_a_short_comparison_goes_on_after_a_run_that_failed(tmp_path: Path) -> N
     assert {p for p in begun(events) if p.endswith("all")} == {
         *("start 0 all", "dpo 0 all", "dpo 1 all", "sail-pp 0 all", "sail-pp 1 all")
     }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_trial_is_begun_beside_the_run_that_searches(seed: int, tmp_path: Path) -> None:
+    """Without a control the run ahead has a search, which its other seed shares."""
+    events = run(tmp_path, 3, seed, short=True, methods=("dpo", "sail-pp"))
+    assert not [part for part in begun(events) if part.startswith("dpo") and "trial" in part]
+    assert events.index("-dpo 0 all") < events.index("+dpo 1 all")
 
 
 def test_a_first_score_that_stays_open_does_not_hold_the_run_up(tmp_path: Path) -> None:
