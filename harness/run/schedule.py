@@ -180,6 +180,9 @@ class Schedule:
             places of the runs that have new results: over with it, measured for the first time, or failed by it.
         """
         self._over.add(part.key)
+        if part.name == SHARED and reason is not None:  # the next run tries it, with all cores again: see LocalPool
+            self._begun.discard(SHARED)
+            self._over.discard(SHARED)
         places = [part.place]
         if not part.whole:
             if reason is None:

@@ -173,6 +173,15 @@ def test_a_lost_trial_fails_the_runs_that_need_it_and_no_other(tmp_path: Path) -
     assert sorted(whole) == ["sail-pp 0 all", "sail-pp 1 all", "start 0 all"]
 
 
+@pytest.mark.parametrize("short", [False, True])
+def test_what_all_share_is_begun_again_by_the_next_run(short: bool, tmp_path: Path) -> None:
+    """Within a trial it would be computed with fewer threads, and differ by rounding."""
+    lost = ("start 0 shared", "dpo 0 shared")
+    events = run(tmp_path, 2, 1, lambda p: f"{p.plan.name} {p.plan.seed} {p.name}" in lost, short=short)
+    assert begun(events)[:3] == [*lost, "sail-pp 0 shared"]
+    assert {p for p in begun(events) if p.endswith("all")} == {"sail-pp 0 all", "dpo 1 all", "sail-pp 1 all"}
+
+
 def test_finished_work_is_not_begun_again(tmp_path: Path) -> None:
     run(tmp_path, 2, 0)
     again = run(tmp_path, 2, 0)
