@@ -122,7 +122,7 @@ class LocalPool(Pool):
         context = processes()
         device = self._free.pop(0)
         receiver, sender = context.Pipe(duplex=False)
-        threads = None if job.part == SHARED else self._threads  # they are worked on alone
+        threads = None if job.part == SHARED else self._threads  # what all runs share is worked on alone
         arguments = (job, sender, device, threads)
         process = context.Process(target=run_job, args=arguments, name=Path(job.log).stem)
         process.start()
