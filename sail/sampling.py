@@ -9,6 +9,7 @@ its key-value cache stays bounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -65,7 +66,6 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
     return ids
 
 
-@torch.no_grad()
 def sample(
     model: Any,
     requests: Sequence[Request],
@@ -102,7 +102,8 @@ def sample(
     )
     try:
         for rows in batches(order, requests, batch_size):
-            batch = _sample_batch(model, [requests[i] for i in rows], set(eos_ids), pad_id, read)
+            with _no_gradients(model):
+                batch = _sample_batch(model, [requests[i] for i in rows], set(eos_ids), pad_id, read)
             for index, completion in zip(rows, batch, strict=True):
                 done[index] = completion
             if on_rows is not None:
@@ -110,6 +111,17 @@ def sample(
     finally:
         model.train(was_training)
     return [c for c in done if c is not None]
+
+
+def _no_gradients(model: Any) -> AbstractContextManager[Any]:
+    """What a model samples in: torch's inference mode on a CPU, where it spares a tenth of a step's time.
+
+    Tensors that are made in it can take no part in a gradient later. So a model that other processes share, whose
+    weights its forwards gather, samples without it; on a GPU it is untried.
+    """
+    alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+    plain = alone and next(model.parameters()).device.type == "cpu"
+    return torch.inference_mode() if plain else torch.no_grad()
 
 
 def _check_rotary(model: Any, requests: Sequence[Request]) -> None:

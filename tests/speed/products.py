@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from harness.answer.load import load_model
-from harness.answer.packed_weights import MKL, ONEDNN, Kernel, agrees, best_kernel
+from harness.answer.packed_weights import MKL, ONEDNN, Kernel, agrees, best_kernel, filled
 from harness.budget.memory import LEAST_PACKED
 from tests.speed.measure import Ratio, Setting, Side, Skipped, by_turns, timed
 from tests.speed.workbench import Workbench
 
-ROWS = (1, 8, 64, 512)
-"""Of a product: a decoding step of one answer, of SAIL-PR's four pairs and of a batch; a batch of texts."""
+ROWS = (1, 2, 8, 64, 512)
+"""Of a product: a decoding step of one answer, of a pair, of SAIL-PR's four pairs and of a batch; a batch of texts."""
 
 
 def products(setting: Setting) -> list[Ratio]:
@@ -34,7 +34,8 @@ def products(setting: Setting) -> list[Ratio]:
     for rows in (rows for rows in ROWS if rows >= used.least):
         inputs = [torch.randn(rows, weight.shape[1]) for weight in weights]
         work = 2 * rows * sum(weight.numel() for weight in weights) / 1e9
-        for name, theirs in others.items():
+        as_they_are = {"no filling up": _unfilled(weights)} if used is ONEDNN and filled(rows) > rows else {}
+        for name, theirs in (others | as_they_are).items():
             line = f"products by {used.name}, batch {rows}, against {name}"
             sides: tuple[Side, Side] = (_rate(work, ours, inputs), _rate(work, theirs, inputs))
             ratios.append(by_turns(line, "GFLOP a second", *sides, setting.repeats))
@@ -50,6 +51,20 @@ def _by_kernel(kernel: Kernel, weights: list[Any]) -> Any:
     def work(inputs: list[Any]) -> None:
         for x, copy, weight in zip(inputs, packed, weights, strict=True):
             kernel.product(x, copy, weight, None)
+
+    return work
+
+
+def _unfilled(weights: list[Any]) -> Any:
+    """By oneDNN, with no rows beside those that are asked for."""
+    import torch
+
+    packed = [ONEDNN.pack(weight.detach()) for weight in weights]
+
+    @torch.no_grad()
+    def work(inputs: list[Any]) -> None:
+        for x, copy in zip(inputs, packed, strict=True):
+            torch.ops.mkldnn._linear_pointwise(x, copy, None, "none", [], "")
 
     return work
 

@@ -56,6 +56,10 @@ class Operations(TorchDispatchMode):
         self.copies = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with self:  # in inference mode torch gives whole functions, such as linear, and not their parts
+            parts = func.decompose(*args, **(kwargs or {}))
+        if parts is not NotImplemented:
+            return parts
         tensors, name = [a for a in args if isinstance(a, torch.Tensor)], func.overloadpacket.__name__
         if name in PRODUCTS and not any(VOCABULARY in t.shape for t in tensors):  # TRL's head adds up in float32
             self.products[tensors[-1].dtype, any(RANK in t.shape for t in tensors)] += 1

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
-from sail.prefill import common_prefix
+from sail.prefill import Prefilled, common_prefix, prefill
 from sail.sampling import BLOCK, _blocks, _invert, pick, sample
 from sail.types import Request
 
@@ -160,3 +160,19 @@ def test_common_prefix() -> None:
 def test_no_eos_is_refused(load: Callable[[], Any]) -> None:
     with pytest.raises(ValueError, match="end-of-sequence"):
         sample(load(), requests(1), eos_ids=[], pad_id=1)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_inference_mode_only_where_no_other_process_shares_the_model(
+    load: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    """FSDP gathers weights in a forward, and trains with them later."""
+    seen = []
+
+    def read(*given: Any) -> Prefilled:
+        seen.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+        return prefill(*given)
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: shared)
+    sample(load(), requests(1, 2), eos_ids=[3], pad_id=1, read=read)
+    assert seen == [(False, not shared)]
