@@ -114,7 +114,7 @@ def sample(
 
 
 def _no_gradients(model: Any) -> AbstractContextManager[Any]:
-    """What a model samples in: torch's inference mode on a CPU, where it spares a tenth of a step's time.
+    """What a model samples in: torch's inference mode on a CPU, which keeps no account for gradients.
 
     Tensors that are made in it can take no part in a gradient later. So a model that other processes share, whose
     weights its forwards gather, samples without it; on a GPU it is untried.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from harness.answer.load import load_model
@@ -34,8 +35,9 @@ def products(setting: Setting) -> list[Ratio]:
     for rows in (rows for rows in ROWS if rows >= used.least):
         inputs = [torch.randn(rows, weight.shape[1]) for weight in weights]
         work = 2 * rows * sum(weight.numel() for weight in weights) / 1e9
-        as_they_are = {"no filling up": _unfilled(weights)} if used is ONEDNN and filled(rows) > rows else {}
-        for name, theirs in (others | as_they_are).items():
+        fills = used is ONEDNN and filled(rows) > rows
+        plainly = {"no filling up": _by_kernel(replace(ONEDNN, product=_unfilled), weights)} if fills else {}
+        for name, theirs in (others | plainly).items():
             line = f"products by {used.name}, batch {rows}, against {name}"
             sides: tuple[Side, Side] = (_rate(work, ours, inputs), _rate(work, theirs, inputs))
             ratios.append(by_turns(line, "GFLOP a second", *sides, setting.repeats))
@@ -55,18 +57,11 @@ def _by_kernel(kernel: Kernel, weights: list[Any]) -> Any:
     return work
 
 
-def _unfilled(weights: list[Any]) -> Any:
+def _unfilled(input: Any, packed: Any, weight: Any, bias: Any) -> Any:
     """By oneDNN, with no rows beside those that are asked for."""
     import torch
 
-    packed = [ONEDNN.pack(weight.detach()) for weight in weights]
-
-    @torch.no_grad()
-    def work(inputs: list[Any]) -> None:
-        for x, copy in zip(inputs, packed, strict=True):
-            torch.ops.mkldnn._linear_pointwise(x, copy, None, "none", [], "")
-
-    return work
+    return torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
 
 
 def _plain(weights: list[Any]) -> Any:
