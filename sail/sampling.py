@@ -9,7 +9,7 @@ its key-value cache stays bounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from sail.noise import uniforms
 from sail.prefill import Prefilled, prefill
 from sail.rotary import constant_rotary_length
+from sail.steady import steady
 from sail.types import Completion, Request
 
 CACHE_TOKENS = 1 << 16
@@ -102,7 +103,7 @@ def sample(
     )
     try:
         for rows in batches(order, requests, batch_size):
-            with _no_gradients(model):
+            with _still(model):
                 batch = _sample_batch(model, [requests[i] for i in rows], set(eos_ids), pad_id, read)
             for index, completion in zip(rows, batch, strict=True):
                 done[index] = completion
@@ -113,15 +114,21 @@ def sample(
     return [c for c in done if c is not None]
 
 
-def _no_gradients(model: Any) -> AbstractContextManager[Any]:
-    """What a model samples in: torch's inference mode on a CPU, which keeps no account for gradients.
+@contextmanager
+def _still(model: Any) -> Iterator[None]:
+    """What a model samples in: without gradients, with weights that stay as they are (:func:`sail.steady.steady`).
 
-    Tensors that are made in it can take no part in a gradient later. So a model that other processes share, whose
-    weights its forwards gather, samples without it; on a GPU it is untried.
+    On a CPU this is torch's inference mode, which keeps no account for gradients. Tensors that are made in it can take
+    no part in a gradient later. A model that other processes share, whose weights its forwards gather, samples without
+    both; on a GPU inference mode is untried.
     """
-    alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-    plain = alone and next(model.parameters()).device.type == "cpu"
-    return torch.inference_mode() if plain else torch.no_grad()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        with torch.no_grad():
+            yield
+        return
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    with torch.inference_mode() if on_cpu else torch.no_grad(), steady(model):
+        yield
 
 
 def _check_rotary(model: Any, requests: Sequence[Request]) -> None:

@@ -141,6 +141,19 @@ class PackedLinear(nn.Linear):
             return linear(input, self.weight, self.bias)
         return self.kernel.product(input, self._copy.packed, self.weight, self.bias)
 
+    def steady_forward(self) -> Callable[[Tensor], Tensor] | None:
+        """This forward for a while in which the weight stays and no gradient is asked for (:mod:`sail.steady`)."""
+        if self._trains or self._copy is None or not self._copy.is_of(self.weight):
+            return None
+        product, packed, weight, bias = self.kernel.product, self._copy.packed, self.weight, self.bias
+
+        def forward(input: Tensor) -> Tensor:
+            if not self.takes(input):
+                return linear(input, weight, bias)
+            return product(input, packed, weight, bias)
+
+        return forward
+
     def takes(self, input: Tensor) -> bool:
         """Whether this product may use a packed weight."""
         return (

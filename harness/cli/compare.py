@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING, Any
@@ -37,11 +38,12 @@ def compare(quiet: bool, **options: Any) -> None:
 
     Without a recipe, --model and --data make one, which is kept beside the results.
     """
-    from harness.run.compare import compare as run
-    from harness.score.results import read_result
+    with _begun_early(options):
+        from harness.run.compare import compare as run
+        from harness.score.results import read_result
 
-    chosen = compare_options(options)
-    problems = run(chosen, quiet=quiet)
+        chosen = compare_options(options)
+        problems = run(chosen, quiet=quiet)
     file = chosen.page.folder / "LEADERBOARD.md"
     if file.is_file():
         from rich.console import Console
@@ -57,6 +59,15 @@ def compare(quiet: bool, **options: Any) -> None:
             say(f"A page to explore, with all answers: {_report_command(chosen)}")
     if problems:
         sys.exit(1)
+
+
+def _begun_early(options: dict[str, Any]) -> AbstractContextManager[None]:
+    """With a store in which nothing was worked on there will be runs: their server imports beside this command."""
+    if options["cluster"] or (options["store"] / "stages").is_dir():
+        return nullcontext()
+    from harness.run.child import begun_early
+
+    return begun_early()
 
 
 def _report_command(chosen: CompareOptions) -> str:

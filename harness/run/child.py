@@ -72,6 +72,24 @@ def ignore_ctrl_c() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
+@contextmanager
+def begun_early() -> Iterator[None]:
+    """Begin the server of processes beside what the block does first; if the block fails, end it again.
+
+    A server that was there before stays. One that is left to itself would import for seconds, with the terminal's or a
+    pipe's end open.
+    """
+    own: Any = getattr(forkserver, "_forkserver", None)
+    there = getattr(own, "_forkserver_pid", None)
+    processes()
+    try:
+        yield
+    except BaseException:
+        if there is None and (begun := getattr(own, "_forkserver_pid", None)) is not None:
+            os.kill(begun, signal.SIGKILL)
+        raise
+
+
 def processes() -> Any:
     """A fork server that has the heavy libraries imported, so that each run starts quickly; spawn elsewhere."""
     if "forkserver" not in multiprocessing.get_all_start_methods():

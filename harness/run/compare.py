@@ -28,7 +28,7 @@ from harness.run.trackers.kinds import check_installed
 from harness.run.trackers.tracking import Tracking, tracking
 from harness.score.results import LOCAL, RunResult, read_results
 from harness.store.notices import listening
-from harness.store.settings import settings, using
+from harness.store.settings import Settings, settings, using
 from harness.store.stages import Store
 from harness.store.storage import check_writable, remove_partial_files
 from harness.store.tensor_cache import HIDDEN_STATES
@@ -156,6 +156,8 @@ def _compare(
     check_folder(plans, options.results)
     page = options.page
     shared = replace(settings(), workers=pool.sharing, curves=bool(options.trackers))
+    if options.cluster is None:  # what this command found of the Hub counts for its runs; another host may reach it
+        shared = replace(shared, offline=shared.offline or Settings.of(os.environ).offline)
     with (
         display as shown,
         using(shared),

@@ -17,6 +17,7 @@ from harness.run.job import Event, Job
 from harness.run.out_of_memory import ran_out_of_memory, settings_to_lower
 from harness.run.run import Run
 from harness.store.environment import gpus
+from harness.store.hub import switch_off
 from harness.store.notices import listening
 from harness.store.redaction import redacted
 from harness.store.settings import Settings, using
@@ -39,7 +40,10 @@ def run_job(job: Job, events: Connection, device: str | None, threads: int | Non
         write_output_to(Path(job.log))
         began = time.perf_counter()
         claim(device, threads)
-        with using(Settings.load(job.settings)), listening(lambda text: events.send(Event("say", text))):
+        given = Settings.load(job.settings)
+        if given.offline:  # the command may have found that out after the server of processes had begun
+            switch_off()
+        with using(given), listening(lambda text: events.send(Event("say", text))):
             plan = job.plan()
             Run(plan, lambda kind, value: events.send(Event(kind, value))).work(job.part, checked=job.checked)
         print(f"done in {time.perf_counter() - began:.1f} s", flush=True)

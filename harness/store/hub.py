@@ -34,12 +34,20 @@ def _answers() -> bool:
     try:
         get_session().head(constants.ENDPOINT, timeout=CONNECT_SECONDS)
     except Exception:  # noqa: BLE001 - names, proxies, certificates: whatever it is, no file comes this way
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        constants.HF_HUB_OFFLINE = True
-        if "datasets" in sys.modules:
-            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+        switch_off()
         return False
     return True
+
+
+def switch_off() -> None:
+    """Let the libraries of this process, and of those that it begins from now on, use the cache alone."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if "huggingface_hub" in sys.modules:
+        from huggingface_hub import constants
+
+        constants.HF_HUB_OFFLINE = True
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].config.HF_HUB_OFFLINE = True
 
 
 def reachable(repository: str, revision: str) -> bool:

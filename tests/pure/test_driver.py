@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 from types import TracebackType
 
@@ -14,13 +16,16 @@ from rich.console import Console
 from harness.errors import UserError
 from harness.recipe.load import load_recipe
 from harness.report.kept_page import KeptPage
-from harness.run.compare import CompareOptions, _Driver
+from harness.run import process
+from harness.run.compare import CompareOptions, _compare, _Driver
 from harness.run.job import Event, Job
 from harness.run.plan import RunPlan
 from harness.run.pool import Happening, Ticket
 from harness.run.progress import Display
 from harness.run.schedule import Schedule
+from harness.run.target import ThisMachine
 from harness.run.trackers.tracking import Tracking
+from harness.store.settings import Settings, using
 
 
 class Failing:
@@ -96,6 +101,35 @@ def test_one_process_checks_for_all(tmp_path: Path) -> None:
     assert [job.method for job in pool.jobs] == [plan.name for plan in plans]
     assert [job.checked for job in pool.jobs] == [False, *[True] * (len(plans) - 1)]
     assert "it was made to" in (options.page.folder / "LEADERBOARD.md").read_text()
+
+
+@pytest.mark.parametrize(("cluster", "offline"), [(None, True), ("slurm", False)])
+def test_the_hub_that_a_command_could_not_reach_is_switched_off_in_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str | None, offline: bool
+) -> None:
+    """Their server may have begun before that came to light. Another host may reach it."""
+    options = CompareOptions(
+        load_recipe("tiny"), results=tmp_path / "results", store=tmp_path / "store", cluster=cluster
+    )
+    plans, pool = options.runs(), Failing()
+    with using(Settings()):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as harness.store.hub leaves it
+        _compare(options, plans, ThisMachine(plans), pool, Display(len(plans), Console(file=io.StringIO())), None)
+    assert [job.settings["offline"] for job in pool.jobs] == [offline] * len(plans)
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_run_process_switches_the_hub_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: bool) -> None:
+    switched: list[bool] = []
+    for name in ("ignore_ctrl_c", "die_with_parent", "write_output_to", "claim"):
+        monkeypatch.setattr(process, name, lambda *given: None)
+    monkeypatch.setattr(process, "switch_off", lambda: switched.append(True))
+    with using(Settings(offline=offline)):
+        job = Job.of(CompareOptions(load_recipe("tiny"), store=tmp_path).runs()[0])
+    receiver, sender = Pipe(duplex=False)
+    process.run_job(replace(job, method="none of these"), sender, None, None)
+    assert receiver.recv()[0] == "failed"
+    assert switched == [True] * offline
 
 
 class Finishing(Failing):

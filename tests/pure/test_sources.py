@@ -297,3 +297,19 @@ def test_alpaca_eval_is_the_same_from_a_folder_and_from_the_hub(site: Site, tmp_
         process.stdin.close()
     assert find_spec("alpaca_eval") is not None or from_folder == from_hub
     assert from_folder["set"] == from_hub["set"]
+
+
+SWITCHED_OFF = """
+import os
+import datasets, huggingface_hub, transformers.utils.hub
+from harness.store.hub import switch_off
+assert not (huggingface_hub.is_offline_mode() or datasets.config.HF_HUB_OFFLINE)
+switch_off()
+assert huggingface_hub.is_offline_mode() and datasets.config.HF_HUB_OFFLINE
+assert transformers.utils.hub.is_offline_mode() and os.environ["HF_HUB_OFFLINE"] == "1"
+"""
+
+
+@pytest.mark.slow
+def test_libraries_that_are_imported_already_can_be_switched_off(site: Site, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", SWITCHED_OFF], env=environment(site, tmp_path), check=True)

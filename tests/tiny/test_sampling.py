@@ -163,16 +163,18 @@ def test_no_eos_is_refused(load: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_inference_mode_only_where_no_other_process_shares_the_model(
+def test_a_model_that_other_processes_share_samples_without_inference_mode_or_steady_layers(
     load: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, shared: bool
 ) -> None:
-    """FSDP gathers weights in a forward, and trains with them later."""
+    """FSDP gathers weights in a forward, in place of those of the layers, and trains with them later."""
     seen = []
+    model = load()
+    model.lm_head.steady_forward = lambda: seen.append("steady")
 
     def read(*given: Any) -> Prefilled:
         seen.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
         return prefill(*given)
 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: shared)
-    sample(load(), requests(1, 2), eos_ids=[3], pad_id=1, read=read)
-    assert seen == [(False, not shared)]
+    sample(model, requests(1, 2), eos_ids=[3], pad_id=1, read=read)
+    assert seen == ([(False, False)] if shared else ["steady", (False, True)])
