@@ -1,7 +1,7 @@
-"""Forwards of layers for a while in which a model's weights and adapters stay as they are.
+"""Layers of a model whose weights do not change for a while, as while it samples.
 
-A decoding step of a small model is short, and what layers look up and check at each call is a visible part of it. Here
-they do so once.
+A decoding step of a small model is short. What layers look up and check at each call is a visible part of it, so here
+they do it once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ Forward = Callable[..., Tensor]
 
 @contextmanager
 def steady(model: Any) -> Iterator[None]:
-    """Let the layers of a model in eval mode compute with the weights that they have now, until the context ends.
+    """Let the layers of a model compute with the weights that they have now, until the context ends.
 
-    Two kinds of layers make use of it: LoRA layers of PEFT with one adapter, and those with a method
-    ``steady_forward``, which gives a function to compute with, or None if there is none. Both compute what they always
-    do. A layer whose ``forward`` was replaced by someone else stays as it is.
+    It changes two kinds of layers: LoRA layers of PEFT in eval mode with one adapter, and layers that have a method
+    ``steady_forward``. That method returns the function to compute with, or None to leave the layer alone. Outputs are
+    the same to the last bit. A layer whose ``forward`` was replaced before stays as it is.
+
+    Args:
+        model: of PyTorch. Nothing may change its weights, adapters or mode within the context.
     """
     own = (part for part in model.modules() if "forward" not in vars(part))
     forwards = {part: forward for part in own if (forward := _forward(part))}
@@ -42,7 +45,10 @@ def _forward(part: nn.Module) -> Forward | None:
 
 
 def _lora_forward(part: Any) -> Forward | None:
-    """What PEFT's LoRA layer computes, its adapter looked up; None for other layers, and where there is more to it."""
+    """What a LoRA layer of PEFT computes, with its adapter looked up.
+
+    None for other layers, and for one with more than two products: DoRA, a bias, several adapters, one merged.
+    """
     lora = sys.modules.get("peft.tuners.lora.layer")
     if lora is None or type(part) is not lora.Linear or part.training or part.disable_adapters or part.merged:
         return None

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,10 @@ def ignore_ctrl_c() -> None:
 
 @contextmanager
 def begun_early() -> Iterator[None]:
-    """Begin the server of processes beside what the block does first; if the block fails, end it again.
+    """Begin the server of processes while the block does other things; if the block fails, end it again.
 
-    A server that was there before stays. One that is left to itself would import for seconds, with the terminal's or a
-    pipe's end open.
+    Otherwise the server would go on with its imports for seconds after the command, and hold its output open. A server
+    that was there before stays.
     """
     own: Any = getattr(forkserver, "_forkserver", None)
     there = getattr(own, "_forkserver_pid", None)
@@ -86,7 +86,8 @@ def begun_early() -> Iterator[None]:
         yield
     except BaseException:
         if there is None and (begun := getattr(own, "_forkserver_pid", None)) is not None:
-            os.kill(begun, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(begun, signal.SIGKILL)
         raise
 
 
