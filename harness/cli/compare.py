@@ -63,11 +63,18 @@ def compare(quiet: bool, **options: Any) -> None:
 
 def _begun_early(options: dict[str, Any]) -> AbstractContextManager[None]:
     """With a store in which nothing was worked on there will be runs: their server imports beside this command."""
-    if options["cluster"] or (options["store"] / "stages").is_dir():
+    if options["cluster"] or not _is_new(options["store"]):
         return nullcontext()
     from harness.run.child import begun_early
 
     return begun_early()
+
+
+def _is_new(store: Path) -> bool:
+    try:
+        return not (store / "stages").is_dir()
+    except (OSError, ValueError):  # the command is refused for it in a moment
+        return False
 
 
 def _report_command(chosen: CompareOptions) -> str:

@@ -36,8 +36,8 @@ _PART = re.compile(r".*\.([A-Za-z0-9.-]+-)?(?P<process>\d+)\.part(ial)?")
 
 
 def storage_fault(error: BaseException) -> str:
-    """One sentence about a disk that is full or a folder that cannot be written, with the fix; nothing for other
-    errors."""
+    """One sentence about a disk that is full, a folder that cannot be written or a path that cannot be, with the fix;
+    nothing for other errors."""
     seen: list[BaseException] = []
     at: BaseException | None = error
     while at is not None and at not in seen:
@@ -53,6 +53,8 @@ def storage_fault(error: BaseException) -> str:
                 f"{at.filename} cannot be written or read ({reason}): change who may, or set --store and --results to "
                 "other folders"
             )
+        if isinstance(at, OSError) and at.errno == errno.ENAMETOOLONG and at.filename:
+            return f"{at.filename} cannot be looked up ({(at.strerror or '').lower()}): give another path"
         seen.append(at)
         at = at.__cause__ or at.__context__
     return ""

@@ -71,11 +71,11 @@ def test_processes_come_from_it(tmp_path: Path) -> None:
 
 
 def test_only_a_new_store_on_this_machine_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere there may be nothing to run, or nothing here."""
+    """Elsewhere there may be nothing to run, or nothing here; one with too long a name is refused."""
     begun: list[str] = []
     (tmp_path / "old" / "stages").mkdir(parents=True)
     monkeypatch.setattr("harness.run.child.processes", lambda: begun.append("server"))
-    for store, more in (("new", []), ("old", []), ("new", ["--cluster", "slurm"])):
+    for store, more in (("new", []), ("old", []), (300 * "n", []), ("new", ["--cluster", "slurm"])):
         given = ["compare", "tiny", "--store", str(tmp_path / store), "--budget", "", *more]
         assert CliRunner().invoke(main, given).exit_code == 2
     assert begun == ["server"]

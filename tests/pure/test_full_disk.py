@@ -118,3 +118,13 @@ def test_a_download_that_does_not_fit_says_so(disk: Path, monkeypatch: pytest.Mo
     with using(online), pytest.raises(UserError, match="The disk .*is full"):
         download.download(file)
     assert not [name for name in names(disk) if name.endswith(".part")]
+
+
+@pytest.mark.parametrize("option", ["--store", "--results"])
+def test_a_path_that_no_file_system_takes_is_refused(tmp_path: Path, option: str) -> None:
+    path = str(tmp_path / ("n" * 300))
+    folders = {"--store": str(tmp_path / "store"), "--results": str(tmp_path / "results"), option: path}
+    refused = run_here("compare", "tiny", *(word for pair in folders.items() for word in pair))
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert path in refused.stderr and "file name too long" in refused.stderr.lower()
