@@ -71,5 +71,7 @@ def _lora_forward(part: Any) -> Forward | None:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer does nothing but multiply by its weight."""
-    return type(layer) is nn.Linear and layer.bias is None and not (layer._forward_hooks or layer._forward_pre_hooks)
+    """Whether a layer does nothing but multiply by its weight, which is there: Accelerate replaces the forward of one
+    whose weight is elsewhere until then."""
+    changed = layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer)
+    return type(layer) is nn.Linear and layer.bias is None and not changed

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
@@ -79,6 +80,13 @@ def hooked(model: Any) -> Any:
     return model
 
 
+def offloaded(model: Any) -> Any:
+    """The weights of the adapters are elsewhere until their layers compute."""
+    for part in lora_layers(model):
+        cpu_offload(part.lora_A["default"], torch.device("cpu"))
+    return model
+
+
 def in_double_precision(model: Any) -> Any:
     for part in lora_layers(model):
         part.lora_A.double()
@@ -94,9 +102,10 @@ def in_double_precision(model: Any) -> Any:
         (merge, {}),
         (second, {}),
         (hooked, {}),
+        (offloaded, {}),
         (in_double_precision, {}),
     ],
-    ids=["dora", "bias", "merged", "two adapters", "hooks", "another precision"],
+    ids=["dora", "bias", "merged", "two adapters", "hooks", "offloaded", "another precision"],
 )
 def test_what_is_more_than_two_products_is_left_to_peft(
     load: Load, change: Callable[[Any], Any], options: dict[str, Any]
